@@ -1,0 +1,73 @@
+//! What can be wrong with a disk or with a file that describes one.
+
+use std::{io, path::PathBuf};
+
+/// A disk, or a file that names one, could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DiskError {
+    /// The operating system refused; says which file and what was being done to it.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was being done, as a verb: "open", "read", "write".
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The file's content contradicts its format.
+    #[error("{} is not a valid {format}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The format it was read as, for example "sparse VMDK extent".
+        format: &'static str,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// The format is known but this kind of it is not read.
+    #[error("{} cannot be used: {reason}", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// Which kind it is, and what to do about it.
+        reason: String,
+    },
+    /// A delta and its parent do not belong together (VIX error 16008).
+    #[error("the delta {} was made for a parent with content id {expected:08x}, but {} has {found:08x}: the parent was changed or replaced", child.display(), parent.display())]
+    ContentId {
+        /// The delta.
+        child: PathBuf,
+        /// The file that should be its parent.
+        parent: PathBuf,
+        /// The id the delta asks for.
+        expected: u32,
+        /// The id the parent has.
+        found: u32,
+    },
+    /// A read or write goes beyond the end of the disk.
+    #[error(
+        "{len_bytes} bytes at {offset_bytes} are beyond the end of a disk of {size_bytes} bytes"
+    )]
+    OutOfRange {
+        /// Where the access begins, in bytes.
+        offset_bytes: u64,
+        /// Its length, in bytes.
+        len_bytes: u64,
+        /// The size of the disk, in bytes.
+        size_bytes: u64,
+    },
+}
+
+impl DiskError {
+    /// Makes a closure for `map_err` that names the file and the action.
+    pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Disk formats behind one trait, and the text files in which VMware names disks.
+//!
+//! Nothing here is asynchronous and nothing knows of a database: a caller that must not block runs
+//! it on a thread of its own.
+
+mod error;
+mod source;
+
+pub use error::DiskError;
+pub use source::{BlockRange, BlockSource, RangeKind, RawFile, ranges};
+
+/// Bytes in one sector, the unit of all VMDK addresses.
+pub const SECTOR_BYTES: u64 = 512;

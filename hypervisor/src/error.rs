@@ -1,0 +1,60 @@
+//! What a hypervisor can answer instead of doing what it was asked.
+
+use serde::{Deserialize, Serialize};
+
+/// What to do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorClass {
+    /// Time may heal it: try again later.
+    Retry,
+    /// Trying again cannot help: the guest or its files are wrong.
+    Permanent,
+    /// A person has to do something first: a password, a permission, a setting.
+    Operator,
+}
+
+/// An operation on a hypervisor failed. Crosses the border of the `vix-host` process, so it is data.
+#[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
+#[error("{message}")]
+pub struct HypervisorError {
+    /// What kind of failure it is, for callers that must tell some apart.
+    pub kind: ErrorKind,
+    /// What to do about it.
+    pub class: ErrorClass,
+    /// What happened, where, and what to do: a sentence for the administrator.
+    pub message: String,
+    /// The hypervisor's own error code, where it gave one (for VIX the low 16 bits).
+    pub code: Option<u64>,
+}
+
+/// The failures that callers tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The hypervisor's library is missing or unusable on this machine.
+    LibraryMissing,
+    /// The host does not answer or refuses connections.
+    Unreachable,
+    /// User name or password refused.
+    Login,
+    /// The connection (its process or the library) died or hung; everything on it is lost.
+    ConnectionLost,
+    /// A wait reached its limit.
+    Timeout,
+    /// The guest is not known to the host.
+    GuestNotFound,
+    /// The guest's configuration or a disk is missing, broken or of an unknown kind.
+    GuestInvalid,
+    /// A file of the guest lies where this worker cannot read it: a datastore mapping is missing.
+    NotMapped,
+    /// The hypervisor cannot do this at all, or not for this guest.
+    NotSupported,
+    /// The guest is in the wrong power state.
+    PowerState,
+    /// The snapshot does not exist.
+    SnapshotNotFound,
+    /// Anything else; see the message and the code.
+    Other,
+}

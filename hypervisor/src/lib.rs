@@ -1,0 +1,10 @@
+//! The port to hypervisors: what Virtuozo asks of any of them, and one folder per back end.
+//!
+//! Callers ask for a capability, never for a kind of hypervisor. A guest's disks are handed out as
+//! [`disk::BlockSource`]s and its small files as bytes.
+
+mod error;
+mod port;
+
+pub use error::{ErrorClass, ErrorKind, HypervisorError};
+pub use port::*;

@@ -1,0 +1,1 @@
+//! Restore points at rest: copy engine, layout, manifest, verify, retention, restore.

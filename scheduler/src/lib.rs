@@ -1,0 +1,1 @@
+//! When: leader, schedules to runs, admission into the queues, sweeps.

@@ -1,0 +1,1 @@
+//! What scheduler and worker both say: model, store, queue, config, secrets, events, telemetry.

@@ -1,0 +1,1 @@
+//! A simulator library with the VIX C API.

@@ -1,0 +1,1 @@
+//! The raw VIX C API, loaded at run time.

@@ -1,0 +1,1 @@
+//! How: claims jobs, holds leases, runs steps.
