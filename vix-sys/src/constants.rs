@@ -1,0 +1,201 @@
+//! The named numbers of the API (header `vix.h` 1.13 and VIX API Reference).
+
+use std::ffi::c_int;
+
+use crate::{VixEventType, VixFindItemType, VixHandle, VixHandleType, VixOptions, VixPropertyId};
+use crate::{VixPropertyType, VixServiceProvider};
+
+/// No object.
+pub const VIX_INVALID_HANDLE: VixHandle = 0;
+
+/// The newest version the library has.
+pub const VIX_API_VERSION: c_int = -1;
+
+// Kinds of handles.
+
+/// Not a live handle.
+pub const VIX_HANDLETYPE_NONE: VixHandleType = 0;
+/// A connection.
+pub const VIX_HANDLETYPE_HOST: VixHandleType = 2;
+/// A virtual machine.
+pub const VIX_HANDLETYPE_VM: VixHandleType = 3;
+/// A network.
+pub const VIX_HANDLETYPE_NETWORK: VixHandleType = 5;
+/// An asynchronous operation.
+pub const VIX_HANDLETYPE_JOB: VixHandleType = 6;
+/// A snapshot.
+pub const VIX_HANDLETYPE_SNAPSHOT: VixHandleType = 7;
+/// A list of properties.
+pub const VIX_HANDLETYPE_PROPERTY_LIST: VixHandleType = 9;
+/// A metadata container.
+pub const VIX_HANDLETYPE_METADATA_CONTAINER: VixHandleType = 11;
+
+// Products.
+
+/// The wrapper library decides.
+pub const VIX_SERVICEPROVIDER_DEFAULT: VixServiceProvider = 1;
+/// VMware Server 1.
+pub const VIX_SERVICEPROVIDER_VMWARE_SERVER: VixServiceProvider = 2;
+/// Workstation and Fusion on this machine.
+pub const VIX_SERVICEPROVIDER_VMWARE_WORKSTATION: VixServiceProvider = 3;
+/// Player on this machine.
+pub const VIX_SERVICEPROVIDER_VMWARE_PLAYER: VixServiceProvider = 4;
+/// VMware Server 2.0, ESXi, vCenter.
+pub const VIX_SERVICEPROVIDER_VMWARE_VI_SERVER: VixServiceProvider = 10;
+/// Shared guests of Workstation 8 to 15.
+pub const VIX_SERVICEPROVIDER_VMWARE_WORKSTATION_SHARED: VixServiceProvider = 11;
+
+// Options of `VixHost_Connect`.
+
+/// Work only inside `Vix_PumpEvents`; removed in 1.11.
+pub const VIX_HOSTOPTION_USE_EVENT_PUMP: VixOptions = 8;
+/// Check the host's certificate.
+pub const VIX_HOSTOPTION_VERIFY_SSL_CERT: VixOptions = 0x4000;
+
+// What `VixHost_FindItems` finds.
+
+/// Running guests.
+pub const VIX_FIND_RUNNING_VMS: VixFindItemType = 1;
+/// All guests of the inventory.
+pub const VIX_FIND_REGISTERED_VMS: VixFindItemType = 4;
+
+// Events.
+
+/// The job ended: sent exactly once, last, also after a failure.
+pub const VIX_EVENTTYPE_JOB_COMPLETED: VixEventType = 2;
+/// Any number of times; may be ignored.
+pub const VIX_EVENTTYPE_JOB_PROGRESS: VixEventType = 3;
+/// An item was found; more information is a property list with property 4010.
+pub const VIX_EVENTTYPE_FIND_ITEM: VixEventType = 8;
+
+// Options of operations.
+
+/// `VixHost_OpenVM`: nothing special.
+pub const VIX_VMOPEN_NORMAL: VixOptions = 0;
+/// Power operations: hard, without a window.
+pub const VIX_VMPOWEROP_NORMAL: VixOptions = 0;
+/// Power operations: softly, through Tools in the guest.
+pub const VIX_VMPOWEROP_FROM_GUEST: VixOptions = 4;
+/// Revert: stay off.
+pub const VIX_VMPOWEROP_SUPPRESS_SNAPSHOT_POWERON: VixOptions = 0x80;
+/// Power on: with a window.
+pub const VIX_VMPOWEROP_LAUNCH_GUI: VixOptions = 0x200;
+/// Power on: paused.
+pub const VIX_VMPOWEROP_START_VM_PAUSED: VixOptions = 0x1000;
+/// Delete: the disks too.
+pub const VIX_VMDELETE_DISK_FILES: VixOptions = 2;
+/// Create a snapshot: with memory.
+pub const VIX_SNAPSHOT_INCLUDE_MEMORY: VixOptions = 2;
+/// Remove a snapshot: its children too.
+pub const VIX_SNAPSHOT_REMOVE_CHILDREN: VixOptions = 1;
+
+// Kinds of storage of a property.
+
+/// Any.
+pub const VIX_PROPERTYTYPE_ANY: VixPropertyType = 0;
+/// 32 bits.
+pub const VIX_PROPERTYTYPE_INTEGER: VixPropertyType = 1;
+/// A string of the library, to be freed.
+pub const VIX_PROPERTYTYPE_STRING: VixPropertyType = 2;
+/// One byte.
+pub const VIX_PROPERTYTYPE_BOOL: VixPropertyType = 3;
+/// A handle, to be released.
+pub const VIX_PROPERTYTYPE_HANDLE: VixPropertyType = 4;
+/// 64 bits.
+pub const VIX_PROPERTYTYPE_INT64: VixPropertyType = 5;
+/// Two pointers: size, then bytes of the library, to be freed.
+pub const VIX_PROPERTYTYPE_BLOB: VixPropertyType = 6;
+
+// Bits of the power state (property 129); several may be set.
+
+/// On its way off.
+pub const VIX_POWERSTATE_POWERING_OFF: c_int = 1;
+/// Off.
+pub const VIX_POWERSTATE_POWERED_OFF: c_int = 2;
+/// On its way on.
+pub const VIX_POWERSTATE_POWERING_ON: c_int = 4;
+/// On.
+pub const VIX_POWERSTATE_POWERED_ON: c_int = 8;
+/// On its way to be suspended.
+pub const VIX_POWERSTATE_SUSPENDING: c_int = 0x10;
+/// Suspended.
+pub const VIX_POWERSTATE_SUSPENDED: c_int = 0x20;
+/// Tools run.
+pub const VIX_POWERSTATE_TOOLS_RUNNING: c_int = 0x40;
+/// Being reset.
+pub const VIX_POWERSTATE_RESETTING: c_int = 0x80;
+/// Waits for an answer to a question.
+pub const VIX_POWERSTATE_BLOCKED_ON_MSG: c_int = 0x100;
+/// Paused.
+pub const VIX_POWERSTATE_PAUSED: c_int = 0x200;
+/// Being resumed.
+pub const VIX_POWERSTATE_RESUMING: c_int = 0x800;
+
+// Bits of the Tools state (property 152).
+
+/// Not known.
+pub const VIX_TOOLSSTATE_UNKNOWN: c_int = 1;
+/// Running.
+pub const VIX_TOOLSSTATE_RUNNING: c_int = 2;
+/// Not installed.
+pub const VIX_TOOLSSTATE_NOT_INSTALLED: c_int = 4;
+
+// Bits of the supported features (property 197).
+
+/// Shared folders.
+pub const VIX_VM_SUPPORT_SHARED_FOLDERS: c_int = 1;
+/// More than one snapshot.
+pub const VIX_VM_SUPPORT_MULTIPLE_SNAPSHOTS: c_int = 2;
+/// Installing Tools.
+pub const VIX_VM_SUPPORT_TOOLS_INSTALL: c_int = 4;
+/// Upgrading the virtual hardware.
+pub const VIX_VM_SUPPORT_HARDWARE_UPGRADE: c_int = 8;
+
+// Properties.
+
+/// Ends a list of properties.
+pub const VIX_PROPERTY_NONE: VixPropertyId = 0;
+/// Host: provider type (int).
+pub const VIX_PROPERTY_HOST_HOSTTYPE: VixPropertyId = 50;
+/// Host: API version (int).
+pub const VIX_PROPERTY_HOST_API_VERSION: VixPropertyId = 51;
+/// Guest: processors (int).
+pub const VIX_PROPERTY_VM_NUM_VCPUS: VixPropertyId = 101;
+/// Guest: path of the .vmx (string).
+pub const VIX_PROPERTY_VM_VMX_PATHNAME: VixPropertyId = 103;
+/// Guest: path of its team (string).
+pub const VIX_PROPERTY_VM_VMTEAM_PATHNAME: VixPropertyId = 105;
+/// Guest: memory in MB (int).
+pub const VIX_PROPERTY_VM_MEMORY_SIZE: VixPropertyId = 106;
+/// Guest: opened read-only (bool).
+pub const VIX_PROPERTY_VM_READ_ONLY: VixPropertyId = 107;
+/// Guest: display name (string).
+pub const VIX_PROPERTY_VM_NAME: VixPropertyId = 108;
+/// Guest: operating system (string).
+pub const VIX_PROPERTY_VM_GUESTOS: VixPropertyId = 109;
+/// Guest: is in a team (bool).
+pub const VIX_PROPERTY_VM_IN_VMTEAM: VixPropertyId = 128;
+/// Guest: power state (int, bits).
+pub const VIX_PROPERTY_VM_POWER_STATE: VixPropertyId = 129;
+/// Guest: Tools state (int, bits), valid after `VixVM_WaitForToolsInGuest`.
+pub const VIX_PROPERTY_VM_TOOLS_STATE: VixPropertyId = 152;
+/// Guest: is running (bool).
+pub const VIX_PROPERTY_VM_IS_RUNNING: VixPropertyId = 196;
+/// Guest: features (int, bits).
+pub const VIX_PROPERTY_VM_SUPPORTED_FEATURES: VixPropertyId = 197;
+/// Job: its error (int64).
+pub const VIX_PROPERTY_JOB_RESULT_ERROR_CODE: VixPropertyId = 3000;
+/// Job: the handle it made (handle).
+pub const VIX_PROPERTY_JOB_RESULT_HANDLE: VixPropertyId = 3010;
+/// Job: name of an item (string).
+pub const VIX_PROPERTY_JOB_RESULT_ITEM_NAME: VixPropertyId = 3035;
+/// Found item: its path (string).
+pub const VIX_PROPERTY_FOUND_ITEM_LOCATION: VixPropertyId = 4010;
+/// Snapshot: name (string).
+pub const VIX_PROPERTY_SNAPSHOT_DISPLAYNAME: VixPropertyId = 4200;
+/// Snapshot: description (string).
+pub const VIX_PROPERTY_SNAPSHOT_DESCRIPTION: VixPropertyId = 4201;
+/// Snapshot: power state when it was taken (int, bits).
+pub const VIX_PROPERTY_SNAPSHOT_POWERSTATE: VixPropertyId = 4205;
+/// Argument of `VixHost_OpenVM`: password of an encrypted guest (string).
+pub const VIX_PROPERTY_VM_ENCRYPTION_PASSWORD: VixPropertyId = 7001;
