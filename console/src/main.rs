@@ -1,1 +1,42 @@
-fn main() {}
+//! `virtuozo`, the one program: commands for people, and the processes that do the work.
+
+mod cli;
+mod commands;
+mod context;
+mod error;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    cli::{Cli, Command},
+    context::Context,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // These two are children of a process of ours: no runtime, no log format, no database.
+    if let Command::VixHost(_) = cli.command {
+        return commands::internal::vix_host();
+    }
+    let context = Context::new(cli.global);
+    if let Err(failure) = context.start_logging(cli.command.is_service()) {
+        return error::report(&context.out, &failure);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(failure) => return error::report(&context.out, &failure.into()),
+    };
+    let done = runtime.block_on(commands::run(&context, cli.command));
+    // Threads that wait inside a blocking call must not keep a finished command alive.
+    runtime.shutdown_background();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => error::report(&context.out, &failure),
+    }
+}

@@ -1,0 +1,212 @@
+//! The tree of commands and the options that all of them have.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{commands::*, error::EXIT_CODES};
+
+/// Backs up VMware guests while they run or shut down, with workers that Postgres coordinates.
+#[derive(Debug, Parser)]
+#[command(name = "virtuozo", version, after_help = EXIT_CODES, max_term_width = 110)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command has.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Postgres to use, postgres://user@host/database; without it the private one of the data
+    /// directory
+    #[arg(
+        long,
+        global = true,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub(crate) database_url: Option<String>,
+    /// Print JSON for programs instead of text for people
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Form of the log lines on stderr
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "human",
+        env = "VIRTUOZO_LOG"
+    )]
+    pub(crate) log: LogFormat,
+    /// The VIX library; without it the usual places of Workstation and VIX
+    #[arg(long, global = true, env = "VIRTUOZO_VIX_LIBRARY", value_name = "FILE")]
+    pub(crate) vix_library: Option<PathBuf>,
+    /// Directory of the private database [default: $XDG_STATE_HOME/virtuozo, or /var/lib/virtuozo
+    /// for root]
+    #[arg(long, global = true, env = "VIRTUOZO_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// File with the key that seals host passwords [default: $XDG_CONFIG_HOME/virtuozo/key, or
+    /// /etc/virtuozo/key for root]
+    #[arg(long, global = true, env = "VIRTUOZO_KEY_FILE", value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For reading on a terminal
+    Human,
+    /// One object a line, for a log collector
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// See it work: a lab of simulated hosts is backed up, verified, restored and compared
+    Demo(demo::DemoArgs),
+    /// Run everything in one process: private database, scheduler and a worker, for a small site
+    Up(service::UpArgs),
+    /// Hosts: the hypervisors to back up
+    #[command(subcommand)]
+    Host(host::HostCommand),
+    /// Guests: the virtual machines on the hosts
+    #[command(subcommand)]
+    Guest(guest::GuestCommand),
+    /// Disks of guests
+    #[command(subcommand)]
+    Disk(disk::DiskCommand),
+    /// Datastores of hosts, and where workers read them
+    #[command(subcommand)]
+    Datastore(datastore::DatastoreCommand),
+    /// Schedules: when to back up what
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
+    /// Settings of the site
+    #[command(subcommand)]
+    Settings(settings::SettingsCommand),
+    /// Runs: one backup operation each, started by a schedule or by hand
+    #[command(subcommand)]
+    Run(run::RunCommand),
+    /// Hosts, guests and disks with their states, and what is being copied now
+    Status(status::StatusArgs),
+    /// Restore points
+    #[command(subcommand)]
+    Point(point::PointCommand),
+    /// Bring a restore point back as a directory that a hypervisor opens
+    Restore(point::RestoreArgs),
+    /// The process that starts runs when they are due; any number may run
+    Scheduler(service::SchedulerArgs),
+    /// The process that backs up guests; any number may run, on any machine that reads the datastores
+    Worker(service::WorkerArgs),
+    /// Check what Virtuozo needs on this machine and say what to do
+    Doctor(doctor::DoctorArgs),
+    /// Version of this program
+    Version(version::VersionArgs),
+    /// One connection to a host, spoken to over stdin and stdout; started by a worker
+    #[command(hide = true, name = "vix-host")]
+    VixHost(internal::VixHostArgs),
+}
+
+impl Command {
+    /// Whether it runs on and on and tells what it does in log lines.
+    pub(crate) fn is_service(&self) -> bool {
+        matches!(self, Self::Up(_) | Self::Scheduler(_) | Self::Worker(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Commands people see that have no commands below them, with the words that lead there.
+    fn leaves(command: &clap::Command, path: &str, into: &mut Vec<(String, clap::Command)>) {
+        let visible: Vec<_> = command
+            .get_subcommands()
+            .filter(|c| !c.is_hide_set())
+            .collect();
+        if visible.is_empty() {
+            into.push((path.to_owned(), command.clone()));
+        }
+        for below in visible {
+            leaves(below, &format!("{path} {}", below.get_name()), into);
+        }
+    }
+
+    /// The words of an example as a shell would split them, from `virtuozo` to a pipe or redirection.
+    fn words(line: &str) -> Vec<String> {
+        let start = line.find("virtuozo").unwrap();
+        let mut words = Vec::new();
+        let mut word: Option<String> = None;
+        let mut quote = None;
+        for c in line[start..].chars() {
+            match (quote, c) {
+                (Some(q), c) if c == q => quote = None,
+                (Some(_), c) => word.get_or_insert_default().push(c),
+                (None, '\'' | '"') => {
+                    quote = Some(c);
+                    word.get_or_insert_default();
+                }
+                (None, ' ') => words.extend(word.take()),
+                (None, '|' | '<' | '>' | '#') if word.is_none() => break,
+                (None, c) => word.get_or_insert_default().push(c),
+            }
+        }
+        words.extend(word);
+        words
+    }
+
+    #[test]
+    fn the_tree_of_commands_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example_that_parses_as_that_command() {
+        let mut all = Vec::new();
+        leaves(&Cli::command(), "virtuozo", &mut all);
+        assert!(all.len() > 15, "the walk over the tree found too little");
+        for (path, command) in all {
+            let help = command
+                .get_after_help()
+                .unwrap_or_else(|| panic!("`{path}` has no example"))
+                .to_string();
+            assert!(help.contains("Example"), "`{path}` has no example");
+            let examples: Vec<_> = help.lines().filter(|l| l.contains("virtuozo ")).collect();
+            assert!(!examples.is_empty(), "`{path}` has an empty example");
+            for line in examples {
+                let words = words(line);
+                assert!(
+                    words.join(" ").starts_with(&path),
+                    "the example of `{path}` is about another command: {line}"
+                );
+                if let Err(error) = Cli::try_parse_from(&words) {
+                    panic!("the example of `{path}` does not parse: {line}\n{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_an_argument() {
+        let mut all = Vec::new();
+        leaves(&Cli::command(), "virtuozo", &mut all);
+        for (path, command) in all {
+            for arg in command.get_arguments() {
+                let name = arg.get_id().as_str();
+                assert!(
+                    !name.contains("password")
+                        || matches!(name, "password_stdin" | "password_file"),
+                    "`{path}` takes a password as the argument {name}"
+                );
+            }
+        }
+    }
+}

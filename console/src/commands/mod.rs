@@ -1,0 +1,44 @@
+//! One file for each group of commands.
+
+pub(crate) mod datastore;
+pub(crate) mod demo;
+pub(crate) mod disk;
+pub(crate) mod doctor;
+pub(crate) mod guest;
+pub(crate) mod host;
+pub(crate) mod internal;
+pub(crate) mod point;
+pub(crate) mod run;
+pub(crate) mod schedule;
+pub(crate) mod service;
+pub(crate) mod settings;
+pub(crate) mod status;
+pub(crate) mod version;
+
+use anyhow::Result;
+
+use crate::{cli::Command, context::Context};
+
+/// Does what was asked.
+pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
+    match command {
+        Command::Demo(args) => demo::run(context, args).await,
+        Command::Up(args) => service::up(context, args).await,
+        Command::Host(command) => host::run(context, command).await,
+        Command::Guest(command) => guest::run(context, command).await,
+        Command::Disk(command) => disk::run(context, command).await,
+        Command::Datastore(command) => datastore::run(context, command).await,
+        Command::Schedule(command) => schedule::run(context, command).await,
+        Command::Settings(command) => settings::run(context, command).await,
+        Command::Run(command) => run::run(context, command).await,
+        Command::Status(args) => status::run(context, args).await,
+        Command::Point(command) => point::run(context, command).await,
+        Command::Restore(args) => point::restore(context, args).await,
+        Command::Scheduler(args) => service::scheduler(context, args).await,
+        Command::Worker(args) => service::worker(context, args).await,
+        Command::Doctor(args) => doctor::run(context, args).await,
+        Command::Version(args) => version::run(context, args),
+        // Answered before a runtime exists.
+        Command::VixHost(_) => Ok(()),
+    }
+}

@@ -1,0 +1,83 @@
+//! How a command fails: what is said, and the exit code.
+
+use std::{io, process::ExitCode};
+
+use crate::output::Output;
+
+/// What was asked for cannot be: a wrong value, an unknown name. Exit code 2, as clap's own.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// No database to work with. Exit code 3.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NoDatabase(pub(crate) String);
+
+/// Stopped by Ctrl-C or SIGTERM before it was done. Exit code 130.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped before it was done")]
+pub(crate) struct Interrupted;
+
+/// The result of a command has been printed and is a failure: nothing more is said. Exit code 1.
+#[derive(Debug, thiserror::Error)]
+#[error("failed")]
+pub(crate) struct AlreadyReported;
+
+/// Shown at the end of `virtuozo --help`.
+pub(crate) const EXIT_CODES: &str = "Exit codes:
+  0    done
+  1    failed
+  2    wrong use: an unknown option, name or value
+  3    no database, or it cannot be reached
+  130  stopped by Ctrl-C or SIGTERM";
+
+/// A wrong value or name, as an error of exit code 2.
+pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
+    Usage(message.into()).into()
+}
+
+/// Says what went wrong and picks the exit code.
+pub(crate) fn report(out: &Output, failure: &anyhow::Error) -> ExitCode {
+    // `virtuozo point list | head`: the reader has seen enough.
+    if let Some(source) = failure.downcast_ref::<io::Error>()
+        && source.kind() == io::ErrorKind::BrokenPipe
+    {
+        return ExitCode::SUCCESS;
+    }
+    if !failure.is::<AlreadyReported>() {
+        out.failure(&format!("{failure:#}"));
+    }
+    ExitCode::from(exit_code(failure))
+}
+
+fn exit_code(failure: &anyhow::Error) -> u8 {
+    if failure.is::<Usage>() {
+        2
+    } else if failure.is::<NoDatabase>() {
+        3
+    } else if failure.is::<Interrupted>() {
+        130
+    } else {
+        1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn each_kind_of_failure_has_its_exit_code_also_below_a_context() {
+        assert_eq!(exit_code(&usage("x")), 2);
+        assert_eq!(exit_code(&NoDatabase("x".into()).into()), 3);
+        assert_eq!(exit_code(&Interrupted.into()), 130);
+        assert_eq!(exit_code(&anyhow::anyhow!("x")), 1);
+        let wrapped = Err::<(), _>(usage("x"))
+            .context("while adding")
+            .unwrap_err();
+        assert_eq!(exit_code(&wrapped), 2);
+    }
+}
