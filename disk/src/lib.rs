@@ -5,6 +5,7 @@
 
 mod error;
 mod source;
+pub mod vmdk;
 
 pub use error::DiskError;
 pub use source::{BlockRange, BlockSource, RangeKind, RawFile, ranges};
