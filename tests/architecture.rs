@@ -1,1 +1,214 @@
-fn main() {}
+//! Holds the house to its plan: which crate may use which, where unsafe code may stand, and how long
+//! a file may get. The table is that of docs/ARCHITECTURE.md.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
+
+/// Package, what it may use of ours, what must not come in by any way (ours or not).
+const EDGES: &[(&str, &[&str], &[&str])] = &[
+    ("vix-sys", &[], &["tokio", "sqlx", "apalis"]),
+    ("disk", &[], &["tokio", "sqlx", "apalis"]),
+    ("repository", &["disk"], &["sqlx", "apalis"]),
+    ("hypervisor", &["vix-sys", "disk"], &["sqlx", "apalis"]),
+    ("shared", &[], &["vix-sys"]),
+    ("scheduler", &["shared"], &["hypervisor", "worker"]),
+    (
+        "worker",
+        &["shared", "hypervisor", "repository", "disk"],
+        &["scheduler"],
+    ),
+    (
+        "vix-sim",
+        &["vix-sys", "disk"],
+        &["tokio", "sqlx", "apalis"],
+    ),
+    (
+        "virtuozo",
+        &[
+            "shared",
+            "scheduler",
+            "worker",
+            "hypervisor",
+            "repository",
+            "disk",
+            "vix-sys",
+            "vix-sim",
+        ],
+        &[],
+    ),
+];
+
+/// Packages that talk to C and so may hold unsafe code.
+const MAY_BE_UNSAFE: &[&str] = &["vix-sys", "vix-sim"];
+
+/// No source file gets longer than this.
+const MOST_LINES: usize = 600;
+
+fn metadata() -> Metadata {
+    MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .other_options(["--locked".to_owned()])
+        .exec()
+        .expect("cargo metadata")
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace lies above this crate")
+        .to_owned()
+}
+
+/// Packages of the workspace by name, but for the crate of these tests, which may use anything.
+fn ours(metadata: &Metadata) -> BTreeMap<String, &cargo_metadata::Package> {
+    metadata
+        .workspace_packages()
+        .into_iter()
+        .filter(|package| package.name.as_str() != "tests")
+        .map(|package| (package.name.to_string(), package))
+        .collect()
+}
+
+/// Names of everything that a package brings in by normal dependencies, directly or not.
+fn closure(metadata: &Metadata, of: &PackageId) -> BTreeSet<String> {
+    let resolve = metadata.resolve.as_ref().expect("a resolved graph");
+    let nodes: BTreeMap<_, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
+    let mut seen = BTreeSet::new();
+    let mut open = vec![of];
+    while let Some(id) = open.pop() {
+        for dependency in &nodes[id].deps {
+            let normal = dependency
+                .dep_kinds
+                .iter()
+                .any(|kind| kind.kind == DependencyKind::Normal);
+            if normal && seen.insert(dependency.pkg.clone()) {
+                open.push(&dependency.pkg);
+            }
+        }
+    }
+    seen.iter()
+        .map(|id| metadata[id].name.to_string())
+        .collect()
+}
+
+#[test]
+fn every_crate_uses_only_what_the_plan_allows() {
+    let metadata = metadata();
+    let ours = ours(&metadata);
+    let planned: BTreeSet<_> = EDGES.iter().map(|(name, ..)| (*name).to_owned()).collect();
+    assert_eq!(
+        ours.keys().cloned().collect::<BTreeSet<_>>(),
+        planned,
+        "every crate of the workspace has one line in the table"
+    );
+    let mut wrong = Vec::new();
+    for (name, may, must_not) in EDGES {
+        let package = ours[*name];
+        for dependency in &package.dependencies {
+            if dependency.kind == DependencyKind::Normal
+                && ours.contains_key(&dependency.name)
+                && !may.contains(&dependency.name.as_str())
+            {
+                wrong.push(format!("{name} uses {}", dependency.name));
+            }
+        }
+        let all = closure(&metadata, &package.id);
+        for forbidden in *must_not {
+            if all.contains(*forbidden) {
+                wrong.push(format!("{name} brings in {forbidden}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "not allowed by the table: {wrong:#?}");
+}
+
+#[test]
+fn unsafe_code_is_forbidden_in_every_crate_that_does_not_talk_to_c() {
+    let metadata = metadata();
+    let workspace = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(workspace.contains("unsafe_code = \"forbid\""));
+    for package in metadata.workspace_packages() {
+        let manifest = fs::read_to_string(&package.manifest_path).unwrap();
+        let takes_ours = manifest.contains("[lints]\nworkspace = true");
+        let may = MAY_BE_UNSAFE.contains(&package.name.as_str());
+        assert!(
+            takes_ours || may,
+            "{} does not take the workspace's lints",
+            package.name
+        );
+    }
+}
+
+#[test]
+fn only_the_vix_back_end_knows_the_vix_api() {
+    let src = root().join("hypervisor/src");
+    for file in sources(&src) {
+        if !file.starts_with(src.join("vix")) {
+            let text = fs::read_to_string(&file).unwrap();
+            assert!(
+                !text.contains("vix_sys"),
+                "{} uses vix_sys outside of vix/",
+                file.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn no_step_asks_which_hypervisor_it_has() {
+    for file in sources(&root().join("worker/src/steps")) {
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(
+            !text.contains("HostKind"),
+            "{} asks for a kind of host instead of a capability",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn every_source_file_says_what_it_is_for_and_can_be_read_at_one_sitting() {
+    let mut wrong = Vec::new();
+    for (_, package) in ours(&metadata()) {
+        let dir = package
+            .manifest_path
+            .parent()
+            .expect("a manifest has a directory");
+        for file in sources(dir.as_std_path()) {
+            let text = fs::read_to_string(&file).unwrap();
+            if !text.starts_with("//!") {
+                wrong.push(format!("{} does not begin with //!", file.display()));
+            }
+            let lines = text.lines().count();
+            if lines > MOST_LINES {
+                wrong.push(format!("{} has {lines} lines", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// All Rust files below a directory.
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        let entries = fs::read_dir(&dir)
+            .unwrap_or_else(|error| panic!("cannot read {}: {error}", dir.display()));
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("target") {
+                open.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no sources below {}", dir.display());
+    found
+}

@@ -73,30 +73,33 @@ pub(crate) enum Command {
     /// Run everything in one process: private database, scheduler and a worker, for a small site
     Up(service::UpArgs),
     /// Hosts: the hypervisors to back up
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  virtuozo host add alpha --kind server2 --address https://alpha:8333/sdk --user backup"
+    )]
     Host(host::HostCommand),
     /// Guests: the virtual machines on the hosts
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  virtuozo guest list")]
     Guest(guest::GuestCommand),
     /// Disks of guests
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  virtuozo disk list")]
     Disk(disk::DiskCommand),
     /// Datastores of hosts, and where workers read them
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  virtuozo datastore list")]
     Datastore(datastore::DatastoreCommand),
     /// Schedules: when to back up what
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  virtuozo schedule list")]
     Schedule(schedule::ScheduleCommand),
     /// Settings of the site
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  virtuozo settings get")]
     Settings(settings::SettingsCommand),
     /// Runs: one backup operation each, started by a schedule or by hand
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  virtuozo run now --wait")]
     Run(run::RunCommand),
     /// Hosts, guests and disks with their states, and what is being copied now
     Status(status::StatusArgs),
     /// Restore points
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  virtuozo point list")]
     Point(point::PointCommand),
     /// Bring a restore point back as a directory that a hypervisor opens
     Restore(point::RestoreArgs),
@@ -126,17 +129,12 @@ mod tests {
 
     use super::*;
 
-    /// Commands people see that have no commands below them, with the words that lead there.
-    fn leaves(command: &clap::Command, path: &str, into: &mut Vec<(String, clap::Command)>) {
-        let visible: Vec<_> = command
-            .get_subcommands()
-            .filter(|c| !c.is_hide_set())
-            .collect();
-        if visible.is_empty() {
-            into.push((path.to_owned(), command.clone()));
-        }
-        for below in visible {
-            leaves(below, &format!("{path} {}", below.get_name()), into);
+    /// All commands that people see, with the words that lead there.
+    fn commands(above: &clap::Command, path: &str, into: &mut Vec<(String, clap::Command)>) {
+        for command in above.get_subcommands().filter(|c| !c.is_hide_set()) {
+            let path = format!("{path} {}", command.get_name());
+            commands(command, &path, into);
+            into.push((path, command.clone()));
         }
     }
 
@@ -171,7 +169,7 @@ mod tests {
     #[test]
     fn every_command_has_an_example_that_parses_as_that_command() {
         let mut all = Vec::new();
-        leaves(&Cli::command(), "virtuozo", &mut all);
+        commands(&Cli::command(), "virtuozo", &mut all);
         assert!(all.len() > 15, "the walk over the tree found too little");
         for (path, command) in all {
             let help = command
@@ -197,7 +195,7 @@ mod tests {
     #[test]
     fn a_password_is_never_an_argument() {
         let mut all = Vec::new();
-        leaves(&Cli::command(), "virtuozo", &mut all);
+        commands(&Cli::command(), "virtuozo", &mut all);
         for (path, command) in all {
             for arg in command.get_arguments() {
                 let name = arg.get_id().as_str();

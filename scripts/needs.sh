@@ -1,0 +1,52 @@
+#!/bin/sh
+# Makes sure that the named programs are on this machine: installs what is missing from Debian's
+# packages as root or through sudo, otherwise names the packages in one line and fails.
+# Usage: scripts/needs.sh [compiler] [postgres] [qemu]
+set -eu
+
+missing=
+want() { # want PACKAGE: note a package as missing
+    missing="$missing $1"
+}
+
+for need in "$@"; do
+    case $need in
+    compiler) command -v cc >/dev/null 2>&1 || want build-essential ;;
+    postgres)
+        found=$(command -v postgres || ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null || true)
+        [ -n "$found" ] || want postgresql
+        ;;
+    qemu) { command -v qemu-img && command -v qemu-io; } >/dev/null 2>&1 || want qemu-utils ;;
+    *)
+        echo "needs.sh: unknown need '$need'" >&2
+        exit 2
+        ;;
+    esac
+done
+
+if [ -n "$missing" ]; then
+    as_root=
+    if [ "$(id -u)" -ne 0 ]; then
+        # Where nobody sits at a terminal, sudo must not ask for a password.
+        if command -v sudo >/dev/null 2>&1 && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
+            as_root=sudo
+        else
+            echo "Missing: install the Debian packages:$missing" >&2
+            exit 1
+        fi
+    fi
+    if ! command -v apt-get >/dev/null 2>&1; then
+        echo "Missing: what Debian calls$missing; install it with this system's package manager" >&2
+        exit 1
+    fi
+    echo "Installing from Debian's packages:$missing" >&2
+    # Its failure is not the end: the lists that are there may do, and the installation says if not.
+    $as_root apt-get update -q >&2 || true
+    $as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -q -y --no-install-recommends $missing >&2
+fi
+
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "Missing: Rust, with cargo, of the version in Cargo.toml (rust-version) or newer; rustup installs it" >&2
+    exit 1
+fi
