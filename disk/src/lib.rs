@@ -6,6 +6,7 @@
 mod error;
 mod source;
 pub mod vmdk;
+pub mod vmware;
 
 pub use error::DiskError;
 pub use source::{BlockRange, BlockSource, RangeKind, RawFile, ranges};

@@ -1,0 +1,485 @@
+//! The configuration files of a VMware host's management service: `datastores.xml`,
+//! `vmInventory.xml`, and the datastore paths (`[standard] web/web.vmx`) that they give sense to.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    io::Read,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use roxmltree::{Document, Node, ParsingOptions};
+
+use super::host_path;
+use crate::DiskError;
+
+/// Name of the list of datastores in a host's configuration directory.
+pub const DATASTORES_FILE: &str = "datastores.xml";
+/// Name of the list of guests, where `config.xml` names no other.
+pub const INVENTORY_FILE: &str = "vmInventory.xml";
+
+const CONFIG_FILE: &str = "config.xml";
+const MAX_FILE_BYTES: u64 = 16 << 20;
+const MAX_XML_NODES: u32 = 1_000_000;
+
+/// Where a host keeps a datastore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A directory of the host.
+    Directory(String),
+    /// An NFS export that the host has mounted somewhere.
+    Nfs {
+        /// Name or address of the server.
+        server: String,
+        /// The exported directory.
+        export: String,
+    },
+    /// Nothing the file says of it gives a place.
+    Unknown,
+}
+
+/// A datastore as its host lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datastore {
+    /// Its name, as it stands in brackets.
+    pub name: String,
+    /// Where it is.
+    pub place: Place,
+}
+
+impl Datastore {
+    /// The directory on the host. For NFS it is looked up in the text of the host's `/proc/mounts`.
+    pub fn host_directory(&self, mounts: &str) -> Option<String> {
+        match &self.place {
+            Place::Directory(directory) => Some(directory.clone()),
+            Place::Nfs { server, export } => {
+                let device = format!("{server}:{}", export.trim_end_matches('/'));
+                mounts.lines().find_map(|line| {
+                    let mut fields = line.split_ascii_whitespace();
+                    (fields.next()?.trim_end_matches('/') == device)
+                        .then(|| fields.next())
+                        .flatten()
+                        .map(|directory| directory.replace("\\040", " "))
+                })
+            }
+            Place::Unknown => None,
+        }
+    }
+}
+
+/// Reads `datastores.xml`. A name that stands twice counts once.
+///
+/// # Errors
+/// A sentence about what is wrong with the XML.
+pub fn parse_datastores(xml: &str) -> Result<Vec<Datastore>, String> {
+    let document = parse_xml(xml)?;
+    let mut datastores: Vec<Datastore> = Vec::new();
+    let entries = children(document.root_element(), |name| name.ends_with("datastores"))
+        .flat_map(|section| children(section, |name| name == "e"));
+    for entry in entries {
+        let Some(name) = text(entry, "name").or_else(|| text(entry, "localPath")) else {
+            continue;
+        };
+        if datastores.iter().any(|known| known.name == name) {
+            continue;
+        }
+        let place = match (
+            text(entry, "path"),
+            text(entry, "remoteHost"),
+            text(entry, "remotePath"),
+        ) {
+            (Some(directory), _, _) => Place::Directory(directory),
+            (None, Some(server), Some(share)) => {
+                let cifs =
+                    text(entry, "type").is_some_and(|kind| kind.eq_ignore_ascii_case("cifs"));
+                if cifs {
+                    let share = share.replace('/', "\\");
+                    let share = share.trim_matches('\\');
+                    Place::Directory(format!("\\\\{server}\\{share}"))
+                } else {
+                    Place::Nfs {
+                        server,
+                        export: share,
+                    }
+                }
+            }
+            _ => Place::Unknown,
+        };
+        datastores.push(Datastore { name, place });
+    }
+    Ok(datastores)
+}
+
+/// Writes a `datastores.xml` of local directories: name → directory.
+pub fn write_datastores(datastores: &BTreeMap<String, String>) -> String {
+    let mut xml = format!(
+        "<ConfigRoot>\n  <LocalDatastores>\n    <_length>{}</_length>\n    <_type>hostd.host.LocalDatastoreEntry[]</_type>\n",
+        datastores.len()
+    );
+    for (number, (name, directory)) in datastores.iter().enumerate() {
+        xml.push_str(&format!(
+            "    <e id=\"{number}\">\n      <_type>hostd.host.LocalDatastoreEntry</_type>\n      <name>{}</name>\n      <path>{}</path>\n    </e>\n",
+            escape(name),
+            escape(directory)
+        ));
+    }
+    xml.push_str("  </LocalDatastores>\n</ConfigRoot>\n");
+    xml
+}
+
+/// Reads `vmInventory.xml`: the path of each registered guest's `.vmx`, as it stands there (normally
+/// a path of the host, sometimes a datastore path).
+///
+/// # Errors
+/// A sentence about what is wrong with the XML.
+pub fn parse_inventory(xml: &str) -> Result<Vec<String>, String> {
+    let document = parse_xml(xml)?;
+    Ok(
+        children(document.root_element(), |name| name == "configentry")
+            .filter_map(|entry| text(entry, "vmxCfgPath"))
+            .collect(),
+    )
+}
+
+/// Writes a `vmInventory.xml` of these `.vmx` paths.
+pub fn write_inventory<'a>(vmx_paths: impl IntoIterator<Item = &'a str>) -> String {
+    let mut xml = "<ConfigRoot>\n".to_owned();
+    for (number, path) in vmx_paths.into_iter().enumerate() {
+        xml.push_str(&format!(
+            "  <ConfigEntry id=\"{number:04}\">\n    <objID>{}</objID>\n    <secDomain></secDomain>\n    <vmxCfgPath>{}</vmxCfgPath>\n  </ConfigEntry>\n",
+            (number + 1) * 16,
+            escape(path)
+        ));
+    }
+    xml.push_str("</ConfigRoot>\n");
+    xml
+}
+
+/// The place of the list of guests: what `config.xml` names, else [`INVENTORY_FILE`] beside it. A
+/// path that `config.xml` names is a path of the host; one outside the directory is looked for under
+/// its base name too, because this machine may see the directory elsewhere.
+pub fn inventory_file(config_dir: &Path) -> PathBuf {
+    let named = read_file(&config_dir.join(CONFIG_FILE))
+        .ok()
+        .flatten()
+        .and_then(|xml| {
+            let document = parse_xml(&xml).ok()?;
+            document
+                .descendants()
+                .find(|node| node.tag_name().name().eq_ignore_ascii_case("vmInventory"))
+                .and_then(|node| own_text(node))
+        });
+    let Some(named) = named else {
+        return config_dir.join(INVENTORY_FILE);
+    };
+    let beside = config_dir.join(host_path::base_name(&named));
+    let direct = config_dir.join(&named);
+    if direct.exists() || !beside.exists() {
+        direct
+    } else {
+        beside
+    }
+}
+
+/// Reads one of these files as text; none if it does not exist. Bytes that are not UTF-8 become
+/// replacement characters.
+///
+/// # Errors
+/// [`DiskError::Io`]; [`DiskError::Malformed`] for a file too large to be one of them.
+pub fn read_file(path: &Path) -> Result<Option<String>, DiskError> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(DiskError::io("open", path)(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(DiskError::io("read", path))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(DiskError::Malformed {
+            path: path.to_owned(),
+            format: "host configuration file",
+            reason: format!("it is larger than {MAX_FILE_BYTES} bytes"),
+        });
+    }
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// A path in a datastore: `[standard] web/web.vmx`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DatastorePath {
+    /// Name of the datastore.
+    pub datastore: String,
+    /// Path in it with `/` between components; empty for the datastore itself. Never leaves it.
+    pub relative: String,
+}
+
+/// A text is not a datastore path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DatastorePathError {
+    /// No `[name]` in it.
+    #[error("{0:?} is not a datastore path; write it as [datastore] folder/guest.vmx")]
+    NoName(String),
+    /// Its `..` components lead out of the datastore.
+    #[error("the path {0:?} leads out of its datastore")]
+    Leaves(String),
+}
+
+impl FromStr for DatastorePath {
+    type Err = DatastorePathError;
+
+    /// Reads leniently: text before the first `[` (a datacenter) is passed over, blanks after `]`
+    /// and the kind of separator do not matter.
+    fn from_str(text: &str) -> Result<Self, DatastorePathError> {
+        let no_name = || DatastorePathError::NoName(text.to_owned());
+        let (_, rest) = text.split_once('[').ok_or_else(no_name)?;
+        let (name, relative) = rest.split_once(']').ok_or_else(no_name)?;
+        if name.is_empty() || name.contains(['/', '\\']) {
+            return Err(no_name());
+        }
+        let components = host_path::normalize_relative(relative.trim())
+            .ok_or_else(|| DatastorePathError::Leaves(text.to_owned()))?;
+        Ok(Self {
+            datastore: name.to_owned(),
+            relative: components.join("/"),
+        })
+    }
+}
+
+impl fmt::Display for DatastorePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}]", self.datastore)?;
+        if !self.relative.is_empty() {
+            write!(f, " {}", self.relative)?;
+        }
+        Ok(())
+    }
+}
+
+impl DatastorePath {
+    /// The path as this machine reads it, where the datastore is the directory `root`.
+    pub fn resolve(&self, root: &Path) -> PathBuf {
+        let mut path = root.to_owned();
+        path.extend(self.relative.split('/').filter(|part| !part.is_empty()));
+        path
+    }
+
+    /// The path as the host writes it, where the datastore is the host's directory `root`.
+    pub fn to_host_path(&self, root: &str) -> String {
+        let separator = if host_path::is_windows(root) {
+            "\\"
+        } else {
+            "/"
+        };
+        let mut path = root.trim_end_matches(['/', '\\']).to_owned();
+        for component in self.relative.split('/').filter(|part| !part.is_empty()) {
+            path.push_str(separator);
+            path.push_str(component);
+        }
+        path
+    }
+
+    /// The datastore path of a host path: the datastore (name → host directory) with the longest
+    /// directory above it. None if it lies in none.
+    pub fn from_host_path(path: &str, datastores: &BTreeMap<String, String>) -> Option<Self> {
+        datastores
+            .iter()
+            .filter_map(|(name, directory)| {
+                let relative = host_path::strip_directory(path, directory)?;
+                Some((name, relative))
+            })
+            .min_by_key(|(_, relative)| relative.split('/').count())
+            .map(|(name, relative)| Self {
+                datastore: name.clone(),
+                relative,
+            })
+    }
+}
+
+fn parse_xml(xml: &str) -> Result<Document<'_>, String> {
+    let options = ParsingOptions {
+        nodes_limit: MAX_XML_NODES,
+        ..ParsingOptions::default()
+    };
+    Document::parse_with_options(xml.trim_start_matches('\u{feff}'), options)
+        .map_err(|error| format!("it is not valid XML: {error}"))
+}
+
+/// The child elements whose lower-case name fits.
+fn children<'a, 'input: 'a>(
+    node: Node<'a, 'input>,
+    fits: impl Fn(&str) -> bool,
+) -> impl Iterator<Item = Node<'a, 'input>> {
+    node.children()
+        .filter(move |child| fits(&child.tag_name().name().to_ascii_lowercase()))
+}
+
+fn text(node: Node<'_, '_>, name: &str) -> Option<String> {
+    node.children()
+        .find(|child| child.tag_name().name().eq_ignore_ascii_case(name))
+        .and_then(own_text)
+}
+
+fn own_text(node: Node<'_, '_>) -> Option<String> {
+    let text = node.text()?.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+        entries
+            .iter()
+            .map(|(name, directory)| ((*name).to_owned(), (*directory).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn datastores_are_read_from_every_section() {
+        let xml = r#"<ConfigRoot>
+  <LocalDatastores>
+    <_length>7</_length>
+    <e id="0"><_type>x</_type><dynamicProperty><_length>0</_length></dynamicProperty>
+      <name> standard </name><path>/srv/vm/</path></e>
+    <e id="1"><name>fast &amp; small</name><path>D:\Virtual Machines</path></e>
+    <e id="2"><path>/no/name</path></e>
+    <e id="3"><name>standard</name><path>/second</path></e>
+    <e id="4"><name>lost</name></e>
+  </LocalDatastores>
+  <NasDatastores>
+    <e id="0"><localPath>nfs</localPath><remoteHost>nas</remoteHost><remotePath>/export/vm</remotePath><type>NFS</type></e>
+    <e id="1"><localPath>cifs</localPath><remoteHost>nas</remoteHost><remotePath>/vm</remotePath><type>CIFS</type></e>
+  </NasDatastores>
+</ConfigRoot>"#;
+        let datastores = parse_datastores(xml).unwrap();
+        let mounts = "proc /proc proc rw 0 0\nnas:/export/vm /mnt/my\\040vms nfs4 rw 0 0\n";
+        let found: Vec<_> = datastores
+            .iter()
+            .map(|one| (one.name.as_str(), one.host_directory(mounts)))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("standard", Some("/srv/vm/".to_owned())),
+                ("fast & small", Some(r"D:\Virtual Machines".to_owned())),
+                ("lost", None),
+                ("nfs", Some("/mnt/my vms".to_owned())),
+                ("cifs", Some(r"\\nas\vm".to_owned())),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let datastores = map(&[("standard", "/srv/vm"), ("<fast> & small", "/mnt/ssd")]);
+        let read: BTreeMap<_, _> = parse_datastores(&write_datastores(&datastores))
+            .unwrap()
+            .into_iter()
+            .filter_map(|one| {
+                one.host_directory("")
+                    .map(|directory| (one.name, directory))
+            })
+            .collect();
+        assert_eq!(read, datastores);
+
+        let guests = [
+            "/srv/vm/a & b/a.vmx",
+            r"D:\Virtual Machines\web 1\web 1.vmx",
+        ];
+        assert_eq!(parse_inventory(&write_inventory(guests)).unwrap(), guests);
+    }
+
+    #[test]
+    fn an_inventory_may_lie_where_the_configuration_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path();
+        assert_eq!(inventory_file(config), config.join(INVENTORY_FILE));
+        let write = |text: &str| fs::write(config.join(CONFIG_FILE), text).unwrap();
+        write("<config><vmsvc><vmInventory>/var/lib/other.xml</vmInventory></vmsvc></config>");
+        assert_eq!(inventory_file(config), Path::new("/var/lib/other.xml"));
+        fs::write(config.join("other.xml"), "").unwrap();
+        assert_eq!(inventory_file(config), config.join("other.xml"));
+        write("not xml");
+        assert_eq!(inventory_file(config), config.join(INVENTORY_FILE));
+    }
+
+    #[test]
+    fn damaged_and_hostile_xml_is_an_error() {
+        let bomb =
+            r#"<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><ConfigRoot>&b;</ConfigRoot>"#;
+        for xml in ["", "<ConfigRoot>", "text", bomb] {
+            assert!(parse_datastores(xml).is_err(), "{xml}");
+            assert!(parse_inventory(xml).is_err(), "{xml}");
+        }
+        assert!(parse_datastores("<ConfigRoot/>").unwrap().is_empty());
+    }
+
+    #[test]
+    fn datastore_paths_are_read_leniently_and_written_strictly() {
+        for text in [
+            "[standard] web/web.vmx",
+            "[standard]web/web.vmx",
+            r"[standard]   \web\.\web.vmx",
+            "ha-datacenter/[standard] web/x/../web.vmx",
+        ] {
+            let path: DatastorePath = text.parse().unwrap();
+            assert_eq!(path.to_string(), "[standard] web/web.vmx", "{text}");
+            assert_eq!(
+                path.resolve(Path::new("/mnt/a")),
+                Path::new("/mnt/a/web/web.vmx")
+            );
+            assert_eq!(path.to_host_path("/srv/vm/"), "/srv/vm/web/web.vmx");
+            assert_eq!(path.to_host_path(r"D:\VMs"), r"D:\VMs\web\web.vmx");
+        }
+        let root: DatastorePath = "[standard]".parse().unwrap();
+        assert_eq!(root.to_string(), "[standard]");
+        assert!(matches!(
+            "[standard] ../etc/passwd".parse::<DatastorePath>(),
+            Err(DatastorePathError::Leaves(_))
+        ));
+        for text in ["", "web.vmx", "[standard", "[] a", "[a/b] c"] {
+            assert!(
+                matches!(
+                    text.parse::<DatastorePath>(),
+                    Err(DatastorePathError::NoName(_))
+                ),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_datastore_with_the_longest_directory_takes_a_host_path() {
+        let datastores = map(&[("all", "/srv"), ("vm", "/srv/vm/"), ("vm2", "/srv/vm2")]);
+        let of = |path: &str| {
+            DatastorePath::from_host_path(path, &datastores).map(|path| path.to_string())
+        };
+        assert_eq!(of("/srv/vm/a/a.vmx").as_deref(), Some("[vm] a/a.vmx"));
+        assert_eq!(of("/srv/vmx/a.vmx").as_deref(), Some("[all] vmx/a.vmx"));
+        assert_eq!(of("/home/a.vmx"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_datastore_path_never_leaves_its_directory(text in "(\\[[a-z]{1,3}\\])? ?[a./\\\\]{0,20}") {
+            if let Ok(path) = text.parse::<DatastorePath>() {
+                let resolved = path.resolve(Path::new("/root/of/it"));
+                prop_assert!(resolved.starts_with("/root/of/it"));
+                prop_assert!(!resolved.components().any(|part| part == std::path::Component::ParentDir));
+                prop_assert_eq!(path.to_string().parse::<DatastorePath>().unwrap(), path);
+            }
+        }
+    }
+}
