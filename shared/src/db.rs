@@ -1,0 +1,114 @@
+//! Connections to the database and its schema.
+
+use std::{
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use sqlx::{
+    PgPool,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::StoreError;
+
+/// How long an operation waits for a connection before it counts the database as away.
+const ACQUIRE_LIMIT: Duration = Duration::from_secs(30);
+/// The pause between two attempts to reach a database that is away.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// A process needs few connections: its statements are short.
+const MAX_CONNECTIONS: u32 = 16;
+
+/// Connects to the database at `url` and waits as long as it takes until it answers. Says once what
+/// it waits for, and once when the wait is over.
+///
+/// # Errors
+/// Only if `url` itself cannot be used.
+pub async fn connect(url: &str) -> Result<PgPool, StoreError> {
+    connect_until(url, None).await
+}
+
+/// Like [`connect`], but gives up after `limit`, and at once where waiting cannot help (wrong
+/// password, no such database).
+///
+/// # Errors
+/// If `url` cannot be used, or the last error of the database.
+pub async fn connect_within(url: &str, limit: Duration) -> Result<PgPool, StoreError> {
+    connect_until(url, Some(Instant::now() + limit)).await
+}
+
+async fn connect_until(url: &str, deadline: Option<Instant>) -> Result<PgPool, StoreError> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|e| StoreError::Url(e.to_string()))?
+        .application_name("virtuozo");
+    let place = describe(&options);
+    let pool = PgPoolOptions::new()
+        .max_connections(MAX_CONNECTIONS)
+        .acquire_timeout(ACQUIRE_LIMIT)
+        .connect_lazy_with(options);
+    let mut waits = false;
+    loop {
+        // An attempt may hang on a silent network, so it has a limit of its own.
+        let attempt = match deadline {
+            Some(at) => ACQUIRE_LIMIT.min(at.saturating_duration_since(Instant::now())),
+            None => ACQUIRE_LIMIT,
+        };
+        let error = match tokio::time::timeout(attempt, pool.acquire()).await {
+            Ok(Ok(_)) => {
+                if waits {
+                    tracing::info!(database = %place, "the database answers");
+                }
+                return Ok(pool);
+            }
+            Ok(Err(e)) => StoreError::from(e),
+            Err(_) => StoreError::Unavailable(sqlx::Error::PoolTimedOut),
+        };
+        match deadline {
+            Some(at) if !error.is_unavailable() || Instant::now() + RETRY_PAUSE >= at => {
+                return Err(error);
+            }
+            _ => {}
+        }
+        if !waits {
+            tracing::warn!(database = %place, %error, "waiting for the database");
+            waits = true;
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Where a database is, without its password.
+fn describe(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or(options.get_username());
+    match options.get_socket() {
+        Some(socket) => format!("{database} at {}", socket.display()),
+        None => format!(
+            "{database} at {}:{}",
+            options.get_host(),
+            options.get_port()
+        ),
+    }
+}
+
+/// Brings the schema up to date: apalis' tables and ours. Any number of processes may do so at once:
+/// sqlx serialises them with an advisory lock.
+///
+/// # Errors
+/// If a statement fails or an applied migration is not the one in this program.
+pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
+    for mut migrations in all_migrations() {
+        // Both sets stand in one ledger, so each finds the other's rows there.
+        migrations.set_ignore_missing(true);
+        migrations.run(pool).await?;
+    }
+    Ok(())
+}
+
+/// apalis' migrations and ours, in the order in which they run.
+pub(crate) fn all_migrations() -> [Migrator; 2] {
+    [
+        apalis_postgres::PostgresStorage::<()>::migrations(),
+        sqlx::migrate!("../migrations"),
+    ]
+}

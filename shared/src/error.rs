@@ -1,0 +1,91 @@
+//! What the database, or the store above it, can answer instead of doing what it was asked.
+
+/// An operation on the database or on a stored object failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database does not answer, or the connection broke: nothing is known about the operation.
+    /// Not the same as "0 rows", which is an answer.
+    #[error("the database does not answer: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// The database answered, with an error.
+    #[error("the database refused a statement: {0}")]
+    Query(#[source] sqlx::Error),
+    /// The connection string cannot be used.
+    #[error(
+        "this is not a usable database URL: {0}; it has the form postgres://user:password@machine:5432/database"
+    )]
+    Url(String),
+    /// Bringing the database's schema up to date failed.
+    #[error("the database's schema could not be brought up to date: {0}")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// There is no object of this name.
+    #[error("there is no {what} {name:?}")]
+    NotFound {
+        /// The kind of object, as a person says it.
+        what: &'static str,
+        /// The name or id that was looked for.
+        name: String,
+    },
+    /// An object of this name is there already.
+    #[error("there is a {what} {name:?} already")]
+    Exists {
+        /// The kind of object, as a person says it.
+        what: &'static str,
+        /// The name that is taken.
+        name: String,
+    },
+    /// What was asked for is not permitted; the text says why, and what is.
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+impl StoreError {
+    /// True if the database could not be reached, so that the same operation may succeed later.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+
+    /// True if a UNIQUE constraint stood in the way.
+    pub fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Query(sqlx::Error::Database(e)) if e.is_unique_violation())
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_connection_error(&error) {
+            Self::Unavailable(error)
+        } else {
+            Self::Query(error)
+        }
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for StoreError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        match error {
+            sqlx::migrate::MigrateError::Execute(e) if is_connection_error(&e) => {
+                Self::Unavailable(e)
+            }
+            other => Self::Migrate(other),
+        }
+    }
+}
+
+/// Tells "no answer" from "an answer that is an error".
+fn is_connection_error(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        // 08: connection; 57P01..57P03: the server stops, crashed or starts; 53300: too many
+        // connections (PostgreSQL, appendix "Error Codes").
+        sqlx::Error::Database(e) => e.code().is_some_and(|code| {
+            code.starts_with("08") || matches!(code.as_ref(), "57P01" | "57P02" | "57P03" | "53300")
+        }),
+        _ => false,
+    }
+}
