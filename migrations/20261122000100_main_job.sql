@@ -172,6 +172,9 @@ CREATE TABLE virtuozo.guest_runs (
     mode           text CHECK (mode IN ('hot', 'cold')),   -- decided by the validate step
     step           text CHECK (step IN ('validate', 'snapshot', 'power_off', 'copy', 'commit', 'power_on', 'publish')),
     fence          bigint NOT NULL DEFAULT 0,
+    -- The fence under which the present attempt began: who takes over goes on after the steps done since
+    -- then. NULL: the next taker begins afresh.
+    attempt_fence  bigint,
     owner_id       uuid,
     lease_until    timestamptz,
     attempts       integer NOT NULL DEFAULT 0,
@@ -193,6 +196,8 @@ CREATE TABLE virtuozo.guest_runs (
 CREATE INDEX guest_runs_waiting ON virtuozo.guest_runs (host_id, created_at, id) WHERE state = 'waiting';
 CREATE INDEX guest_runs_open ON virtuozo.guest_runs (run_id) WHERE state IN ('waiting', 'admitted', 'running');
 CREATE INDEX guest_runs_lease ON virtuozo.guest_runs (lease_until) WHERE state = 'running';
+-- Two runs never work on one guest at the same time.
+CREATE UNIQUE INDEX guest_runs_one_active ON virtuozo.guest_runs (guest_id) WHERE state IN ('admitted', 'running');
 CREATE INDEX guest_runs_guest ON virtuozo.guest_runs (guest_id, created_at DESC);
 
 -- The right to work on one more guest of a host. As many rows as the host may have guests in work,
@@ -241,7 +246,11 @@ CREATE TABLE virtuozo.obligations (
     attempts        integer NOT NULL DEFAULT 0,
     next_attempt_at timestamptz NOT NULL DEFAULT now(),
     last_error      text,
+    -- An undo job works on it; while the claim holds, no run of the guest is admitted.
+    claim_id        uuid,
+    claimed_until   timestamptz,
     created_at      timestamptz NOT NULL DEFAULT now(),
+    CHECK ((claim_id IS NULL) = (claimed_until IS NULL)),
     CHECK ((kind = 'remove_snapshot') = (snapshot_name IS NOT NULL))
 );
 CREATE UNIQUE INDEX obligations_snapshot ON virtuozo.obligations (guest_id, snapshot_name) WHERE kind = 'remove_snapshot';

@@ -3,6 +3,8 @@
 pub mod db;
 mod error;
 pub mod pg;
+pub mod queue;
+pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

@@ -1,0 +1,105 @@
+//! Receives the jobs of one queue for as long as the process runs.
+
+use std::{fmt, future::Future, time::Duration};
+
+use apalis::prelude::{BackendExt, BoxDynError, WorkerBuilder, WorkerBuilderExt, WorkerContext};
+use apalis_postgres::{Config, PostgresStorage};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Job;
+
+/// How often a queue is looked at without being woken: for jobs with a delay, and for lost wake-ups.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// A claimer that says nothing for this long times [`MISSED_HEARTBEATS`] counts as dead.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// See [`HEARTBEAT`].
+const MISSED_HEARTBEATS: usize = 12;
+/// The pause before the first restart; doubled up to [`MAX_PAUSE`].
+const MIN_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause between restarts.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// How long jobs that were just claimed may take to be handed over when the process stops.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why a job has to be delivered again. The reason stands in the job's row.
+#[derive(Debug)]
+pub struct HandlerError(pub String);
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for HandlerError {}
+
+/// Claims the jobs of `J`'s queue one by one and gives them to `handler`, until `stop`.
+///
+/// A handler takes the lease, starts the work in a task of its own and returns: what it must not lose
+/// it may not hold, since every error of apalis ends its loop and drops all handlers in flight. The loop
+/// then starts again, under a new name each time, because the name of a claimer that died without
+/// saying so keeps its jobs locked.
+pub async fn serve<J, H, F>(pool: PgPool, incarnation: Uuid, handler: H, stop: CancellationToken)
+where
+    J: Job,
+    H: Fn(J) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<(), HandlerError>> + Send + 'static,
+{
+    let mut pause = MIN_PAUSE;
+    let mut starts = 0_u64;
+    while !stop.is_cancelled() {
+        starts += 1;
+        let name = format!("{incarnation}/{}/{starts}", J::QUEUE);
+        let context = WorkerContext::new(&name);
+        let config = Config::default()
+            .queue(J::QUEUE)
+            // More than one would keep jobs from idle workers.
+            .batch_size(1)
+            .heartbeat_interval(HEARTBEAT)
+            .missed_heartbeats(MISSED_HEARTBEATS)
+            .lock_tasks(false);
+        let backend = PostgresStorage::<J>::new(&pool)
+            .with_config(config)
+            .with_pubsub()
+            .poll_with_interval(POLL_INTERVAL);
+        let handler = handler.clone();
+        let worker = WorkerBuilder::new(&context)
+            .backend(backend)
+            .catch_panic()
+            .build(move |job: J| {
+                let work = handler(job);
+                async move { work.await.map_err(BoxDynError::from) }
+            });
+        let began = tokio::time::Instant::now();
+        let mut running = std::pin::pin!(worker.run());
+        let ended = tokio::select! {
+            ended = &mut running => ended,
+            () = stop.cancelled() => {
+                // An error means that it has not started: then nothing is claimed either.
+                if context.stop().is_ok() {
+                    let _ = tokio::time::timeout(STOP_LIMIT, running).await;
+                }
+                return;
+            }
+        };
+        if began.elapsed() > MAX_PAUSE {
+            pause = MIN_PAUSE;
+        }
+        match ended {
+            Ok(()) => tracing::warn!(
+                queue = J::QUEUE,
+                "the queue's loop ended, starting it again"
+            ),
+            Err(error) => {
+                tracing::warn!(queue = J::QUEUE, %error, "the queue does not answer, trying again");
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+        pause = (pause * 2).min(MAX_PAUSE);
+    }
+}

@@ -1,0 +1,60 @@
+//! Admission: a host's free slots and its oldest waiting guest runs, paired and queued in one transaction.
+
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::{
+    StoreError,
+    queue::{self, GuestJob},
+};
+
+/// Admits as many waiting guest runs of a host as it has free slots, and pushes their jobs. Returns how
+/// many. Called where guest runs come into being, where one ends, and by the sweep.
+///
+/// # Errors
+/// What the database says.
+pub async fn admit(tx: &mut PgConnection, host_id: Uuid) -> Result<usize, StoreError> {
+    lock_host(tx, host_id).await?;
+    let admitted: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/admit.sql"))
+        .bind(host_id)
+        .fetch_all(&mut *tx)
+        .await?;
+    let jobs: Vec<GuestJob> = admitted
+        .iter()
+        .map(|&guest_run_id| GuestJob { guest_run_id })
+        .collect();
+    queue::push(tx, &jobs, 0).await?;
+    Ok(admitted.len())
+}
+
+/// Hosts that have both a free slot and a guest run that is due.
+///
+/// # Errors
+/// What the database says.
+pub async fn hosts_to_admit(pool: &PgPool) -> Result<Vec<Uuid>, StoreError> {
+    Ok(sqlx::query_scalar(include_str!("sql/hosts_to_admit.sql"))
+        .fetch_all(pool)
+        .await?)
+}
+
+/// Keeps everybody else from admitting runs or claiming obligations of this host until the transaction
+/// ends. What follows must be a new statement, so that it sees what the one before has committed.
+pub(super) async fn lock_host(tx: &mut PgConnection, host_id: Uuid) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/host_lock.sql"))
+        .bind(host_id)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Frees the slots of guest runs that hold none any more.
+pub(super) async fn free_slots(
+    tx: &mut PgConnection,
+    guest_runs: &[Uuid],
+) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/slots_free.sql"))
+        .bind(guest_runs)
+        .execute(tx)
+        .await?;
+    Ok(())
+}

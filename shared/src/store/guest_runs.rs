@@ -1,0 +1,364 @@
+//! Guest runs: taking and keeping the lease, and everything that ends or hands one over.
+
+use sqlx::{FromRow, PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::{
+    admission,
+    leases::{Fence, Renewal},
+    points::{self, NewPoint},
+    runs,
+    steps::{self, StepName},
+};
+use crate::{
+    StoreError,
+    queue::{self, GuestJob},
+};
+
+/// The right to act for a guest run, as long as its fence is the run's.
+#[derive(Debug, Clone, FromRow)]
+pub struct GuestLease {
+    /// The guest run.
+    #[sqlx(rename = "id")]
+    pub guest_run_id: Uuid,
+    /// The run it is part of.
+    pub run_id: Uuid,
+    /// The host of the guest.
+    pub host_id: Uuid,
+    /// The guest.
+    pub guest_id: Uuid,
+    /// The number of this lease; grows with every taking.
+    pub fence: i64,
+    /// The fence under which the present attempt began. Smaller than `fence`: an earlier owner died, and
+    /// its done steps count.
+    pub attempt_fence: i64,
+    /// Attempts that have failed so far.
+    pub attempts: i32,
+    /// Somebody wants the run to end.
+    pub cancel_requested: bool,
+    /// How long the lease holds without renewal, in seconds.
+    pub lease_secs: i32,
+}
+
+/// Why a guest run did not succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureClass {
+    /// Time may heal it.
+    Retry,
+    /// Trying again cannot help.
+    Permanent,
+    /// A person has to do something first.
+    Operator,
+}
+
+impl FailureClass {
+    /// The name in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Permanent => "permanent",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+/// How an attempt that was not published ends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ending {
+    /// Waits for another attempt.
+    Retry {
+        /// How long, in seconds.
+        delay_secs: f64,
+        /// The next attempt goes on after the steps that are done, instead of beginning afresh.
+        keep_steps: bool,
+    },
+    /// Has failed for good.
+    Failed,
+    /// Was cancelled.
+    Cancelled,
+    /// Goes to another worker at once, because this one stops. Counts as no attempt.
+    HandedOver {
+        /// As for [`Ending::Retry`].
+        keep_steps: bool,
+    },
+}
+
+/// The host of a guest run that waits to be taken; none if there is nothing to take.
+///
+/// # Errors
+/// What the database says.
+pub async fn host_of_admitted(
+    pool: &PgPool,
+    guest_run_id: Uuid,
+) -> Result<Option<Uuid>, StoreError> {
+    Ok(sqlx::query_scalar(include_str!("sql/guest_run_place.sql"))
+        .bind(guest_run_id)
+        .fetch_optional(pool)
+        .await?)
+}
+
+/// Takes the lease of an admitted guest run. None: it is taken already, or has ended; then there is
+/// nothing to do.
+///
+/// # Errors
+/// What the database says.
+pub async fn take(
+    pool: &PgPool,
+    guest_run_id: Uuid,
+    owner_id: Uuid,
+) -> Result<Option<GuestLease>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/guest_run_take.sql"))
+        .bind(guest_run_id)
+        .bind(owner_id)
+        .fetch_optional(pool)
+        .await?)
+}
+
+/// Renews the lease. None: it is lost.
+///
+/// # Errors
+/// What the database says.
+pub async fn renew(pool: &PgPool, lease: &GuestLease) -> Result<Option<Renewal>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/guest_run_renew.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .fetch_optional(pool)
+        .await?)
+}
+
+/// Holds the guest run's row until the transaction ends, if the lease is still ours.
+///
+/// # Errors
+/// What the database says.
+pub async fn guard(tx: &mut PgConnection, lease: &GuestLease) -> Result<Fence, StoreError> {
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/guest_run_guard.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .fetch_optional(tx)
+        .await?;
+    Ok(Fence::of(row.is_some()))
+}
+
+/// Begins the attempt afresh: what earlier owners did counts no more.
+///
+/// # Errors
+/// What the database says.
+pub async fn restart(pool: &PgPool, lease: &GuestLease) -> Result<Fence, StoreError> {
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/guest_run_restart.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .fetch_optional(pool)
+        .await?;
+    Ok(Fence::of(row.is_some()))
+}
+
+/// Records the mode, `hot` or `cold`, in the transaction that ends the step `validate`.
+///
+/// # Errors
+/// What the database says.
+pub async fn set_mode(
+    tx: &mut PgConnection,
+    lease: &GuestLease,
+    mode: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/guest_run_set_mode.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .bind(mode)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// How far the copy of one disk, or of one other large file, has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceProgress {
+    /// The device, or the file's name.
+    pub device: String,
+    /// Bytes to be copied.
+    pub bytes_total: u64,
+    /// Bytes copied.
+    pub bytes_copied: u64,
+}
+
+/// Records how far the copy has come, for those who watch.
+///
+/// # Errors
+/// What the database says.
+pub async fn progress(
+    pool: &PgPool,
+    lease: &GuestLease,
+    devices: &[DeviceProgress],
+) -> Result<Fence, StoreError> {
+    let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let totals: Vec<i64> = devices.iter().map(|d| bytes(d.bytes_total)).collect();
+    let copied: Vec<i64> = devices.iter().map(|d| bytes(d.bytes_copied)).collect();
+    let names: Vec<&str> = devices.iter().map(|d| d.device.as_str()).collect();
+    let mut tx = pool.begin().await?;
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/guest_run_progress.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .bind(totals.iter().sum::<i64>())
+        .bind(copied.iter().sum::<i64>())
+        .fetch_optional(&mut *tx)
+        .await?;
+    if row.is_none() {
+        return Ok(Fence::Lost);
+    }
+    sqlx::query(include_str!("sql/disk_progress_upsert.sql"))
+        .bind(lease.guest_run_id)
+        .bind(names)
+        .bind(totals)
+        .bind(copied)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(Fence::Held)
+}
+
+/// Forgets the progress of an earlier attempt.
+///
+/// # Errors
+/// What the database says.
+pub async fn clear_progress(pool: &PgPool, lease: &GuestLease) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/disk_progress_clear.sql"))
+        .bind(lease.guest_run_id)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Ends an attempt that was not published, in the caller's transaction: the slot is free, the host's
+/// next guest runs are admitted, and the run ends with its last guest run.
+///
+/// # Errors
+/// What the database says.
+pub async fn end(
+    tx: &mut PgConnection,
+    lease: &GuestLease,
+    ending: &Ending,
+    error: Option<(&str, FailureClass)>,
+) -> Result<Fence, StoreError> {
+    let text = error.map(|(text, _)| text);
+    let class = error.map(|(_, class)| class.as_str());
+    let changed = match ending {
+        Ending::Retry {
+            delay_secs,
+            keep_steps,
+        } => {
+            sqlx::query(include_str!("sql/guest_run_retry.sql"))
+                .bind(lease.guest_run_id)
+                .bind(lease.fence)
+                .bind(delay_secs)
+                .bind(text)
+                .bind(class)
+                .bind(keep_steps)
+                .execute(&mut *tx)
+                .await?
+        }
+        Ending::Failed | Ending::Cancelled => {
+            let state = if *ending == Ending::Failed {
+                "failed"
+            } else {
+                "cancelled"
+            };
+            end_row(tx, lease, state, text, class).await?
+        }
+        Ending::HandedOver { keep_steps } => {
+            let changed = sqlx::query(include_str!("sql/guest_run_release.sql"))
+                .bind(lease.guest_run_id)
+                .bind(lease.fence)
+                .bind(keep_steps)
+                .execute(&mut *tx)
+                .await?;
+            if changed.rows_affected() == 1 {
+                let job = GuestJob {
+                    guest_run_id: lease.guest_run_id,
+                };
+                queue::push(tx, &[job], 0).await?;
+            }
+            return Ok(Fence::of(changed.rows_affected() == 1));
+        }
+    };
+    if changed.rows_affected() == 0 {
+        return Ok(Fence::Lost);
+    }
+    leave_slot(tx, lease).await?;
+    Ok(Fence::Held)
+}
+
+/// The one transaction that makes a restore point visible: the point, the last step, the end of the
+/// guest run, the free slot and the next admission. What its obligations were has been met before.
+///
+/// # Errors
+/// What the database says.
+pub async fn publish(
+    tx: &mut PgConnection,
+    lease: &GuestLease,
+    point: &NewPoint<'_>,
+) -> Result<Fence, StoreError> {
+    if end_row(tx, lease, "succeeded", None, None)
+        .await?
+        .rows_affected()
+        == 0
+    {
+        return Ok(Fence::Lost);
+    }
+    points::insert(tx, lease, point).await?;
+    let output = serde_json::json!({ "point_id": point.id, "path": point.path });
+    steps::done(tx, lease, StepName::Publish, &output).await?;
+    leave_slot(tx, lease).await?;
+    Ok(Fence::Held)
+}
+
+async fn end_row(
+    tx: &mut PgConnection,
+    lease: &GuestLease,
+    state: &str,
+    error: Option<&str>,
+    class: Option<&str>,
+) -> Result<sqlx::postgres::PgQueryResult, StoreError> {
+    Ok(sqlx::query(include_str!("sql/guest_run_end.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .bind(state)
+        .bind(error)
+        .bind(class)
+        .execute(tx)
+        .await?)
+}
+
+async fn leave_slot(tx: &mut PgConnection, lease: &GuestLease) -> Result<(), StoreError> {
+    admission::free_slots(tx, &[lease.guest_run_id]).await?;
+    admission::admit(tx, lease.host_id).await?;
+    runs::end_if_done(tx, lease.run_id).await?;
+    Ok(())
+}
+
+/// Attempts of a guest whose copies may still be needed: guest run, and the fence its attempt began with.
+///
+/// # Errors
+/// What the database says.
+pub async fn open_attempts(pool: &PgPool, guest_id: Uuid) -> Result<Vec<(Uuid, i64)>, StoreError> {
+    Ok(
+        sqlx::query_as(include_str!("sql/guest_runs_open_of_guest.sql"))
+            .bind(guest_id)
+            .fetch_all(pool)
+            .await?,
+    )
+}
+
+/// Gives a job back to the queue, for a worker with room or for later.
+///
+/// # Errors
+/// What the database says.
+pub async fn hand_back(
+    pool: &PgPool,
+    guest_run_id: Uuid,
+    delay_secs: u32,
+) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await?;
+    queue::push(&mut tx, &[GuestJob { guest_run_id }], delay_secs).await?;
+    tx.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,239 @@
+//! Obligations: what must be undone on a host whatever happens, written before the change and deleted
+//! only after it was seen to be met.
+
+use sqlx::{FromRow, PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::{
+    admission,
+    guest_runs::GuestLease,
+    leases::{Fence, Renewal},
+};
+use crate::{
+    StoreError,
+    queue::{self, UndoJob},
+};
+
+/// Something that a guest is owed.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct Obligation {
+    /// Its id.
+    pub id: Uuid,
+    /// `remove_snapshot` or `power_on`.
+    kind: String,
+    /// The host of the guest.
+    pub host_id: Uuid,
+    /// The guest.
+    pub guest_id: Uuid,
+    /// The guest run that made it.
+    pub guest_run_id: Uuid,
+    /// The fence of that guest run when it made, or took over, the obligation.
+    pub fence: i64,
+    snapshot_name: Option<String>,
+    /// Attempts that have failed.
+    pub attempts: i32,
+}
+
+/// What is to be done to meet an obligation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Duty<'a> {
+    /// Remove exactly the snapshot of this name.
+    RemoveSnapshot(&'a str),
+    /// Power the guest on.
+    PowerOn,
+}
+
+impl Obligation {
+    /// What is to be done.
+    pub fn duty(&self) -> Duty<'_> {
+        match &self.snapshot_name {
+            Some(name) => Duty::RemoveSnapshot(name),
+            None => Duty::PowerOn,
+        }
+    }
+}
+
+/// The right to undo what a guest is owed, while no run of it is admitted.
+#[derive(Debug, Clone)]
+pub struct UndoClaim {
+    /// The guest.
+    pub guest_id: Uuid,
+    /// The host of the guest.
+    pub host_id: Uuid,
+    /// Tells this claim from others.
+    pub claim_id: Uuid,
+    /// How long it holds without renewal, in seconds.
+    pub lease_secs: i32,
+}
+
+/// Records, before a snapshot is taken, that it has to be removed.
+///
+/// # Errors
+/// What the database says.
+pub async fn owe_snapshot(
+    pool: &PgPool,
+    lease: &GuestLease,
+    name: &str,
+) -> Result<Fence, StoreError> {
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/obligation_insert_snapshot.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .bind(Uuid::now_v7())
+        .bind(name)
+        .fetch_optional(pool)
+        .await?;
+    Ok(Fence::of(row.is_some()))
+}
+
+/// Records, before a guest is powered off, that it has to be powered on again.
+///
+/// # Errors
+/// What the database says.
+pub async fn owe_power_on(pool: &PgPool, lease: &GuestLease) -> Result<Fence, StoreError> {
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/obligation_insert_power_on.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .bind(Uuid::now_v7())
+        .fetch_optional(pool)
+        .await?;
+    Ok(Fence::of(row.is_some()))
+}
+
+/// All that a guest is owed, oldest first.
+///
+/// # Errors
+/// What the database says.
+pub async fn of_guest(pool: &PgPool, guest_id: Uuid) -> Result<Vec<Obligation>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/obligations_of_guest.sql"))
+        .bind(guest_id)
+        .fetch_all(pool)
+        .await?)
+}
+
+/// Deletes an obligation that was seen to be met. One that a newer run has taken over since stays.
+///
+/// # Errors
+/// What the database says.
+pub async fn met(pool: &PgPool, obligation: &Obligation) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/obligation_met.sql"))
+        .bind(obligation.id)
+        .bind(obligation.guest_run_id)
+        .bind(obligation.fence)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Records that an attempt failed, and when to try again. Returns the number of failed attempts.
+///
+/// # Errors
+/// What the database says.
+pub async fn failed(
+    tx: &mut PgConnection,
+    obligation: &Obligation,
+    error: &str,
+    delay_secs: f64,
+) -> Result<i32, StoreError> {
+    let attempts: Option<i32> = sqlx::query_scalar(include_str!("sql/obligation_failed.sql"))
+        .bind(obligation.id)
+        .bind(error)
+        .bind(delay_secs)
+        .fetch_optional(tx)
+        .await?;
+    Ok(attempts.unwrap_or_default())
+}
+
+/// The host of a guest that is owed something; none if it is owed nothing.
+///
+/// # Errors
+/// What the database says.
+pub async fn host_of_owed(pool: &PgPool, guest_id: Uuid) -> Result<Option<Uuid>, StoreError> {
+    Ok(
+        sqlx::query_scalar(include_str!("sql/obligations_place.sql"))
+            .bind(guest_id)
+            .fetch_optional(pool)
+            .await?,
+    )
+}
+
+/// Claims what a guest is owed. None: nothing is due, somebody is at it, or a run of the guest is in
+/// work, which minds its obligations itself.
+///
+/// # Errors
+/// What the database says.
+pub async fn claim(
+    pool: &PgPool,
+    host_id: Uuid,
+    guest_id: Uuid,
+) -> Result<Option<UndoClaim>, StoreError> {
+    let claim_id = Uuid::now_v7();
+    let mut tx = pool.begin().await?;
+    admission::lock_host(&mut tx, host_id).await?;
+    let lease_secs: Vec<i32> = sqlx::query_scalar(include_str!("sql/obligations_claim.sql"))
+        .bind(guest_id)
+        .bind(claim_id)
+        .fetch_all(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(lease_secs.first().map(|&lease_secs| UndoClaim {
+        guest_id,
+        host_id,
+        claim_id,
+        lease_secs,
+    }))
+}
+
+/// Renews a claim. None: it is lost, or everything is met.
+///
+/// # Errors
+/// What the database says.
+pub async fn renew(pool: &PgPool, claim: &UndoClaim) -> Result<Option<Renewal>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/obligations_renew.sql"))
+        .bind(claim.guest_id)
+        .bind(claim.claim_id)
+        .fetch_optional(pool)
+        .await?)
+}
+
+/// Gives a claim up.
+///
+/// # Errors
+/// What the database says.
+pub async fn release(pool: &PgPool, claim: &UndoClaim) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/obligations_release.sql"))
+        .bind(claim.guest_id)
+        .bind(claim.claim_id)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Pushes a job for each guest that is owed something due and that nobody works on. Returns how many.
+///
+/// # Errors
+/// What the database says.
+pub async fn push_due(pool: &PgPool) -> Result<usize, StoreError> {
+    let mut tx = pool.begin().await?;
+    let guests: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/obligations_due.sql"))
+        .bind(<UndoJob as queue::Job>::QUEUE)
+        .fetch_all(&mut *tx)
+        .await?;
+    let jobs: Vec<UndoJob> = guests
+        .iter()
+        .map(|&guest_id| UndoJob { guest_id })
+        .collect();
+    queue::push(&mut tx, &jobs, 0).await?;
+    tx.commit().await?;
+    Ok(jobs.len())
+}
+
+/// Gives a job back to the queue, for a worker with room.
+///
+/// # Errors
+/// What the database says.
+pub async fn hand_back(pool: &PgPool, guest_id: Uuid, delay_secs: u32) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await?;
+    queue::push(&mut tx, &[UndoJob { guest_id }], delay_secs).await?;
+    tx.commit().await?;
+    Ok(())
+}

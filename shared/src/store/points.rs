@@ -1,0 +1,113 @@
+//! Restore points as the database knows them: entered when published, deleted after their directory.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::guest_runs::GuestLease;
+use crate::StoreError;
+
+/// A restore point to be entered.
+#[derive(Debug, Clone)]
+pub struct NewPoint<'a> {
+    /// Its id, the one in its manifest.
+    pub id: Uuid,
+    /// The host's name at the time.
+    pub host_name: &'a str,
+    /// The guest's name at the time.
+    pub guest_name: &'a str,
+    /// The destination directory.
+    pub repository: &'a str,
+    /// Where it is below the destination.
+    pub path: &'a str,
+    /// `hot` or `cold`.
+    pub mode: &'a str,
+    /// The instant that its disks hold.
+    pub taken_at: DateTime<Utc>,
+    /// Stored bytes.
+    pub size_bytes: u64,
+    /// Sum of the disks' sizes, in bytes.
+    pub source_bytes: u64,
+    /// Snapshots of other people in it.
+    pub foreign_snapshots: &'a [String],
+    /// All its bytes were read back and found right.
+    pub verified: bool,
+}
+
+/// A restore point of a guest, as retention sees it.
+#[derive(Debug, Clone, FromRow)]
+pub struct GuestPoint {
+    /// Its id.
+    pub id: Uuid,
+    /// The destination directory.
+    pub repository: String,
+    /// Where it is below the destination.
+    pub path: String,
+    /// The instant that its disks hold.
+    pub taken_at: DateTime<Utc>,
+    /// It was read back and found right.
+    pub verified: bool,
+    /// `published`, `damaged` or `deleting`.
+    pub state: String,
+}
+
+pub(super) async fn insert(
+    tx: &mut PgConnection,
+    lease: &GuestLease,
+    point: &NewPoint<'_>,
+) -> Result<(), StoreError> {
+    let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    sqlx::query(include_str!("sql/point_insert.sql"))
+        .bind(point.id)
+        .bind(lease.guest_id)
+        .bind(lease.guest_run_id)
+        .bind(point.host_name)
+        .bind(point.guest_name)
+        .bind(point.repository)
+        .bind(point.path)
+        .bind(point.mode)
+        .bind(point.taken_at)
+        .bind(bytes(point.size_bytes))
+        .bind(bytes(point.source_bytes))
+        .bind(point.foreign_snapshots)
+        .bind(point.verified)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// All restore points of a guest, newest first.
+///
+/// # Errors
+/// What the database says.
+pub async fn of_guest(pool: &PgPool, guest_id: Uuid) -> Result<Vec<GuestPoint>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/points_of_guest.sql"))
+        .bind(guest_id)
+        .fetch_all(pool)
+        .await?)
+}
+
+/// Marks a restore point as on its way out, before its directory is touched. False: it is gone, or
+/// damaged and kept.
+///
+/// # Errors
+/// What the database says.
+pub async fn begin_delete(pool: &PgPool, id: Uuid) -> Result<bool, StoreError> {
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/point_set_deleting.sql"))
+        .bind(id)
+        .fetch_optional(pool)
+        .await?;
+    Ok(row.is_some())
+}
+
+/// Forgets a restore point whose directory is gone.
+///
+/// # Errors
+/// What the database says.
+pub async fn finish_delete(pool: &PgPool, id: Uuid) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/point_delete.sql"))
+        .bind(id)
+        .execute(pool)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! Runs: starting one with its host runs, cancelling it, ending it with its last guest run.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::admission;
+use crate::{
+    StoreError,
+    queue::{self, HostJob},
+};
+
+/// What to back up. Nothing named: the whole site.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// Whole hosts.
+    pub hosts: Vec<Uuid>,
+    /// Single guests.
+    pub guests: Vec<Uuid>,
+}
+
+/// A run to be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRun {
+    /// The schedule and the due time that it is for; none for one started by hand.
+    pub tick: Option<(Uuid, DateTime<Utc>)>,
+    /// Who wants it: `schedule NAME`, `user NAME`, `demo`.
+    pub requested_by: String,
+    /// What to back up.
+    pub targets: Targets,
+}
+
+/// Starts a run in a transaction of its own: the run, one host run for each host, and their jobs.
+///
+/// # Errors
+/// What the database says.
+pub async fn start_run(pool: &PgPool, new: &NewRun) -> Result<Uuid, StoreError> {
+    let mut tx = pool.begin().await?;
+    let id = start_run_in(&mut tx, new).await?;
+    tx.commit().await?;
+    Ok(id)
+}
+
+/// Like [`start_run`], in the caller's transaction. A run that finds no host to back up fails at once,
+/// with the reason.
+///
+/// # Errors
+/// What the database says.
+pub async fn start_run_in(tx: &mut PgConnection, new: &NewRun) -> Result<Uuid, StoreError> {
+    let id = Uuid::now_v7();
+    sqlx::query(include_str!("sql/run_insert.sql"))
+        .bind(id)
+        .bind(new.tick.map(|(schedule_id, _)| schedule_id))
+        .bind(new.tick.map(|(_, due_at)| due_at))
+        .bind(&new.requested_by)
+        .execute(&mut *tx)
+        .await?;
+    let host_runs: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/run_insert_hosts.sql"))
+        .bind(id)
+        .bind(&new.targets.hosts)
+        .bind(&new.targets.guests)
+        .fetch_all(&mut *tx)
+        .await?;
+    if host_runs.is_empty() {
+        sqlx::query(include_str!("sql/run_fail.sql"))
+            .bind(id)
+            .bind("there is nothing to back up: no host is configured for this, or all are ignored")
+            .execute(&mut *tx)
+            .await?;
+    }
+    let jobs: Vec<HostJob> = host_runs
+        .iter()
+        .map(|&host_run_id| HostJob { host_run_id })
+        .collect();
+    queue::push(tx, &jobs, 0).await?;
+    Ok(id)
+}
+
+/// Starts the run of a schedule's due time, unless it was started already; then none. Two schedulers at
+/// the same time make one run.
+///
+/// # Errors
+/// What the database says.
+pub async fn start_tick(
+    pool: &PgPool,
+    schedule_id: Uuid,
+    due_at: DateTime<Utc>,
+    requested_by: &str,
+    targets: Targets,
+) -> Result<Option<Uuid>, StoreError> {
+    let mut tx = pool.begin().await?;
+    let moved: Option<Uuid> = sqlx::query_scalar(include_str!("sql/schedule_done_until.sql"))
+        .bind(schedule_id)
+        .bind(due_at)
+        .fetch_optional(&mut *tx)
+        .await?;
+    if moved.is_none() {
+        return Ok(None);
+    }
+    let new = NewRun {
+        tick: Some((schedule_id, due_at)),
+        requested_by: requested_by.to_owned(),
+        targets,
+    };
+    let run_id = start_run_in(&mut tx, &new).await?;
+    let ticked: Option<Uuid> = sqlx::query_scalar(include_str!("sql/tick_insert.sql"))
+        .bind(schedule_id)
+        .bind(due_at)
+        .bind(run_id)
+        .fetch_optional(&mut *tx)
+        .await?;
+    if ticked.is_none() {
+        return Ok(None);
+    }
+    tx.commit().await?;
+    Ok(Some(run_id))
+}
+
+/// Cancels a run: what has not begun ends at once, what is in work is stopped and undone by its workers
+/// within about a lease's quarter.
+///
+/// # Errors
+/// [`StoreError::NotFound`], [`StoreError::Refused`] if the run has ended, or what the database says.
+pub async fn cancel(pool: &PgPool, run_id: Uuid) -> Result<(), StoreError> {
+    let asked = sqlx::query(include_str!("sql/run_request_cancel.sql"))
+        .bind(run_id)
+        .execute(pool)
+        .await?;
+    if asked.rows_affected() == 0 {
+        let state: Option<String> = sqlx::query_scalar(include_str!("sql/run_state.sql"))
+            .bind(run_id)
+            .fetch_optional(pool)
+            .await?;
+        return Err(match state {
+            Some(state) => StoreError::Refused(format!("the run has ended already ({state})")),
+            None => StoreError::NotFound {
+                what: "run",
+                name: run_id.to_string(),
+            },
+        });
+    }
+    let mut tx = pool.begin().await?;
+    let ended: Vec<(Uuid, Uuid)> = sqlx::query_as(include_str!("sql/run_cancel_guests.sql"))
+        .bind(run_id)
+        .fetch_all(&mut *tx)
+        .await?;
+    sqlx::query(include_str!("sql/run_cancel_hosts.sql"))
+        .bind(run_id)
+        .execute(&mut *tx)
+        .await?;
+    let guest_runs: Vec<Uuid> = ended.iter().map(|(id, _)| *id).collect();
+    admission::free_slots(&mut tx, &guest_runs).await?;
+    let mut hosts: Vec<Uuid> = ended.iter().map(|(_, host_id)| *host_id).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    for host_id in hosts {
+        admission::admit(&mut tx, host_id).await?;
+    }
+    end_if_done(&mut tx, run_id).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct EndedRun {
+    /// `succeeded`, `failed` or `cancelled`.
+    pub state: String,
+    /// What failed, in figures.
+    pub error: Option<String>,
+    /// Guests in the run.
+    pub guests: i64,
+    /// Guests with a new restore point.
+    pub succeeded: i64,
+}
+
+/// Ends a run in which nothing is open any more, and says so. None: it goes on, or has ended before.
+///
+/// # Errors
+/// What the database says.
+pub async fn end_if_done(
+    tx: &mut PgConnection,
+    run_id: Uuid,
+) -> Result<Option<EndedRun>, StoreError> {
+    // Two statements: the second must see what another ending transaction has committed meanwhile.
+    sqlx::query(include_str!("sql/run_lock.sql"))
+        .bind(run_id)
+        .execute(&mut *tx)
+        .await?;
+    let ended: Option<EndedRun> = sqlx::query_as(include_str!("sql/run_end.sql"))
+        .bind(run_id)
+        .fetch_optional(&mut *tx)
+        .await?;
+    Ok(ended)
+}
+
+/// The database's clock: the one that times of different processes are compared by.
+///
+/// # Errors
+/// What the database says.
+pub async fn database_now(pool: &PgPool) -> Result<DateTime<Utc>, StoreError> {
+    Ok(sqlx::query_scalar(include_str!("sql/database_now.sql"))
+        .fetch_one(pool)
+        .await?)
+}

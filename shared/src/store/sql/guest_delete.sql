@@ -1,0 +1,1 @@
+DELETE FROM virtuozo.guests WHERE id = $1

@@ -1,0 +1,1 @@
+DELETE FROM virtuozo.hosts WHERE id = $1

@@ -1,0 +1,1 @@
+SELECT password_sealed FROM virtuozo.hosts WHERE id = $1

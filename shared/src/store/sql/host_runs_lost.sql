@@ -1,0 +1,12 @@
+-- Due host runs whose job nobody will deliver any more: it was done, dropped, or its claimer died.
+SELECT h.id
+  FROM virtuozo.host_runs h
+ WHERE h.state = 'queued'
+   AND h.run_after <= now()
+   AND h.created_at < now() - interval '5 seconds'
+   AND NOT EXISTS (
+        SELECT 1 FROM apalis.jobs j
+         WHERE j.job_type = $1
+           AND j.job = convert_to(format('{"host_run_id":"%s"}', h.id), 'UTF8')
+           AND (j.status = 'Pending' OR (j.status IN ('Queued', 'Running') AND j.lock_at > now() - interval '15 seconds')))
+   FOR NO KEY UPDATE OF h SKIP LOCKED

@@ -1,0 +1,3 @@
+UPDATE virtuozo.hosts
+   SET state = $2, state_reason = $3, checked_at = now()
+ WHERE id = $1

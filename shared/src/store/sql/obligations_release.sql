@@ -1,0 +1,1 @@
+UPDATE virtuozo.obligations SET claim_id = NULL, claimed_until = NULL WHERE guest_id = $1 AND claim_id = $2

@@ -1,0 +1,2 @@
+DELETE FROM virtuozo.workers
+ WHERE heartbeat_at < now() - interval '1 day' OR stopped_at < now() - interval '1 day'

@@ -1,0 +1,1 @@
+SELECT state FROM virtuozo.runs WHERE id = $1

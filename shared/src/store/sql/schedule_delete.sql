@@ -1,0 +1,1 @@
+DELETE FROM virtuozo.schedules WHERE id = $1

@@ -1,0 +1,2 @@
+-- Who changes settings does so alone: the change is read, made and written.
+SELECT only_row FROM virtuozo.settings FOR UPDATE

@@ -1,0 +1,1 @@
+UPDATE virtuozo.workers SET stopped_at = now() WHERE id = $1 AND stopped_at IS NULL

@@ -1,0 +1,123 @@
+//! The steps of a guest run: durable, each with the output that the next ones need.
+
+use std::{collections::HashMap, fmt};
+
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool};
+
+use super::{guest_runs::GuestLease, leases::Fence};
+use crate::StoreError;
+
+/// A named part of a guest run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StepName {
+    /// Find out what the guest is, decide the mode, clear what an earlier failure left.
+    Validate,
+    /// Freeze the disks of a running guest.
+    Snapshot,
+    /// Bring the guest down.
+    PowerOff,
+    /// Copy the disks into the repository, under a temporary name.
+    Copy,
+    /// Remove our snapshot.
+    Commit,
+    /// Bring the guest back.
+    PowerOn,
+    /// Make the restore point visible.
+    Publish,
+}
+
+impl StepName {
+    /// The name in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Validate => "validate",
+            Self::Snapshot => "snapshot",
+            Self::PowerOff => "power_off",
+            Self::Copy => "copy",
+            Self::Commit => "commit",
+            Self::PowerOn => "power_on",
+            Self::Publish => "publish",
+        }
+    }
+}
+
+impl fmt::Display for StepName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Records that a step begins; [`Fence::Lost`] if the lease is no longer ours.
+///
+/// # Errors
+/// What the database says.
+pub async fn begin(pool: &PgPool, lease: &GuestLease, step: StepName) -> Result<Fence, StoreError> {
+    let row: Option<(String,)> = sqlx::query_as(include_str!("sql/step_begin.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .bind(step.as_str())
+        .fetch_optional(pool)
+        .await?;
+    Ok(Fence::of(row.is_some()))
+}
+
+/// Records a step's output in the caller's transaction, which must have checked the fence.
+///
+/// # Errors
+/// What the database says.
+pub async fn done(
+    tx: &mut PgConnection,
+    lease: &GuestLease,
+    step: StepName,
+    output: &Value,
+) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/step_done.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .bind(step.as_str())
+        .bind(output)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Records a step's failure in the caller's transaction, which must have checked the fence.
+///
+/// # Errors
+/// What the database says.
+pub async fn failed(
+    tx: &mut PgConnection,
+    lease: &GuestLease,
+    step: StepName,
+    error: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/step_failed.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .bind(step.as_str())
+        .bind(error)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// The outputs of the steps that are done in the present attempt, by the step's name.
+///
+/// # Errors
+/// What the database says.
+pub async fn done_in_attempt(
+    pool: &PgPool,
+    lease: &GuestLease,
+) -> Result<HashMap<String, Value>, StoreError> {
+    let rows: Vec<(String, Option<Value>)> =
+        sqlx::query_as(include_str!("sql/steps_of_attempt.sql"))
+            .bind(lease.guest_run_id)
+            .bind(lease.attempt_fence)
+            .fetch_all(pool)
+            .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(name, output)| (name, output.unwrap_or(Value::Null)))
+        .collect())
+}

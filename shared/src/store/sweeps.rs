@@ -1,0 +1,153 @@
+//! What the scheduler finds and mends: expired leases, lost jobs, ended runs, old rows.
+
+use sqlx::{FromRow, PgPool};
+use uuid::Uuid;
+
+use super::{admission, runs};
+use crate::{
+    StoreError,
+    queue::{self, GuestJob, HostJob, Job},
+};
+
+/// A run whose owner stopped renewing its lease.
+#[derive(Debug, Clone, FromRow)]
+pub struct Expired {
+    /// The guest run or host run.
+    pub id: Uuid,
+    /// The run it is part of.
+    pub run_id: Uuid,
+    /// The host.
+    pub host_id: Uuid,
+    /// The guest; none for a host run.
+    #[sqlx(default)]
+    pub guest_id: Option<Uuid>,
+    /// Where it stands now: `admitted` or `queued` to be taken over, `failed` after too many crashes.
+    pub state: String,
+    /// What happened, as a sentence.
+    pub error: String,
+}
+
+/// Lets other workers take over the guest runs whose leases have run out. One that has crashed too often
+/// ends; what it owes is left to the undo jobs.
+///
+/// # Errors
+/// What the database says.
+pub async fn expire_guest_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError> {
+    let mut tx = pool.begin().await?;
+    let expired: Vec<Expired> = sqlx::query_as(include_str!("sql/guest_runs_expire.sql"))
+        .fetch_all(&mut *tx)
+        .await?;
+    let mut jobs = Vec::new();
+    for one in &expired {
+        if one.state == "admitted" {
+            jobs.push(GuestJob {
+                guest_run_id: one.id,
+            });
+        } else {
+            admission::free_slots(&mut tx, &[one.id]).await?;
+            admission::admit(&mut tx, one.host_id).await?;
+            runs::end_if_done(&mut tx, one.run_id).await?;
+        }
+    }
+    queue::push(&mut tx, &jobs, 0).await?;
+    tx.commit().await?;
+    Ok(expired)
+}
+
+/// Lets other workers take over the host runs whose leases have run out.
+///
+/// # Errors
+/// What the database says.
+pub async fn expire_host_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError> {
+    let mut tx = pool.begin().await?;
+    let expired: Vec<Expired> = sqlx::query_as(include_str!("sql/host_runs_expire.sql"))
+        .fetch_all(&mut *tx)
+        .await?;
+    let mut jobs = Vec::new();
+    for one in &expired {
+        if one.state == "queued" {
+            jobs.push(HostJob {
+                host_run_id: one.id,
+            });
+        } else {
+            runs::end_if_done(&mut tx, one.run_id).await?;
+        }
+    }
+    queue::push(&mut tx, &jobs, 0).await?;
+    tx.commit().await?;
+    Ok(expired)
+}
+
+/// Pushes the jobs of due host runs and admitted guest runs again where none is on its way. Returns how
+/// many.
+///
+/// # Errors
+/// What the database says.
+pub async fn push_lost_jobs(pool: &PgPool) -> Result<usize, StoreError> {
+    let mut tx = pool.begin().await?;
+    let hosts: Vec<HostJob> = sqlx::query_scalar(include_str!("sql/host_runs_lost.sql"))
+        .bind(HostJob::QUEUE)
+        .fetch_all(&mut *tx)
+        .await?
+        .into_iter()
+        .map(|host_run_id| HostJob { host_run_id })
+        .collect();
+    let guests: Vec<GuestJob> = sqlx::query_scalar(include_str!("sql/guest_runs_lost.sql"))
+        .bind(GuestJob::QUEUE)
+        .fetch_all(&mut *tx)
+        .await?
+        .into_iter()
+        .map(|guest_run_id| GuestJob { guest_run_id })
+        .collect();
+    queue::push(&mut tx, &hosts, 0).await?;
+    queue::push(&mut tx, &guests, 0).await?;
+    tx.commit().await?;
+    Ok(hosts.len() + guests.len())
+}
+
+/// Admits what was missed, because its time had not come when the last slot was freed. Returns how many.
+///
+/// # Errors
+/// What the database says.
+pub async fn admit_all(pool: &PgPool) -> Result<usize, StoreError> {
+    let mut admitted = 0;
+    for host_id in admission::hosts_to_admit(pool).await? {
+        let mut tx = pool.begin().await?;
+        admitted += admission::admit(&mut tx, host_id).await?;
+        tx.commit().await?;
+    }
+    Ok(admitted)
+}
+
+/// Ends runs in which nothing is open. Returns how many.
+///
+/// # Errors
+/// What the database says.
+pub async fn end_runs(pool: &PgPool) -> Result<usize, StoreError> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/runs_to_end.sql"))
+        .fetch_all(pool)
+        .await?;
+    let mut ended = 0;
+    for run_id in ids {
+        let mut tx = pool.begin().await?;
+        ended += usize::from(runs::end_if_done(&mut tx, run_id).await?.is_some());
+        tx.commit().await?;
+    }
+    Ok(ended)
+}
+
+/// Deletes old events, and the rows that finished jobs and ended processes leave behind.
+///
+/// # Errors
+/// What the database says.
+pub async fn prune(pool: &PgPool) -> Result<(), StoreError> {
+    for statement in [
+        include_str!("sql/prune_events.sql"),
+        include_str!("sql/prune_workers.sql"),
+        include_str!("sql/prune_jobs.sql"),
+        include_str!("sql/prune_job_workers.sql"),
+    ] {
+        sqlx::query(statement).execute(pool).await?;
+    }
+    Ok(())
+}
