@@ -1,1 +1,35 @@
 //! Restore points at rest: copy engine, layout, manifest, verify, retention, restore.
+//!
+//! A restore point is a directory of plain files that a hypervisor opens at once, with a manifest
+//! beside them; `docs/STORAGE-FORMAT.md` describes it. It is written under a temporary name, synced,
+//! and published by renaming, so at every instant it is complete or absent.
+//!
+//! Everything here blocks: asynchronous callers run it on a thread of its own.
+
+mod copy;
+mod durable;
+mod error;
+mod grains;
+mod hash;
+mod manifest;
+mod names;
+mod observe;
+mod plan;
+mod point;
+mod repo;
+mod restore;
+
+pub mod retention;
+mod sink;
+mod verify;
+
+pub use error::{ErrorClass, RepositoryError, Result, Stopped};
+pub use hash::{CHUNK_BYTES, Digest};
+pub use manifest::{FORMAT_VERSION, FileEntry, Manifest, NewPoint, PointMode, StoredFormat};
+pub use names::MANIFEST_NAME;
+pub use observe::{CopyObserver, Unobserved};
+pub use plan::{CopyPlan, FileFormat, FileSpec};
+pub use point::{PointWriter, PublishedPoint, SealedPoint};
+pub use repo::{ListedPoint, PointSummary, Repository};
+pub use restore::{RestoreReport, restore};
+pub use verify::{Problem, VerifyReport};

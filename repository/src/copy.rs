@@ -1,0 +1,293 @@
+//! The copy engine: reads what a source holds, drops zeros, stores and hashes, each on its own thread.
+//!
+//! ```text
+//! reader ──blocks──▶ writer (the caller's thread) ──what was written where──▶ hasher
+//!    ▲                                                                          │
+//!    └──────────────────────────── empty buffers ◀──────────────────────────────┘
+//! ```
+//!
+//! The buffers bound the memory: the reader waits until the hasher gives one back.
+
+use std::{
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread,
+};
+
+use disk::{
+    BlockSource, RangeKind,
+    vmdk::{Chain, ParentLink},
+};
+
+use crate::{
+    CopyObserver, FileEntry, FileFormat, FileSpec, RepositoryError, Result, StoredFormat,
+    grains::{self, GRAIN_BYTES, Run, RunKind},
+    hash::{ChunkHasher, is_zero},
+    plan,
+    sink::Sink,
+};
+
+/// What is read at once: large enough that hand-overs cost nothing, small enough to stay in the cache.
+const BLOCK_GRAINS: u64 = 16;
+
+/// Buffers of one block each that are on their way.
+const BUFFERS: usize = 8;
+
+/// Where a file is to be stored.
+pub(crate) struct Target<'a> {
+    /// The restore point's directory.
+    pub(crate) dir: &'a Path,
+    /// Content id of the disk, if it is one.
+    pub(crate) content_id: u32,
+    /// The stored parent, for a delta.
+    pub(crate) parent: Option<ParentLink>,
+}
+
+/// Copies `source` into a new file below `target.dir` and syncs it.
+pub(crate) fn store(
+    target: &Target<'_>,
+    spec: &FileSpec,
+    source: &dyn BlockSource,
+    observer: &dyn CopyObserver,
+) -> Result<FileEntry> {
+    let path = target.dir.join(&spec.name);
+    let total_bytes = plan::read_bytes(spec, source)?;
+    let mut sink = Sink::create(&path, target, spec, source.size_bytes())?;
+    let holes_stay = sink.holes_stay();
+
+    let (empty, empties) = sync_channel(BUFFERS);
+    for _ in 0..BUFFERS {
+        // Cannot fail: the receiver is alive and has room.
+        let _ = empty.send(Vec::new());
+    }
+    let (filled, blocks) = sync_channel(BUFFERS);
+    let (stored, to_hash) = sync_channel(BUFFERS);
+    let reader = Reader {
+        spec,
+        source,
+        observer,
+        parent_path: target
+            .parent
+            .as_ref()
+            .map(|parent| target.dir.join(&parent.hint)),
+        parent: None,
+        empties,
+        filled,
+    };
+    let (file, data_bytes, hasher) = thread::scope(|scope| {
+        let hashing = thread::Builder::new()
+            .name("copy-hash".to_owned())
+            .spawn_scoped(scope, move || hash(holes_stay, &to_hash, &empty))
+            .map_err(RepositoryError::io("start a thread to hash", &path))?;
+        thread::Builder::new()
+            .name("copy-read".to_owned())
+            .spawn_scoped(scope, move || reader.run())
+            .map_err(RepositoryError::io("start a thread to read for", &path))?;
+        let mut copied_bytes = 0;
+        observer.progress(spec.label(), copied_bytes, total_bytes);
+        for block in blocks {
+            match block? {
+                Block::Zeros(run) => sink.zeros(run.first_grain, run.grains)?,
+                Block::Data(data) => {
+                    copied_bytes += data.bytes.len() as u64;
+                    let writes = sink.write(data.first_grain, &data.bytes, data.zero_grains)?;
+                    // Fails only if the hasher panicked, which joining it reports.
+                    let _ = stored.send(Stored {
+                        bytes: data.bytes,
+                        writes,
+                    });
+                    observer.progress(spec.label(), copied_bytes, total_bytes);
+                }
+            }
+        }
+        let (file, data_bytes, writes) = sink.finish()?;
+        let _ = stored.send(Stored {
+            bytes: Vec::new(),
+            writes,
+        });
+        drop(stored);
+        let hasher = hashing
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok::<_, RepositoryError>((file, data_bytes, hasher))
+    })?;
+
+    let size_bytes = file
+        .metadata()
+        .map_err(RepositoryError::io("read the size of", &path))?
+        .len();
+    let hash = hasher
+        .finish(size_bytes, |offset, buf| file.read_exact_at(buf, offset))
+        .map_err(RepositoryError::io("read back", &path))?;
+    file.sync_all()
+        .map_err(RepositoryError::io("sync", &path))?;
+    let (format, parent) = match &spec.format {
+        FileFormat::Raw => (StoredFormat::Raw, None),
+        FileFormat::Vmdk { parent, .. } => (StoredFormat::Vmdk, parent.clone()),
+    };
+    Ok(FileEntry {
+        name: spec.name.clone(),
+        device: spec.device.clone(),
+        format,
+        parent,
+        size_bytes,
+        capacity_bytes: source.size_bytes(),
+        data_bytes,
+        blake3: hash.blake3,
+        chunks: hash.chunks,
+    })
+}
+
+/// A part of the source, in order.
+enum Block {
+    /// Grains known to be zero.
+    Zeros(Run),
+    /// Grains that were read.
+    Data(DataBlock),
+}
+
+struct DataBlock {
+    first_grain: u64,
+    bytes: Vec<u8>,
+    /// Bit n: the n-th grain of the block is all zero.
+    zero_grains: u32,
+}
+
+/// Bytes that were written, and where which of them went.
+struct Stored {
+    bytes: Vec<u8>,
+    writes: Vec<Write>,
+}
+
+/// One write to the stored file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Write {
+    /// Where in the file.
+    pub(crate) offset_bytes: u64,
+    /// How much.
+    pub(crate) len_bytes: u64,
+    /// Where the bytes stand in the block; none if they are not from it.
+    pub(crate) from: Option<usize>,
+}
+
+fn hash(holes_stay: bool, to_hash: &Receiver<Stored>, empty: &SyncSender<Vec<u8>>) -> ChunkHasher {
+    let mut hasher = ChunkHasher::new(holes_stay);
+    for Stored { bytes, writes } in to_hash {
+        for write in writes {
+            let part = write
+                .from
+                .and_then(|from| bytes.get(from..from + write.len_bytes as usize));
+            match part {
+                Some(part) => hasher.feed(write.offset_bytes, part),
+                None => hasher.forget(write.offset_bytes, write.len_bytes),
+            }
+        }
+        // Fails once the reader has read everything.
+        let _ = empty.send(bytes);
+    }
+    hasher
+}
+
+struct Reader<'a> {
+    spec: &'a FileSpec,
+    source: &'a dyn BlockSource,
+    observer: &'a dyn CopyObserver,
+    parent_path: Option<PathBuf>,
+    parent: Option<Chain>,
+    empties: Receiver<Vec<u8>>,
+    filled: SyncSender<Result<Block>>,
+}
+
+impl Reader<'_> {
+    /// Ends early where nobody takes the blocks any more.
+    fn run(mut self) {
+        let mut at = 0;
+        for run in grains::runs(self.source) {
+            let run = match run.map_err(self.spec.unreadable(at)) {
+                Ok(run) => run,
+                Err(error) => {
+                    let _ = self.filled.send(Err(error));
+                    return;
+                }
+            };
+            at = run.first_grain * GRAIN_BYTES;
+            if run.kind == RunKind::Zero {
+                if self.spec.is_delta() && self.filled.send(Ok(Block::Zeros(run))).is_err() {
+                    return;
+                }
+                continue;
+            }
+            let end = run.first_grain + run.grains;
+            for first_grain in (run.first_grain..end).step_by(BLOCK_GRAINS as usize) {
+                let grains = (end - first_grain).min(BLOCK_GRAINS);
+                let block = Run {
+                    first_grain,
+                    grains,
+                    kind: run.kind,
+                };
+                let Ok(buf) = self.empties.recv() else { return };
+                let outcome = self.read(block, buf).map(Block::Data);
+                let failed = outcome.is_err();
+                if self.filled.send(outcome).is_err() || failed {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, run: Run, mut bytes: Vec<u8>) -> Result<DataBlock> {
+        self.observer.wait_allowed()?;
+        let offset_bytes = run.first_grain * GRAIN_BYTES;
+        bytes.resize(run.len_bytes(self.source.size_bytes()) as usize, 0);
+        self.source
+            .read_at(offset_bytes, &mut bytes)
+            .map_err(self.spec.unreadable(offset_bytes))?;
+        if run.kind == RunKind::Mixed && self.spec.is_delta() {
+            self.fill_from_parent(offset_bytes, &mut bytes)?;
+        }
+        let zero_grains = bytes
+            .chunks(GRAIN_BYTES as usize)
+            .enumerate()
+            .fold(0, |zeros, (number, grain)| {
+                zeros | (u32::from(is_zero(grain)) << number)
+            });
+        Ok(DataBlock {
+            first_grain: run.first_grain,
+            bytes,
+            zero_grains,
+        })
+    }
+
+    /// A delta stores whole grains. Where the source's are smaller, the rest of a grain comes from the
+    /// parent, as it would when a guest writes into a part of it.
+    fn fill_from_parent(&mut self, offset_bytes: u64, bytes: &mut [u8]) -> Result<()> {
+        let end = offset_bytes + bytes.len() as u64;
+        let mut at = offset_bytes;
+        while at < end {
+            let range = self.source.range_at(at).map_err(self.spec.unreadable(at))?;
+            let next = range.end_bytes().min(end);
+            if range.kind == RangeKind::Absent
+                && let Some(hole) =
+                    bytes.get_mut((at - offset_bytes) as usize..(next - offset_bytes) as usize)
+            {
+                self.read_parent(at, hole)?;
+            }
+            at = next;
+        }
+        Ok(())
+    }
+
+    fn read_parent(&mut self, offset_bytes: u64, buf: &mut [u8]) -> Result<()> {
+        let stored = |source| RepositoryError::Stored {
+            name: self.spec.name.clone(),
+            source,
+        };
+        let parent = match (&mut self.parent, &self.parent_path) {
+            (Some(parent), _) => parent,
+            (empty, Some(path)) => empty.insert(Chain::open(path, &[]).map_err(stored)?),
+            (None, None) => return Ok(()),
+        };
+        parent.read_at(offset_bytes, buf).map_err(stored)
+    }
+}

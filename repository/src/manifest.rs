@@ -1,0 +1,250 @@
+//! The manifest: what a restore point holds, where it comes from, and how damage to it is found.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::{
+    RepositoryError, Result,
+    hash::{self, CHUNK_BYTES, Digest},
+    names::{self, MANIFEST_NAME},
+};
+
+/// The format version written here, and the newest one that can be read.
+pub const FORMAT_VERSION: u64 = 1;
+
+/// A larger manifest (that of about 25 TB) is taken for damaged instead of read into memory.
+const SIZE_LIMIT_BYTES: u64 = 512 * 1024 * 1024;
+
+/// How the instant of a restore point was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PointMode {
+    /// The guest ran on; a snapshot froze its disks.
+    Hot,
+    /// The guest was off.
+    Cold,
+}
+
+/// Which guest run made a restore point, and of what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewPoint {
+    /// Identity of the restore point.
+    pub point_id: Uuid,
+    /// The guest run that makes it.
+    pub guest_run_id: Uuid,
+    /// The fence under which it is made.
+    pub fence: i64,
+    /// Name of the host.
+    pub host: String,
+    /// Name of the guest.
+    pub guest: String,
+    /// The guest's `.vmx` as its host knows it.
+    pub vmx_path: String,
+    /// How the instant was reached.
+    pub mode: PointMode,
+    /// The instant the disks hold.
+    pub taken_at: DateTime<Utc>,
+    /// Names of the snapshots of others that are part of it.
+    pub foreign_snapshots: Vec<String>,
+    /// Version of Virtuozo.
+    pub software_version: String,
+}
+
+/// How a file of a restore point is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoredFormat {
+    /// As it is.
+    Raw,
+    /// A monolithicSparse VMDK, base or delta.
+    Vmdk,
+}
+
+/// One file of a restore point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Name, without directories.
+    pub name: String,
+    /// The device whose chain it is part of.
+    pub device: Option<String>,
+    /// How it is stored.
+    pub format: StoredFormat,
+    /// Name of the file below it, for a delta.
+    pub parent: Option<String>,
+    /// Size of the stored file in bytes.
+    pub size_bytes: u64,
+    /// Size of the disk or file it was copied from, in bytes.
+    pub capacity_bytes: u64,
+    /// Bytes of it that are stored: neither absent nor zero.
+    pub data_bytes: u64,
+    /// BLAKE3 of the stored file, as `b3sum` prints it.
+    pub blake3: Digest,
+    /// Chaining value of each chunk of 4 MiB of the stored file in that BLAKE3.
+    pub chunks: Vec<Digest>,
+}
+
+impl FileEntry {
+    /// The name under which progress is reported.
+    pub(crate) fn label(&self) -> &str {
+        self.device.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// All that is known about a restore point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Source, run and instant.
+    #[serde(flatten)]
+    pub point: NewPoint,
+    /// When the copy was complete.
+    pub sealed_at: DateTime<Utc>,
+    /// Sum of the stored files, in bytes.
+    pub size_bytes: u64,
+    /// Sum of the disks' sizes, in bytes.
+    pub source_bytes: u64,
+    /// The files, parents before their deltas.
+    pub files: Vec<FileEntry>,
+}
+
+/// The file as it stands: the hash is that of the exact bytes of `manifest`.
+#[derive(Serialize, Deserialize)]
+struct Envelope<'a> {
+    format_version: u64,
+    blake3: Digest,
+    #[serde(borrow)]
+    manifest: &'a RawValue,
+}
+
+impl Manifest {
+    /// The bytes of the manifest file.
+    pub(crate) fn to_bytes(&self, path: &Path) -> Result<Vec<u8>> {
+        let unwritable = |error: serde_json::Error| RepositoryError::Unfit {
+            name: path.display().to_string(),
+            reason: error.to_string(),
+        };
+        let text = serde_json::to_string_pretty(self).map_err(unwritable)?;
+        let manifest = RawValue::from_string(text).map_err(unwritable)?;
+        let mut bytes = serde_json::to_vec(&Envelope {
+            format_version: FORMAT_VERSION,
+            blake3: Digest(*blake3::hash(manifest.get().as_bytes()).as_bytes()),
+            manifest: &manifest,
+        })
+        .map_err(unwritable)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Reads and checks the manifest of the restore point in this directory.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotFound`] without a manifest, [`RepositoryError::Damaged`],
+    /// [`RepositoryError::NewerFormat`].
+    pub fn read(point_dir: &Path) -> Result<Self> {
+        let path = point_dir.join(MANIFEST_NAME);
+        let mut file = File::open(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => RepositoryError::NotFound {
+                what: "restore point with a manifest",
+                path: point_dir.to_owned(),
+            },
+            _ => RepositoryError::io("open", &path)(error),
+        })?;
+        let size_bytes = file
+            .metadata()
+            .map_err(RepositoryError::io("read the size of", &path))?
+            .len();
+        if size_bytes > SIZE_LIMIT_BYTES {
+            return Err(damaged(
+                &path,
+                format!("a manifest of {size_bytes} bytes is too large"),
+            ));
+        }
+        let mut bytes = Vec::new();
+        file.by_ref()
+            .take(SIZE_LIMIT_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(RepositoryError::io("read", &path))?;
+        Self::from_bytes(&bytes, &path)
+    }
+
+    fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self> {
+        /// What every version has.
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u64,
+        }
+        let not_json = |error: serde_json::Error| damaged(path, format!("not a manifest: {error}"));
+        let Version { format_version } = serde_json::from_slice(bytes).map_err(not_json)?;
+        if format_version > FORMAT_VERSION {
+            return Err(RepositoryError::NewerFormat {
+                path: path.to_owned(),
+                found: format_version,
+                supported: FORMAT_VERSION,
+            });
+        }
+        if format_version != FORMAT_VERSION {
+            return Err(damaged(
+                path,
+                format!("there is no format version {format_version}"),
+            ));
+        }
+        let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(not_json)?;
+        let text = envelope.manifest.get();
+        if blake3::hash(text.as_bytes()).as_bytes() != &envelope.blake3.0 {
+            return Err(damaged(
+                path,
+                "its text does not have the hash it names".to_owned(),
+            ));
+        }
+        let manifest: Self = serde_json::from_str(text).map_err(not_json)?;
+        manifest.check().map_err(|reason| damaged(path, reason))?;
+        Ok(manifest)
+    }
+
+    /// Holds what a correct writer guarantees, so that readers may rely on it.
+    fn check(&self) -> std::result::Result<(), String> {
+        let mut seen = HashSet::new();
+        for file in &self.files {
+            let name = &file.name;
+            names::check_file_name(name).map_err(|error| error.to_string())?;
+            if let Some(parent) = &file.parent
+                && !seen.contains(parent.as_str())
+            {
+                return Err(format!(
+                    "{name} has the parent {parent}, which is not before it"
+                ));
+            }
+            if !seen.insert(name.as_str()) {
+                return Err(format!("{name} is listed twice"));
+            }
+            if file.chunks.len() as u64 != hash::chunk_count(file.size_bytes) {
+                return Err(format!("{name} has a wrong number of chunks"));
+            }
+            let whole = match file.size_bytes {
+                0 => Some(hash::hash_bytes(&[]).blake3),
+                // The hash of one chunk cannot be derived from its chaining value.
+                1..=CHUNK_BYTES => None,
+                size_bytes => hash::merge(&file.chunks, size_bytes),
+            };
+            if whole.is_some_and(|whole| whole != file.blake3) {
+                return Err(format!("the hashes of {name} contradict each other"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn damaged(path: &Path, reason: String) -> RepositoryError {
+    RepositoryError::Damaged {
+        path: PathBuf::from(path),
+        reason,
+    }
+}

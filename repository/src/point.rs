@@ -1,0 +1,224 @@
+//! Writing a restore point: begun under a temporary name, filled file by file, sealed by its manifest.
+
+use std::path::{Path, PathBuf};
+
+use chrono::Utc;
+use disk::{BlockSource, vmdk::ParentLink};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    CopyObserver, FileEntry, FileFormat, FileSpec, Manifest, NewPoint, RepositoryError, Result,
+    StoredFormat,
+    copy::{self, Target},
+    durable, hash,
+    names::{self, MANIFEST_NAME},
+};
+
+/// A complete restore point that is not published yet. Plain data: it can be kept in a database and
+/// published by another process later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedPoint {
+    /// Identity of the restore point.
+    pub point_id: Uuid,
+    /// Where it lies until it is published, below the repository.
+    pub partial_path: PathBuf,
+    /// Where it will lie, below the repository.
+    pub path: PathBuf,
+    /// Sum of the stored files, in bytes.
+    pub size_bytes: u64,
+    /// Sum of the disks' sizes, in bytes.
+    pub source_bytes: u64,
+}
+
+/// A restore point that is there for everyone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedPoint {
+    /// Identity of the restore point.
+    pub point_id: Uuid,
+    /// Where it lies, below the repository.
+    pub path: PathBuf,
+    /// Sum of the stored files, in bytes.
+    pub size_bytes: u64,
+    /// Sum of the disks' sizes, in bytes.
+    pub source_bytes: u64,
+}
+
+/// Fills a restore point. Dropped before [`seal`](Self::seal), it leaves a partial directory, which
+/// [`Repository::sweep_partials`](crate::Repository::sweep_partials) removes.
+#[derive(Debug)]
+pub struct PointWriter {
+    dir: PathBuf,
+    partial_path: PathBuf,
+    path: PathBuf,
+    point: NewPoint,
+    files: Vec<FileEntry>,
+}
+
+impl PointWriter {
+    /// Makes the partial directory; one of the same run and fence is an earlier attempt of the same
+    /// lease holder and is removed.
+    pub(crate) fn begin(root: &Path, point: NewPoint) -> Result<Self> {
+        let folder = Path::new(&names::encode(&point.host)).join(names::encode(&point.guest));
+        let partial_path = folder.join(names::partial_name(point.guest_run_id, point.fence));
+        let path = folder.join(names::point_name(
+            point.taken_at,
+            point.guest_run_id,
+            point.fence,
+        ));
+        let dir = root.join(&partial_path);
+        durable::remove_dir(&dir)?;
+        durable::create_dirs(&dir)?;
+        Ok(Self {
+            dir,
+            partial_path,
+            path,
+            point,
+            files: Vec::new(),
+        })
+    }
+
+    /// Stores a small file.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Unfit`] for a name that cannot be stored or was used before,
+    /// [`RepositoryError::Io`].
+    pub fn add_small(&mut self, name: &str, bytes: &[u8]) -> Result<&FileEntry> {
+        self.check_new(name)?;
+        durable::write_file(&self.dir.join(name), bytes)?;
+        let hash = hash::hash_bytes(bytes);
+        let len_bytes = bytes.len() as u64;
+        Ok(self.push(FileEntry {
+            name: name.to_owned(),
+            device: None,
+            format: StoredFormat::Raw,
+            parent: None,
+            size_bytes: len_bytes,
+            capacity_bytes: len_bytes,
+            data_bytes: len_bytes,
+            blake3: hash.blake3,
+            chunks: hash.chunks,
+        }))
+    }
+
+    /// Copies a disk link or large file and syncs it. After an error the point cannot be completed.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Unfit`] for a name or parent that does not fit,
+    /// [`RepositoryError::Source`] where the source cannot be read, [`RepositoryError::Stopped`],
+    /// and what writing says.
+    pub fn add_file(
+        &mut self,
+        spec: &FileSpec,
+        source: &dyn BlockSource,
+        observer: &dyn CopyObserver,
+    ) -> Result<&FileEntry> {
+        self.check_new(&spec.name)?;
+        let target = Target {
+            dir: &self.dir,
+            content_id: self.content_id(&spec.name),
+            parent: self.parent_of(spec, source.size_bytes())?,
+        };
+        let entry = copy::store(&target, spec, source, observer)?;
+        Ok(self.push(entry))
+    }
+
+    /// Writes the manifest and makes all durable.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Io`].
+    pub fn seal(self) -> Result<SealedPoint> {
+        let size_bytes = self.files.iter().map(|file| file.size_bytes).sum();
+        let source_bytes = self
+            .files
+            .iter()
+            .filter(|file| file.format == StoredFormat::Vmdk && file.parent.is_none())
+            .map(|file| file.capacity_bytes)
+            .sum();
+        let point_id = self.point.point_id;
+        let manifest = Manifest {
+            point: self.point,
+            sealed_at: Utc::now(),
+            size_bytes,
+            source_bytes,
+            files: self.files,
+        };
+        let path = self.dir.join(MANIFEST_NAME);
+        durable::write_file(&path, &manifest.to_bytes(&path)?)?;
+        durable::sync_dir(&self.dir)?;
+        Ok(SealedPoint {
+            point_id,
+            partial_path: self.partial_path,
+            path: self.path,
+            size_bytes,
+            source_bytes,
+        })
+    }
+
+    fn push(&mut self, entry: FileEntry) -> &FileEntry {
+        self.files.push_mut(entry)
+    }
+
+    fn check_new(&self, name: &str) -> Result<()> {
+        names::check_file_name(name)?;
+        if self.files.iter().any(|file| file.name == name) {
+            return Err(unfit(
+                name,
+                "the restore point has a file of this name already",
+            ));
+        }
+        Ok(())
+    }
+
+    fn parent_of(&self, spec: &FileSpec, capacity_bytes: u64) -> Result<Option<ParentLink>> {
+        let FileFormat::Vmdk {
+            parent: Some(parent),
+            ..
+        } = &spec.format
+        else {
+            return Ok(None);
+        };
+        let stored = self
+            .files
+            .iter()
+            .find(|file| file.name == *parent && file.format == StoredFormat::Vmdk)
+            .ok_or_else(|| {
+                unfit(
+                    &spec.name,
+                    &format!("its parent {parent} was not stored before it"),
+                )
+            })?;
+        if stored.capacity_bytes != capacity_bytes {
+            return Err(unfit(
+                &spec.name,
+                &format!(
+                    "it has {capacity_bytes} bytes, but its parent {parent} has {}",
+                    stored.capacity_bytes
+                ),
+            ));
+        }
+        Ok(Some(ParentLink {
+            content_id: self.content_id(parent),
+            hint: parent.clone(),
+        }))
+    }
+
+    /// The content id of a disk: the same for the same point and name, so that a repeated copy gives
+    /// the same bytes.
+    fn content_id(&self, name: &str) -> u32 {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.point.point_id.as_bytes());
+        hasher.update(name.as_bytes());
+        let mut bytes = [0; 4];
+        hasher.finalize_xof().fill(&mut bytes);
+        // All ones means "no parent"; 0 and all ones with the last bit cleared are avoided with it.
+        u32::from_le_bytes(bytes).clamp(1, u32::MAX - 2)
+    }
+}
+
+fn unfit(name: &str, reason: &str) -> RepositoryError {
+    RepositoryError::Unfit {
+        name: name.to_owned(),
+        reason: reason.to_owned(),
+    }
+}

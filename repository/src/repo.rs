@@ -1,0 +1,308 @@
+//! A repository: a directory of restore points. Begins, publishes, lists and removes them.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{
+    CopyPlan, Manifest, NewPoint, PointWriter, PublishedPoint, RepositoryError, Result,
+    SealedPoint, durable, names,
+};
+
+/// A directory that holds restore points as `HOST/GUEST/POINT/`.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    root: PathBuf,
+}
+
+/// What a listing tells about a restore point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PointSummary {
+    /// Source, run and instant.
+    #[serde(flatten)]
+    pub point: NewPoint,
+    /// When the copy was complete.
+    pub sealed_at: DateTime<Utc>,
+    /// Sum of the stored files, in bytes.
+    pub size_bytes: u64,
+    /// Sum of the disks' sizes, in bytes.
+    pub source_bytes: u64,
+    /// Number of files without the manifest.
+    pub files: usize,
+}
+
+/// A restore point found by [`Repository::list`].
+#[derive(Debug)]
+pub struct ListedPoint {
+    /// Where it lies, below the repository.
+    pub path: PathBuf,
+    /// What it is, or why its manifest cannot be read. The files themselves are not looked at:
+    /// [`Repository::verify`] does that.
+    pub point: Result<PointSummary>,
+}
+
+impl Repository {
+    /// Opens a repository that exists.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotFound`] if there is no such directory.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
+        let root = root.into();
+        match fs::metadata(&root) {
+            Ok(metadata) if metadata.is_dir() => Ok(Self { root }),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(RepositoryError::io("open", root)(error))
+            }
+            _ => Err(RepositoryError::NotFound {
+                what: "repository",
+                path: root,
+            }),
+        }
+    }
+
+    /// Opens a repository, creating its directory and those above it where they are missing.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Io`].
+    pub fn create(root: impl Into<PathBuf>) -> Result<Self> {
+        let root = root.into();
+        durable::create_dirs(&root)?;
+        Self::open(root)
+    }
+
+    /// The repository's directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Bytes that can still be stored.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Io`].
+    pub fn free_bytes(&self) -> Result<u64> {
+        durable::free_bytes(&self.root)
+    }
+
+    /// Refuses a copy that would not fit.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NoSpace`] names what is needed and what is free.
+    pub fn check_capacity(&self, plan: &CopyPlan) -> Result<()> {
+        durable::check_space(&self.root, plan.needed_bytes())
+    }
+
+    /// Begins a restore point under a temporary name that holds run and fence.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Io`].
+    pub fn begin(&self, point: NewPoint) -> Result<PointWriter> {
+        PointWriter::begin(&self.root, point)
+    }
+
+    /// Where a sealed point lies now, below the repository: under its temporary name, or under its
+    /// final one if it was renamed already.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotFound`] if it is at neither place, [`RepositoryError::Occupied`] if
+    /// another point lies at the final one.
+    pub fn locate(&self, sealed: &SealedPoint) -> Result<PathBuf> {
+        names::check_point_path(&sealed.partial_path)?;
+        names::check_point_path(&sealed.path)?;
+        match self.point_id_at(&sealed.partial_path)? {
+            Some(id) if id == sealed.point_id => return Ok(sealed.partial_path.clone()),
+            _ => {}
+        }
+        match self.point_id_at(&sealed.path)? {
+            Some(id) if id == sealed.point_id => Ok(sealed.path.clone()),
+            Some(id) => Err(RepositoryError::Occupied {
+                path: self.root.join(&sealed.path),
+                reason: format!("the restore point {id} lies there"),
+            }),
+            None => Err(RepositoryError::NotFound {
+                what: "sealed restore point",
+                path: self.root.join(&sealed.partial_path),
+            }),
+        }
+    }
+
+    /// Makes a sealed point visible under its final name, durably. May be repeated after a crash:
+    /// a point that was renamed already is success.
+    ///
+    /// # Errors
+    /// As [`locate`](Self::locate); [`RepositoryError::Occupied`] if anything lies at the final
+    /// place, which is left as it is.
+    pub fn publish(&self, sealed: &SealedPoint) -> Result<PublishedPoint> {
+        let (folder, _) = names::check_point_path(&sealed.path)?;
+        if self.locate(sealed)? == sealed.partial_path {
+            self.rename(sealed)?;
+        }
+        durable::sync_dir(&self.root.join(folder))?;
+        Ok(PublishedPoint {
+            point_id: sealed.point_id,
+            path: sealed.path.clone(),
+            size_bytes: sealed.size_bytes,
+            source_bytes: sealed.source_bytes,
+        })
+    }
+
+    fn rename(&self, sealed: &SealedPoint) -> Result<()> {
+        let from = self.root.join(&sealed.partial_path);
+        let to = self.root.join(&sealed.path);
+        // Renaming a directory never replaces one that holds anything, so this needs no check of its
+        // own before it.
+        match fs::rename(&from, &to) {
+            Ok(()) => Ok(()),
+            Err(error) => match (error.kind(), self.point_id_at(&sealed.path)?) {
+                // Another process published it in between.
+                (_, Some(id)) if id == sealed.point_id => Ok(()),
+                (
+                    io::ErrorKind::DirectoryNotEmpty
+                    | io::ErrorKind::AlreadyExists
+                    | io::ErrorKind::NotADirectory,
+                    _,
+                ) => Err(RepositoryError::Occupied {
+                    path: to,
+                    reason: "move it away to publish the restore point".to_owned(),
+                }),
+                _ => Err(RepositoryError::io("publish", to)(error)),
+            },
+        }
+    }
+
+    /// The id in a readable manifest; none where there is no manifest.
+    fn point_id_at(&self, path: &Path) -> Result<Option<Uuid>> {
+        match Manifest::read(&self.root.join(path)) {
+            Ok(manifest) => Ok(Some(manifest.point.point_id)),
+            Err(RepositoryError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All published restore points, by path; damaged manifests are reported as such.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Io`] if a directory cannot be read: half a listing is never given.
+    pub fn list(&self) -> Result<Vec<ListedPoint>> {
+        let mut points = Vec::new();
+        for host in subdirs(&self.root)? {
+            for guest in subdirs(&self.root.join(&host))? {
+                let folder = Path::new(&host).join(&guest);
+                for name in subdirs(&self.root.join(&folder))? {
+                    let path = folder.join(name);
+                    let point = Manifest::read(&self.root.join(&path)).map(PointSummary::from);
+                    points.push(ListedPoint { path, point });
+                }
+            }
+        }
+        Ok(points)
+    }
+
+    /// Deletes a published restore point by its path below the repository. May be repeated after a
+    /// crash. Returns whether there was something to delete.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotFound`] if even the guest's folder is missing (the repository may not be
+    /// mounted), [`RepositoryError::Unfit`] for a path that is not a restore point's.
+    pub fn remove_point(&self, path: &Path) -> Result<bool> {
+        let (folder, name) = names::check_point_path(path)?;
+        if name.starts_with('.') {
+            return Err(RepositoryError::Unfit {
+                name: path.display().to_string(),
+                reason: "this is not a published restore point".to_owned(),
+            });
+        }
+        let folder = self.root.join(folder);
+        if !folder.is_dir() {
+            return Err(RepositoryError::NotFound {
+                what: "guest's folder",
+                path: folder,
+            });
+        }
+        let point = folder.join(name);
+        let deleting = folder.join(names::deleting_name(name));
+        let left_over = deleting.exists();
+        durable::remove_dir(&deleting)?;
+        match fs::rename(&point, &deleting) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(left_over),
+            Err(error) => return Err(RepositoryError::io("delete", point)(error)),
+        }
+        durable::sync_dir(&folder)?;
+        durable::remove_dir(&deleting)?;
+        Ok(true)
+    }
+
+    /// Removes what attempts to back up this guest left behind: partial points whose run and fence
+    /// `keep` does not claim, and points whose deletion was interrupted. Guests of one name share a
+    /// folder, so `keep` is asked about runs of all of them. Returns the paths removed, below the
+    /// repository.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Io`].
+    pub fn sweep_partials(
+        &self,
+        host: &str,
+        guest: &str,
+        keep: &dyn Fn(Uuid, i64) -> bool,
+    ) -> Result<Vec<PathBuf>> {
+        let folder = Path::new(&names::encode(host)).join(names::encode(guest));
+        let mut removed = Vec::new();
+        for name in dirs(&self.root.join(&folder))? {
+            let abandoned = match names::parse_partial(&name) {
+                Some((guest_run_id, fence)) => !keep(guest_run_id, fence),
+                None => names::is_deleting(&name),
+            };
+            if abandoned {
+                let path = folder.join(name);
+                durable::remove_dir(&self.root.join(&path))?;
+                removed.push(path);
+            }
+        }
+        Ok(removed)
+    }
+}
+
+impl From<Manifest> for PointSummary {
+    fn from(manifest: Manifest) -> Self {
+        Self {
+            point: manifest.point,
+            sealed_at: manifest.sealed_at,
+            size_bytes: manifest.size_bytes,
+            source_bytes: manifest.source_bytes,
+            files: manifest.files.len(),
+        }
+    }
+}
+
+/// Names of the directories in a directory, sorted; names of ours are UTF-8, others are passed over.
+/// A directory that is not there has none.
+fn dirs(path: &Path) -> Result<Vec<String>> {
+    let unreadable = || RepositoryError::io("list", path);
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(unreadable())?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(unreadable())?;
+        if entry.file_type().map_err(unreadable())?.is_dir()
+            && let Ok(name) = entry.file_name().into_string()
+        {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// As [`dirs`], without those that are being written or deleted.
+fn subdirs(path: &Path) -> Result<Vec<String>> {
+    let mut names = dirs(path)?;
+    names.retain(|name| !name.starts_with('.'));
+    Ok(names)
+}

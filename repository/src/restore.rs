@@ -1,0 +1,172 @@
+//! Restoring: a restore point's files, checked while they are copied, in an empty directory.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+use serde::Serialize;
+
+use crate::{
+    CopyObserver, FileEntry, Manifest, RepositoryError, Result, StoredFormat, durable,
+    grains::GRAIN_BYTES, hash::is_zero, verify,
+};
+
+/// Where files lie in the target until all are complete.
+const TEMP_NAME: &str = ".virtuozo-restore";
+
+/// The outcome of a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RestoreReport {
+    /// Files restored.
+    pub files: usize,
+    /// Sum of their sizes, in bytes.
+    pub bytes: u64,
+}
+
+/// Restores the point in `point_dir` into `to_dir`, which must be empty or not exist; nothing is ever
+/// overwritten. Every chunk is held against its hash while it is copied. The files get their names
+/// once all of them are complete and synced, the `.vmx` last, so a guest that can be opened is whole.
+///
+/// # Errors
+/// [`RepositoryError::Damaged`] names the file and offset of the first damaged chunk;
+/// [`RepositoryError::NoSpace`], [`RepositoryError::Occupied`], [`RepositoryError::Stopped`]. After an
+/// error nothing of the restore remains in `to_dir`.
+pub fn restore(
+    point_dir: &Path,
+    to_dir: &Path,
+    observer: &dyn CopyObserver,
+) -> Result<RestoreReport> {
+    let manifest = Manifest::read(point_dir)?;
+    durable::create_dirs(to_dir)?;
+    let _lock = lock(to_dir)?;
+    let temp = to_dir.join(TEMP_NAME);
+    // Under the lock, one that is there is what an interrupted restore left.
+    durable::remove_dir(&temp)?;
+    let mut entries = fs::read_dir(to_dir).map_err(RepositoryError::io("list", to_dir))?;
+    if entries.next().is_some() {
+        return Err(occupied(to_dir, "restore into an empty or a new directory"));
+    }
+    durable::check_space(to_dir, manifest.files.iter().map(needed_bytes).sum())?;
+    let outcome = restore_files(&manifest, point_dir, to_dir, &temp, observer);
+    if outcome.is_err() {
+        // The first error is the one to report; the next restore removes what is left.
+        let _ = durable::remove_dir(&temp);
+    }
+    outcome
+}
+
+fn restore_files(
+    manifest: &Manifest,
+    point_dir: &Path,
+    to_dir: &Path,
+    temp: &Path,
+    observer: &dyn CopyObserver,
+) -> Result<RestoreReport> {
+    durable::create_dirs(temp)?;
+    let mut report = RestoreReport { files: 0, bytes: 0 };
+    for entry in &manifest.files {
+        copy_file(
+            entry,
+            &point_dir.join(&entry.name),
+            &temp.join(&entry.name),
+            observer,
+        )?;
+        report.files += 1;
+        report.bytes += entry.size_bytes;
+    }
+    durable::sync_dir(temp)?;
+    let (last, first): (Vec<_>, Vec<_>) = manifest
+        .files
+        .iter()
+        .map(|entry| entry.name.as_str())
+        .partition(|name| name.to_lowercase().ends_with(".vmx"));
+    for name in first {
+        move_up(temp, to_dir, name)?;
+    }
+    durable::sync_dir(to_dir)?;
+    for name in last {
+        move_up(temp, to_dir, name)?;
+    }
+    durable::remove_dir(temp)?;
+    durable::sync_dir(to_dir)?;
+    Ok(report)
+}
+
+fn copy_file(entry: &FileEntry, from: &Path, to: &Path, observer: &dyn CopyObserver) -> Result<()> {
+    let damaged = |reason: String| RepositoryError::Damaged {
+        path: from.to_owned(),
+        reason: format!("{reason}; verify the restore point for all of its damage"),
+    };
+    let source = File::open(from).map_err(RepositoryError::io("open", from))?;
+    let size_bytes = source
+        .metadata()
+        .map_err(RepositoryError::io("read the size of", from))?
+        .len();
+    if size_bytes != entry.size_bytes {
+        return Err(damaged(format!(
+            "it has {size_bytes} bytes instead of {}",
+            entry.size_bytes
+        )));
+    }
+    let target = durable::create_file(to)?;
+    target
+        .set_len(size_bytes)
+        .map_err(RepositoryError::io("set the size of", to))?;
+    let checked = verify::check_chunks(from, &source, entry, observer, |offset, bytes| {
+        write_sparsely(&target, offset, bytes).map_err(RepositoryError::io("write", to))
+    })?;
+    if let Some((offset_bytes, what)) = checked.bad.first() {
+        return Err(damaged(format!("the chunk at byte {offset_bytes} {what}")));
+    }
+    target.sync_all().map_err(RepositoryError::io("sync", to))
+}
+
+fn write_sparsely(file: &File, offset_bytes: u64, bytes: &[u8]) -> std::io::Result<()> {
+    for (piece, at) in bytes
+        .chunks(GRAIN_BYTES as usize)
+        .zip((offset_bytes..).step_by(GRAIN_BYTES as usize))
+    {
+        if !is_zero(piece) {
+            file.write_all_at(piece, at)?;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps two restores from filling one directory. Where the file system has no locks, the names of
+/// the files still keep them apart.
+fn lock(dir: &Path) -> Result<File> {
+    let handle = File::open(dir).map_err(RepositoryError::io("open", dir))?;
+    match flock(&handle, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(occupied(dir, "another restore is writing into it")),
+        _ => Ok(handle),
+    }
+}
+
+fn move_up(temp: &Path, to_dir: &Path, name: &str) -> Result<()> {
+    let to: PathBuf = to_dir.join(name);
+    if fs::symlink_metadata(&to).is_ok() {
+        return Err(occupied(&to, "it appeared while the guest was restored"));
+    }
+    fs::rename(temp.join(name), &to).map_err(RepositoryError::io("create", to))
+}
+
+fn needed_bytes(entry: &FileEntry) -> u64 {
+    match entry.format {
+        StoredFormat::Raw => entry.data_bytes,
+        StoredFormat::Vmdk => entry.size_bytes,
+    }
+}
+
+fn occupied(path: &Path, reason: &str) -> RepositoryError {
+    RepositoryError::Occupied {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
