@@ -6,6 +6,7 @@ pub mod host_runs;
 pub mod leases;
 pub mod obligations;
 pub mod points;
+pub mod report;
 pub mod runs;
 pub mod steps;
 pub mod sweeps;
