@@ -1,22 +1,49 @@
-//! What every command starts from: the options that all have, and the way to the database.
+//! What every command starts from: the options that all have, the way to the database and to hosts,
+//! and Ctrl-C.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use shared::{db, pg::Cluster};
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 
-use crate::{cli::Global, output::Output};
+use crate::{
+    cli::Global,
+    error::{INTERRUPTED, NoDatabase},
+    output::Output,
+};
+
+/// How long a command waits for a database that does not answer.
+const DATABASE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The options all commands have, and where results go.
 pub(crate) struct Context {
     pub(crate) global: Global,
     pub(crate) out: Output,
+    /// Cancelled by Ctrl-C and SIGTERM, once they are caught.
+    caught: Mutex<Option<CancellationToken>>,
+}
+
+/// A connection to the database. Keeps a private cluster running as long as it lives.
+#[derive(Debug, Clone)]
+pub(crate) struct Database {
+    pub(crate) pool: PgPool,
+    _cluster: Option<Arc<Cluster>>,
 }
 
 impl Context {
     pub(crate) fn new(global: Global) -> Self {
         let out = Output::new(global.json);
-        Self { global, out }
+        Self {
+            global,
+            out,
+            caught: Mutex::new(None),
+        }
     }
 
     /// Sends log lines to stderr: from `info` on for services, from `warn` on for commands;
@@ -25,17 +52,81 @@ impl Context {
         Ok(())
     }
 
+    /// From now on Ctrl-C and SIGTERM do not end the process: they cancel the token, and whoever
+    /// waits for it ends in order. A second one ends the process at once.
+    ///
+    /// # Errors
+    /// If the system refuses to deliver signals.
+    pub(crate) fn catch_signals(&self) -> Result<CancellationToken> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut caught = self.caught.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stop) = &*caught {
+            return Ok(stop.clone());
+        }
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let stop = caught.insert(CancellationToken::new()).clone();
+        let told = stop.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if told.is_cancelled() {
+                    std::process::exit(INTERRUPTED.into());
+                }
+                told.cancel();
+            }
+        });
+        Ok(stop)
+    }
+
     /// The database, migrated: the one that was named, or the private one of the data directory if
     /// it runs.
     ///
     /// # Errors
-    /// [`crate::error::NoDatabase`] with what to start or set.
-    pub(crate) async fn database(&self) -> Result<PgPool> {
-        Err(crate::error::NoDatabase("no database".to_owned()).into())
+    /// [`NoDatabase`] with what to start or set.
+    pub(crate) async fn database(&self) -> Result<Database> {
+        let (url, cluster) = match &self.global.database_url {
+            Some(url) => (url.clone(), None),
+            None => {
+                let cluster = self.attach().await?;
+                (cluster.url().to_owned(), Some(Arc::new(cluster)))
+            }
+        };
+        let pool = db::connect_within(&url, DATABASE_LIMIT)
+            .await
+            .map_err(|error| NoDatabase(error.to_string()))?;
+        db::migrate(&pool).await?;
+        Ok(Database {
+            pool,
+            _cluster: cluster,
+        })
     }
 
-    /// The directory of the private database and what else `virtuozo up` keeps.
-    pub(crate) fn data_dir(&self) -> PathBuf {
+    async fn attach(&self) -> Result<Cluster> {
+        let dir = self.cluster_dir();
+        let place = dir.display().to_string();
+        let cluster = tokio::task::spawn_blocking(move || Cluster::attach(&dir))
+            .await?
+            .context("the private database cannot be used")?;
+        cluster.ok_or_else(|| {
+            NoDatabase(format!(
+                "no database: none was named, and no private one runs in {place}. Start `virtuozo up` \
+                 (with the same --data-dir), or name one with --database-url or DATABASE_URL"
+            ))
+            .into()
+        })
+    }
+
+    /// The directory of the private database.
+    pub(crate) fn cluster_dir(&self) -> PathBuf {
+        self.data_dir().join("postgres")
+    }
+
+    /// The directory of all that `virtuozo up` keeps.
+    fn data_dir(&self) -> PathBuf {
         if let Some(dir) = &self.global.data_dir {
             return dir.clone();
         }

@@ -19,6 +19,9 @@ pub(crate) struct NoDatabase(pub(crate) String);
 #[error("stopped before it was done")]
 pub(crate) struct Interrupted;
 
+/// Exit code of a command that was stopped.
+pub(crate) const INTERRUPTED: u8 = 130;
+
 /// The result of a command has been printed and is a failure: nothing more is said. Exit code 1.
 #[derive(Debug, thiserror::Error)]
 #[error("failed")]
@@ -57,7 +60,7 @@ fn exit_code(failure: &anyhow::Error) -> u8 {
     } else if failure.is::<NoDatabase>() {
         3
     } else if failure.is::<Interrupted>() {
-        130
+        INTERRUPTED
     } else {
         1
     }

@@ -3,7 +3,10 @@
 mod cli;
 mod commands;
 mod context;
+mod describe;
 mod error;
+mod live;
+mod names;
 mod output;
 
 use std::process::ExitCode;

@@ -1,11 +1,30 @@
-//! `virtuozo point …` and `virtuozo restore`.
+//! `virtuozo point …` and `virtuozo restore`. What only reads a repository works without a database
+//! too: a restore point may be named by its directory.
 
-use std::path::PathBuf;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
+use repository::{CopyObserver, Manifest, Repository, RepositoryError, Stopped, VerifyReport};
+use serde::Serialize;
+use serde_json::json;
+use shared::store::report::{self, PointLine};
 
-use crate::context::Context;
+use crate::{
+    context::{Context, Database},
+    describe,
+    error::{AlreadyReported, Interrupted, usage},
+    live::{Live, LiveLine},
+    names, output,
+};
 
 /// Commands on restore points.
 #[derive(Debug, Subcommand)]
@@ -20,9 +39,11 @@ pub(crate) enum PointCommand {
         guest: Option<String>,
     },
     /// One restore point and its files
-    #[command(after_help = "Example:\n  virtuozo point show 5f2c81aa")]
+    #[command(
+        after_help = "Examples:\n  virtuozo point show 5f2c81aa\n  virtuozo point show /srv/backup/alpha/mail/20260301T220000Z-5f2c81aa-f1"
+    )]
     Show {
-        /// Id, or a beginning or end that only this point has
+        /// Id, a beginning or end that only this point has, or its directory
         point: String,
     },
     /// Read every byte again and hold it against the manifest
@@ -30,29 +51,316 @@ pub(crate) enum PointCommand {
         after_help = "Examples:\n  virtuozo point verify 5f2c81aa\n  virtuozo point verify --all"
     )]
     Verify {
-        /// Id, or a beginning or end that only this point has
+        /// Id, a beginning or end that only this point has, or its directory
         #[arg(required_unless_present = "all")]
         point: Option<String>,
-        /// All points
+        /// All points that the database knows
         #[arg(long, conflicts_with = "point")]
         all: bool,
     },
 }
 
+/// Options of `restore`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  virtuozo restore 5f2c81aa --to /srv/restored/mail")]
+#[command(after_help = "Examples:
+  virtuozo restore 5f2c81aa --to /srv/restored/mail
+  virtuozo restore /srv/backup/alpha/mail/20260301T220000Z-5f2c81aa-f1 --to /srv/restored/mail")]
 pub(crate) struct RestoreArgs {
-    /// Id of the restore point, or a beginning or end that only this point has
+    /// Id of the restore point, a beginning or end that only this point has, or its directory
     pub(crate) point: String,
     /// Directory to restore into: new or empty
     #[arg(long, value_name = "DIR")]
     pub(crate) to: PathBuf,
 }
 
-pub(crate) async fn run(_context: &Context, _command: PointCommand) -> Result<()> {
-    anyhow::bail!("not built yet")
+pub(crate) async fn run(context: &Context, command: PointCommand) -> Result<()> {
+    match command {
+        PointCommand::List { guest } => list(context, guest.as_deref()).await,
+        PointCommand::Show { point } => {
+            let point = Located::find(context, &point).await?;
+            show(context, &point)
+        }
+        PointCommand::Verify { point, .. } => {
+            let points = match point {
+                Some(point) => vec![Located::find(context, &point).await?],
+                None => Located::all(context).await?,
+            };
+            verify_all(context, points).await
+        }
+    }
 }
 
-pub(crate) async fn restore(_context: &Context, _args: RestoreArgs) -> Result<()> {
-    anyhow::bail!("not built yet")
+async fn list(context: &Context, guest: Option<&str>) -> Result<()> {
+    let names = guest.map(names::split_guest).transpose()?;
+    let db = context.database().await?;
+    let (host, guest) = names.unzip();
+    let points = report::points(&db.pool, host, guest).await?;
+    context.out.list(
+        &points,
+        "no restore points yet; `virtuozo run now` makes some",
+        &[
+            "Point", "Guest", "Instant", "Mode", "Stored", "Disks", "State", "Verified",
+        ],
+        |point| {
+            vec![
+                output::short(point.id),
+                format!("{}/{}", point.host_name, point.guest_name),
+                output::time(point.taken_at),
+                point.mode.clone(),
+                output::size(point.size_bytes),
+                output::size(point.source_bytes),
+                point.state.clone(),
+                output::time_or_dash(point.verified_at),
+            ]
+        },
+    )
+}
+
+/// A restore point and what is known about it.
+struct Located {
+    dir: PathBuf,
+    /// The row, where the database was asked, and the connection for recording what is found.
+    row: Option<(PointLine, Database)>,
+}
+
+impl Located {
+    /// By its directory if the text is a path, otherwise by its id in the database.
+    async fn find(context: &Context, text: &str) -> Result<Self> {
+        if text.contains('/') {
+            let dir = Path::new(text)
+                .canonicalize()
+                .map_err(|error| usage(format!("there is no restore point in {text}: {error}")))?;
+            return Ok(Self { dir, row: None });
+        }
+        let db = context.database().await?;
+        let line = names::point(&db.pool, text).await?;
+        Ok(Self::new(line, db))
+    }
+
+    async fn all(context: &Context) -> Result<Vec<Self>> {
+        let db = context.database().await?;
+        let mut lines = report::points(&db.pool, None, None).await?;
+        lines.retain(|line| line.state != "deleting");
+        Ok(lines
+            .into_iter()
+            .map(|line| Self::new(line, db.clone()))
+            .collect())
+    }
+
+    fn new(line: PointLine, db: Database) -> Self {
+        Self {
+            dir: Path::new(&line.repository).join(&line.path),
+            row: Some((line, db)),
+        }
+    }
+
+    fn name(&self) -> String {
+        match &self.row {
+            Some((line, _)) => output::short(line.id),
+            None => self.dir.display().to_string(),
+        }
+    }
+}
+
+fn show(context: &Context, point: &Located) -> Result<()> {
+    let manifest = Manifest::read(&point.dir)?;
+    let row = point.row.as_ref().map(|(line, _)| line);
+    let out = &context.out;
+    if out.is_json() {
+        return out.json(&json!({ "dir": point.dir, "record": row, "manifest": manifest }));
+    }
+    let about = &manifest.point;
+    let mut lines = vec![
+        ("Point", about.point_id.to_string()),
+        ("Guest", format!("{}/{}", about.host, about.guest)),
+        ("Directory", point.dir.display().to_string()),
+        ("Instant", output::time(about.taken_at)),
+        ("Mode", format!("{:?}", about.mode).to_lowercase()),
+        ("Stored", output::size(manifest.size_bytes)),
+        ("Disks", output::size(manifest.source_bytes)),
+        ("Foreign snapshots", about.foreign_snapshots.join(", ")),
+    ];
+    if let Some(row) = row {
+        lines.push(("State", row.state.clone()));
+        lines.push(("Verified", output::time_or_dash(row.verified_at)));
+        if let Some(damage) = &row.damage {
+            lines.push(("Damage", damage.clone()));
+        }
+    }
+    out.show(&manifest, |_| lines)?;
+    let mut table = output::table(&["File", "Device", "Stored", "Size", "BLAKE3"]);
+    for file in &manifest.files {
+        let hash = file.blake3.to_string();
+        table.add_row([
+            file.name.clone(),
+            output::or_dash(file.device.as_ref()),
+            output::size(file.size_bytes),
+            output::size(file.capacity_bytes),
+            hash.chars().take(16).collect(),
+        ]);
+    }
+    out.table(&table)
+}
+
+#[derive(Serialize)]
+struct Verified {
+    point: String,
+    dir: PathBuf,
+    #[serde(flatten)]
+    report: VerifyReport,
+}
+
+async fn verify_all(context: &Context, points: Vec<Located>) -> Result<()> {
+    let mut results = Vec::new();
+    for point in points {
+        let report = verify(context, &point.dir, &point.name()).await?;
+        if let Some((line, db)) = &point.row {
+            let damage = damage(&report);
+            report::record_verification(&db.pool, line.id, damage.as_deref())
+                .await
+                .context("the result of the verification could not be recorded")?;
+        }
+        results.push(Verified {
+            point: point.name(),
+            dir: point.dir,
+            report,
+        });
+    }
+    context.out.list(
+        &results,
+        "no restore points to verify",
+        &["Point", "Result", "Files", "Read"],
+        |result| {
+            vec![
+                result.point.clone(),
+                damage(&result.report).unwrap_or_else(|| "good".to_owned()),
+                result.report.files_checked.to_string(),
+                output::size(result.report.bytes),
+            ]
+        },
+    )?;
+    if results.iter().all(|result| result.report.ok) {
+        Ok(())
+    } else {
+        Err(AlreadyReported.into())
+    }
+}
+
+/// What a verification found, as one text; none if all is good.
+pub(crate) fn damage(report: &VerifyReport) -> Option<String> {
+    (!report.ok).then(|| {
+        let problems = report
+            .problems
+            .iter()
+            .map(|problem| match problem.offset_bytes {
+                Some(at) => format!("{} at {at}: {}", problem.file, problem.what),
+                None => format!("{}: {}", problem.file, problem.what),
+            });
+        problems.collect::<Vec<_>>().join("; ")
+    })
+}
+
+/// Verifies the restore point in a directory.
+pub(crate) async fn verify(context: &Context, dir: &Path, name: &str) -> Result<VerifyReport> {
+    // A point lies at HOST/GUEST/POINT below its repository.
+    let root = dir
+        .ancestors()
+        .nth(3)
+        .ok_or_else(|| usage(format!("{} is not in a repository", dir.display())))?
+        .to_owned();
+    let below = dir.strip_prefix(&root)?.to_owned();
+    watched(context, &format!("verify {name}"), move |watch| {
+        Repository::open(root)?.verify(&below, watch)
+    })
+    .await
+}
+
+pub(crate) async fn restore(context: &Context, args: RestoreArgs) -> Result<()> {
+    let point = Located::find(context, &args.point).await?;
+    let (from, to) = (point.dir.clone(), args.to.clone());
+    let report = watched(
+        context,
+        &format!("restore {}", point.name()),
+        move |watch| repository::restore(&from, &to, watch),
+    )
+    .await?;
+    if context.out.is_json() {
+        return context
+            .out
+            .json(&json!({ "to": args.to, "files": report.files, "bytes": report.bytes }));
+    }
+    context.out.line(&format!(
+        "restored {} files, {} to {}: every byte was held against its hash; the .vmx can be added to \
+         a host's inventory from there",
+        report.files,
+        output::size(report.bytes),
+        args.to.display()
+    ))
+}
+
+/// Counts what is done, and stops it when told to.
+#[derive(Default)]
+struct Watch {
+    stop: AtomicBool,
+    files: Mutex<BTreeMap<String, (u64, u64)>>,
+}
+
+impl CopyObserver for Watch {
+    fn progress(&self, device_or_file: &str, copied_bytes: u64, total_bytes: u64) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.insert(device_or_file.to_owned(), (copied_bytes, total_bytes));
+    }
+
+    fn wait_allowed(&self) -> Result<(), Stopped> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Stopped {
+                reason: "Ctrl-C or SIGTERM".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Runs a long operation on a repository with progress on stderr, stopped by Ctrl-C.
+async fn watched<T: Send + 'static>(
+    context: &Context,
+    what: &str,
+    work: impl FnOnce(&Watch) -> repository::Result<T> + Send + 'static,
+) -> Result<T> {
+    let stop = context.catch_signals()?;
+    let watch = Arc::new(Watch::default());
+    let watched = watch.clone();
+    let mut task = tokio::task::spawn_blocking(move || work(&watched));
+    let mut live = Live::on_stderr();
+    let done = loop {
+        tokio::select! {
+            done = &mut task => break done,
+            () = stop.cancelled(), if !watch.stop.load(Ordering::Relaxed) => watch.stop.store(true, Ordering::Relaxed),
+            () = tokio::time::sleep(Duration::from_millis(200)) => live.draw(&watch.lines(what)),
+        }
+    };
+    live.clear();
+    match done? {
+        Err(RepositoryError::Stopped(_)) => Err(Interrupted.into()),
+        done => Ok(done?),
+    }
+}
+
+impl Watch {
+    fn lines(&self, what: &str) -> Vec<LiveLine> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files
+            .iter()
+            .map(|(file, (done, total))| LiveLine {
+                about: format!("{what} {file}"),
+                text: format!(
+                    "{what}  {file}  {}  {} of {}",
+                    describe::bar(*done, *total),
+                    output::size(*done),
+                    output::size(*total)
+                ),
+                gist: "begun".to_owned(),
+            })
+            .collect()
+    }
 }

@@ -1,9 +1,28 @@
 //! `virtuozo run …`: start, list, explain and cancel runs.
 
-use anyhow::Result;
-use clap::Subcommand;
+use std::{collections::BTreeMap, time::Duration};
 
-use crate::context::Context;
+use anyhow::Result;
+use chrono::Utc;
+use clap::Subcommand;
+use serde_json::json;
+use shared::store::{
+    report::{self, GuestRunLine, HostRunLine, RunLine, StepLine},
+    runs::{self, NewRun, Targets},
+};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::{
+    context::Context,
+    describe,
+    error::{AlreadyReported, Interrupted},
+    live::{Live, LiveLine},
+    names, output,
+};
+
+/// How often a run that is watched is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 /// Commands on runs.
 #[derive(Debug, Subcommand)]
@@ -28,10 +47,10 @@ pub(crate) enum RunCommand {
     #[command(after_help = "Example:\n  virtuozo run list --limit 50")]
     List {
         /// How many
-        #[arg(long, default_value_t = 20, value_name = "N")]
+        #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
-    /// One run: its guests, steps and why something waits or failed
+    /// One run: its guests, their steps, and why something waits or failed
     #[command(
         after_help = "Examples:\n  virtuozo run show latest\n  virtuozo run show 5f2c81aa --json"
     )]
@@ -47,6 +66,258 @@ pub(crate) enum RunCommand {
     },
 }
 
-pub(crate) async fn run(_context: &Context, _command: RunCommand) -> Result<()> {
-    anyhow::bail!("not built yet")
+pub(crate) async fn run(context: &Context, command: RunCommand) -> Result<()> {
+    let db = context.database().await?;
+    let (pool, out) = (&db.pool, &context.out);
+    match command {
+        RunCommand::Now {
+            hosts,
+            guests,
+            wait,
+        } => {
+            let mut targets = Targets::default();
+            for name in &hosts {
+                targets.hosts.push(names::host(pool, name).await?);
+            }
+            for name in &guests {
+                targets.guests.push(names::guest(pool, name).await?);
+            }
+            let new = NewRun {
+                tick: None,
+                requested_by: format!("user {}", user_name()),
+                targets,
+            };
+            let id = runs::start_run(pool, &new).await?;
+            if wait {
+                return wait_and_show(context, pool, id).await;
+            }
+            if out.is_json() {
+                return out.json(&json!({ "run_id": id }));
+            }
+            out.line(&format!(
+                "run {short} started; `virtuozo run show {short}` tells how far it is",
+                short = output::short(id)
+            ))
+        }
+        RunCommand::List { limit } => {
+            let runs = report::runs(pool, limit).await?;
+            out.list(
+                &runs,
+                "no runs yet; `virtuozo run now` starts one",
+                &[
+                    "Run",
+                    "Started",
+                    "Took",
+                    "State",
+                    "Guests",
+                    "Failed",
+                    "Copied",
+                    "Started by",
+                ],
+                |run| {
+                    vec![
+                        output::short(run.id),
+                        output::time(run.created_at),
+                        output::span(run.ended_at.unwrap_or_else(Utc::now) - run.created_at),
+                        run.state.clone(),
+                        run.guests.to_string(),
+                        run.guests_failed.to_string(),
+                        output::size(run.bytes_copied),
+                        run.requested_by.clone(),
+                    ]
+                },
+            )
+        }
+        RunCommand::Show { run } => {
+            let id = names::run(pool, &run).await?;
+            show(context, &RunView::load(pool, id).await?)
+        }
+        RunCommand::Cancel { run } => {
+            let id = names::run(pool, &run).await?;
+            runs::cancel(pool, id).await?;
+            out.done(&format!(
+                "run {} is cancelled; what was in work is being undone",
+                output::short(id)
+            ))
+        }
+    }
+}
+
+/// All that is told about one run.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct RunView {
+    #[serde(flatten)]
+    pub(crate) run: RunLine,
+    pub(crate) host_runs: Vec<HostRunLine>,
+    pub(crate) guest_runs: Vec<GuestRunLine>,
+    pub(crate) steps: Vec<StepLine>,
+}
+
+impl RunView {
+    pub(crate) async fn load(pool: &PgPool, id: Uuid) -> Result<Self> {
+        let run = report::run(pool, id).await?;
+        Ok(Self {
+            run: run.ok_or_else(|| anyhow::anyhow!("the run {id} is gone"))?,
+            host_runs: report::host_runs(pool, id).await?,
+            guest_runs: report::guest_runs(pool, id).await?,
+            steps: report::steps(pool, id).await?,
+        })
+    }
+
+    /// Lines for watching it.
+    pub(crate) fn live_lines(&self) -> Vec<LiveLine> {
+        let width = self
+            .guest_runs
+            .iter()
+            .map(|line| line.host.chars().count() + line.guest.chars().count() + 1)
+            .max()
+            .unwrap_or(0);
+        let hosts = self
+            .host_runs
+            .iter()
+            .filter(|line| matches!(line.state.as_str(), "queued" | "running" | "failed"))
+            .map(|line| {
+                let says = match (describe::why_host_waits(line), &line.error) {
+                    (Some(why), _) => why,
+                    (None, Some(error)) => format!("{}: {error}", line.state),
+                    (None, None) => "looks at the host and its guests".to_owned(),
+                };
+                LiveLine {
+                    about: line.host.clone(),
+                    text: format!("{:width$}  {says}", line.host),
+                    gist: says,
+                }
+            });
+        let guests = self.guest_runs.iter().map(|line| {
+            let about = format!("{}/{}", line.host, line.guest);
+            LiveLine {
+                text: format!("{about:width$}  {}", describe::guest_run(line)),
+                gist: describe::guest_run_gist(line),
+                about,
+            }
+        });
+        hosts.chain(guests).collect()
+    }
+}
+
+/// Follows a run until it has ended, showing progress on stderr.
+pub(crate) async fn follow(pool: &PgPool, id: Uuid) -> Result<RunView> {
+    let mut live = Live::on_stderr();
+    let mut away = false;
+    loop {
+        match RunView::load(pool, id).await {
+            Ok(view) => {
+                away = false;
+                live.draw(&view.live_lines());
+                if view.run.state != "running" {
+                    live.clear();
+                    return Ok(view);
+                }
+            }
+            // The work goes on without us, so does the watching.
+            Err(error) if is_away(&error) => {
+                if !away {
+                    live.say(&format!("{error:#}; still watching"));
+                    away = true;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn is_away(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<shared::StoreError>()
+        .is_some_and(shared::StoreError::is_unavailable)
+}
+
+async fn wait_and_show(context: &Context, pool: &PgPool, id: Uuid) -> Result<()> {
+    let stop = context.catch_signals()?;
+    let view = tokio::select! {
+        view = follow(pool, id) => view?,
+        () = stop.cancelled() => {
+            let short = output::short(id);
+            eprintln!("the run goes on; `virtuozo run show {short}` tells how far it is, \
+                       `virtuozo run cancel {short}` stops it");
+            return Err(Interrupted.into());
+        }
+    };
+    show(context, &view)?;
+    if view.run.state == "succeeded" {
+        Ok(())
+    } else {
+        Err(AlreadyReported.into())
+    }
+}
+
+fn show(context: &Context, view: &RunView) -> Result<()> {
+    let out = &context.out;
+    if out.is_json() {
+        return out.json(view);
+    }
+    let run = &view.run;
+    let mut head = format!(
+        "Run {} ({}), started by {} at {}: {}",
+        output::short(run.id),
+        run.id,
+        run.requested_by,
+        output::time(run.created_at),
+        run.state
+    );
+    match run.ended_at {
+        Some(ended) => head += &format!(" after {}", output::span(ended - run.created_at)),
+        None if run.cancel_requested => head += ", being cancelled",
+        None => {}
+    }
+    out.line(&head)?;
+    if let Some(error) = &run.error {
+        out.line(error)?;
+    }
+    for host in &view.host_runs {
+        if let Some(why) = describe::why_host_waits(host).or_else(|| host.error.clone()) {
+            out.line(&format!("{}: {}: {why}", host.host, host.state))?;
+        }
+    }
+    let mut steps: BTreeMap<Uuid, Vec<&StepLine>> = BTreeMap::new();
+    for step in &view.steps {
+        steps.entry(step.guest_run_id).or_default().push(step);
+    }
+    if !view.guest_runs.is_empty() {
+        let mut table = output::table(&["Guest", "Mode", "Now", "Point", "Size", "Steps"]);
+        for line in &view.guest_runs {
+            table.add_row([
+                format!("{}/{}", line.host, line.guest),
+                output::or_dash(line.mode.as_ref()),
+                // The reasons of failures are long: they stand below the table.
+                if line.state == "failed" {
+                    line.state.clone()
+                } else {
+                    describe::guest_run(line)
+                },
+                output::or_dash(line.point_id.map(output::short)),
+                output::size_or_dash(line.size_bytes),
+                describe::steps(steps.remove(&line.id).unwrap_or_default()),
+            ]);
+        }
+        out.table(&table)?;
+    }
+    for line in view.guest_runs.iter().filter(|line| line.state == "failed") {
+        out.line(&format!(
+            "{}/{}: {}",
+            line.host,
+            line.guest,
+            line.error.as_deref().unwrap_or("no reason was recorded")
+        ))?;
+    }
+    Ok(())
+}
+
+/// Who is at the keyboard.
+fn user_name() -> String {
+    ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
+        .unwrap_or_else(|| format!("with uid {}", rustix::process::getuid().as_raw()))
 }

@@ -1,20 +1,250 @@
 //! `virtuozo status`: the tree of hosts, guests and disks, and what is being copied.
 
+use std::{
+    io::{IsTerminal, Write},
+    time::Duration,
+};
+
 use anyhow::Result;
 use clap::Args;
+use serde::Serialize;
+use shared::store::report::{self, DiskLine, GuestLine, HostLine, ObligationLine, ProcessLine};
+use sqlx::PgPool;
 
-use crate::context::Context;
+use crate::{context::Context, describe, output};
+
+/// How often `--watch` looks again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A process that was not heard of for so long is named as silent.
+const SILENT_SECS: i64 = 30;
 
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  virtuozo status\n  virtuozo status --watch\n  virtuozo status --json"
 )]
 pub(crate) struct StatusArgs {
-    /// Keep showing it, with progress bars, until Ctrl-C
-    #[arg(long, conflicts_with = "json")]
+    /// Keep showing it, with the progress of copies, until Ctrl-C
+    #[arg(long)]
     pub(crate) watch: bool,
 }
 
-pub(crate) async fn run(_context: &Context, _args: StatusArgs) -> Result<()> {
-    anyhow::bail!("not built yet")
+#[derive(Serialize)]
+struct Site {
+    hosts: Vec<HostNode>,
+    processes: Vec<ProcessLine>,
+    /// What still has to be undone on hosts.
+    obligations: Vec<ObligationLine>,
+}
+
+#[derive(Serialize)]
+struct HostNode {
+    #[serde(flatten)]
+    line: HostLine,
+    guests: Vec<GuestNode>,
+}
+
+#[derive(Serialize)]
+struct GuestNode {
+    #[serde(flatten)]
+    line: GuestLine,
+    bytes_per_sec: Option<u64>,
+    secs_left: Option<u64>,
+    disks: Vec<DiskLine>,
+}
+
+pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<()> {
+    if args.watch && context.out.is_json() {
+        return Err(crate::error::usage(
+            "--watch is for people; with --json ask again instead",
+        ));
+    }
+    let db = context.database().await?;
+    if !args.watch {
+        let site = Site::load(&db.pool).await?;
+        return if context.out.is_json() {
+            context.out.json(&site)
+        } else {
+            context.out.line(&site.text())
+        };
+    }
+    let terminal = std::io::stdout().is_terminal();
+    let mut before = String::new();
+    loop {
+        let text = match Site::load(&db.pool).await {
+            Ok(site) => site.text(),
+            Err(error) => format!("{error:#}"),
+        };
+        if text != before {
+            if terminal {
+                // Clear the screen and begin at its top.
+                write!(std::io::stdout(), "\x1b[2J\x1b[H")?;
+            }
+            context.out.line(&text)?;
+            before = text;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+impl Site {
+    async fn load(pool: &PgPool) -> Result<Self> {
+        let mut disks = report::disks(pool).await?;
+        let mut guests = report::guests(pool).await?;
+        let hosts = report::hosts(pool).await?;
+        let hosts = hosts
+            .into_iter()
+            .map(|line| HostNode {
+                guests: take(&mut guests, |guest| guest.host_id == line.id)
+                    .into_iter()
+                    .map(|line| GuestNode::new(line, &mut disks))
+                    .collect(),
+                line,
+            })
+            .collect();
+        Ok(Self {
+            hosts,
+            processes: report::processes(pool).await?,
+            obligations: report::obligations(pool).await?,
+        })
+    }
+
+    fn text(&self) -> String {
+        let mut lines = Vec::new();
+        if self.hosts.is_empty() {
+            lines.push("no hosts yet; `virtuozo host add --help` tells how to add one".to_owned());
+        }
+        for host in &self.hosts {
+            host.lines(&mut lines);
+        }
+        lines.push(String::new());
+        for process in &self.processes {
+            let heard = if process.silent_secs > SILENT_SECS {
+                format!("silent for {} s", process.silent_secs)
+            } else {
+                "up".to_owned()
+            };
+            lines.push(format!(
+                "{} {} on {} (process {}): {heard}",
+                process.kind, process.name, process.machine, process.pid
+            ));
+        }
+        if self.processes.is_empty() {
+            lines.push("no scheduler and no worker is running: start `virtuozo up`".to_owned());
+        }
+        for open in self.obligations.iter().filter(|open| !open.in_work) {
+            lines.push(obligation(open));
+        }
+        lines.join("\n")
+    }
+}
+
+impl HostNode {
+    fn lines(&self, into: &mut Vec<String>) {
+        let host = &self.line;
+        let mut text = format!("{}  {}  ", host.name, host.kind);
+        text += &state(host.ignored, &host.state, host.state_reason.as_deref());
+        text += &format!("  {} of {} slots busy", host.slots_busy, host.slots);
+        into.push(text);
+        let name_width = self
+            .guests
+            .iter()
+            .map(|guest| guest.line.name.chars().count())
+            .max()
+            .unwrap_or(0);
+        for (place, guest) in self.guests.iter().enumerate() {
+            let last = place + 1 == self.guests.len();
+            let (branch, below) = if last {
+                ("└─", "  ")
+            } else {
+                ("├─", "│ ")
+            };
+            into.push(format!("{branch} {}", guest.text(name_width)));
+            for (place, disk) in guest.disks.iter().enumerate() {
+                let branch = if place + 1 == guest.disks.len() {
+                    "└─"
+                } else {
+                    "├─"
+                };
+                into.push(format!("{below} {branch} {}", disk_text(disk)));
+            }
+        }
+    }
+}
+
+impl GuestNode {
+    fn new(line: GuestLine, disks: &mut Vec<DiskLine>) -> Self {
+        let copying = describe::copying_now(&line);
+        Self {
+            bytes_per_sec: copying.and_then(|copy| copy.bytes_per_sec()),
+            secs_left: copying.and_then(|copy| copy.secs_left()),
+            disks: take(disks, |disk| disk.guest_id == line.id),
+            line,
+        }
+    }
+
+    fn text(&self, name_width: usize) -> String {
+        let guest = &self.line;
+        let power = guest.power.as_deref().unwrap_or("power unknown");
+        let ignored = guest.ignored || !guest.configured;
+        let mut text = format!("{:name_width$}  {power}  ", guest.name);
+        text += &state(ignored, &guest.state, guest.state_reason.as_deref());
+        match guest.last_point_at {
+            Some(at) => text += &format!("  last point {}", output::time(at)),
+            None => text += "  no point yet",
+        }
+        match (describe::copying_now(guest), &guest.run_state, &guest.step) {
+            (Some(copy), ..) => text += &format!("  {}", copy.text()),
+            (None, Some(state), Some(step)) if state == "running" => text += &format!("  {step}"),
+            (None, Some(state), _) => text += &format!("  {state}"),
+            (None, None, _) => {}
+        }
+        text
+    }
+}
+
+fn disk_text(disk: &DiskLine) -> String {
+    let mut text = format!(
+        "{}  {}  {}  {}",
+        disk.device,
+        disk.file_name,
+        output::size_or_dash(disk.capacity_bytes),
+        state(disk.ignored, &disk.state, disk.state_reason.as_deref())
+    );
+    if let (Some(copied), Some(total)) = (disk.bytes_copied, disk.bytes_total) {
+        let bytes = |n: i64| u64::try_from(n).unwrap_or(0);
+        text += &format!("  {}", describe::bar(bytes(copied), bytes(total)));
+    }
+    text
+}
+
+fn state(ignored: bool, state: &str, reason: Option<&str>) -> String {
+    let mut text = state.replace('_', " ");
+    if ignored {
+        text = format!("ignored, {text}");
+    }
+    match reason {
+        Some(reason) => format!("{text} ({reason})"),
+        None => text,
+    }
+}
+
+fn obligation(open: &ObligationLine) -> String {
+    let what = match &open.snapshot_name {
+        Some(name) => format!("the snapshot {name} is still there"),
+        None => "it is not powered on again yet".to_owned(),
+    };
+    let why = match &open.last_error {
+        Some(error) => format!(
+            "; {} attempts failed, next at {}: {error}",
+            open.attempts,
+            output::time(open.next_attempt_at)
+        ),
+        None => String::new(),
+    };
+    format!("STILL TO UNDO  {}/{}: {what}{why}", open.host, open.guest)
+}
+
+/// Takes out of `from` what `wanted` says, in order.
+fn take<T>(from: &mut Vec<T>, wanted: impl Fn(&T) -> bool) -> Vec<T> {
+    from.extract_if(.., |item| wanted(item)).collect()
 }

@@ -1,0 +1,287 @@
+//! What is going on, in words: how far a copy is, and why something waits.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use shared::store::report::{GuestLine, GuestRunLine, HostRunLine, StepLine};
+
+use crate::output;
+
+/// How far a copy is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Copying {
+    copied: u64,
+    total: u64,
+    bytes_per_sec: Option<u64>,
+}
+
+impl Copying {
+    /// From the counters of a guest run; none while nothing is known to be copied.
+    pub(crate) fn new(
+        copied: i64,
+        total: Option<i64>,
+        started_at: Option<DateTime<Utc>>,
+        progress_at: Option<DateTime<Utc>>,
+    ) -> Option<Self> {
+        let total = u64::try_from(total?).ok().filter(|total| *total > 0)?;
+        let copied = u64::try_from(copied).unwrap_or(0).min(total);
+        let millis = progress_at
+            .zip(started_at)
+            .and_then(|(to, from)| u64::try_from((to - from).num_milliseconds()).ok())
+            .filter(|millis| *millis > 0);
+        let bytes_per_sec = millis
+            .and_then(|millis| copied.checked_mul(1000).map(|bytes| bytes / millis))
+            .filter(|rate| *rate > 0);
+        Some(Self {
+            copied,
+            total,
+            bytes_per_sec,
+        })
+    }
+
+    /// How fast, on average since the copy began.
+    pub(crate) fn bytes_per_sec(&self) -> Option<u64> {
+        self.bytes_per_sec
+    }
+
+    /// How long it still takes at that rate.
+    pub(crate) fn secs_left(&self) -> Option<u64> {
+        self.bytes_per_sec
+            .map(|rate| (self.total - self.copied).div_ceil(rate))
+    }
+
+    /// A bar with numbers.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!(
+            "{}  {} of {}",
+            bar(self.copied, self.total),
+            output::size(self.copied),
+            output::size(self.total)
+        );
+        if let Some((rate, left)) = self.bytes_per_sec.zip(self.secs_left()) {
+            let left = TimeDelta::seconds(i64::try_from(left).unwrap_or(i64::MAX / 1000));
+            text += &format!("  {}/s  {} left", output::size(rate), output::span(left));
+        }
+        text
+    }
+}
+
+/// `[######··············]  30 %`
+pub(crate) fn bar(done: u64, total: u64) -> String {
+    const CELLS: u64 = 20;
+    let share =
+        |parts: u64| u128::from(done.min(total)) * u128::from(parts) / u128::from(total.max(1));
+    let full = share(CELLS) as usize;
+    format!(
+        "[{}{}] {:>3} %",
+        "#".repeat(full),
+        "·".repeat(CELLS as usize - full),
+        share(100)
+    )
+}
+
+/// How far the copy of a guest run is.
+pub(crate) fn copying(line: &GuestRunLine) -> Option<Copying> {
+    (line.state == "running" && line.step.as_deref() == Some("copy"))
+        .then(|| {
+            Copying::new(
+                line.bytes_copied,
+                line.bytes_total,
+                line.copy_started_at,
+                line.progress_at,
+            )
+        })
+        .flatten()
+}
+
+/// How far the copy of a guest in the tree of `status` is.
+pub(crate) fn copying_now(line: &GuestLine) -> Option<Copying> {
+    (line.run_state.as_deref() == Some("running") && line.step.as_deref() == Some("copy"))
+        .then(|| {
+            Copying::new(
+                line.bytes_copied.unwrap_or(0),
+                line.bytes_total,
+                line.copy_started_at,
+                line.progress_at,
+            )
+        })
+        .flatten()
+}
+
+/// Why a guest run is not being worked on, as a sentence; none if it is, or has ended.
+pub(crate) fn why_waiting(line: &GuestRunLine) -> Option<String> {
+    match line.state.as_str() {
+        "admitted" => Some("has a slot and waits for a worker".to_owned()),
+        "waiting" if line.is_delayed => Some(delayed(
+            line.attempts,
+            line.run_after,
+            line.error.as_deref(),
+        )),
+        "waiting" if line.guest_in_other_run => {
+            Some("another run has this guest in work".to_owned())
+        }
+        "waiting" if line.slots_busy >= line.slots => Some(format!(
+            "slots full: {} of {} busy; {} before it",
+            line.slots_busy, line.slots, line.waiting_before
+        )),
+        "waiting" => Some(format!(
+            "waits to be admitted; {} before it",
+            line.waiting_before
+        )),
+        _ => None,
+    }
+}
+
+/// Why a host run is not being worked on, as a sentence; none if it is, or has ended.
+pub(crate) fn why_host_waits(line: &HostRunLine) -> Option<String> {
+    match line.state.as_str() {
+        "queued" if line.is_delayed => Some(delayed(
+            line.attempts,
+            line.run_after,
+            line.error.as_deref(),
+        )),
+        "queued" => Some("waits for a worker".to_owned()),
+        _ => None,
+    }
+}
+
+fn delayed(attempts: i32, at: DateTime<Utc>, error: Option<&str>) -> String {
+    format!(
+        "retry at {} after {attempts} failed: {}",
+        output::time(at),
+        error.unwrap_or("no reason was recorded")
+    )
+}
+
+/// Where a guest run stands: its step, what it waits for, or how it ended.
+pub(crate) fn guest_run(line: &GuestRunLine) -> String {
+    if let Some(why) = why_waiting(line) {
+        return why;
+    }
+    match (line.state.as_str(), &line.step, &line.error) {
+        ("running", Some(step), _) => match copying(line) {
+            Some(copy) => format!("{step}  {}", copy.text()),
+            None => step.clone(),
+        },
+        ("running", None, _) => "begins".to_owned(),
+        ("succeeded", ..) if line.verified_at.is_some() => "succeeded, verified".to_owned(),
+        (state, _, Some(error)) => format!("{state}: {error}"),
+        (state, ..) => state.to_owned(),
+    }
+}
+
+/// The same without numbers that grow, for where each change makes a line.
+pub(crate) fn guest_run_gist(line: &GuestRunLine) -> String {
+    match copying(line) {
+        Some(_) => "copy".to_owned(),
+        None => guest_run(line),
+    }
+}
+
+/// The steps of a guest run's attempts with their durations, a bar between attempts.
+pub(crate) fn steps<'a>(steps: impl IntoIterator<Item = &'a StepLine>) -> String {
+    let mut text = String::new();
+    let mut fence = None;
+    for step in steps {
+        match fence.replace(step.fence) {
+            None => {}
+            Some(before) if before == step.fence => text += ", ",
+            Some(_) => text += " | ",
+        }
+        text += &step.name;
+        match (step.state.as_str(), step.ended_at) {
+            ("done", Some(ended)) => {
+                let millis = (ended - step.started_at).num_milliseconds().max(0);
+                text += &format!(" {}.{}s", millis / 1000, millis / 100 % 10);
+            }
+            (state, _) => text += &format!(" {state}"),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn waiting() -> GuestRunLine {
+        GuestRunLine {
+            id: Uuid::nil(),
+            host: "alpha".into(),
+            guest: "mail".into(),
+            guest_id: Uuid::nil(),
+            state: "waiting".into(),
+            mode: None,
+            step: None,
+            attempts: 0,
+            crashes: 0,
+            run_after: DateTime::UNIX_EPOCH,
+            is_delayed: false,
+            error: None,
+            error_class: None,
+            bytes_total: None,
+            bytes_copied: 0,
+            progress_at: None,
+            copy_started_at: None,
+            created_at: DateTime::UNIX_EPOCH,
+            started_at: None,
+            ended_at: None,
+            worker: None,
+            point_id: None,
+            taken_at: None,
+            size_bytes: None,
+            verified_at: None,
+            slots: 2,
+            slots_busy: 0,
+            waiting_before: 0,
+            guest_in_other_run: false,
+        }
+    }
+
+    #[test]
+    fn a_waiting_guest_says_what_it_waits_for() {
+        let free = waiting();
+        assert!(guest_run(&free).contains("admitted"));
+        let full = GuestRunLine {
+            slots_busy: 2,
+            waiting_before: 3,
+            ..waiting()
+        };
+        assert_eq!(guest_run(&full), "slots full: 2 of 2 busy; 3 before it");
+        let retry = GuestRunLine {
+            is_delayed: true,
+            attempts: 1,
+            error: Some("the host is away".into()),
+            ..waiting()
+        };
+        assert!(guest_run(&retry).starts_with("retry at "));
+        assert!(guest_run(&retry).ends_with("the host is away"));
+        let other = GuestRunLine {
+            guest_in_other_run: true,
+            ..waiting()
+        };
+        assert!(guest_run(&other).contains("another run"));
+    }
+
+    #[test]
+    fn a_copy_has_a_rate_and_a_time_left_once_time_has_passed() {
+        let at = |secs| DateTime::from_timestamp(secs, 0);
+        let copy = Copying::new(50 << 20, Some(100 << 20), at(0), at(5)).unwrap();
+        assert_eq!(copy.bytes_per_sec(), Some(10 << 20));
+        assert_eq!(copy.secs_left(), Some(5));
+        assert!(copy.text().contains(" 50 %"));
+        let fresh = Copying::new(0, Some(100), at(0), at(0)).unwrap();
+        assert_eq!(fresh.secs_left(), None);
+        assert_eq!(Copying::new(0, None, at(0), at(1)), None);
+        assert_eq!(Copying::new(0, Some(0), at(0), at(1)), None);
+    }
+
+    #[test]
+    fn a_bar_stays_in_its_frame_whatever_the_numbers() {
+        let empty = bar(0, 100);
+        for (done, total) in [(0, 0), (5, 0), (u64::MAX, u64::MAX), (200, 100)] {
+            assert_eq!(bar(done, total).chars().count(), empty.chars().count());
+        }
+        assert!(bar(100, 100).contains("100 %"));
+    }
+}
