@@ -46,6 +46,14 @@ pub enum DiskError {
         /// The id the parent has.
         found: u32,
     },
+    /// What was asked for cannot be written in this format, or not at this place.
+    #[error("{} was not written: {reason}", path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What was asked for and why it cannot be.
+        reason: String,
+    },
     /// A read or write goes beyond the end of the disk.
     #[error(
         "{len_bytes} bytes at {offset_bytes} are beyond the end of a disk of {size_bytes} bytes"

@@ -1,9 +1,16 @@
 //! The one trait through which a disk is read, whatever its format and wherever it lies.
 
 use std::{
-    fs::File,
+    fs::{self, File, OpenOptions},
+    io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::{
+    fs::{SeekFrom, seek},
+    io::Errno,
 };
 
 use crate::DiskError;
@@ -91,6 +98,20 @@ pub fn ranges(
     })
 }
 
+impl<T: BlockSource + ?Sized> BlockSource for Arc<T> {
+    fn size_bytes(&self) -> u64 {
+        (**self).size_bytes()
+    }
+
+    fn range_at(&self, offset_bytes: u64) -> Result<BlockRange, DiskError> {
+        (**self).range_at(offset_bytes)
+    }
+
+    fn read_at(&self, offset_bytes: u64, buf: &mut [u8]) -> Result<(), DiskError> {
+        (**self).read_at(offset_bytes, buf)
+    }
+}
+
 /// Any file as it is, its holes found by the file system: a flat extent, a memory image, a state file.
 #[derive(Debug)]
 pub struct RawFile {
@@ -103,19 +124,70 @@ impl RawFile {
     /// Opens a file for reading; its size is fixed from now on.
     ///
     /// # Errors
-    /// [`DiskError::Io`].
+    /// [`DiskError::Io`], or [`DiskError::Unsupported`] for a directory, a device or a pipe.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DiskError> {
-        let path = path.as_ref().to_owned();
-        let file = File::open(&path).map_err(DiskError::io("open", &path))?;
-        let size_bytes = file
-            .metadata()
-            .map_err(DiskError::io("read the size of", &path))?
-            .len();
+        Self::open_with(path.as_ref(), Access::Read)
+    }
+
+    /// As [`RawFile::open`], also for writing where `access` says so.
+    pub(crate) fn open_with(path: &Path, access: Access) -> Result<Self, DiskError> {
+        let (file, size_bytes) = open_regular(path, access)?;
         Ok(Self {
             file,
-            path,
+            path: path.to_owned(),
             size_bytes,
         })
+    }
+
+    /// Writes inside the size; the file never grows.
+    pub(crate) fn write_at(&self, offset_bytes: u64, data: &[u8]) -> Result<(), DiskError> {
+        check_bounds(offset_bytes, data.len() as u64, self.size_bytes)?;
+        self.file
+            .write_all_at(data, offset_bytes)
+            .map_err(DiskError::io("write", &self.path))
+    }
+
+    /// Returns once all writes are on stable storage.
+    pub(crate) fn sync(&self) -> Result<(), DiskError> {
+        self.file
+            .sync_data()
+            .map_err(DiskError::io("sync", &self.path))
+    }
+
+    /// The end of the hole that begins at `offset_bytes`, or none where data begins.
+    fn hole_end(&self, offset_bytes: u64) -> Result<Option<u64>, DiskError> {
+        let data_bytes = match seek(&self.file, SeekFrom::Data(offset_bytes)) {
+            Ok(at) => at.min(self.size_bytes),
+            Err(Errno::NXIO) => self.size_bytes,
+            // Only some file systems know their holes; without that everything is data.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(None),
+            Err(error) => {
+                return Err(DiskError::io("find holes of", &self.path)(error.into()));
+            }
+        };
+        if data_bytes <= offset_bytes {
+            return Ok(None);
+        }
+        // A file cut off since it was opened has no data there either, but is no run of zeros.
+        let now_bytes = self
+            .file
+            .metadata()
+            .map_err(DiskError::io("read the size of", &self.path))?
+            .len();
+        if now_bytes < self.size_bytes {
+            return Err(DiskError::Io {
+                action: "read",
+                path: self.path.clone(),
+                source: io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    format!(
+                        "it shrank from {} to {now_bytes} bytes while in use",
+                        self.size_bytes
+                    ),
+                ),
+            });
+        }
+        Ok(Some(data_bytes))
     }
 }
 
@@ -126,11 +198,17 @@ impl BlockSource for RawFile {
 
     fn range_at(&self, offset_bytes: u64) -> Result<BlockRange, DiskError> {
         check_bounds(offset_bytes, 1, self.size_bytes)?;
-        // Replaced by a search for holes (SEEK_DATA/SEEK_HOLE).
+        let (kind, end_bytes) = match self.hole_end(offset_bytes)? {
+            Some(end_bytes) => (RangeKind::Zero, end_bytes),
+            None => match seek(&self.file, SeekFrom::Hole(offset_bytes)) {
+                Ok(at) if at > offset_bytes => (RangeKind::Data, at.min(self.size_bytes)),
+                _ => (RangeKind::Data, self.size_bytes),
+            },
+        };
         Ok(BlockRange {
             offset_bytes,
-            len_bytes: self.size_bytes - offset_bytes,
-            kind: RangeKind::Data,
+            len_bytes: end_bytes - offset_bytes,
+            kind,
         })
     }
 
@@ -140,6 +218,37 @@ impl BlockSource for RawFile {
             .read_exact_at(buf, offset_bytes)
             .map_err(DiskError::io("read", &self.path))
     }
+}
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Reading only.
+    Read,
+    /// Reading and writing.
+    ReadWrite,
+}
+
+/// Opens an existing regular file; also gives its size in bytes.
+pub(crate) fn open_regular(path: &Path, access: Access) -> Result<(File, u64), DiskError> {
+    // Looked at before opening: opening a pipe would wait for its other end.
+    let metadata = fs::metadata(path).map_err(DiskError::io("open", path))?;
+    if !metadata.is_file() {
+        return Err(DiskError::Unsupported {
+            path: path.to_owned(),
+            reason: "it is not a regular file; devices cannot be disks here".to_owned(),
+        });
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .write(access == Access::ReadWrite)
+        .open(path)
+        .map_err(DiskError::io("open", path))?;
+    let size_bytes = file
+        .metadata()
+        .map_err(DiskError::io("read the size of", path))?
+        .len();
+    Ok((file, size_bytes))
 }
 
 /// Refuses an access that does not lie wholly inside a disk of `size_bytes`.

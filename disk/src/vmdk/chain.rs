@@ -1,0 +1,205 @@
+//! A link and all its parents, read as the guest sees them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{layer::Layer, locate, malformed};
+use crate::{BlockRange, BlockSource, DiskError, RangeKind, source::check_bounds};
+
+/// How an error names this format.
+const FORMAT: &str = "chain of VMDK deltas";
+/// No product makes chains this long; guards against ever longer ones.
+const MAX_LINKS: usize = 256;
+
+/// A disk with all its links, newest first.
+#[derive(Debug)]
+pub struct Chain {
+    layers: Vec<Arc<Layer>>,
+    size_bytes: u64,
+}
+
+impl Chain {
+    /// Opens the newest link at `path` and all its parents, read-only. A parent that is not where
+    /// its delta says is looked for in `search_dirs`, then beside the delta.
+    ///
+    /// # Errors
+    /// Those of [`Layer::open`]; [`DiskError::ContentId`] where a parent was changed after its
+    /// delta was made.
+    pub fn open(path: impl AsRef<Path>, search_dirs: &[PathBuf]) -> Result<Self, DiskError> {
+        let top = Layer::open(path)?;
+        let parents = open_parents(&top, search_dirs)?;
+        let size_bytes = top.size_bytes();
+        let mut layers = vec![Arc::new(top)];
+        layers.extend(parents);
+        Ok(Self { layers, size_bytes })
+    }
+
+    /// The links, newest first; each can be read on its own.
+    pub fn layers(&self) -> &[Arc<Layer>] {
+        &self.layers
+    }
+}
+
+impl BlockSource for Chain {
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn range_at(&self, offset_bytes: u64) -> Result<BlockRange, DiskError> {
+        check_bounds(offset_bytes, 1, self.size_bytes)?;
+        let mut merged = BlockRange {
+            offset_bytes,
+            len_bytes: self.size_bytes - offset_bytes,
+            kind: RangeKind::Absent,
+        };
+        for layer in &self.layers {
+            let range = layer.range_at(offset_bytes)?;
+            merged.len_bytes = merged.len_bytes.min(range.len_bytes);
+            merged.kind = range.kind;
+            if range.kind != RangeKind::Absent {
+                break;
+            }
+        }
+        Ok(merged)
+    }
+
+    fn read_at(&self, offset_bytes: u64, buf: &mut [u8]) -> Result<(), DiskError> {
+        check_bounds(offset_bytes, buf.len() as u64, self.size_bytes)?;
+        read_links(&self.layers, offset_bytes, buf)
+    }
+}
+
+/// Reads what the newest of some links shows; without links zeros.
+pub(super) fn read_links(
+    links: &[Arc<Layer>],
+    offset_bytes: u64,
+    buf: &mut [u8],
+) -> Result<(), DiskError> {
+    match links.split_first() {
+        Some((top, below)) => read_through(top, below, offset_bytes, buf),
+        None => {
+            buf.fill(0);
+            Ok(())
+        }
+    }
+}
+
+/// Reads `top`, and the links below it where `top` holds nothing.
+pub(super) fn read_through(
+    top: &Layer,
+    below: &[Arc<Layer>],
+    offset_bytes: u64,
+    buf: &mut [u8],
+) -> Result<(), DiskError> {
+    let mut at = offset_bytes;
+    let mut rest = buf;
+    while !rest.is_empty() {
+        let range = top.range_at(at)?;
+        let len = range.len_bytes.min(rest.len() as u64);
+        let (piece, tail) = rest.split_at_mut(len as usize);
+        match range.kind {
+            RangeKind::Data => top.read_at(at, piece)?,
+            RangeKind::Zero => piece.fill(0),
+            RangeKind::Absent => read_links(below, at, piece)?,
+        }
+        rest = tail;
+        at += len;
+    }
+    Ok(())
+}
+
+/// Opens all links below `top`, newest first.
+pub(super) fn open_parents(
+    top: &Layer,
+    search_dirs: &[PathBuf],
+) -> Result<Vec<Arc<Layer>>, DiskError> {
+    let mut parents: Vec<Arc<Layer>> = Vec::new();
+    let mut seen = vec![identity(top.path())?];
+    loop {
+        let child = parents.last().map_or(top, |layer| &**layer);
+        let Some(expected) = child.descriptor().parent_content_id() else {
+            return Ok(parents);
+        };
+        let path = find_parent(child, search_dirs)?;
+        let parent = Layer::open(&path)?;
+        let identity = identity(&path)?;
+        if seen.contains(&identity) {
+            return Err(malformed(
+                top.path(),
+                FORMAT,
+                format!("{} is its own parent", path.display()),
+            ));
+        }
+        seen.push(identity);
+        if seen.len() > MAX_LINKS {
+            return Err(malformed(
+                top.path(),
+                FORMAT,
+                format!("it has more than {MAX_LINKS} links"),
+            ));
+        }
+        check_content_id(child, &parent, expected)?;
+        check_size(child, &parent)?;
+        parents.push(Arc::new(parent));
+    }
+}
+
+pub(super) fn check_content_id(
+    child: &Layer,
+    parent: &Layer,
+    expected: u32,
+) -> Result<(), DiskError> {
+    let found = parent.descriptor().content_id();
+    if found == expected {
+        return Ok(());
+    }
+    Err(DiskError::ContentId {
+        child: child.path().to_owned(),
+        parent: parent.path().to_owned(),
+        expected,
+        found,
+    })
+}
+
+pub(super) fn check_size(child: &Layer, parent: &Layer) -> Result<(), DiskError> {
+    if child.size_bytes() == parent.size_bytes() {
+        return Ok(());
+    }
+    Err(malformed(
+        child.path(),
+        FORMAT,
+        format!(
+            "it has {} bytes, but its parent {} has {}",
+            child.size_bytes(),
+            parent.path().display(),
+            parent.size_bytes()
+        ),
+    ))
+}
+
+/// Where the parent of a delta is.
+pub(super) fn find_parent(child: &Layer, search_dirs: &[PathBuf]) -> Result<PathBuf, DiskError> {
+    let hint = child.descriptor().parent_hint().ok_or_else(|| {
+        malformed(
+            child.path(),
+            FORMAT,
+            "it is a delta but does not name its parent",
+        )
+    })?;
+    let path = locate(hint, child.path(), search_dirs);
+    match fs::metadata(&path) {
+        Ok(_) => Ok(path),
+        Err(source) => Err(DiskError::Io {
+            action: "find the parent of a delta,",
+            path,
+            source,
+        }),
+    }
+}
+
+fn identity(path: &Path) -> Result<PathBuf, DiskError> {
+    path.canonicalize().map_err(DiskError::io("open", path))
+}
