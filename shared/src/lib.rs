@@ -2,9 +2,13 @@
 
 pub mod db;
 mod error;
+pub mod model;
 pub mod pg;
 pub mod queue;
+pub mod schedule;
+pub mod secrets;
 pub mod store;
+pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

@@ -1,0 +1,119 @@
+//! Tests of the key file and of what it seals.
+
+use std::os::unix::fs::PermissionsExt;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+
+fn key(dir: &TempDir) -> Key {
+    Key::load_or_create(&dir.path().join("sub/key")).unwrap()
+}
+
+fn sealed_password(key: &Key, host: Uuid) -> Vec<u8> {
+    key.seal(host, &SecretString::from("correct horse"))
+        .unwrap()
+}
+
+#[test]
+fn a_password_opens_with_the_same_key_for_the_same_host_only() {
+    let dir = TempDir::new().unwrap();
+    let (host, other) = (Uuid::now_v7(), Uuid::now_v7());
+    let sealed = sealed_password(&key(&dir), host);
+    assert!(!sealed.windows(5).any(|w| w == b"horse"));
+    assert_eq!(
+        key(&dir).open(host, &sealed).unwrap().expose_secret(),
+        "correct horse"
+    );
+    assert!(matches!(
+        key(&dir).open(other, &sealed),
+        Err(SecretError::WrongKey)
+    ));
+    let stranger = key(&TempDir::new().unwrap());
+    assert!(matches!(
+        stranger.open(host, &sealed),
+        Err(SecretError::WrongKey)
+    ));
+    assert_ne!(
+        sealed,
+        sealed_password(&key(&dir), host),
+        "a nonce is used once"
+    );
+}
+
+#[test]
+fn the_key_file_is_the_owners_alone_and_a_readable_one_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("key");
+    Key::load_or_create(&path).unwrap();
+    assert_eq!(
+        path.metadata().unwrap().permissions().mode() & 0o7777,
+        0o600
+    );
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        1,
+        "nothing is left beside it"
+    );
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let error = Key::load_or_create(&path).unwrap_err();
+    assert!(error.to_string().contains("chmod 600"), "{error}");
+}
+
+#[test]
+fn a_missing_or_malformed_key_is_an_error_that_names_the_file() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("key");
+    let error = Key::load(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("VIRTUOZO_KEY_FILE") && error.contains("key"),
+        "{error}"
+    );
+    for text in ["", "abc", "zz", &"0".repeat(63), &"0".repeat(66)] {
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(
+            matches!(
+                Key::load_or_create(&path),
+                Err(SecretError::KeyMalformed(_))
+            ),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn many_who_make_the_key_at_once_get_the_same_one() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("key");
+    let host = Uuid::now_v7();
+    let sealed: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| sealed_password(&Key::load_or_create(&path).unwrap(), host)))
+            .collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    let key = Key::load(&path).unwrap();
+    assert!(sealed.iter().all(|s| key.open(host, s).is_ok()));
+}
+
+#[test]
+fn a_key_shows_nothing_of_itself() {
+    let dir = TempDir::new().unwrap();
+    assert_eq!(format!("{:?}", key(&dir)), "Key(…)");
+}
+
+proptest! {
+    #[test]
+    fn a_changed_or_cut_password_never_opens(at in 0..54usize, flip in 1..=255u8, cut in 0..54usize) {
+        let key = Key { cipher: XChaCha20Poly1305::new(&[7; KEY_BYTES].into()) };
+        let host = Uuid::nil();
+        let sealed = sealed_password(&key, host);
+        prop_assert_eq!(sealed.len(), 54);
+        let mut changed = sealed.clone();
+        changed[at] ^= flip;
+        prop_assert!(key.open(host, &changed).is_err());
+        prop_assert!(key.open(host, &sealed[..cut]).is_err());
+    }
+}

@@ -1,0 +1,45 @@
+//! Disks of guests.
+
+use sqlx::PgExecutor;
+use uuid::Uuid;
+
+use crate::{StoreError, model::Disk};
+
+/// The disks of a guest, or of all, by device.
+///
+/// # Errors
+/// What the database says.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    guest_id: Option<Uuid>,
+) -> Result<Vec<Disk>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/disks_list.sql"))
+        .bind(guest_id)
+        .fetch_all(db)
+        .await?)
+}
+
+/// Leaves a disk out of backups, or takes it in again.
+///
+/// # Errors
+/// [`StoreError::NotFound`].
+pub async fn set_ignored(
+    db: impl PgExecutor<'_>,
+    guest_id: Uuid,
+    device: &str,
+    ignored: bool,
+) -> Result<(), StoreError> {
+    let done = sqlx::query(include_str!("sql/disk_set_ignored.sql"))
+        .bind(guest_id)
+        .bind(device)
+        .bind(ignored)
+        .execute(db)
+        .await?;
+    if done.rows_affected() == 0 {
+        return Err(StoreError::NotFound {
+            what: "disk",
+            name: device.to_owned(),
+        });
+    }
+    Ok(())
+}

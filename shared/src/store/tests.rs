@@ -1,0 +1,586 @@
+//! Tests of the statements, and of what administrators configure.
+
+use std::collections::BTreeMap;
+
+use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
+
+use super::{
+    guests::GuestConfig,
+    hosts::HostConfig,
+    inventory::{DiskObservation, GuestObservation},
+    schedules::ScheduleConfig,
+    *,
+};
+use crate::{
+    model::{DiskState, Guest, GuestState, Host, HostKind, HostState, Mode, Power, Severity},
+    testing::TestDb,
+};
+
+#[tokio::test]
+async fn every_statement_fits_the_schema() {
+    let db = TestDb::new().await;
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/sql");
+    let mut failed = Vec::new();
+    let mut count = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let sql = std::fs::read_to_string(&path).unwrap();
+        if let Err(e) = db.pool.prepare(AssertSqlSafe(sql).into_sql_str()).await {
+            failed.push(format!("{}: {e}", path.display()));
+        }
+        count += 1;
+    }
+    assert!(count > 40, "only {count} statements were found");
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// A host of the lab's kind.
+fn host_config(name: &str) -> HostConfig {
+    HostConfig {
+        name: name.to_owned(),
+        kind: HostKind::Server2,
+        address: Some(format!("https://{name}:8333/sdk")),
+        user_name: Some("backup".to_owned()),
+        config_dir: None,
+        ignored: false,
+        guest_threads: None,
+    }
+}
+
+async fn add_host(db: &TestDb, name: &str) -> Host {
+    hosts::insert(&db.pool, Uuid::now_v7(), &host_config(name), None)
+        .await
+        .unwrap();
+    hosts::by_name(&db.pool, name).await.unwrap()
+}
+
+async fn inventory(db: &TestDb, host: &Host, paths: &[&str]) -> Vec<Guest> {
+    let paths: Vec<String> = paths.iter().map(|p| (*p).to_owned()).collect();
+    let mut tx = db.pool.begin().await.unwrap();
+    let guests = inventory::apply_guest_inventory(&mut tx, host.id, &paths)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    guests
+}
+
+async fn slots_of(db: &TestDb, host: &Host) -> Vec<i32> {
+    sqlx::query_scalar("SELECT slot_no FROM virtuozo.guest_slots WHERE host_id = $1 ORDER BY 1")
+        .bind(host.id)
+        .fetch_all(&db.pool)
+        .await
+        .unwrap()
+}
+
+fn refusal<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
+    match result.unwrap_err() {
+        StoreError::Refused(why) => why,
+        other => panic!("another error: {other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_host_is_added_shown_changed_and_removed() {
+    let db = TestDb::new().await;
+    let host = add_host(&db, "alpha").await;
+    assert_eq!((host.state, host.has_password), (HostState::Unknown, false));
+    let twice = hosts::insert(&db.pool, Uuid::now_v7(), &host_config("alpha"), None).await;
+    assert!(
+        matches!(twice, Err(StoreError::Exists { what: "host", .. })),
+        "{twice:?}"
+    );
+
+    hosts::set_password(&db.pool, host.id, Some(b"sealed"))
+        .await
+        .unwrap();
+    hosts::set_state(&db.pool, host.id, HostState::Ok, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        hosts::sealed_password(&db.pool, host.id)
+            .await
+            .unwrap()
+            .as_deref(),
+        Some(&b"sealed"[..])
+    );
+    let config = HostConfig {
+        name: "beta".into(),
+        ..host.clone().into()
+    };
+    hosts::update(&db.pool, host.id, &config).await.unwrap();
+    let changed = hosts::by_id(&db.pool, host.id).await.unwrap();
+    assert_eq!(
+        (changed.name.as_str(), changed.has_password),
+        ("beta", true)
+    );
+    assert_eq!(
+        changed.state,
+        HostState::Unknown,
+        "the old finding is about the old host"
+    );
+
+    hosts::remove(&db.pool, &changed).await.unwrap();
+    let gone = hosts::by_name(&db.pool, "beta").await;
+    assert!(
+        matches!(gone, Err(StoreError::NotFound { what: "host", .. })),
+        "{gone:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_be_right_is_refused_with_the_reason() {
+    let good = host_config("alpha");
+    good.check().unwrap();
+    let wrong = [
+        (
+            HostConfig {
+                name: "a/b".into(),
+                ..good.clone()
+            },
+            "HOST/GUEST",
+        ),
+        (
+            HostConfig {
+                name: String::new(),
+                ..good.clone()
+            },
+            "empty",
+        ),
+        (
+            HostConfig {
+                name: "a\nb".into(),
+                ..good.clone()
+            },
+            "control",
+        ),
+        (
+            HostConfig {
+                address: None,
+                ..good.clone()
+            },
+            "https://alpha:8333/sdk",
+        ),
+        (
+            HostConfig {
+                address: Some("alpha".into()),
+                ..good.clone()
+            },
+            "not a URL",
+        ),
+        (
+            HostConfig {
+                address: Some("https://u:p@alpha".into()),
+                ..good.clone()
+            },
+            "password",
+        ),
+        (
+            HostConfig {
+                kind: HostKind::Workstation,
+                ..good.clone()
+            },
+            "no address",
+        ),
+        (
+            HostConfig {
+                guest_threads: Some(65),
+                ..good.clone()
+            },
+            "1 to 64",
+        ),
+    ];
+    for (config, expected) in wrong {
+        let why = refusal(config.check());
+        assert!(why.contains(expected), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn the_slots_of_a_host_follow_its_cap_and_the_sites() {
+    let db = TestDb::new().await;
+    let (alpha, beta) = (add_host(&db, "alpha").await, add_host(&db, "beta").await);
+    assert_eq!(slots_of(&db, &alpha).await, [1, 2]);
+    let own = HostConfig {
+        guest_threads: Some(1),
+        ..beta.clone().into()
+    };
+    hosts::update(&db.pool, beta.id, &own).await.unwrap();
+    settings::set(&db.pool, &[("guest_threads", "4")])
+        .await
+        .unwrap();
+    assert_eq!(slots_of(&db, &alpha).await, [1, 2, 3, 4]);
+    assert_eq!(slots_of(&db, &beta).await, [1]);
+}
+
+#[tokio::test]
+async fn settings_are_changed_all_or_none() {
+    let db = TestDb::new().await;
+    let before = settings::get(&db.pool).await.unwrap();
+    let why = refusal(settings::set(&db.pool, &[("keep_last", "3"), ("host_threads", "11")]).await);
+    assert!(
+        why.contains("host_threads") && why.contains("about ten connections"),
+        "{why}"
+    );
+    assert_eq!(settings::get(&db.pool).await.unwrap(), before);
+
+    let changes = [
+        ("keep_last", "3"),
+        ("destination", "/srv/backup"),
+        ("daily_start_time", "23:15"),
+        ("time_zone", "Europe/Berlin"),
+        ("mode", "cold"),
+        ("resume_power_state", "no"),
+    ];
+    let after = settings::set(&db.pool, &changes).await.unwrap();
+    assert_eq!(settings::get(&db.pool).await.unwrap(), after);
+    assert_eq!(
+        (after.keep_last, after.mode, after.resume_power_state),
+        (3, Mode::Cold, false)
+    );
+    assert_eq!(
+        settings::key("daily_start_time").unwrap().value(&after),
+        "23:15"
+    );
+}
+
+#[tokio::test]
+async fn every_setting_takes_its_own_value_back_and_refuses_nonsense() {
+    let db = TestDb::new().await;
+    let settings = settings::get(&db.pool).await.unwrap();
+    for key in settings::KEYS {
+        let value = key.value(&settings);
+        let after = settings::set(&db.pool, &[(key.name, &value)])
+            .await
+            .unwrap();
+        assert_eq!(after, settings, "{}", key.name);
+        let why = refusal(settings::set(&db.pool, &[(key.name, "non\u{1}sense")]).await);
+        assert!(why.starts_with(key.name), "{why}");
+    }
+    assert!(refusal(settings::set(&db.pool, &[("colour", "red")]).await).contains("keep_last"));
+}
+
+#[tokio::test]
+async fn guests_that_appear_go_and_come_back_are_told_once() {
+    let db = TestDb::new().await;
+    let host = add_host(&db, "alpha").await;
+    let (mail, web) = ("[s] mail/mail.vmx", "[s] web/web.vmx");
+    let guests = inventory(&db, &host, &[mail]).await;
+    assert_eq!(
+        (guests.len(), guests[0].name.as_str(), guests[0].configured),
+        (1, "mail", true)
+    );
+
+    settings::set(&db.pool, &[("new_guests", "report")])
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        let guests = inventory(&db, &host, &[web]).await;
+        let states: Vec<_> = guests
+            .iter()
+            .map(|g| (g.name.as_str(), g.configured, g.state))
+            .collect();
+        assert_eq!(
+            states,
+            [
+                ("mail", true, GuestState::NotInInventory),
+                ("web", false, GuestState::NotConfigured)
+            ]
+        );
+    }
+    let guests = inventory(&db, &host, &[mail, web]).await;
+    assert_eq!(guests[0].state, GuestState::Unknown);
+    assert!(guests::configure(&db.pool, guests[1].id).await.unwrap());
+    assert!(
+        !guests::configure(&db.pool, guests[1].id).await.unwrap(),
+        "it is configured already"
+    );
+
+    let told: Vec<_> = events::list(&db.pool, events::USER, None, None, 100)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|e| (e.severity, e.message.split(';').next().unwrap().to_owned()))
+        .collect();
+    let expected = [
+        (Severity::Info, "guest mail: new on its host"),
+        (Severity::Warning, "guest mail: its host no longer knows it"),
+        (
+            Severity::Warning,
+            "guest web: new on its host and not backed up",
+        ),
+        (Severity::Info, "guest mail: its host knows it again"),
+    ];
+    assert_eq!(told.len(), expected.len(), "{told:?}");
+    for ((severity, text), (wanted, start)) in told.iter().zip(expected) {
+        assert_eq!(*severity, wanted, "{text}");
+        assert_eq!(text, start);
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_goes_and_comes_back_is_still_ignored() {
+    let db = TestDb::new().await;
+    let host = add_host(&db, "alpha").await;
+    let guest = inventory(&db, &host, &["[s] mail/mail.vmx"])
+        .await
+        .remove(0);
+    let disk = |device: &str, problem: Option<&str>| DiskObservation {
+        device: device.into(),
+        file_name: "mail.vmdk".into(),
+        capacity_bytes: problem.is_none().then_some(1 << 30),
+        problem: problem.map(str::to_owned),
+    };
+    let seen = |disks| GuestObservation {
+        name: "Mail".into(),
+        power: Power::On,
+        state: GuestState::Ok,
+        reason: None,
+        disks,
+    };
+    let mut conn = db.pool.acquire().await.unwrap();
+    let both = seen(vec![disk("scsi0:0", None), disk("scsi0:1", None)]);
+    inventory::apply_guest_facts(&mut conn, guest.id, &both)
+        .await
+        .unwrap();
+    disks::set_ignored(&db.pool, guest.id, "scsi0:1", true)
+        .await
+        .unwrap();
+    let one = seen(vec![disk("scsi0:0", Some("truncated"))]);
+    inventory::apply_guest_facts(&mut conn, guest.id, &one)
+        .await
+        .unwrap();
+    let stored = disks::list(&db.pool, Some(guest.id)).await.unwrap();
+    assert_eq!(
+        (stored[0].state, stored[1].state),
+        (DiskState::Invalid, DiskState::NotInInventory)
+    );
+    assert_eq!(
+        stored[0].capacity_bytes,
+        Some(1 << 30),
+        "what was known of it stays known"
+    );
+    inventory::apply_guest_facts(&mut conn, guest.id, &both)
+        .await
+        .unwrap();
+    let stored = disks::list(&db.pool, Some(guest.id)).await.unwrap();
+    assert_eq!((stored[1].state, stored[1].ignored), (DiskState::Ok, true));
+    assert_eq!(
+        guests::by_id(&db.pool, guest.id).await.unwrap().name,
+        "Mail"
+    );
+    let missing = disks::set_ignored(&db.pool, guest.id, "ide0:0", true).await;
+    assert!(matches!(
+        missing,
+        Err(StoreError::NotFound { what: "disk", .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_guest_is_found_by_the_names_that_people_type() {
+    let db = TestDb::new().await;
+    let (alpha, beta) = (add_host(&db, "alpha").await, add_host(&db, "beta").await);
+    let mail = inventory(&db, &alpha, &["[s] mail/mail.vmx"])
+        .await
+        .remove(0);
+    let web = inventory(&db, &alpha, &["[s] mail/mail.vmx", "[s] web/web.vmx"])
+        .await
+        .remove(1);
+    let other = inventory(&db, &beta, &["[s] web/web.vmx"]).await.remove(0);
+    for text in [
+        "mail",
+        "alpha/mail",
+        "alpha/[s] mail/mail.vmx",
+        &mail.id.to_string(),
+    ] {
+        assert_eq!(
+            guests::by_name(&db.pool, text).await.unwrap().id,
+            mail.id,
+            "{text}"
+        );
+    }
+    assert_eq!(
+        guests::by_name(&db.pool, "beta/web").await.unwrap().id,
+        other.id
+    );
+    assert_eq!(
+        guests::on_host(&db.pool, alpha.id, "web").await.unwrap().id,
+        web.id
+    );
+    let why = refusal(guests::by_name(&db.pool, "web").await);
+    assert!(
+        why.contains("alpha/[s] web/web.vmx") && why.contains("beta/"),
+        "{why}"
+    );
+    assert!(matches!(
+        guests::by_name(&db.pool, "beta/mail").await,
+        Err(StoreError::NotFound { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_guests_own_settings_are_kept_and_checked() {
+    let db = TestDb::new().await;
+    let host = add_host(&db, "alpha").await;
+    let id = guests::insert(&db.pool, &host, "[s] db/db.vmx")
+        .await
+        .unwrap();
+    assert!(refusal(guests::insert(&db.pool, &host, "db").await).contains(".vmx"));
+    let config = GuestConfig {
+        ignored: true,
+        destination: Some("/srv/db".into()),
+        mode: Some(Mode::Hot),
+        resume_power_state: Some(false),
+        backup_when_off: Some(true),
+        keep_last: Some(2),
+    };
+    guests::update(&db.pool, id, &config).await.unwrap();
+    let guest = guests::by_id(&db.pool, id).await.unwrap();
+    assert_eq!(GuestConfig::from(&guest), config);
+    let relative = GuestConfig {
+        destination: Some("srv".into()),
+        ..config.clone()
+    };
+    assert!(refusal(guests::update(&db.pool, id, &relative).await).contains("absolute"));
+    let none = GuestConfig {
+        keep_last: Some(0),
+        ..config
+    };
+    assert!(refusal(guests::update(&db.pool, id, &none).await).contains("at least one"));
+    guests::remove(&db.pool, &guest).await.unwrap();
+    assert!(guests::list(&db.pool, None).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn datastores_keep_their_mapping_while_the_host_changes_its_own() {
+    let db = TestDb::new().await;
+    let host = add_host(&db, "alpha").await;
+    datastores::map(&db.pool, host.id, "standard", "/mnt/standard")
+        .await
+        .unwrap();
+    assert!(refusal(datastores::map(&db.pool, host.id, "x", "mnt").await).contains("absolute"));
+    let mut conn = db.pool.acquire().await.unwrap();
+    for names in [["standard", "old"], ["standard", "new"]] {
+        let seen: BTreeMap<_, _> = names
+            .map(|name| (name.to_owned(), format!("/vms/{name}")))
+            .into();
+        hosts::apply_host_facts(&mut conn, host.id, &seen, &[])
+            .await
+            .unwrap();
+    }
+    let all = datastores::list(&db.pool, Some(host.id)).await.unwrap();
+    let shown: Vec<_> = all
+        .iter()
+        .map(|d| {
+            (
+                d.name.as_str(),
+                d.host_path.as_deref(),
+                d.local_path.as_deref(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("new", Some("/vms/new"), None),
+            ("standard", Some("/vms/standard"), Some("/mnt/standard"))
+        ]
+    );
+    datastores::unmap(&db.pool, host.id, "standard")
+        .await
+        .unwrap();
+    let twice = datastores::unmap(&db.pool, host.id, "standard").await;
+    assert!(matches!(twice, Err(StoreError::NotFound { .. })));
+    assert_eq!(datastores::list(&db.pool, None).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn removing_the_last_target_of_a_schedule_is_refused() {
+    let db = TestDb::new().await;
+    let host = add_host(&db, "alpha").await;
+    let guests = inventory(&db, &host, &["[s] mail/mail.vmx", "[s] web/web.vmx"]).await;
+    let mut config = ScheduleConfig {
+        name: "nightly".into(),
+        cron: Some("30 22 * * *".into()),
+        time_zone: Some("Europe/Berlin".into()),
+        enabled: true,
+        host_ids: vec![],
+        guest_ids: vec![guests[0].id, guests[1].id],
+    };
+    let id = schedules::insert(&db.pool, &config).await.unwrap();
+    guests::remove(&db.pool, &guests[0]).await.unwrap();
+    for why in [
+        refusal(guests::remove(&db.pool, &guests[1]).await),
+        refusal(hosts::remove(&db.pool, &host).await),
+    ] {
+        assert!(
+            why.contains("nightly") && why.contains("whole site"),
+            "{why}"
+        );
+    }
+    let stored = schedules::by_name(&db.pool, "nightly").await.unwrap();
+    assert_eq!(stored.guest_ids, [guests[1].id]);
+    config.guest_ids.clear();
+    schedules::update(&db.pool, id, &config).await.unwrap();
+    assert_eq!(
+        ScheduleConfig::from(schedules::list(&db.pool).await.unwrap().remove(0)),
+        config
+    );
+    guests::remove(&db.pool, &guests[1]).await.unwrap();
+    hosts::remove(&db.pool, &host).await.unwrap();
+    config.cron = Some("0 0 30 2 *".into());
+    assert!(refusal(schedules::update(&db.pool, id, &config).await).contains("never due"));
+    schedules::remove(&db.pool, id).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_schedule_with_a_new_rhythm_does_not_catch_up_the_past() {
+    let db = TestDb::new().await;
+    let mut config = ScheduleConfig {
+        name: "nightly".into(),
+        cron: None,
+        time_zone: None,
+        enabled: true,
+        host_ids: vec![],
+        guest_ids: vec![],
+    };
+    let id = schedules::insert(&db.pool, &config).await.unwrap();
+    let past: chrono::DateTime<chrono::Utc> = "2026-01-01T00:00:00Z".parse().unwrap();
+    sqlx::query("UPDATE virtuozo.schedules SET done_until = $1")
+        .bind(past)
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    config.name = "other".into();
+    schedules::update(&db.pool, id, &config).await.unwrap();
+    assert_eq!(
+        schedules::by_name(&db.pool, "other")
+            .await
+            .unwrap()
+            .done_until,
+        past
+    );
+    config.cron = Some("0 3 * * *".into());
+    schedules::update(&db.pool, id, &config).await.unwrap();
+    assert!(
+        schedules::by_name(&db.pool, "other")
+            .await
+            .unwrap()
+            .done_until
+            > past
+    );
+}
+
+#[tokio::test]
+async fn a_worker_that_was_stopped_learns_it_at_its_next_heartbeat() {
+    let db = TestDb::new().await;
+    let id = Uuid::now_v7();
+    workers::register(&db.pool, id, crate::model::ProcessKind::Worker, "w1")
+        .await
+        .unwrap();
+    assert!(workers::heartbeat(&db.pool, id).await.unwrap());
+    workers::stop(&db.pool, id).await.unwrap();
+    assert!(!workers::heartbeat(&db.pool, id).await.unwrap());
+    let stored = workers::list(&db.pool).await.unwrap().remove(0);
+    assert_eq!(stored.pid, i32::try_from(std::process::id()).unwrap());
+    assert!(stored.stopped_at.is_some());
+}

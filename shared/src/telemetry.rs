@@ -1,0 +1,31 @@
+//! Log lines of a process, on stderr.
+
+use std::io;
+
+use tracing::Level;
+use tracing_subscriber::EnvFilter;
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For reading on a terminal.
+    Human,
+    /// One JSON object a line, for a log collector.
+    Json,
+}
+
+/// Begins to log what is at least as grave as `level`; the variable `RUST_LOG` changes that. To be called
+/// once in a process; further calls change nothing.
+pub fn init(format: Format, level: Level) {
+    // Statements of sqlx at INFO would drown everything else.
+    let quiet = format!("{level},sqlx=warn,apalis=warn");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(quiet));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    // An error says that somebody has begun already.
+    let _ = match format {
+        Format::Human => lines.with_target(false).try_init(),
+        Format::Json => lines.json().flatten_event(true).try_init(),
+    };
+}
