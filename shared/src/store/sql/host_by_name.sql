@@ -1,4 +1,0 @@
-SELECT id, name, kind, address, user_name, password_sealed IS NOT NULL AS has_password, config_dir, ignored,
-       guest_threads, state, state_reason, checked_at
-  FROM virtuozo.hosts
- WHERE name = $1 OR id::text = $1

@@ -1,7 +1,0 @@
-SELECT s.id, s.name, s.cron, s.time_zone, s.enabled, s.done_until,
-       array(SELECT host_id FROM virtuozo.schedule_targets
-              WHERE schedule_id = s.id AND host_id IS NOT NULL ORDER BY host_id) AS host_ids,
-       array(SELECT guest_id FROM virtuozo.schedule_targets
-              WHERE schedule_id = s.id AND guest_id IS NOT NULL ORDER BY guest_id) AS guest_ids
-  FROM virtuozo.schedules s
- ORDER BY s.name
