@@ -28,6 +28,18 @@ pub struct HypervisorError {
     pub code: Option<u64>,
 }
 
+impl HypervisorError {
+    /// An error without a code of the hypervisor's own.
+    pub fn new(kind: ErrorKind, class: ErrorClass, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            class,
+            message: message.into(),
+            code: None,
+        }
+    }
+}
+
 /// The failures that callers tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

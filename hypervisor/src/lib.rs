@@ -3,8 +3,12 @@
 //! Callers ask for a capability, never for a kind of hypervisor. A guest's disks are handed out as
 //! [`disk::BlockSource`]s and its small files as bytes.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
 mod port;
+pub mod snapshot_name;
+pub mod vix;
 
 pub use error::{ErrorClass, ErrorKind, HypervisorError};
 pub use port::*;

@@ -72,6 +72,9 @@ pub struct HostFacts {
     pub datastores: BTreeMap<String, String>,
     /// Guests in the live inventory.
     pub live: Vec<GuestRef>,
+    /// `live` names every guest of the host. A host without an inventory (Workstation) lists only
+    /// those that run: a guest that is missing there may just be off.
+    pub live_is_complete: bool,
     /// Guests in `vmInventory.xml`; none where the host has no such file or it cannot be read.
     pub registered: Option<Vec<GuestRef>>,
     /// What could not be read, in sentences.

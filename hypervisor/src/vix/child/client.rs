@@ -1,0 +1,265 @@
+//! A `vix-host` process as the worker sees it: starts it, sends requests, and turns its crash or hang
+//! into an error of every call on it.
+
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    io,
+    path::Path,
+    process::Stdio,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    sync::{Notify, mpsc, oneshot},
+    time::timeout,
+};
+
+use super::protocol::{self, Answer, LENGTH_BYTES, Operation, Request, Response};
+use crate::{ErrorClass, ErrorKind, HypervisorError, Result};
+
+/// What the process is given beyond an operation's own limit before it counts as hung.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long the process may take to leave by itself once its standard input has ended.
+const LEAVE_LIMIT: Duration = Duration::from_secs(8);
+
+type Waiting = HashMap<u64, oneshot::Sender<Result<Answer>>>;
+
+struct Shared {
+    /// Name of the host, for messages.
+    label: String,
+    /// Calls that wait for a response; none once the process is gone.
+    waiting: Mutex<Option<Waiting>>,
+    /// Asks the keeper to kill the process.
+    kill: Notify,
+}
+
+/// A running `vix-host` process. Dropping it lets the process disconnect and end.
+pub(crate) struct ChildProcess {
+    shared: Arc<Shared>,
+    /// Frames on their way to the process; closing it ends the process.
+    frames: Mutex<Option<mpsc::UnboundedSender<Vec<u8>>>>,
+    next_id: AtomicU64,
+}
+
+impl ChildProcess {
+    /// Starts `program arguments… --library library`. Needs a tokio runtime.
+    pub(crate) fn start(
+        label: &str,
+        program: &Path,
+        arguments: &[OsString],
+        library: &Path,
+    ) -> Result<Self> {
+        let cannot = |error: io::Error| {
+            HypervisorError::new(
+                ErrorKind::Other,
+                ErrorClass::Retry,
+                format!(
+                    "host {label}: cannot start the process for its connection ({}): {error}",
+                    program.display()
+                ),
+            )
+        };
+        let mut child = Command::new(program)
+            .args(arguments)
+            .arg("--library")
+            .arg(library)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A Ctrl-C at the terminal is for the worker, which still needs its connections to
+            // clean up.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(cannot)?;
+        let pipe = || io::Error::other("no pipe to it");
+        let stdin = child.stdin.take().ok_or_else(|| cannot(pipe()))?;
+        let stdout = child.stdout.take().ok_or_else(|| cannot(pipe()))?;
+        let stderr = child.stderr.take().ok_or_else(|| cannot(pipe()))?;
+
+        let shared = Arc::new(Shared {
+            label: label.to_owned(),
+            waiting: Mutex::new(Some(HashMap::new())),
+            kill: Notify::new(),
+        });
+        let (frames, queue) = mpsc::unbounded_channel();
+        tokio::spawn(write_frames(stdin, queue));
+        tokio::spawn(log_stderr(label.to_owned(), stderr));
+        tokio::spawn(keep(child, stdout, Arc::clone(&shared)));
+        Ok(Self {
+            shared,
+            frames: Mutex::new(Some(frames)),
+            next_id: AtomicU64::new(1),
+        })
+    }
+
+    /// Asks for an operation and waits for its answer, which the process gives within `limit` unless
+    /// the library hangs; then it is killed.
+    pub(crate) async fn call(&self, limit: Duration, operation: Operation) -> Result<Answer> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let request = Request {
+            id,
+            limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+            operation,
+        };
+        let frame = protocol::encode(&request).map_err(|error| {
+            HypervisorError::new(
+                ErrorKind::Other,
+                ErrorClass::Permanent,
+                format!(
+                    "host {}: the request is too long: {error}",
+                    self.shared.label
+                ),
+            )
+        })?;
+        let (answer, answered) = oneshot::channel();
+        match self.shared.waiting().as_mut() {
+            Some(waiting) => waiting.insert(id, answer),
+            None => return Err(self.shared.lost("is gone")),
+        };
+        let sent = lock(&self.frames)
+            .as_ref()
+            .is_some_and(|frames| frames.send(frame).is_ok());
+        if !sent {
+            self.shared.forget(id);
+            return Err(self.shared.lost("is closed"));
+        }
+        // A caller that gives up must not leave its entry behind.
+        let entry = Entry {
+            shared: &self.shared,
+            id,
+        };
+        let outcome = match timeout(limit.saturating_add(GRACE), answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(self
+                .shared
+                .lost("ended unexpectedly; the VIX library crashed")),
+            Err(_) => {
+                self.shared.kill.notify_one();
+                Err(self
+                    .shared
+                    .lost("was killed because a call into the VIX library hung"))
+            }
+        };
+        drop(entry);
+        outcome
+    }
+
+    /// Disconnects and ends the process. Idempotent.
+    pub(crate) async fn close(&self) {
+        if lock(&self.frames).is_some() {
+            // Whatever it says, it is over now.
+            let _ = self.call(LEAVE_LIMIT, Operation::Disconnect).await;
+            lock(&self.frames).take();
+        }
+    }
+}
+
+struct Entry<'a> {
+    shared: &'a Shared,
+    id: u64,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.shared.forget(self.id);
+    }
+}
+
+impl Shared {
+    fn waiting(&self) -> MutexGuard<'_, Option<Waiting>> {
+        lock(&self.waiting)
+    }
+
+    fn forget(&self, id: u64) {
+        if let Some(waiting) = self.waiting().as_mut() {
+            waiting.remove(&id);
+        }
+    }
+
+    fn lost(&self, how: &str) -> HypervisorError {
+        HypervisorError::new(
+            ErrorKind::ConnectionLost,
+            ErrorClass::Retry,
+            format!(
+                "host {}: the connection is lost: its process {how}. Other hosts are not concerned",
+                self.label
+            ),
+        )
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes frames until the sender is dropped, then closes the pipe, which tells the process to leave.
+async fn write_frames(mut stdin: ChildStdin, mut queue: mpsc::UnboundedReceiver<Vec<u8>>) {
+    while let Some(frame) = queue.recv().await {
+        if stdin.write_all(&frame).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads responses until the process is gone or has to be killed, and sees to it that it is.
+async fn keep(mut child: Child, mut stdout: ChildStdout, shared: Arc<Shared>) {
+    let killed = tokio::select! {
+        () = read_responses(&mut stdout, &shared) => false,
+        () = shared.kill.notified() => true,
+    };
+    // Dropping the senders wakes every caller.
+    shared.waiting().take();
+    if killed || timeout(LEAVE_LIMIT, child.wait()).await.is_err() {
+        // It may have ended by itself in between.
+        let _ = child.kill().await;
+    }
+}
+
+async fn read_responses(stdout: &mut (impl AsyncRead + Unpin), shared: &Shared) {
+    loop {
+        let response = match read_response(stdout).await {
+            Ok(response) => response,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::UnexpectedEof {
+                    tracing::warn!(host = shared.label, %error, "a vix-host process talks nonsense");
+                }
+                return;
+            }
+        };
+        let caller = shared
+            .waiting()
+            .as_mut()
+            .and_then(|waiting| waiting.remove(&response.id));
+        if let Some(caller) = caller {
+            // A caller that is gone does not want to know.
+            let _ = caller.send(response.answer);
+        }
+    }
+}
+
+async fn read_response(stdout: &mut (impl AsyncRead + Unpin)) -> io::Result<Response> {
+    let mut prefix = [0; LENGTH_BYTES];
+    stdout.read_exact(&mut prefix).await?;
+    let mut frame = vec![0; protocol::frame_len(prefix)?];
+    stdout.read_exact(&mut frame).await?;
+    protocol::decode(&frame)
+}
+
+/// What the library and its helpers print goes to the log.
+async fn log_stderr(label: String, mut stderr: ChildStderr) {
+    let mut buffer = vec![0; 4096];
+    while let Ok(len @ 1..) = stderr.read(&mut buffer).await {
+        let text = String::from_utf8_lossy(buffer.get(..len).unwrap_or_default());
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            tracing::debug!(host = label, line, "from the VIX library");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What is said between a worker and its `vix-host` process: frames of JSON, each with its length in
+//! front as four bytes, little-endian.
+
+use std::io;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
+
+use crate::HypervisorError;
+
+/// A longer frame is a fault of the other side.
+pub(crate) const MAX_FRAME_BYTES: usize = 16 << 20;
+/// Bytes of the length in front of a frame.
+pub(crate) const LENGTH_BYTES: usize = 4;
+
+/// A request of the worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    /// Number by which the response names it.
+    pub(crate) id: u64,
+    /// How long the operation may take, in milliseconds.
+    pub(crate) limit_ms: u64,
+    /// What to do.
+    pub(crate) operation: Operation,
+}
+
+/// What can be asked. The first request is [`Operation::Probe`] or [`Operation::Connect`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Operation {
+    /// Load the library and say something that shows it answers.
+    Probe,
+    /// Connect to the host.
+    Connect(ConnectTo),
+    /// List guests; the number is a `VIX_FIND_…`.
+    Find(i32),
+    /// Bits of the power state.
+    PowerBits { vmx_path: String },
+    /// Whether Tools run.
+    ToolsRunning { vmx_path: String },
+    /// Power on.
+    PowerOn { vmx_path: String },
+    /// Power off.
+    PowerOff { vmx_path: String, soft: bool },
+    /// Names of all snapshots, parents first.
+    Snapshots { vmx_path: String },
+    /// Take a snapshot.
+    CreateSnapshot {
+        vmx_path: String,
+        name: String,
+        description: String,
+    },
+    /// Remove a snapshot.
+    RemoveSnapshot { vmx_path: String, name: String },
+    /// Disconnect; the process ends after it.
+    Disconnect,
+}
+
+/// Where to connect.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ConnectTo {
+    /// Name of the host, for messages.
+    pub(crate) label: String,
+    /// `VIX_SERVICEPROVIDER_…`.
+    pub(crate) provider: i32,
+    /// URL.
+    pub(crate) address: Option<String>,
+    /// User name.
+    pub(crate) user: Option<String>,
+    /// Password. It travels through the pipe only.
+    #[serde(serialize_with = "expose")]
+    pub(crate) password: Option<SecretString>,
+}
+
+/// A response of the process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Response {
+    /// The request it answers.
+    pub(crate) id: u64,
+    /// What came of it.
+    pub(crate) answer: Result<Answer, HypervisorError>,
+}
+
+/// What an operation answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    /// It is done.
+    Done,
+    /// Yes or no.
+    Flag(bool),
+    /// A number.
+    Number(i32),
+    /// A text.
+    Text(String),
+    /// A list.
+    List(Vec<String>),
+}
+
+fn expose<S: Serializer>(
+    password: &Option<SecretString>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    password
+        .as_ref()
+        .map(ExposeSecret::expose_secret)
+        .serialize(serializer)
+}
+
+/// A message as the bytes of a frame.
+pub(crate) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0; LENGTH_BYTES];
+    serde_json::to_writer(&mut frame, message)?;
+    let len = frame.len() - LENGTH_BYTES;
+    let prefix = u32::try_from(checked(len)?).unwrap_or(u32::MAX);
+    frame.splice(..LENGTH_BYTES, prefix.to_le_bytes());
+    Ok(frame)
+}
+
+/// The length that stands in front of a frame, if it may be so long.
+pub(crate) fn frame_len(prefix: [u8; LENGTH_BYTES]) -> io::Result<usize> {
+    checked(u32::from_le_bytes(prefix) as usize)
+}
+
+/// The message in a frame (without its length).
+pub(crate) fn decode<T: DeserializeOwned>(frame: &[u8]) -> io::Result<T> {
+    Ok(serde_json::from_slice(frame)?)
+}
+
+fn checked(len: usize) -> io::Result<usize> {
+    if len > MAX_FRAME_BYTES {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("a message of {len} bytes is longer than {MAX_FRAME_BYTES}"),
+        ));
+    }
+    Ok(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_survives_its_frame_and_debug_hides_the_password() {
+        let request = Request {
+            id: 7,
+            limit_ms: 1000,
+            operation: Operation::Connect(ConnectTo {
+                label: "alpha".into(),
+                provider: 10,
+                address: Some("https://alpha:8333/sdk".into()),
+                user: Some("root".into()),
+                password: Some("geheim".to_owned().into()),
+            }),
+        };
+        assert!(!format!("{request:?}").contains("geheim"));
+        let frame = encode(&request).unwrap();
+        let (prefix, body) = frame.split_first_chunk::<LENGTH_BYTES>().unwrap();
+        assert_eq!(frame_len(*prefix).unwrap(), body.len());
+        let back: Request = decode(body).unwrap();
+        let Operation::Connect(to) = back.operation else {
+            panic!("{back:?}");
+        };
+        assert_eq!(to.password.unwrap().expose_secret(), "geheim");
+    }
+
+    #[test]
+    fn a_frame_that_claims_gigabytes_is_refused_before_any_memory_is_taken() {
+        assert!(frame_len(u32::MAX.to_le_bytes()).is_err());
+        assert!(decode::<Request>(b"{\"id\":").is_err());
+    }
+}

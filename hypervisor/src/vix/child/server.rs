@@ -1,0 +1,244 @@
+//! The `vix-host` process: loads the VIX library, holds one host connection and serves requests from
+//! its standard input until that ends.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::OwnedFd,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Signal, getpid, kill_process};
+use vix_sys::Vix;
+
+use super::{
+    super::session::Session,
+    protocol::{self, Answer, LENGTH_BYTES, Operation, Request, Response},
+};
+use crate::{ErrorClass, ErrorKind, HypervisorError, Result};
+
+/// How long an orderly farewell from the host may take once nobody listens any more.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(5);
+
+/// Runs the process behind one host connection: `virtuozo vix-host --library PATH`. Returns when
+/// standard input ends; a library that hangs then is killed with the process.
+pub fn run_vix_host() -> ExitCode {
+    let Some(library) = library_argument(env::args_os()) else {
+        eprintln!("vix-host is started by a worker, with --library PATH");
+        return ExitCode::from(2);
+    };
+    let (requests, responses) = match take_stdio() {
+        Ok(pipes) => pipes,
+        Err(error) => {
+            eprintln!("vix-host cannot use its standard input and output: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let server = Arc::new(Server {
+        library,
+        vix: OnceLock::new(),
+        session: OnceLock::new(),
+        responses: Mutex::new(responses),
+    });
+    serve(requests, &server);
+    server.leave();
+    // The library's threads and exit handlers may hang; nothing of theirs is worth waiting for.
+    let _ = kill_process(getpid(), Signal::KILL);
+    ExitCode::SUCCESS
+}
+
+/// The value of `--library`.
+fn library_argument(arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
+    let mut arguments = arguments.skip_while(|argument| argument != "--library");
+    arguments.next()?;
+    arguments.next().map(PathBuf::from)
+}
+
+/// Takes standard input and output for the requests and responses, out of reach of the library and
+/// of programs it starts: what those print goes to standard error.
+fn take_stdio() -> io::Result<(File, File)> {
+    let keep = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3);
+    let requests: OwnedFd = keep(rustix::stdio::stdin())?;
+    let responses: OwnedFd = keep(rustix::stdio::stdout())?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+    Ok((requests.into(), responses.into()))
+}
+
+/// Reads requests until the other side is gone, each served on a thread of its own.
+fn serve(mut requests: File, server: &Arc<Server>) {
+    while let Ok(request) = read_request(&mut requests) {
+        let own = Arc::clone(server);
+        let id = request.id;
+        let started = thread::Builder::new()
+            .name(format!("request {id}"))
+            .spawn(move || {
+                let last = matches!(request.operation, Operation::Disconnect);
+                let answer = own.answer(request);
+                own.respond(&Response { id, answer });
+                if last {
+                    let _ = kill_process(getpid(), Signal::KILL);
+                }
+            });
+        if let Err(error) = started {
+            server.respond(&Response {
+                id,
+                answer: Err(HypervisorError::new(
+                    ErrorKind::Other,
+                    ErrorClass::Retry,
+                    format!("cannot start a thread for a VIX call: {error}"),
+                )),
+            });
+        }
+    }
+}
+
+fn read_request(requests: &mut File) -> io::Result<Request> {
+    let mut prefix = [0; LENGTH_BYTES];
+    requests.read_exact(&mut prefix)?;
+    let mut frame = vec![0; protocol::frame_len(prefix)?];
+    requests.read_exact(&mut frame)?;
+    protocol::decode(&frame)
+}
+
+struct Server {
+    library: PathBuf,
+    /// Loaded once and never unloaded: the library has threads of its own.
+    vix: OnceLock<std::result::Result<&'static Vix, String>>,
+    session: OnceLock<Session>,
+    responses: Mutex<File>,
+}
+
+impl Server {
+    fn respond(&self, response: &Response) {
+        let frame = protocol::encode(response).or_else(|error| {
+            protocol::encode(&Response {
+                id: response.id,
+                answer: Err(HypervisorError::new(
+                    ErrorKind::Other,
+                    ErrorClass::Retry,
+                    error.to_string(),
+                )),
+            })
+        });
+        if let Ok(frame) = frame {
+            let mut responses = self
+                .responses
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            // Nobody reads any more: the loop of requests ends just now.
+            let _ = responses.write_all(&frame);
+        }
+    }
+
+    fn vix(&self) -> Result<&'static Vix> {
+        self.vix
+            .get_or_init(|| {
+                Vix::load(&self.library)
+                    .map(|vix| &*Box::leak(Box::new(vix)))
+                    .map_err(|error| error.to_string())
+            })
+            .clone()
+            .map_err(|message| {
+                HypervisorError::new(ErrorKind::LibraryMissing, ErrorClass::Operator, message)
+            })
+    }
+
+    fn session(&self) -> Result<&Session> {
+        self.session.get().ok_or_else(|| {
+            HypervisorError::new(
+                ErrorKind::Other,
+                ErrorClass::Permanent,
+                "a request came before the connection to the host",
+            )
+        })
+    }
+
+    fn answer(self: &Arc<Self>, request: Request) -> Result<Answer> {
+        let limit = Duration::from_millis(request.limit_ms);
+        match request.operation {
+            Operation::Probe => {
+                let vix = self.vix()?;
+                Ok(Answer::Text(format!(
+                    "{} (answers: {})",
+                    self.library.display(),
+                    Session::greeting(vix)
+                )))
+            }
+            Operation::Connect(to) => {
+                let session = Session::connect(
+                    self.vix()?,
+                    &to.label,
+                    to.provider,
+                    to.address.as_deref(),
+                    to.user.as_deref(),
+                    to.password.as_ref(),
+                    limit,
+                )?;
+                if let Err(second) = self.session.set(session) {
+                    second.disconnect();
+                }
+                Ok(Answer::Done)
+            }
+            Operation::Find(what) => self.session()?.find(what, limit).map(Answer::List),
+            Operation::PowerBits { vmx_path } => self
+                .session()?
+                .power_bits(&vmx_path, limit)
+                .map(Answer::Number),
+            Operation::ToolsRunning { vmx_path } => self
+                .session()?
+                .tools_running(&vmx_path, limit)
+                .map(Answer::Flag),
+            Operation::PowerOn { vmx_path } => self
+                .session()?
+                .power_on(&vmx_path, limit)
+                .map(|()| Answer::Done),
+            Operation::PowerOff { vmx_path, soft } => self
+                .session()?
+                .power_off(&vmx_path, soft, limit)
+                .map(|()| Answer::Done),
+            Operation::Snapshots { vmx_path } => self
+                .session()?
+                .snapshots(&vmx_path, limit)
+                .map(Answer::List),
+            Operation::CreateSnapshot {
+                vmx_path,
+                name,
+                description,
+            } => self
+                .session()?
+                .create_snapshot(&vmx_path, &name, &description, limit)
+                .map(|()| Answer::Done),
+            Operation::RemoveSnapshot { vmx_path, name } => self
+                .session()?
+                .remove_snapshot(&vmx_path, &name, limit)
+                .map(Answer::Flag),
+            Operation::Disconnect => {
+                self.leave();
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    /// Disconnects from the host, if the library lets us within [`FAREWELL_LIMIT`].
+    fn leave(self: &Arc<Self>) {
+        let own = Arc::clone(self);
+        let (done, wait) = mpsc::channel();
+        // On a thread of its own, which is left behind if it hangs.
+        let started = thread::Builder::new().spawn(move || {
+            if let Some(session) = own.session.get() {
+                session.disconnect();
+            }
+            let _ = done.send(());
+        });
+        if started.is_ok() {
+            let _ = wait.recv_timeout(FAREWELL_LIMIT);
+        }
+    }
+}

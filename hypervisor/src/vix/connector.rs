@@ -1,0 +1,97 @@
+//! Finds the VIX library and makes connections, each in a process of its own.
+
+use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+
+use super::{
+    child::{Answer, ChildProcess, Operation},
+    host::VixHost,
+    library,
+};
+use crate::{Connector, Host, HostTarget, Result};
+
+/// How long the library may take to load and to answer.
+const PROBE_LIMIT: Duration = Duration::from_secs(20);
+
+/// Makes connections to VMware hosts through the VIX library.
+pub struct VixConnector {
+    library: Option<PathBuf>,
+    child_program: PathBuf,
+    child_arguments: Vec<OsString>,
+    /// The library that answered, once one has.
+    found: Mutex<Option<(PathBuf, String)>>,
+}
+
+impl VixConnector {
+    /// A connector that uses the given library, else the one that [`super::LIBRARY_VARIABLE`] names,
+    /// else the first that answers in the usual places. Connections live in processes
+    /// `virtuozo vix-host` of this program.
+    pub fn new(library: Option<PathBuf>) -> Self {
+        // By this name a program that was replaced on disk still starts itself.
+        Self::with_child(library, "/proc/self/exe", ["vix-host"])
+    }
+
+    /// As [`Self::new`], with the program that runs [`super::run_vix_host`] and its arguments before
+    /// `--library PATH`.
+    pub fn with_child(
+        library: Option<PathBuf>,
+        program: impl Into<PathBuf>,
+        arguments: impl IntoIterator<Item = impl Into<OsString>>,
+    ) -> Self {
+        Self {
+            library,
+            child_program: program.into(),
+            child_arguments: arguments.into_iter().map(Into::into).collect(),
+            found: Mutex::new(None),
+        }
+    }
+
+    fn start_child(&self, label: &str, library: &std::path::Path) -> Result<ChildProcess> {
+        ChildProcess::start(label, &self.child_program, &self.child_arguments, library)
+    }
+
+    /// The first library that answers, and what it says.
+    async fn find(&self) -> Result<(PathBuf, String)> {
+        let mut found = self.found.lock().await;
+        if let Some(found) = found.as_ref() {
+            return Ok(found.clone());
+        }
+        let mut tried = Vec::new();
+        for path in library::candidates(self.library.as_deref()) {
+            if !path.exists() {
+                tried.push((path, "no such file".to_owned()));
+                continue;
+            }
+            let child = self.start_child("(probe)", &path)?;
+            let answer = child.call(PROBE_LIMIT, Operation::Probe).await;
+            child.close().await;
+            match answer {
+                Ok(Answer::Text(text)) => {
+                    let answered = (path, text);
+                    *found = Some(answered.clone());
+                    return Ok(answered);
+                }
+                Ok(other) => tried.push((path, format!("it answered {other:?}"))),
+                Err(error) => tried.push((path, error.message)),
+            }
+        }
+        Err(library::missing(&tried))
+    }
+}
+
+#[async_trait]
+impl Connector for VixConnector {
+    async fn probe(&self) -> Result<String> {
+        // Asked again it looks again: the library may have gone.
+        self.found.lock().await.take();
+        self.find().await.map(|(_, text)| text)
+    }
+
+    async fn connect(&self, target: &HostTarget) -> Result<Arc<dyn Host>> {
+        let (library, _) = self.find().await?;
+        let child = self.start_child(&target.name, &library)?;
+        Ok(Arc::new(VixHost::connect(child, target.clone()).await?))
+    }
+}

@@ -1,0 +1,380 @@
+//! A guest on a connected VMware host.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant as Clock},
+};
+
+use async_trait::async_trait;
+use vix_sys::{
+    VIX_POWERSTATE_BLOCKED_ON_MSG, VIX_POWERSTATE_PAUSED, VIX_POWERSTATE_POWERED_OFF,
+    VIX_POWERSTATE_POWERED_ON, VIX_POWERSTATE_POWERING_OFF, VIX_POWERSTATE_POWERING_ON,
+    VIX_POWERSTATE_RESETTING, VIX_POWERSTATE_RESUMING, VIX_POWERSTATE_SUSPENDED,
+    VIX_POWERSTATE_SUSPENDING, VIX_POWERSTATE_TOOLS_RUNNING,
+};
+
+use super::{
+    child::Operation, host::Link, image::image, inspect::GuestFiles, locations::Locations,
+};
+use crate::{
+    ErrorClass, ErrorKind, Guest, GuestFacts, GuestImage, GuestRef, HypervisorError, Instant,
+    PowerOff, PowerState, Result,
+};
+
+/// How long the host may take to answer a question about a guest.
+const ASK_LIMIT: Duration = Duration::from_secs(60);
+/// The first pause between two looks at the power state; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A guest by its path; opened afresh by each operation, so that no stale handle is ever used.
+pub(super) struct VixGuest {
+    link: Arc<Link>,
+    guest: GuestRef,
+}
+
+impl VixGuest {
+    pub(super) fn new(link: Arc<Link>, guest: GuestRef) -> Self {
+        Self { link, guest }
+    }
+
+    fn vmx_path(&self) -> String {
+        self.guest.vmx_path.clone()
+    }
+
+    async fn tools_running(&self) -> Result<bool> {
+        let vmx_path = self.vmx_path();
+        self.link
+            .flag(ASK_LIMIT, Operation::ToolsRunning { vmx_path })
+            .await
+    }
+
+    /// Reads the guest's files where it may block.
+    async fn with_files<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(GuestFiles) -> T + Send + 'static,
+    ) -> Result<T> {
+        let guest = self.guest.clone();
+        self.link
+            .blocking(move |target| GuestFiles::load(Locations::load(target), &guest).map(work))
+            .await?
+    }
+
+    /// Waits until the guest is in a power state.
+    async fn wait_for(&self, wanted: PowerState, deadline: Clock) -> Result<()> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let state = self.power_state().await?;
+            if state == wanted {
+                return Ok(());
+            }
+            if state == PowerState::BlockedOnQuestion {
+                return Err(self.blocked());
+            }
+            if Clock::now() >= deadline {
+                return Err(self.error(
+                    ErrorKind::Timeout,
+                    ErrorClass::Retry,
+                    format_args!("did not become {wanted:?} in time; it is {state:?}"),
+                ));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Shuts the guest down by its own means. False if it does not in time; the hard way follows.
+    async fn shut_down(&self, limit: Duration) -> Result<bool> {
+        let deadline = Clock::now() + limit;
+        let operation = Operation::PowerOff {
+            vmx_path: self.vmx_path(),
+            soft: true,
+        };
+        match self.link.order(limit, operation).await {
+            Ok(()) => {}
+            Err(error) if error.kind == ErrorKind::ConnectionLost => return Err(error),
+            Err(error) => {
+                tracing::debug!(guest = self.guest.vmx_path, %error, "no soft shutdown");
+                return Ok(false);
+            }
+        }
+        match self.wait_for(PowerState::Off, deadline).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind == ErrorKind::ConnectionLost => Err(error),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// The outcome of a power operation, judged by the state it should have led to: the library may
+    /// report an error for what has happened, and success before it has.
+    async fn settle(&self, outcome: Result<()>, wanted: PowerState, deadline: Clock) -> Result<()> {
+        match outcome {
+            Ok(()) => self.wait_for(wanted, deadline).await,
+            Err(error) => match self.power_state().await {
+                Ok(state) if state == wanted => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn blocked(&self) -> HypervisorError {
+        self.error(
+            ErrorKind::PowerState,
+            ErrorClass::Operator,
+            format_args!(
+                "waits for the answer to a question; answer it in the host's console, or set \
+                 msg.autoAnswer = \"TRUE\" in its .vmx"
+            ),
+        )
+    }
+
+    fn error(
+        &self,
+        kind: ErrorKind,
+        class: ErrorClass,
+        what: std::fmt::Arguments<'_>,
+    ) -> HypervisorError {
+        HypervisorError::new(
+            kind,
+            class,
+            format!(
+                "host {}: {} {what}",
+                self.link.target.name, self.guest.vmx_path
+            ),
+        )
+    }
+
+    /// Power state, Tools and snapshots as the host tells them.
+    async fn live_facts(&self) -> Result<(PowerState, bool, Vec<String>)> {
+        let power = self.power_state().await?;
+        let tools = power == PowerState::On && self.tools_running().await?;
+        Ok((power, tools, self.snapshots().await?))
+    }
+}
+
+#[async_trait]
+impl Guest for VixGuest {
+    async fn facts(&self) -> Result<GuestFacts> {
+        let mut facts = GuestFacts {
+            name: disk::vmware::host_path::stem(&self.guest.vmx_path).to_owned(),
+            power: PowerState::Off,
+            tools_running: false,
+            disks: Vec::new(),
+            snapshots: Vec::new(),
+            problem: None,
+        };
+        match self.live_facts().await {
+            Ok((power, tools_running, snapshots)) => {
+                facts.power = power;
+                facts.tools_running = tools_running;
+                facts.snapshots = snapshots;
+            }
+            Err(error) if is_about_the_guest(&error) => facts.problem = Some(error.message),
+            Err(error) => return Err(error),
+        }
+        let read = self
+            .with_files(|files| (files.name(), files.disk_facts(), files.problem()))
+            .await;
+        match read {
+            Ok((name, disks, problem)) => {
+                facts.name = name;
+                facts.disks = disks;
+                facts.problem = facts.problem.or(problem);
+            }
+            Err(error) if is_about_the_guest(&error) => {
+                // Why the files cannot be read explains more than that the host cannot open them.
+                facts.problem = Some(error.message);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(facts)
+    }
+
+    async fn power_state(&self) -> Result<PowerState> {
+        let vmx_path = self.vmx_path();
+        let bits = self
+            .link
+            .number(ASK_LIMIT, Operation::PowerBits { vmx_path })
+            .await?;
+        power_state(bits).ok_or_else(|| {
+            self.error(
+                ErrorKind::Other,
+                ErrorClass::Retry,
+                format_args!("has an unknown power state ({bits:#x})"),
+            )
+        })
+    }
+
+    async fn power_on(&self, limit: Duration) -> Result<()> {
+        let deadline = Clock::now() + limit;
+        if self.power_state().await? == PowerState::On {
+            return Ok(());
+        }
+        let vmx_path = self.vmx_path();
+        let outcome = self
+            .link
+            .order(limit, Operation::PowerOn { vmx_path })
+            .await;
+        self.settle(outcome, PowerState::On, deadline).await
+    }
+
+    async fn power_off(&self, how: PowerOff) -> Result<()> {
+        match self.power_state().await? {
+            PowerState::Off => return Ok(()),
+            PowerState::Suspended => {
+                return Err(self.error(
+                    ErrorKind::PowerState,
+                    ErrorClass::Permanent,
+                    format_args!("is suspended, and stays so; it can be backed up as it is"),
+                ));
+            }
+            PowerState::On => {
+                if !how.soft_limit.is_zero()
+                    && self.tools_running().await?
+                    && self.shut_down(how.soft_limit).await?
+                {
+                    return Ok(());
+                }
+            }
+            PowerState::BlockedOnQuestion => {}
+        }
+        let deadline = Clock::now() + how.hard_limit;
+        let operation = Operation::PowerOff {
+            vmx_path: self.vmx_path(),
+            soft: false,
+        };
+        let outcome = self.link.order(how.hard_limit, operation).await;
+        self.settle(outcome, PowerState::Off, deadline).await
+    }
+
+    async fn snapshots(&self) -> Result<Vec<String>> {
+        let vmx_path = self.vmx_path();
+        self.link
+            .list(ASK_LIMIT, Operation::Snapshots { vmx_path })
+            .await
+    }
+
+    async fn create_snapshot(&self, name: &str, description: &str, limit: Duration) -> Result<()> {
+        let existing = self.snapshots().await?;
+        if existing.iter().any(|other| other == name) {
+            return Err(self.error(
+                ErrorKind::Other,
+                ErrorClass::Permanent,
+                format_args!("has a snapshot {name} already"),
+            ));
+        }
+        if let Some(other) = existing.first()
+            && !self.link.capabilities().multiple_snapshots
+        {
+            return Err(self.error(
+                ErrorKind::NotSupported,
+                ErrorClass::Operator,
+                format_args!(
+                    "has the snapshot {other}, and this product keeps only one: ours would overwrite \
+                     it; remove it, or back the guest up cold"
+                ),
+            ));
+        }
+        let operation = Operation::CreateSnapshot {
+            vmx_path: self.vmx_path(),
+            name: name.to_owned(),
+            description: description.to_owned(),
+        };
+        self.link.order(limit, operation).await
+    }
+
+    async fn remove_snapshot(&self, name: &str, limit: Duration) -> Result<bool> {
+        let operation = Operation::RemoveSnapshot {
+            vmx_path: self.vmx_path(),
+            name: name.to_owned(),
+        };
+        match self.link.flag(limit, operation).await {
+            // It went while we looked: somebody else removed it.
+            Err(error) if error.kind == ErrorKind::SnapshotNotFound => Ok(false),
+            outcome => outcome,
+        }
+    }
+
+    async fn image(&self, at: &Instant, ignored_disks: &[String]) -> Result<GuestImage> {
+        if *at == Instant::PoweredOff {
+            let state = self.power_state().await?;
+            if !matches!(state, PowerState::Off | PowerState::Suspended) {
+                return Err(self.error(
+                    ErrorKind::PowerState,
+                    ErrorClass::Retry,
+                    format_args!("has to be off for a cold backup, but is {state:?}"),
+                ));
+            }
+        }
+        let at = at.clone();
+        let ignored_disks = ignored_disks.to_vec();
+        self.with_files(move |files| image(files, &at, &ignored_disks))
+            .await?
+    }
+}
+
+/// Whether an error says something about the guest itself, so that it belongs into its facts.
+fn is_about_the_guest(error: &HypervisorError) -> bool {
+    matches!(
+        error.kind,
+        ErrorKind::GuestNotFound
+            | ErrorKind::GuestInvalid
+            | ErrorKind::NotMapped
+            | ErrorKind::NotSupported
+    )
+}
+
+/// The one state that a set of bits means; none if no known bit is set.
+fn power_state(bits: i32) -> Option<PowerState> {
+    const RUNS: i32 = VIX_POWERSTATE_POWERED_ON
+        | VIX_POWERSTATE_POWERING_ON
+        | VIX_POWERSTATE_POWERING_OFF
+        | VIX_POWERSTATE_SUSPENDING
+        | VIX_POWERSTATE_RESUMING
+        | VIX_POWERSTATE_RESETTING
+        | VIX_POWERSTATE_PAUSED
+        | VIX_POWERSTATE_TOOLS_RUNNING;
+    if bits & VIX_POWERSTATE_BLOCKED_ON_MSG != 0 {
+        Some(PowerState::BlockedOnQuestion)
+    } else if bits & RUNS != 0 {
+        Some(PowerState::On)
+    } else if bits & VIX_POWERSTATE_SUSPENDED != 0 {
+        Some(PowerState::Suspended)
+    } else if bits & VIX_POWERSTATE_POWERED_OFF != 0 {
+        Some(PowerState::Off)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_counts_as_off_only_when_nothing_else_goes_on() {
+        for (bits, state) in [
+            (VIX_POWERSTATE_POWERED_OFF, Some(PowerState::Off)),
+            (
+                VIX_POWERSTATE_POWERED_OFF | VIX_POWERSTATE_POWERING_ON,
+                Some(PowerState::On),
+            ),
+            (
+                VIX_POWERSTATE_POWERED_ON | VIX_POWERSTATE_TOOLS_RUNNING,
+                Some(PowerState::On),
+            ),
+            (
+                VIX_POWERSTATE_POWERED_ON | VIX_POWERSTATE_BLOCKED_ON_MSG,
+                Some(PowerState::BlockedOnQuestion),
+            ),
+            (
+                VIX_POWERSTATE_SUSPENDED | VIX_POWERSTATE_POWERED_OFF,
+                Some(PowerState::Suspended),
+            ),
+            (0x4000, None),
+            (0, None),
+        ] {
+            assert_eq!(power_state(bits), state, "{bits:#x}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The links of a guest's disks as files of one directory: every link once, parents first, each with
+//! a name of its own.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use disk::{
+    DiskError,
+    vmdk::{Chain, Layer},
+};
+
+use crate::{ImageFile, ImageFormat};
+
+/// What a disk that does not say so is taken for.
+const DEFAULT_ADAPTER: &str = "lsilogic";
+const DEFAULT_HARDWARE: u32 = 8;
+
+/// Names given out so far. Two names that differ in case only would be one on Windows.
+#[derive(Default)]
+pub(super) struct Names {
+    taken: HashSet<String>,
+}
+
+impl Names {
+    /// The wanted name, or the first free one like it: `disk.vmdk`, `disk-2.vmdk`.
+    pub(super) fn take(&mut self, wanted: &str) -> String {
+        let (stem, extension) = match wanted.rsplit_once('.') {
+            Some((stem, extension)) if !stem.is_empty() => (stem, format!(".{extension}")),
+            _ => (wanted, String::new()),
+        };
+        let mut name = wanted.to_owned();
+        let mut number = 2;
+        while !self.taken.insert(name.to_lowercase()) {
+            name = format!("{stem}-{number}{extension}");
+            number += 1;
+        }
+        name
+    }
+}
+
+struct Link {
+    layer: Arc<Layer>,
+    device: String,
+    name: String,
+    parent: Option<String>,
+}
+
+/// Links collected from several chains.
+#[derive(Default)]
+pub(super) struct Links {
+    links: Vec<Link>,
+    /// Real path of a link's descriptor → its name here.
+    names: HashMap<PathBuf, String>,
+}
+
+impl Links {
+    /// Adds the links of a chain that are not there yet. Returns the name of the newest one.
+    pub(super) fn add(
+        &mut self,
+        chain: &Chain,
+        device: &str,
+        names: &mut Names,
+    ) -> Result<String, DiskError> {
+        let mut below: Option<String> = None;
+        for layer in chain.layers().iter().rev() {
+            let identity = identity(layer.path())?;
+            let name = match self.names.get(&identity) {
+                Some(name) => name.clone(),
+                None => {
+                    let name = names.take(&file_name(layer.path()));
+                    self.names.insert(identity, name.clone());
+                    self.links.push(Link {
+                        layer: Arc::clone(layer),
+                        device: device.to_owned(),
+                        name: name.clone(),
+                        parent: below,
+                    });
+                    name
+                }
+            };
+            below = Some(name);
+        }
+        below.ok_or_else(|| DiskError::Unsupported {
+            path: PathBuf::new(),
+            reason: "a chain without links".to_owned(),
+        })
+    }
+
+    /// The files of the image, parents before children.
+    pub(super) fn into_files(self) -> Vec<ImageFile> {
+        self.links
+            .into_iter()
+            .map(|link| {
+                let descriptor = link.layer.descriptor();
+                ImageFile {
+                    name: link.name,
+                    device: Some(link.device),
+                    format: ImageFormat::Vmdk {
+                        parent: link.parent,
+                        adapter_type: descriptor
+                            .adapter_type()
+                            .unwrap_or(DEFAULT_ADAPTER)
+                            .to_owned(),
+                        hardware_version: descriptor.hardware_version().unwrap_or(DEFAULT_HARDWARE),
+                    },
+                    source: Box::new(link.layer),
+                }
+            })
+            .collect()
+    }
+}
+
+/// The same for two paths of one file.
+pub(super) fn identity(path: &Path) -> Result<PathBuf, DiskError> {
+    path.canonicalize().map_err(DiskError::io("open", path))
+}
+
+/// The base name; a disk's always ends in `.vmdk`, as the products want it.
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if name.to_ascii_lowercase().ends_with(".vmdk") {
+        name.into_owned()
+    } else {
+        format!("{name}.vmdk")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_unique_whatever_their_case() {
+        let mut names = Names::default();
+        let taken: Vec<String> = ["a.vmdk", "A.vmdk", "a-2.vmdk", "a.vmdk", "noext", "noext"]
+            .into_iter()
+            .map(|name| names.take(name))
+            .collect();
+        assert_eq!(
+            taken,
+            [
+                "a.vmdk",
+                "A-2.vmdk",
+                "a-2-2.vmdk",
+                "a-3.vmdk",
+                "noext",
+                "noext-2"
+            ]
+        );
+    }
+}

@@ -1,0 +1,344 @@
+//! Where this machine reads the files that a host names: by the administrator's mapping of
+//! datastores, else at the path the host gives.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use disk::{
+    DiskError,
+    vmware::{
+        host_path,
+        hostd::{self, DatastorePath},
+    },
+};
+
+use crate::{
+    ErrorClass::{Operator, Permanent, Retry},
+    ErrorKind, GuestRef, HostKind, HostTarget, HypervisorError, Result,
+};
+
+/// Where an ESXi host mounts its datastores, by name.
+const ESX_VOLUMES: &str = "/vmfs/volumes/";
+
+/// The datastores of a host, there and here.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Locations {
+    host: String,
+    /// Name → directory as this machine reads it.
+    mapped: BTreeMap<String, PathBuf>,
+    /// Name → directory as the host writes it.
+    pub(super) on_host: BTreeMap<String, String>,
+    /// What could not be read, in sentences.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Locations {
+    /// Reads the host's list of datastores afresh. Blocks.
+    pub(super) fn load(target: &HostTarget) -> Self {
+        let mut locations = Self {
+            host: target.name.clone(),
+            mapped: target.datastores.clone(),
+            ..Self::default()
+        };
+        let Some(config_dir) = &target.config_dir else {
+            return locations;
+        };
+        let path = config_dir.join(hostd::DATASTORES_FILE);
+        match read_list(&path, hostd::parse_datastores) {
+            Ok(Some(datastores)) => {
+                let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+                for datastore in datastores {
+                    match datastore.host_directory(&mounts) {
+                        Some(directory) => {
+                            locations.on_host.insert(datastore.name, directory);
+                        }
+                        None if locations.mapped.contains_key(&datastore.name) => {}
+                        None => locations.warnings.push(format!(
+                            "host {}: the place of the datastore {} is not known; {}",
+                            locations.host,
+                            datastore.name,
+                            locations.hint(&datastore.name)
+                        )),
+                    }
+                }
+            }
+            Ok(None) => locations.warnings.push(format!(
+                "host {}: there is no {}; check the host's configuration directory",
+                locations.host,
+                path.display()
+            )),
+            Err(why) => locations.warnings.push(format!(
+                "host {}: cannot read {}: {why}",
+                locations.host,
+                path.display()
+            )),
+        }
+        locations
+    }
+
+    /// The registered guests in `vmInventory.xml`, written as the host lists them live; none where
+    /// there is no such file. What cannot be read becomes a warning. Blocks.
+    pub(super) fn registered(&mut self, target: &HostTarget) -> Option<Vec<GuestRef>> {
+        let path = hostd::inventory_file(target.config_dir.as_ref()?);
+        match read_list(&path, hostd::parse_inventory) {
+            Ok(Some(paths)) => Some(
+                paths
+                    .iter()
+                    .map(|path| self.guest_ref(path, target.kind))
+                    .collect(),
+            ),
+            Ok(None) => None,
+            Err(why) => {
+                self.warnings.push(format!(
+                    "host {}: cannot read {}: {why}",
+                    self.host,
+                    path.display()
+                ));
+                None
+            }
+        }
+    }
+
+    /// A guest by a path in any form: as the host wants it.
+    pub(super) fn guest_ref(&self, path: &str, kind: HostKind) -> GuestRef {
+        let by_datastore = match kind {
+            HostKind::Workstation => None,
+            HostKind::Server2 | HostKind::WorkstationShared | HostKind::Esxi => path
+                .parse()
+                .ok()
+                .or_else(|| DatastorePath::from_host_path(path, &self.on_host)),
+        };
+        GuestRef {
+            vmx_path: by_datastore
+                .map(|path: DatastorePath| path.to_string())
+                .unwrap_or_else(|| path.to_owned()),
+        }
+    }
+
+    /// Where this machine reads a guest's `.vmx`.
+    pub(super) fn vmx(&self, guest: &GuestRef) -> Result<PathBuf> {
+        if !guest.vmx_path.starts_with('[') {
+            return self.host_file(&guest.vmx_path);
+        }
+        let path: DatastorePath = guest.vmx_path.parse().map_err(|error| {
+            HypervisorError::new(
+                ErrorKind::GuestInvalid,
+                Permanent,
+                format!("host {}: {error}", self.host),
+            )
+        })?;
+        match self.root(&path.datastore) {
+            Some(root) => Ok(path.resolve(&root)),
+            None => Err(self.not_mapped(
+                &guest.vmx_path,
+                &format!("the datastore {} is not known", path.datastore),
+                &path.datastore,
+            )),
+        }
+    }
+
+    /// Where this machine reads a file that the host names by an absolute path: below the datastore
+    /// with the longest directory, else as it is.
+    pub(super) fn host_file(&self, path: &str) -> Result<PathBuf> {
+        let below = DatastorePath::from_host_path(path, &self.on_host).or_else(|| {
+            let (datastore, relative) = path.strip_prefix(ESX_VOLUMES)?.split_once('/')?;
+            let path = DatastorePath {
+                datastore: datastore.to_owned(),
+                relative: host_path::normalize_relative(relative)?.join("/"),
+            };
+            self.mapped.contains_key(&path.datastore).then_some(path)
+        });
+        if let Some(below) = below
+            && let Some(root) = self.root(&below.datastore)
+        {
+            return Ok(below.resolve(&root));
+        }
+        if host_path::is_windows(path) {
+            return Err(self.not_mapped(
+                path,
+                "it is a path of Windows in no datastore that is mapped",
+                "NAME",
+            ));
+        }
+        Ok(PathBuf::from(path))
+    }
+
+    /// What to say of a file that could not be opened here.
+    pub(super) fn explain(&self, error: DiskError) -> HypervisorError {
+        let (kind, class) = match &error {
+            DiskError::Io { source, path, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => (ErrorKind::NotMapped, Operator),
+                io::ErrorKind::NotFound if self.is_reachable(path) => {
+                    (ErrorKind::GuestInvalid, Permanent)
+                }
+                io::ErrorKind::NotFound => (ErrorKind::NotMapped, Operator),
+                _ => (ErrorKind::Other, Retry),
+            },
+            _ => (ErrorKind::GuestInvalid, Permanent),
+        };
+        let mut message = format!("host {}: {error}", self.host);
+        if kind == ErrorKind::NotMapped {
+            message.push_str("; ");
+            message.push_str(&self.hint("NAME"));
+        }
+        HypervisorError::new(kind, class, message)
+    }
+
+    /// Whether the datastore of a missing file is there, so that the file itself must be missing.
+    fn is_reachable(&self, path: &Path) -> bool {
+        let roots = self.mapped.keys().chain(self.on_host.keys());
+        let root = roots
+            .filter_map(|name| self.root(name))
+            .filter(|root| path.starts_with(root))
+            .max_by_key(|root| root.components().count());
+        match root {
+            Some(root) => root.is_dir(),
+            None => path.parent().is_some_and(Path::is_dir),
+        }
+    }
+
+    fn root(&self, datastore: &str) -> Option<PathBuf> {
+        self.mapped.get(datastore).cloned().or_else(|| {
+            let directory = self.on_host.get(datastore)?;
+            (!host_path::is_windows(directory)).then(|| PathBuf::from(directory))
+        })
+    }
+
+    fn not_mapped(&self, path: &str, why: &str, datastore: &str) -> HypervisorError {
+        HypervisorError::new(
+            ErrorKind::NotMapped,
+            Operator,
+            format!(
+                "host {}: cannot read {path}: {why}; {}",
+                self.host,
+                self.hint(datastore)
+            ),
+        )
+    }
+
+    fn hint(&self, datastore: &str) -> String {
+        format!(
+            "say where this machine reads it: virtuozo datastore map {} {datastore} DIRECTORY",
+            self.host
+        )
+    }
+}
+
+fn read_list<T>(
+    path: &Path,
+    parse: impl FnOnce(&str) -> std::result::Result<T, String>,
+) -> std::result::Result<Option<T>, String> {
+    hostd::read_file(path)
+        .map_err(|error| error.to_string())?
+        .map(|xml| parse(&xml))
+        .transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn locations(mapped: &[(&str, &str)], on_host: &[(&str, &str)]) -> Locations {
+        Locations {
+            host: "alpha".into(),
+            mapped: mapped
+                .iter()
+                .map(|(name, directory)| ((*name).to_owned(), PathBuf::from(directory)))
+                .collect(),
+            on_host: on_host
+                .iter()
+                .map(|(name, directory)| ((*name).to_owned(), (*directory).to_owned()))
+                .collect(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn guest(path: &str) -> GuestRef {
+        GuestRef {
+            vmx_path: path.to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_administrators_mapping_wins_over_the_hosts_directory() {
+        let known = locations(
+            &[("fast", "/mnt/fast")],
+            &[("fast", "/srv/fast"), ("slow", "/srv/slow")],
+        );
+        let vmx = |path: &str| known.vmx(&guest(path)).unwrap();
+        assert_eq!(vmx("[fast] a/a.vmx"), Path::new("/mnt/fast/a/a.vmx"));
+        assert_eq!(vmx("[slow] a/a.vmx"), Path::new("/srv/slow/a/a.vmx"));
+        assert_eq!(vmx("/srv/fast/a/a.vmx"), Path::new("/mnt/fast/a/a.vmx"));
+        assert_eq!(vmx("/home/me/a.vmx"), Path::new("/home/me/a.vmx"));
+        let error = known.vmx(&guest("[other] a/a.vmx")).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NotMapped);
+        assert!(
+            error.message.contains("virtuozo datastore map alpha other"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn paths_of_windows_hosts_need_a_mapping() {
+        let unmapped = locations(&[], &[("vm", r"D:\Virtual Machines")]);
+        let path = r"d:\virtual machines\web 1\web.vmdk";
+        assert_eq!(
+            unmapped.host_file(path).unwrap_err().kind,
+            ErrorKind::NotMapped
+        );
+        let mapped = locations(&[("vm", "/mnt/vm")], &[("vm", r"D:\Virtual Machines")]);
+        assert_eq!(
+            mapped.host_file(path).unwrap(),
+            Path::new("/mnt/vm/web 1/web.vmdk")
+        );
+    }
+
+    #[test]
+    fn volumes_of_esxi_are_found_by_the_name_of_their_datastore() {
+        let known = locations(&[("fast", "/mnt/fast")], &[]);
+        assert_eq!(
+            known.host_file("/vmfs/volumes/fast/a/a.vmdk").unwrap(),
+            Path::new("/mnt/fast/a/a.vmdk")
+        );
+    }
+
+    #[test]
+    fn guests_of_both_lists_get_the_same_name() {
+        let known = locations(&[], &[("standard", "/srv/vm")]);
+        for path in [
+            "/srv/vm/web/web.vmx",
+            "[standard] web/web.vmx",
+            "ha-datacenter/[standard]web/web.vmx",
+        ] {
+            assert_eq!(
+                known.guest_ref(path, HostKind::Server2),
+                guest("[standard] web/web.vmx"),
+                "{path}"
+            );
+        }
+        assert_eq!(
+            known.guest_ref("/srv/vm/web/web.vmx", HostKind::Workstation),
+            guest("/srv/vm/web/web.vmx")
+        );
+    }
+
+    #[test]
+    fn a_missing_file_is_the_guests_fault_only_where_its_datastore_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = dir.path().to_str().unwrap();
+        let known = locations(&[("here", here), ("gone", "/no/such/mount")], &[]);
+        let missing = |path: PathBuf| {
+            known.explain(DiskError::io("open", path)(io::ErrorKind::NotFound.into()))
+        };
+        assert_eq!(
+            missing(dir.path().join("web/web.vmdk")).kind,
+            ErrorKind::GuestInvalid
+        );
+        let error = missing("/no/such/mount/web/web.vmdk".into());
+        assert_eq!(error.kind, ErrorKind::NotMapped);
+        assert!(error.message.contains("virtuozo datastore map"), "{error}");
+    }
+}

@@ -1,0 +1,21 @@
+//! The back end for VMware hosts behind the VIX C API.
+//!
+//! The library is not trusted with this process: each connection lives in a child process
+//! ([`child`]), which alone loads it. The parent keeps the port and reads the guests' files itself,
+//! from the datastores.
+
+mod child;
+mod codes;
+mod connector;
+mod guest;
+mod host;
+mod image;
+mod inspect;
+mod library;
+mod links;
+mod locations;
+mod session;
+
+pub use child::run_vix_host;
+pub use connector::VixConnector;
+pub use library::LIBRARY_VARIABLE;

@@ -1,0 +1,337 @@
+//! The safe layer over the VIX library, inside the child process: handles that are released exactly
+//! once, waits that end, and one path for every return code.
+
+use std::{
+    ffi::CString,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use secrecy::{ExposeSecret, SecretString};
+use vix_sys::{
+    ConnectArgs, VIX_E_TIMEOUT_WAITING_FOR_TOOLS, VIX_INVALID_HANDLE, VIX_OK,
+    VIX_POWERSTATE_TOOLS_RUNNING, VIX_PROPERTY_SNAPSHOT_DISPLAYNAME, VIX_PROPERTY_VM_POWER_STATE,
+    VIX_VMPOWEROP_FROM_GUEST, VIX_VMPOWEROP_NORMAL, Vix, VixError, VixFindItemType, VixHandle,
+};
+
+use super::codes::to_error;
+use crate::{ErrorClass, ErrorKind, HypervisorError, Result};
+
+/// The first pause between two looks at a job; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// How long a guest without Tools is given to show that it has them.
+const TOOLS_LIMIT_SECS: i32 = 1;
+/// A tree of snapshots deeper or larger than the product allows is damaged.
+const MAX_SNAPSHOTS: usize = 4096;
+
+/// A handle that is released when it goes out of scope.
+struct Handle {
+    vix: &'static Vix,
+    raw: VixHandle,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.vix.release(self.raw);
+    }
+}
+
+/// A loaded library and the host it is connected to.
+pub(super) struct Session {
+    vix: &'static Vix,
+    /// Name of the host, for messages.
+    label: String,
+    host: Mutex<VixHandle>,
+}
+
+impl Session {
+    /// Connects to a host.
+    pub(super) fn connect(
+        vix: &'static Vix,
+        label: &str,
+        provider: i32,
+        address: Option<&str>,
+        user: Option<&str>,
+        password: Option<&SecretString>,
+        limit: Duration,
+    ) -> Result<Self> {
+        let session = Self {
+            vix,
+            label: label.to_owned(),
+            host: Mutex::new(VIX_INVALID_HANDLE),
+        };
+        let what = match address {
+            Some(address) => format!("host {label}: cannot connect to {address}"),
+            None => format!("host {label}: cannot connect to the product on this machine"),
+        };
+        let address = address.map(|text| c_string(text, &what)).transpose()?;
+        let user = user.map(|text| c_string(text, &what)).transpose()?;
+        let password = password
+            .map(|text| c_string(text.expose_secret(), &what))
+            .transpose()?;
+        let job = vix.connect(&ConnectArgs {
+            provider,
+            host_name: address.as_deref(),
+            host_port: 0,
+            user_name: user.as_deref(),
+            password: password.as_deref(),
+            options: 0,
+        });
+        let job = session.finish(job, limit, &what)?;
+        let host = session.result(&job, &what)?;
+        *session.lock() = host;
+        Ok(session)
+    }
+
+    /// Ends the connection; the library destroys everything obtained through it.
+    pub(super) fn disconnect(&self) {
+        let host = std::mem::replace(&mut *self.lock(), VIX_INVALID_HANDLE);
+        self.vix.disconnect(host);
+    }
+
+    /// The guests that the host lists, as it writes them.
+    pub(super) fn find(&self, what: VixFindItemType, limit: Duration) -> Result<Vec<String>> {
+        let doing = format!("host {}: cannot list the guests", self.label);
+        let deadline = Instant::now() + limit;
+        let (job, items) = self.vix.find_items(self.host(&doing)?, what);
+        self.finish(job, limit, &doing)?;
+        let mut found = Vec::new();
+        // Items come from the library's own thread, so the last ones may still be under way.
+        while let Some(item) = items.next_within(deadline.saturating_duration_since(Instant::now()))
+        {
+            found.push(item.map_err(|error| self.error(error, &doing))?);
+        }
+        Ok(found)
+    }
+
+    /// The bits of the guest's power state.
+    pub(super) fn power_bits(&self, vmx_path: &str, limit: Duration) -> Result<i32> {
+        let vm = self.open(vmx_path, limit)?;
+        let what = self.doing("cannot read the power state of", vmx_path);
+        self.vix
+            .int_property(vm.raw, VIX_PROPERTY_VM_POWER_STATE)
+            .map_err(|error| self.error(error, &what))
+    }
+
+    /// Whether Tools run in the guest, which has to be on.
+    pub(super) fn tools_running(&self, vmx_path: &str, limit: Duration) -> Result<bool> {
+        if self.power_bits(vmx_path, limit)? & VIX_POWERSTATE_TOOLS_RUNNING != 0 {
+            return Ok(true);
+        }
+        // Some products set the bit only once somebody has waited for Tools.
+        let vm = self.open(vmx_path, limit)?;
+        let what = self.doing("cannot ask for VMware Tools in", vmx_path);
+        let job = self.vix.wait_for_tools(vm.raw, TOOLS_LIMIT_SECS);
+        match self.finish(job, limit, &what) {
+            Ok(_) => Ok(true),
+            Err(error)
+                if error.code == Some(VIX_E_TIMEOUT_WAITING_FOR_TOOLS)
+                    || error.kind == ErrorKind::PowerState
+                    || error.kind == ErrorKind::NotSupported =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Powers the guest on.
+    pub(super) fn power_on(&self, vmx_path: &str, limit: Duration) -> Result<()> {
+        let vm = self.open(vmx_path, limit)?;
+        let what = self.doing("cannot power on", vmx_path);
+        let job = self.vix.power_on(vm.raw, VIX_VMPOWEROP_NORMAL);
+        self.finish(job, limit, &what).map(drop)
+    }
+
+    /// Powers the guest off: by its own shutdown if `soft`, else by cutting the power.
+    pub(super) fn power_off(&self, vmx_path: &str, soft: bool, limit: Duration) -> Result<()> {
+        let vm = self.open(vmx_path, limit)?;
+        let (options, doing) = if soft {
+            (VIX_VMPOWEROP_FROM_GUEST, "cannot shut down")
+        } else {
+            (VIX_VMPOWEROP_NORMAL, "cannot power off")
+        };
+        let what = self.doing(doing, vmx_path);
+        let job = self.vix.power_off(vm.raw, options);
+        self.finish(job, limit, &what).map(drop)
+    }
+
+    /// Names of all snapshots, parents before children.
+    pub(super) fn snapshots(&self, vmx_path: &str, limit: Duration) -> Result<Vec<String>> {
+        let vm = self.open(vmx_path, limit)?;
+        let tree = self.tree(&vm, vmx_path)?;
+        Ok(tree.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Takes a snapshot without memory.
+    pub(super) fn create_snapshot(
+        &self,
+        vmx_path: &str,
+        name: &str,
+        description: &str,
+        limit: Duration,
+    ) -> Result<()> {
+        let vm = self.open(vmx_path, limit)?;
+        let what = self.doing(&format!("cannot take the snapshot {name} of"), vmx_path);
+        let name = c_string(name, &what)?;
+        let description = c_string(description, &what)?;
+        let job = self.vix.create_snapshot(vm.raw, &name, &description, 0);
+        let job = self.finish(job, limit, &what)?;
+        let snapshot = self.result(&job, &what)?;
+        self.vix.release(snapshot);
+        Ok(())
+    }
+
+    /// Removes the one snapshot of this exact name; false if there is none.
+    pub(super) fn remove_snapshot(
+        &self,
+        vmx_path: &str,
+        name: &str,
+        limit: Duration,
+    ) -> Result<bool> {
+        let vm = self.open(vmx_path, limit)?;
+        let what = self.doing(&format!("cannot remove the snapshot {name} of"), vmx_path);
+        // Not by VixVM_GetNamedSnapshot, which takes slashes in a name for a path.
+        let mut found = self
+            .tree(&vm, vmx_path)?
+            .into_iter()
+            .filter(|(own, _)| own == name);
+        let Some((_, snapshot)) = found.next() else {
+            return Ok(false);
+        };
+        if found.next().is_some() {
+            return Err(self.error(vix_sys::VIX_E_SNAPSHOT_NONUNIQUE_NAME, &what));
+        }
+        let job = self.vix.remove_snapshot(vm.raw, snapshot.raw, 0);
+        self.finish(job, limit, &what)?;
+        Ok(true)
+    }
+
+    /// The library's sentence for success: it proves that the library answers.
+    pub(super) fn greeting(vix: &Vix) -> String {
+        vix.error_text(VIX_OK)
+    }
+
+    fn tree(&self, vm: &Handle, vmx_path: &str) -> Result<Vec<(String, Handle)>> {
+        let what = self.doing("cannot list the snapshots of", vmx_path);
+        let vix = self.vix;
+        let fail = |error| self.error(error, &what);
+        let read = |raw: VixHandle| -> Result<(String, Handle)> {
+            let handle = Handle { vix, raw };
+            let name = vix
+                .string_property(raw, VIX_PROPERTY_SNAPSHOT_DISPLAYNAME)
+                .map_err(fail)?;
+            Ok((name, handle))
+        };
+        let mut tree = Vec::new();
+        for index in 0..vix.root_snapshot_count(vm.raw).map_err(fail)? {
+            tree.push(read(vix.root_snapshot(vm.raw, index).map_err(fail)?)?);
+        }
+        let mut next = 0;
+        while let Some((_, parent)) = tree.get(next) {
+            let parent = parent.raw;
+            for index in 0..vix.child_count(parent).map_err(fail)? {
+                if tree.len() >= MAX_SNAPSHOTS {
+                    return Err(self.error(vix_sys::VIX_E_SNAPSHOT_INCONSISTENT, &what));
+                }
+                tree.push(read(vix.child(parent, index).map_err(fail)?)?);
+            }
+            next += 1;
+        }
+        Ok(tree)
+    }
+
+    fn open(&self, vmx_path: &str, limit: Duration) -> Result<Handle> {
+        let what = self.doing("cannot open", vmx_path);
+        let path = c_string(vmx_path, &what)?;
+        let job = self.vix.open_vm(self.host(&what)?, &path);
+        let job = self.finish(job, limit, &what)?;
+        let raw = self.result(&job, &what)?;
+        Ok(Handle { vix: self.vix, raw })
+    }
+
+    /// Waits for a job, at most `limit`. Every asynchronous call ends here.
+    fn finish(&self, job: VixHandle, limit: Duration, what: &str) -> Result<Handle> {
+        let job = Handle {
+            vix: self.vix,
+            raw: job,
+        };
+        if job.raw == VIX_INVALID_HANDLE {
+            return Err(self.nothing(what));
+        }
+        let deadline = Instant::now() + limit;
+        let mut pause = FIRST_PAUSE;
+        while !self
+            .vix
+            .is_complete(job.raw)
+            .map_err(|error| self.error(error, what))?
+        {
+            if Instant::now() >= deadline {
+                return Err(HypervisorError::new(
+                    ErrorKind::Timeout,
+                    ErrorClass::Retry,
+                    format!("{what}: not done after {} s", limit.as_secs()),
+                ));
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        match self.vix.job_error(job.raw) {
+            VIX_OK => Ok(job),
+            error => Err(self.error(error, what)),
+        }
+    }
+
+    /// The handle that a finished job made. Success without a handle is a failure.
+    fn result(&self, job: &Handle, what: &str) -> Result<VixHandle> {
+        match self.vix.job_handle(job.raw) {
+            Ok(VIX_INVALID_HANDLE) => Err(self.nothing(what)),
+            Ok(handle) => Ok(handle),
+            Err(error) => Err(self.error(error, what)),
+        }
+    }
+
+    fn nothing(&self, what: &str) -> HypervisorError {
+        HypervisorError::new(
+            ErrorKind::Other,
+            ErrorClass::Retry,
+            format!(
+                "{what}: the VIX library reports success but gave nothing. Its part for this \
+                 product may not be loadable: see the log /tmp/vmware-*/vmware-vixWrapper-*.log"
+            ),
+        )
+    }
+
+    fn error(&self, error: VixError, what: &str) -> HypervisorError {
+        to_error(error, what, || self.vix.error_text(error))
+    }
+
+    fn doing(&self, doing: &str, vmx_path: &str) -> String {
+        format!("host {}: {doing} {vmx_path}", self.label)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VixHandle> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn host(&self, what: &str) -> Result<VixHandle> {
+        match *self.lock() {
+            VIX_INVALID_HANDLE => Err(self.error(vix_sys::VIX_E_HOST_NOT_CONNECTED, what)),
+            host => Ok(host),
+        }
+    }
+}
+
+fn c_string(text: &str, what: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| {
+        HypervisorError::new(
+            ErrorKind::Other,
+            ErrorClass::Operator,
+            format!(
+                "{what}: a name, path or password contains a NUL character; correct the settings"
+            ),
+        )
+    })
+}
