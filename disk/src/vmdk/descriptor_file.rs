@@ -38,7 +38,7 @@ pub(super) enum DescriptorPlace {
 }
 
 impl DescriptorPlace {
-    /// Stores a changed descriptor at `path`.
+    /// Stores a changed descriptor at `path`; syncing an embedded one is the caller's.
     pub(super) fn store(self, path: &Path, text: &[u8]) -> Result<(), DiskError> {
         let Self::Embedded {
             offset_bytes,
@@ -57,7 +57,6 @@ impl DescriptorPlace {
         region.resize(len_bytes as usize, 0);
         let (file, _) = open_regular(path, Access::ReadWrite)?;
         file.write_all_at(&region, offset_bytes)
-            .and_then(|()| file.sync_data())
             .map_err(DiskError::io("write the descriptor of", path))
     }
 }

@@ -278,7 +278,12 @@ impl Layer {
             .try_for_each(|placed| placed.extent.sync())
     }
 
-    fn check_writable(&self, offset_bytes: u64, len_bytes: u64) -> Result<(), DiskError> {
+    /// Refuses parts of sectors and read-only extents.
+    pub(super) fn check_writable(
+        &self,
+        offset_bytes: u64,
+        len_bytes: u64,
+    ) -> Result<(), DiskError> {
         check_bounds(offset_bytes, len_bytes, self.size_bytes)?;
         let refused = |reason: &str| DiskError::Refused {
             path: self.path.clone(),

@@ -8,6 +8,7 @@ mod chain;
 mod create;
 mod descriptor;
 mod descriptor_file;
+mod directory;
 mod extent;
 mod header;
 mod layer;

@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    directory::{Directory, overlapping},
     header::{ENTRY_ZERO, FORMAT, SparseHeader, TABLE_ENTRIES, TABLE_SECTORS},
     malformed,
 };
@@ -22,8 +23,6 @@ use crate::{
 
 /// Grain tables held in memory per extent: 512 KiB, for 8 GiB of disk.
 const CACHED_TABLES: usize = 256;
-/// Entries of the largest directory that is read: 62 TiB of 64 KiB grains four times over.
-const MAX_DIRECTORY_ENTRIES: u64 = 1 << 23;
 
 /// One sparse extent.
 #[derive(Debug)]
@@ -31,22 +30,14 @@ pub(super) struct SparseExtent {
     pub(super) file: File,
     pub(super) path: PathBuf,
     pub(super) header: SparseHeader,
-    /// The primary one, then the redundant one. Read-only one that is damaged is left out; for
+    /// The primary one, then the redundant one. When only reading a damaged one is left out; for
     /// writing both must be good.
     pub(super) directories: Vec<Directory>,
-    access: Access,
+    pub(super) access: Access,
     size_bytes: u64,
     /// The file's size when last looked at; another process may make it grow.
     file_bytes: AtomicU64,
     tables: Mutex<Vec<Option<CachedTable>>>,
-}
-
-/// A grain directory.
-#[derive(Debug)]
-pub(super) struct Directory {
-    pub(super) sector: u64,
-    /// The sector of each grain table, 0 where it is missing.
-    pub(super) tables: Vec<u32>,
 }
 
 /// A grain table in memory, cut to the grains the disk has.
@@ -295,10 +286,23 @@ impl SparseExtent {
                 self.check_grain(grain, byte)?;
             }
         }
+        let mut sorted: Vec<u32> = entries
+            .iter()
+            .copied()
+            .filter(|entry| matches!(self.grain_of(*entry), Grain::At(_)))
+            .collect();
+        sorted.sort_unstable();
+        if let Some(sector) = overlapping(&sorted, self.header.grain) {
+            return Err(malformed(
+                &self.path,
+                FORMAT,
+                format!("two grains of table {index} overlap at sector {sector}"),
+            ));
+        }
         Ok(entries)
     }
 
-    /// A grain must lie inside the file and outside header, descriptor and directories.
+    /// A grain must lie inside the file and outside all metadata.
     fn check_grain(&self, grain: u64, byte: u64) -> Result<(), DiskError> {
         let in_disk_bytes = self.size_bytes.saturating_sub(grain * self.grain_bytes());
         let len_bytes = in_disk_bytes.min(self.grain_bytes());
@@ -314,7 +318,7 @@ impl SparseExtent {
                 ),
             ));
         }
-        if self.is_metadata(byte / SECTOR_BYTES, self.header.grain) {
+        if self.is_metadata_or_table(byte / SECTOR_BYTES, self.header.grain) {
             return Err(malformed(
                 &self.path,
                 FORMAT,
@@ -325,7 +329,7 @@ impl SparseExtent {
     }
 
     /// Whether the file is at least `end_bytes` long.
-    fn reaches(&self, end_bytes: u64) -> Result<bool, DiskError> {
+    pub(super) fn reaches(&self, end_bytes: u64) -> Result<bool, DiskError> {
         if end_bytes <= self.file_bytes.load(Ordering::Relaxed) {
             return Ok(true);
         }
@@ -336,82 +340,6 @@ impl SparseExtent {
             .len();
         self.file_bytes.store(now_bytes, Ordering::Relaxed);
         Ok(end_bytes <= now_bytes)
-    }
-
-    fn is_metadata(&self, sector: u64, sectors: u64) -> bool {
-        let directory_sectors = (self.header.tables() * 4).div_ceil(SECTOR_BYTES);
-        let directories = [
-            Some(self.header.directory),
-            self.header.redundant_directory(),
-        ];
-        let overlaps = |start: u64, len: u64| {
-            sector < start.saturating_add(len) && start < sector.saturating_add(sectors)
-        };
-        overlaps(0, 1)
-            || overlaps(self.header.descriptor, self.header.descriptor_len)
-            || directories
-                .into_iter()
-                .flatten()
-                .any(|start| overlaps(start, directory_sectors))
-    }
-
-    fn read_directories(&mut self) -> Result<(), DiskError> {
-        let primary = self.read_directory(self.header.directory);
-        let redundant = self
-            .header
-            .redundant_directory()
-            .map(|sector| self.read_directory(sector));
-        self.directories = match (primary, redundant, self.access) {
-            (Ok(primary), None, _) => vec![primary],
-            (Ok(primary), Some(Ok(redundant)), _) => vec![primary, redundant],
-            (Ok(primary), Some(Err(_)), Access::Read) => vec![primary],
-            (Err(_), Some(Ok(redundant)), Access::Read) => vec![redundant],
-            (Err(error), _, _) | (Ok(_), Some(Err(error)), Access::ReadWrite) => return Err(error),
-        };
-        Ok(())
-    }
-
-    fn read_directory(&self, sector: u64) -> Result<Directory, DiskError> {
-        let bad = |reason: String| malformed(&self.path, FORMAT, reason);
-        let count = self.header.tables();
-        if count > MAX_DIRECTORY_ENTRIES {
-            return Err(bad(format!("its grain directory has {count} entries")));
-        }
-        let start_bytes = sector.saturating_mul(SECTOR_BYTES);
-        let cut_off = !self.reaches(start_bytes.saturating_add(count * 4))?;
-        if sector == 0 || cut_off {
-            return Err(bad(format!(
-                "its grain directory at sector {sector} is outside the file"
-            )));
-        }
-        let mut bytes = vec![0; count as usize * 4];
-        self.file
-            .read_exact_at(&mut bytes, start_bytes)
-            .map_err(DiskError::io("read the grain directory of", &self.path))?;
-        let tables: Vec<u32> = words(&bytes).collect();
-        for (index, table) in tables.iter().enumerate().filter(|(_, table)| **table != 0) {
-            let start = u64::from(*table);
-            if !self.reaches((start + TABLE_SECTORS) * SECTOR_BYTES)? {
-                return Err(bad(format!(
-                    "grain table {index} at sector {start} is outside the file"
-                )));
-            }
-            if self.is_metadata(start, TABLE_SECTORS) {
-                return Err(bad(format!(
-                    "grain table {index} lies on other metadata, at sector {start}"
-                )));
-            }
-        }
-        let mut sorted: Vec<u32> = tables.iter().copied().filter(|table| *table != 0).collect();
-        sorted.sort_unstable();
-        let too_near = sorted
-            .iter()
-            .zip(sorted.iter().skip(1))
-            .find(|(a, b)| u64::from(**b - **a) < TABLE_SECTORS);
-        if let Some((_, table)) = too_near {
-            return Err(bad(format!("two grain tables overlap at sector {table}")));
-        }
-        Ok(Directory { sector, tables })
     }
 }
 
@@ -434,7 +362,7 @@ pub(super) fn read_header(
     SparseHeader::parse(path, &sector)
 }
 
-fn words(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
+pub(super) fn words(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
     let (words, _) = bytes.as_chunks::<4>();
     words.iter().map(|word| u32::from_le_bytes(*word))
 }

@@ -165,12 +165,8 @@ impl SparseExtent {
         let sector = self.append(&table, 1)?;
         let at = directory_sector * SECTOR_BYTES + table_index * 4;
         self.write_file(at, &sector.to_le_bytes())?;
-        if let Some(entry) = self
-            .directories
-            .get_mut(place)
-            .and_then(|directory| directory.tables.get_mut(index))
-        {
-            *entry = sector;
+        if let Some(directory) = self.directories.get_mut(place) {
+            directory.add(index, sector);
         }
         Ok(sector)
     }

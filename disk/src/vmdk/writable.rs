@@ -69,6 +69,7 @@ impl WritableDisk {
     /// and files that would exceed 2 TiB; [`DiskError::Io`].
     pub fn write_at(&mut self, offset_bytes: u64, data: &[u8]) -> Result<(), DiskError> {
         if !self.has_new_content_id {
+            self.top.check_writable(offset_bytes, data.len() as u64)?;
             self.top.set_content_id(random_content_id())?;
             self.has_new_content_id = true;
         }
@@ -140,8 +141,10 @@ pub fn merge_into_parent(child_path: impl AsRef<Path>) -> Result<(), DiskError> 
         }
         at += len;
     }
+    // The id must not say that it is all there before it is.
     parent.sync()?;
-    parent.top.set_content_id(content_id)
+    parent.top.set_content_id(content_id)?;
+    parent.sync()
 }
 
 /// Makes the disk at `parent_path` the parent of the delta at `child_path`, whose content must be

@@ -303,3 +303,33 @@ pub fn estimate_bytes(capacity_bytes: u64, data_grains: u64) -> u64 {
         .map_or(0, |layout| layout.header().overhead);
     (metadata_sectors * SECTOR_BYTES).saturating_add(data_grains.saturating_mul(GRAIN_BYTES))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keeps nothing.
+    #[derive(Debug)]
+    struct Nowhere;
+
+    impl WriteAt for Nowhere {
+        fn write_at(&mut self, _offset_bytes: u64, _buf: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_file_ends_before_two_tebibytes() {
+        let options = SparseOptions {
+            file_name: "a.vmdk".to_owned(),
+            capacity_bytes: 3 << 40,
+            ..SparseOptions::default()
+        };
+        let mut writer = SparseWriter::new(Nowhere, "a.vmdk", &options).unwrap();
+        let grain = vec![1; GRAIN_BYTES as usize];
+        writer.next_sector = MAX_FILE_SECTORS - GRAIN_BYTES / SECTOR_BYTES;
+        writer.write_grain(7, &grain).unwrap();
+        let error = writer.write_grain(8, &grain).unwrap_err();
+        assert!(matches!(error, DiskError::Refused { .. }), "{error}");
+    }
+}
