@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use shared::telemetry;
+
 use crate::{commands::*, error::EXIT_CODES};
 
 /// Backs up VMware guests while they run or shut down, with workers that Postgres coordinates.
@@ -63,6 +65,15 @@ pub(crate) enum LogFormat {
     Human,
     /// One object a line, for a log collector
     Json,
+}
+
+impl From<LogFormat> for telemetry::Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Human => Self::Human,
+            LogFormat::Json => Self::Json,
+        }
+    }
 }
 
 /// The commands.

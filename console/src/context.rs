@@ -8,9 +8,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use shared::{db, pg::Cluster};
+use hypervisor::{Connector, vix::VixConnector};
+use shared::{db, pg::Cluster, secrets, telemetry};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 
 use crate::{
     cli::Global,
@@ -36,6 +38,16 @@ pub(crate) struct Database {
     _cluster: Option<Arc<Cluster>>,
 }
 
+impl Database {
+    /// One that was named; nothing has to be kept running.
+    pub(crate) fn named(pool: PgPool) -> Self {
+        Self {
+            pool,
+            _cluster: None,
+        }
+    }
+}
+
 impl Context {
     pub(crate) fn new(global: Global) -> Self {
         let out = Output::new(global.json);
@@ -48,8 +60,20 @@ impl Context {
 
     /// Sends log lines to stderr: from `info` on for services, from `warn` on for commands;
     /// `RUST_LOG` changes both.
-    pub(crate) fn start_logging(&self, _service: bool) -> Result<()> {
-        Ok(())
+    pub(crate) fn start_logging(&self, service: bool) {
+        let level = if service { Level::INFO } else { Level::WARN };
+        telemetry::init(self.global.log.into(), level);
+    }
+
+    /// The file with the key that seals host passwords.
+    pub(crate) fn key_file(&self) -> PathBuf {
+        let named = self.global.key_file.clone();
+        named.unwrap_or_else(secrets::default_key_file)
+    }
+
+    /// The way to hosts.
+    pub(crate) fn connector(&self) -> Arc<dyn Connector> {
+        Arc::new(VixConnector::new(self.global.vix_library.clone()))
     }
 
     /// From now on Ctrl-C and SIGTERM do not end the process: they cancel the token, and whoever

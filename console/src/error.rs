@@ -2,6 +2,8 @@
 
 use std::{io, process::ExitCode};
 
+use shared::StoreError;
+
 use crate::output::Output;
 
 /// What was asked for cannot be: a wrong value, an unknown name. Exit code 2, as clap's own.
@@ -56,13 +58,23 @@ pub(crate) fn report(out: &Output, failure: &anyhow::Error) -> ExitCode {
 
 fn exit_code(failure: &anyhow::Error) -> u8 {
     if failure.is::<Usage>() {
-        2
-    } else if failure.is::<NoDatabase>() {
-        3
-    } else if failure.is::<Interrupted>() {
-        INTERRUPTED
-    } else {
-        1
+        return 2;
+    }
+    if failure.is::<NoDatabase>() {
+        return 3;
+    }
+    if failure.is::<Interrupted>() {
+        return INTERRUPTED;
+    }
+    match failure.downcast_ref() {
+        Some(
+            StoreError::NotFound { .. }
+            | StoreError::Exists { .. }
+            | StoreError::Refused(_)
+            | StoreError::Url(_),
+        ) => 2,
+        Some(StoreError::Unavailable(_)) => 3,
+        _ => 1,
     }
 }
 
@@ -82,5 +94,10 @@ mod tests {
             .context("while adding")
             .unwrap_err();
         assert_eq!(exit_code(&wrapped), 2);
+        let unknown = StoreError::NotFound {
+            what: "host",
+            name: "alpha".into(),
+        };
+        assert_eq!(exit_code(&unknown.into()), 2);
     }
 }

@@ -20,14 +20,12 @@ use crate::{
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // These two are children of a process of ours: no runtime, no log format, no database.
+    // A child of a process of ours: no runtime, no log format, no database.
     if let Command::VixHost(_) = cli.command {
         return commands::internal::vix_host();
     }
     let context = Context::new(cli.global);
-    if let Err(failure) = context.start_logging(cli.command.is_service()) {
-        return error::report(&context.out, &failure);
-    }
+    context.start_logging(cli.command.is_service());
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

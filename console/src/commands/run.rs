@@ -7,6 +7,7 @@ use chrono::Utc;
 use clap::Subcommand;
 use serde_json::json;
 use shared::store::{
+    guests, hosts,
     report::{self, GuestRunLine, HostRunLine, RunLine, StepLine},
     runs::{self, NewRun, Targets},
 };
@@ -77,10 +78,10 @@ pub(crate) async fn run(context: &Context, command: RunCommand) -> Result<()> {
         } => {
             let mut targets = Targets::default();
             for name in &hosts {
-                targets.hosts.push(names::host(pool, name).await?);
+                targets.hosts.push(hosts::by_name(pool, name).await?.id);
             }
             for name in &guests {
-                targets.guests.push(names::guest(pool, name).await?);
+                targets.guests.push(guests::by_name(pool, name).await?.id);
             }
             let new = NewRun {
                 tick: None,

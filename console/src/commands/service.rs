@@ -1,20 +1,36 @@
 //! The processes that run on: `scheduler`, `worker`, and `up`, which is both.
 
-use anyhow::Result;
+use std::{io::Read, sync::Arc};
+
+use anyhow::{Context as _, Result};
 use clap::Args;
+use hypervisor::Connector;
+use shared::{db, pg::Cluster};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 
-use crate::context::Context;
+use crate::context::{Context, Database};
 
+/// Options of `up`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  virtuozo up --data-dir /srv/virtuozo")]
-pub(crate) struct UpArgs {}
+#[command(after_help = "Examples:\n  virtuozo up\n  virtuozo up --data-dir /srv/virtuozo")]
+pub(crate) struct UpArgs {
+    /// Name of the worker in lists and messages [default: the machine's name]
+    #[arg(long)]
+    name: Option<String>,
+}
 
+/// Options of `scheduler`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  virtuozo scheduler --database-url postgres://virtuozo@db/virtuozo"
 )]
-pub(crate) struct SchedulerArgs {}
+pub(crate) struct SchedulerArgs {
+    #[command(flatten)]
+    life: Life,
+}
 
+/// Options of `worker`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  virtuozo worker --name rack2 --database-url postgres://virtuozo@db/virtuozo"
@@ -22,17 +38,158 @@ pub(crate) struct SchedulerArgs {}
 pub(crate) struct WorkerArgs {
     /// Name of this worker in lists and messages [default: the machine's name]
     #[arg(long)]
-    pub(crate) name: Option<String>,
+    name: Option<String>,
+    #[command(flatten)]
+    life: Life,
 }
 
-pub(crate) async fn up(_context: &Context, _args: UpArgs) -> Result<()> {
+/// How long a process lives.
+#[derive(Debug, Args)]
+struct Life {
+    /// End in order when stdin ends: with the process that started this one
+    #[arg(long, hide = true)]
+    stop_with_stdin: bool,
+}
+
+impl Life {
+    /// Cancelled by Ctrl-C, SIGTERM and, where asked for, the end of stdin.
+    fn stop(&self, context: &Context) -> Result<CancellationToken> {
+        let stop = context.catch_signals()?;
+        if self.stop_with_stdin {
+            let stop = stop.clone();
+            // A thread, not a task: nothing can interrupt the read, and nothing needs to.
+            std::thread::spawn(move || {
+                let mut ignored = [0; 64];
+                while matches!(std::io::stdin().read(&mut ignored), Ok(n) if n > 0) {}
+                stop.cancel();
+            });
+        }
+        Ok(stop)
+    }
+}
+
+pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
+    let stop = context.catch_signals()?;
+    let connector = connector(context).await?;
+    let cluster = match &context.global.database_url {
+        Some(_) => None,
+        None => Some(start_cluster(context).await?),
+    };
+    let url = match (&cluster, &context.global.database_url) {
+        (Some(cluster), _) => cluster.url().to_owned(),
+        (None, Some(url)) => url.clone(),
+        (None, None) => anyhow::bail!("no database was started or named"),
+    };
+    let Some(pool) = connect(&url, &stop).await? else {
+        return stop_cluster(cluster).await;
+    };
+    tracing::info!(
+        database = if cluster.is_some() {
+            "private"
+        } else {
+            "named"
+        },
+        "up; `virtuozo status` in another shell tells what goes on"
+    );
+    let done = {
+        let both = stop.child_token();
+        let scheduler = run_scheduler(pool.clone(), both.clone());
+        let worker = run_worker(context, pool.clone(), connector, args.name, both.clone());
+        // Where one ends, the other has to.
+        let ended = |done: Result<()>| {
+            both.cancel();
+            done
+        };
+        let (scheduler, worker) = tokio::join!(async { ended(scheduler.await) }, async {
+            ended(worker.await)
+        });
+        scheduler.and(worker)
+    };
+    pool.close().await;
+    stop_cluster(cluster).await?;
+    done
+}
+
+pub(crate) async fn scheduler(context: &Context, args: SchedulerArgs) -> Result<()> {
+    let stop = args.life.stop(context)?;
+    let Some(db) = database(context, &stop).await? else {
+        return Ok(());
+    };
+    run_scheduler(db.pool, stop).await
+}
+
+pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
+    let stop = args.life.stop(context)?;
+    let connector = connector(context).await?;
+    let Some(db) = database(context, &stop).await? else {
+        return Ok(());
+    };
+    run_worker(context, db.pool, connector, args.name, stop).await
+}
+
+/// The way to hosts, after a look whether it is there at all: a worker that cannot reach any host is
+/// told so at once, not in its first backup.
+async fn connector(context: &Context) -> Result<Arc<dyn Connector>> {
+    let connector = context.connector();
+    let found = connector.probe().await?;
+    tracing::info!("{found}");
+    Ok(connector)
+}
+
+/// A service's database: waits for it as long as it takes. None: told to stop meanwhile.
+async fn database(context: &Context, stop: &CancellationToken) -> Result<Option<Database>> {
+    match &context.global.database_url {
+        Some(url) => Ok(connect(url, stop).await?.map(Database::named)),
+        None => context.database().await.map(Some),
+    }
+}
+
+async fn connect(url: &str, stop: &CancellationToken) -> Result<Option<PgPool>> {
+    let ready = async {
+        let pool = db::connect(url).await?;
+        // The database may go away again in between: then the wait begins anew.
+        while let Err(error) = db::migrate(&pool).await {
+            if !error.is_unavailable() {
+                return Err(error);
+            }
+            tracing::warn!(%error, "waiting for the database");
+            drop(db::connect(url).await?);
+        }
+        Ok(pool)
+    };
+    tokio::select! {
+        pool = ready => Ok(Some(pool?)),
+        () = stop.cancelled() => Ok(None),
+    }
+}
+
+async fn start_cluster(context: &Context) -> Result<Cluster> {
+    let dir = context.cluster_dir();
+    tracing::info!(dir = %dir.display(), "starting the private database");
+    tokio::task::spawn_blocking(move || Cluster::start(&dir))
+        .await?
+        .context("the private database does not start")
+}
+
+async fn stop_cluster(cluster: Option<Cluster>) -> Result<()> {
+    if let Some(cluster) = cluster {
+        tokio::task::spawn_blocking(move || cluster.stop()).await??;
+    }
+    Ok(())
+}
+
+async fn run_scheduler(pool: PgPool, stop: CancellationToken) -> Result<()> {
+    let _ = (pool, stop);
     anyhow::bail!("not built yet")
 }
 
-pub(crate) async fn scheduler(_context: &Context, _args: SchedulerArgs) -> Result<()> {
-    anyhow::bail!("not built yet")
-}
-
-pub(crate) async fn worker(_context: &Context, _args: WorkerArgs) -> Result<()> {
+async fn run_worker(
+    context: &Context,
+    pool: PgPool,
+    connector: Arc<dyn Connector>,
+    name: Option<String>,
+    stop: CancellationToken,
+) -> Result<()> {
+    let _ = (context, pool, connector, name, stop);
     anyhow::bail!("not built yet")
 }
