@@ -1,0 +1,279 @@
+//! Jobs: every asynchronous function runs on a thread of its own and ends in one final state.
+
+use std::{
+    collections::BTreeMap,
+    ffi::{c_int, c_void},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+};
+
+use vix_sys::{
+    VIX_E_FAIL, VIX_E_OUT_OF_MEMORY, VIX_E_UNFINISHED_JOB, VIX_EVENTTYPE_FIND_ITEM,
+    VIX_EVENTTYPE_JOB_COMPLETED, VIX_INVALID_HANDLE, VIX_OK, VIX_PROPERTY_FOUND_ITEM_LOCATION,
+    VixBool, VixError, VixEventProc, VixEventType, VixHandle, VixPropertyId,
+};
+
+use super::{
+    handles::{self, HostObject, Object},
+    properties::Value,
+    support::{code_of, guarded, put},
+};
+use crate::core::{
+    error::{Result, SimError},
+    faults::{self, When},
+};
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy)]
+struct Outcome {
+    error: VixError,
+    handle: VixHandle,
+}
+
+#[derive(Debug, Default)]
+struct JobState {
+    outcome: Option<Outcome>,
+    /// The callback has returned: only now waiting ends, so that a caller may free its client data.
+    delivered: bool,
+}
+
+/// The state of an asynchronous operation.
+pub(super) struct Job {
+    pub(super) host: Option<Arc<HostObject>>,
+    state: Mutex<JobState>,
+    changed: Condvar,
+}
+
+/// The caller's callback with its client data.
+#[derive(Clone, Copy)]
+pub(super) struct Callback {
+    procedure: VixEventProc,
+    /// A pointer of the caller, passed through.
+    client_data: usize,
+}
+
+impl Callback {
+    pub(super) fn new(procedure: VixEventProc, client_data: *mut c_void) -> Self {
+        Self {
+            procedure,
+            client_data: client_data as usize,
+        }
+    }
+
+    fn call(self, job: VixHandle, event: VixEventType, more_info: VixHandle) {
+        if let Some(procedure) = self.procedure {
+            // SAFETY: the caller gave a function of this type for exactly this.
+            unsafe { procedure(job, event, more_info, self.client_data as *mut c_void) }
+        }
+    }
+}
+
+/// What the work of a job knows of it.
+pub(super) struct Context {
+    job: VixHandle,
+    callback: Callback,
+    host: Option<Arc<HostObject>>,
+}
+
+impl Context {
+    /// Tells the caller of one found item.
+    pub(super) fn found(&self, location: String) {
+        let list = BTreeMap::from([(VIX_PROPERTY_FOUND_ITEM_LOCATION, Value::Text(location))]);
+        let list = handles::insert(Object::Properties(Arc::new(list)));
+        self.callback.call(self.job, VIX_EVENTTYPE_FIND_ITEM, list);
+        handles::release(list);
+    }
+
+    /// The connection has been ended: nobody waits any more.
+    pub(super) fn abandoned(&self) -> bool {
+        self.host
+            .as_ref()
+            .is_some_and(|host| host.closed.load(Ordering::Relaxed))
+    }
+}
+
+/// Which function a job belongs to and what it works on, for fault rules.
+pub(super) struct Target {
+    pub(super) function: &'static str,
+    pub(super) object: String,
+    pub(super) host: Option<Arc<HostObject>>,
+}
+
+impl Job {
+    fn new(host: Option<Arc<HostObject>>) -> Arc<Self> {
+        Arc::new(Self {
+            host,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, JobState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finish(&self, job: VixHandle, callback: Callback, outcome: Outcome) {
+        self.state().outcome = Some(outcome);
+        callback.call(job, VIX_EVENTTYPE_JOB_COMPLETED, VIX_INVALID_HANDLE);
+        self.state().delivered = true;
+        self.changed.notify_all();
+    }
+
+    /// Blocks until the job has ended; its error.
+    pub(super) fn wait(&self) -> VixError {
+        let mut state = self.state();
+        while !state.delivered {
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state.outcome.map_or(VIX_E_FAIL, |outcome| outcome.error)
+    }
+
+    /// The job's error; 29 while it runs.
+    pub(super) fn error(&self) -> VixError {
+        let outcome = self.state().outcome;
+        outcome.map_or(VIX_E_UNFINISHED_JOB, |outcome| outcome.error)
+    }
+
+    /// The handle the job made; 0 for none.
+    pub(super) fn result_handle(&self) -> VixHandle {
+        let outcome = self.state().outcome;
+        outcome.map_or(VIX_INVALID_HANDLE, |outcome| outcome.handle)
+    }
+}
+
+/// Starts a job whose work makes a handle or none. An error found before (a bad argument) is the
+/// `target`'s: the job then fails with it.
+pub(super) fn start(
+    callback: Callback,
+    target: Result<Target>,
+    work: impl FnOnce(&Context) -> Result<VixHandle> + Send + 'static,
+) -> VixHandle {
+    let host = target.as_ref().ok().and_then(|target| target.host.clone());
+    let job = Job::new(host.clone());
+    // Two references: the caller may release its own while the job still runs.
+    let handle = handles::insert(Object::Job(job.clone()));
+    handles::add_reference(handle);
+    let run = {
+        let job = job.clone();
+        move || {
+            let context = Context {
+                job: handle,
+                callback,
+                host,
+            };
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                let target = target?;
+                faults::apply(target.function, &target.object, When::Before)?;
+                let made = work(&context)?;
+                faults::apply(target.function, &target.object, When::After)
+                    .inspect_err(|_| handles::release(made))?;
+                Ok(made)
+            }));
+            job.finish(handle, callback, outcome_of(result));
+            handles::release(handle);
+        }
+    };
+    if std::thread::Builder::new()
+        .name("vix-job".to_owned())
+        .spawn(run)
+        .is_err()
+    {
+        let outcome = Outcome {
+            error: VIX_E_OUT_OF_MEMORY,
+            handle: VIX_INVALID_HANDLE,
+        };
+        job.finish(handle, callback, outcome);
+        handles::release(handle);
+    }
+    handle
+}
+
+fn outcome_of(result: std::thread::Result<Result<VixHandle>>) -> Outcome {
+    match result {
+        Ok(Ok(handle)) => Outcome {
+            error: VIX_OK,
+            handle,
+        },
+        Ok(Err(SimError { code, .. })) => Outcome {
+            error: code,
+            handle: VIX_INVALID_HANDLE,
+        },
+        Err(_) => Outcome {
+            error: VIX_E_FAIL,
+            handle: VIX_INVALID_HANDLE,
+        },
+    }
+}
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn VixJob_CheckCompletion(
+    job: VixHandle,
+    complete: *mut VixBool,
+) -> VixError {
+    code_of(|| {
+        let done = handles::job(job)?.state().delivered;
+        // SAFETY: the caller's pointer to a Bool.
+        unsafe { put(complete, VixBool::from(done)) }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn VixJob_GetError(job: VixHandle) -> VixError {
+    guarded(VIX_E_FAIL, || match handles::job(job) {
+        Ok(job) => job.error(),
+        Err(error) => error.code,
+    })
+}
+
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn VixJob_GetNumProperties(_job: VixHandle, _id: VixPropertyId) -> c_int {
+    // No job here has a result set.
+    0
+}
+
+/// Makes a job for the wrapper library, which ends it itself.
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn VixJob_CreateJobWithCallback(
+    procedure: VixEventProc,
+    client_data: *mut c_void,
+) -> VixHandle {
+    guarded(VIX_INVALID_HANDLE, || {
+        let callback = Callback::new(procedure, client_data);
+        let job = Job::new(None);
+        let handle = handles::insert(Object::Job(job));
+        WRAPPER_JOBS
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(handle, callback);
+        handle
+    })
+}
+
+/// Ends a job made by [`VixJob_CreateJobWithCallback`].
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn VixJob_OnFinishAsynchOpWithHandle(
+    job: VixHandle,
+    _unused: c_int,
+    error: VixError,
+    _result_property: VixPropertyId,
+    result: VixHandle,
+) {
+    guarded((), || {
+        let callback = WRAPPER_JOBS
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&job);
+        if let (Some(callback), Ok(object)) = (callback, handles::job(job)) {
+            let outcome = Outcome {
+                error,
+                handle: result,
+            };
+            object.finish(job, callback, outcome);
+        }
+    });
+}
+
+static WRAPPER_JOBS: Mutex<BTreeMap<VixHandle, Callback>> = Mutex::new(BTreeMap::new());
