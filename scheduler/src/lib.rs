@@ -1,1 +1,145 @@
 //! When: leader, schedules to runs, admission into the queues, sweeps.
+//!
+//! Any number of schedulers may run; one leads. Correctness does not rest on that: what a scheduler does
+//! is decided by single statements, which two may send at the same time.
+
+mod sweep;
+mod tick;
+
+use std::time::Duration;
+
+use shared::{
+    StoreError,
+    model::ProcessKind,
+    store::{leadership::Leadership, workers},
+};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{sweep::Sweeper, tick::Ticker};
+
+/// The pause between two looks at everything.
+const EVERY: Duration = Duration::from_secs(1);
+/// A sign of life is given every so many looks.
+const LOOKS_PER_HEARTBEAT: u32 = 5;
+
+/// How a scheduler runs.
+#[derive(Debug, Clone)]
+pub struct SchedulerOptions {
+    /// Its name, for people; several schedulers may have one name.
+    pub name: String,
+}
+
+impl SchedulerOptions {
+    /// The usual options.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into() }
+    }
+}
+
+/// A process that starts runs when they are due and mends what is left behind.
+#[derive(Debug)]
+pub struct Scheduler;
+
+impl Scheduler {
+    /// Works until `shutdown`. A database that is away is waited for.
+    ///
+    /// # Errors
+    /// If the scheduler cannot enter itself in the database.
+    pub async fn run(
+        pool: PgPool,
+        options: SchedulerOptions,
+        shutdown: CancellationToken,
+    ) -> Result<(), StoreError> {
+        let id = Uuid::now_v7();
+        let mut state = State {
+            pool,
+            id,
+            leadership: None,
+            silent: false,
+            looks: 0,
+            registered: false,
+        };
+        let (mut ticker, mut sweeper) = (Ticker::default(), Sweeper::default());
+        tracing::info!(name = options.name, %id, "scheduler runs");
+        while !shutdown.is_cancelled() {
+            match state.look(&options.name, &mut ticker, &mut sweeper).await {
+                Ok(()) if state.silent => {
+                    tracing::info!("work goes on");
+                    state.silent = false;
+                }
+                Ok(()) => {}
+                Err(error) if error.is_unavailable() || state.registered => {
+                    state.leadership = None;
+                    sweeper.lost_sight();
+                    if !state.silent {
+                        tracing::warn!(%error, "nothing can be done for now, trying again");
+                        state.silent = true;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+        state.farewell().await;
+        tracing::info!(name = options.name, "scheduler has stopped");
+        Ok(())
+    }
+}
+
+struct State {
+    pool: PgPool,
+    id: Uuid,
+    leadership: Option<Leadership>,
+    /// The last look failed, and that was said.
+    silent: bool,
+    looks: u32,
+    registered: bool,
+}
+
+impl State {
+    async fn look(
+        &mut self,
+        name: &str,
+        ticker: &mut Ticker,
+        sweeper: &mut Sweeper,
+    ) -> Result<(), StoreError> {
+        if !self.registered {
+            workers::register(&self.pool, self.id, ProcessKind::Scheduler, name).await?;
+            self.registered = true;
+        }
+        self.looks = self.looks.wrapping_add(1);
+        if self.looks.is_multiple_of(LOOKS_PER_HEARTBEAT) {
+            workers::heartbeat(&self.pool, self.id).await?;
+        }
+        match &mut self.leadership {
+            Some(leadership) => leadership.confirm().await?,
+            None => {
+                self.leadership = Leadership::try_take(&self.pool).await?;
+                if self.leadership.is_none() {
+                    return Ok(());
+                }
+                tracing::info!("this scheduler leads");
+            }
+        }
+        ticker.tick(&self.pool).await?;
+        sweeper.sweep(&self.pool).await
+    }
+
+    async fn farewell(self) {
+        // Within a limit: the database may be away.
+        let farewell = async {
+            if let Some(leadership) = self.leadership {
+                leadership.resign().await?;
+            }
+            workers::stop(&self.pool, self.id).await
+        };
+        if !matches!(tokio::time::timeout(EVERY, farewell).await, Ok(Ok(()))) {
+            tracing::warn!("the database does not answer; the scheduler's end is not written down");
+        }
+    }
+}

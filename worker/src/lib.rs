@@ -1,1 +1,156 @@
 //! How: claims jobs, holds leases, runs steps.
+//!
+//! A job only delivers an id. Its handler takes a lease and starts the work in a task of its own, which
+//! goes on whatever becomes of the delivery; from then on the lease sees to it that a run comes to its
+//! end, here or with another worker. `docs/STATE-MACHINE.md` says who moves what from where to where.
+
+mod connections;
+mod context;
+mod error;
+mod hold;
+mod jobs;
+mod lease;
+mod observe;
+mod patience;
+mod retention;
+mod steps;
+mod target;
+mod undo;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use hypervisor::Connector;
+use shared::{
+    StoreError,
+    model::ProcessKind,
+    queue::{self, GuestJob, HostJob, UndoJob},
+    secrets,
+    store::workers,
+};
+use sqlx::PgPool;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use crate::{connections::Connections, context::Context, patience::patiently, target::Targets};
+
+pub use target::{TargetError, host_target};
+
+/// How often a worker gives a sign of life.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// How a worker runs.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// Its name, for people; several workers may have one name.
+    pub name: String,
+    /// The file with the key that opens host passwords; read when a password is needed.
+    pub key_file: PathBuf,
+    /// How long a worker that was asked to stop may take to bring its guests back, before it leaves them
+    /// to the others.
+    pub drain_limit: Duration,
+}
+
+impl WorkerOptions {
+    /// The usual options.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            key_file: secrets::default_key_file(),
+            drain_limit: Duration::from_secs(600),
+        }
+    }
+}
+
+/// A process that backs guests up.
+#[derive(Debug)]
+pub struct Worker;
+
+impl Worker {
+    /// Works until `shutdown`. Then it takes nothing more, brings back the guests that it copies and
+    /// gives their runs to other workers, and finishes what is copied.
+    ///
+    /// # Errors
+    /// If the worker cannot enter itself in the database. One that is away is waited for.
+    pub async fn run(
+        pool: PgPool,
+        options: WorkerOptions,
+        connector: Arc<dyn Connector>,
+        shutdown: CancellationToken,
+    ) -> Result<(), StoreError> {
+        let incarnation = Uuid::now_v7();
+        patiently("the worker's entry", || {
+            workers::register(&pool, incarnation, ProcessKind::Worker, &options.name)
+        })
+        .await?;
+        tracing::info!(name = options.name, id = %incarnation, "worker runs");
+        let heart = tokio::spawn(beat(pool.clone(), incarnation));
+        let targets = Targets {
+            pool: pool.clone(),
+            key_file: options.key_file,
+        };
+        let context = Arc::new(Context {
+            pool: pool.clone(),
+            connections: Connections::new(connector, targets),
+            incarnation,
+            work: TaskTracker::new(),
+            drain: shutdown.clone(),
+        });
+
+        let (hosts, guests, undos) = (
+            Arc::clone(&context),
+            Arc::clone(&context),
+            Arc::clone(&context),
+        );
+        tokio::join!(
+            queue::serve(
+                pool.clone(),
+                incarnation,
+                move |job: HostJob| jobs::host::deliver(Arc::clone(&hosts), job),
+                shutdown.clone()
+            ),
+            queue::serve(
+                pool.clone(),
+                incarnation,
+                move |job: GuestJob| jobs::guest::deliver(Arc::clone(&guests), job),
+                shutdown.clone()
+            ),
+            queue::serve(
+                pool.clone(),
+                incarnation,
+                move |job: UndoJob| jobs::undo::deliver(Arc::clone(&undos), job),
+                shutdown.clone()
+            ),
+        );
+
+        context.work.close();
+        if !context.work.is_empty() {
+            tracing::info!(
+                guests = context.work.len(),
+                "worker stops when its work is done or handed over"
+            );
+        }
+        let drained = tokio::time::timeout(options.drain_limit, context.work.wait()).await;
+        if drained.is_err() {
+            tracing::warn!("worker stops before its work is done; other workers take it over");
+        } else {
+            context.connections.close_all().await;
+        }
+        heart.abort();
+        // A process that stops while the database is away is found by its silence.
+        let farewell = workers::stop(&pool, incarnation);
+        if !matches!(tokio::time::timeout(HEARTBEAT, farewell).await, Ok(Ok(()))) {
+            tracing::warn!("the database does not answer; the worker's end is not written down");
+        }
+        tracing::info!(name = options.name, "worker has stopped");
+        Ok(())
+    }
+}
+
+async fn beat(pool: PgPool, incarnation: Uuid) {
+    loop {
+        tokio::time::sleep(HEARTBEAT).await;
+        if let Err(error) = workers::heartbeat(&pool, incarnation).await {
+            tracing::debug!(%error, "no sign of life could be given");
+        }
+    }
+}

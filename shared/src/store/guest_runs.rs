@@ -335,14 +335,18 @@ async fn leave_slot(tx: &mut PgConnection, lease: &GuestLease) -> Result<(), Sto
     Ok(())
 }
 
-/// Attempts of a guest whose copies may still be needed: guest run, and the fence its attempt began with.
+/// From which fence on the copies of these guest runs may still be needed. Guest runs that are not known
+/// are left out.
 ///
 /// # Errors
 /// What the database says.
-pub async fn open_attempts(pool: &PgPool, guest_id: Uuid) -> Result<Vec<(Uuid, i64)>, StoreError> {
+pub async fn needed_from(
+    pool: &PgPool,
+    guest_runs: &[Uuid],
+) -> Result<Vec<(Uuid, i64)>, StoreError> {
     Ok(
-        sqlx::query_as(include_str!("sql/guest_runs_open_of_guest.sql"))
-            .bind(guest_id)
+        sqlx::query_as(include_str!("sql/guest_runs_needed_from.sql"))
+            .bind(guest_runs)
             .fetch_all(pool)
             .await?,
     )

@@ -9,6 +9,7 @@ pub mod guests;
 pub mod host_runs;
 pub mod hosts;
 pub mod inventory;
+pub mod leadership;
 pub mod leases;
 pub mod obligations;
 pub mod points;

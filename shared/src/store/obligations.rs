@@ -1,7 +1,7 @@
 //! Obligations: what must be undone on a host whatever happens, written before the change and deleted
 //! only after it was seen to be met.
 
-use sqlx::{FromRow, PgConnection, PgPool};
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::{
@@ -114,12 +114,12 @@ pub async fn of_guest(pool: &PgPool, guest_id: Uuid) -> Result<Vec<Obligation>, 
 ///
 /// # Errors
 /// What the database says.
-pub async fn met(pool: &PgPool, obligation: &Obligation) -> Result<(), StoreError> {
+pub async fn met(db: impl PgExecutor<'_>, obligation: &Obligation) -> Result<(), StoreError> {
     sqlx::query(include_str!("sql/obligation_met.sql"))
         .bind(obligation.id)
         .bind(obligation.guest_run_id)
         .bind(obligation.fence)
-        .execute(pool)
+        .execute(db)
         .await?;
     Ok(())
 }

@@ -87,8 +87,7 @@ pub async fn of_guest(pool: &PgPool, guest_id: Uuid) -> Result<Vec<GuestPoint>, 
         .await?)
 }
 
-/// Marks a restore point as on its way out, before its directory is touched. False: it is gone, or
-/// damaged and kept.
+/// Marks a restore point as on its way out, before its directory is touched. False: it is gone.
 ///
 /// # Errors
 /// What the database says.

@@ -4,9 +4,13 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::admission;
+use super::{
+    admission,
+    events::{self, NewEvent},
+};
 use crate::{
     StoreError,
+    model::Severity,
     queue::{self, HostJob},
 };
 
@@ -61,13 +65,23 @@ pub async fn start_run_in(tx: &mut PgConnection, new: &NewRun) -> Result<Uuid, S
         .bind(&new.targets.guests)
         .fetch_all(&mut *tx)
         .await?;
-    if host_runs.is_empty() {
+    let event = if host_runs.is_empty() {
+        let why = "there is nothing to back up: no host is configured for this, or all are ignored";
         sqlx::query(include_str!("sql/run_fail.sql"))
             .bind(id)
-            .bind("there is nothing to back up: no host is configured for this, or all are ignored")
+            .bind(why)
             .execute(&mut *tx)
             .await?;
-    }
+        let message = format!("the run for {} failed: {why}", new.requested_by);
+        NewEvent::user(Severity::Error, message)
+    } else {
+        NewEvent::flow(format!(
+            "a run of {} hosts begins for {}",
+            host_runs.len(),
+            new.requested_by
+        ))
+    };
+    events::record(&mut *tx, &event.run(id)).await?;
     let jobs: Vec<HostJob> = host_runs
         .iter()
         .map(|&host_run_id| HostJob { host_run_id })
@@ -174,11 +188,8 @@ pub struct EndedRun {
     pub succeeded: i64,
 }
 
-/// Ends a run in which nothing is open any more, and says so. None: it goes on, or has ended before.
-///
-/// # Errors
-/// What the database says.
-pub async fn end_if_done(
+/// Ends a run in which nothing is open any more, and tells people. None: it goes on, or has ended before.
+pub(super) async fn end_if_done(
     tx: &mut PgConnection,
     run_id: Uuid,
 ) -> Result<Option<EndedRun>, StoreError> {
@@ -191,6 +202,23 @@ pub async fn end_if_done(
         .bind(run_id)
         .fetch_optional(&mut *tx)
         .await?;
+    if let Some(run) = &ended {
+        let severity = match run.state.as_str() {
+            "succeeded" => Severity::Info,
+            "cancelled" => Severity::Warning,
+            _ => Severity::Error,
+        };
+        let message = format!(
+            "the run {}: {} of {} guests have a new restore point{}",
+            run.state,
+            run.succeeded,
+            run.guests,
+            run.error
+                .as_ref()
+                .map_or(String::new(), |error| format!("; {error}"))
+        );
+        events::record(tx, &NewEvent::user(severity, message).run(run_id)).await?;
+    }
     Ok(ended)
 }
 

@@ -3,9 +3,14 @@
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
-use super::{admission, runs};
+use super::{
+    admission,
+    events::{self, NewEvent},
+    runs,
+};
 use crate::{
     StoreError,
+    model::Severity,
     queue::{self, GuestJob, HostJob, Job},
 };
 
@@ -21,10 +26,41 @@ pub struct Expired {
     /// The guest; none for a host run.
     #[sqlx(default)]
     pub guest_id: Option<Uuid>,
+    /// The name of the guest or host.
+    pub name: String,
     /// Where it stands now: `admitted` or `queued` to be taken over, `failed` after too many crashes.
     pub state: String,
     /// What happened, as a sentence.
     pub error: String,
+}
+
+impl Expired {
+    fn event(&self) -> NewEvent {
+        let event = match (self.state.as_str(), self.guest_id) {
+            ("failed", Some(_)) => NewEvent::user(
+                Severity::Error,
+                format!("guest {}: backup failed: {}", self.name, self.error),
+            ),
+            ("failed", None) => NewEvent::user(
+                Severity::Error,
+                format!("host {}: cannot be backed up: {}", self.name, self.error),
+            ),
+            (_, Some(_)) => NewEvent::threading(format!(
+                "guest {}: {}; another worker takes over",
+                self.name, self.error
+            )),
+            (_, None) => NewEvent::threading(format!(
+                "host {}: {}; another worker takes over",
+                self.name, self.error
+            )),
+        }
+        .run(self.run_id)
+        .host(self.host_id);
+        match self.guest_id {
+            Some(guest_id) => event.guest(guest_id).guest_run(self.id),
+            None => event,
+        }
+    }
 }
 
 /// Lets other workers take over the guest runs whose leases have run out. One that has crashed too often
@@ -48,6 +84,7 @@ pub async fn expire_guest_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError
             admission::admit(&mut tx, one.host_id).await?;
             runs::end_if_done(&mut tx, one.run_id).await?;
         }
+        events::record(&mut *tx, &one.event()).await?;
     }
     queue::push(&mut tx, &jobs, 0).await?;
     tx.commit().await?;
@@ -72,6 +109,7 @@ pub async fn expire_host_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError>
         } else {
             runs::end_if_done(&mut tx, one.run_id).await?;
         }
+        events::record(&mut *tx, &one.event()).await?;
     }
     queue::push(&mut tx, &jobs, 0).await?;
     tx.commit().await?;

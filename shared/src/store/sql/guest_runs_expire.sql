@@ -9,7 +9,7 @@ UPDATE virtuozo.guest_runs g
        ended_at = CASE WHEN g.crashes + 1 >= s.max_crashes THEN now() END,
        error = format('the worker stopped answering in step %s (%s of at most %s times)', coalesce(g.step, 'validate'), g.crashes + 1, s.max_crashes),
        error_class = CASE WHEN g.crashes + 1 >= s.max_crashes THEN 'permanent' ELSE 'retry' END
-  FROM virtuozo.settings s
- WHERE g.state = 'running'
+  FROM virtuozo.settings s, virtuozo.guests u, virtuozo.hosts h
+ WHERE u.id = g.guest_id AND h.id = g.host_id AND g.state = 'running'
    AND now() > greatest(g.lease_until, pg_postmaster_start_time() + make_interval(secs => s.lease_secs))
-RETURNING g.id, g.run_id, g.host_id, g.guest_id, g.state, g.error
+RETURNING g.id, g.run_id, g.host_id, g.guest_id, h.name || '/' || u.name AS name, g.state, g.error

@@ -7,7 +7,7 @@ UPDATE virtuozo.host_runs h
        ended_at = CASE WHEN h.crashes + 1 >= s.max_crashes THEN now() END,
        error = format('the worker stopped answering while it validated the host (%s of at most %s times)', h.crashes + 1, s.max_crashes),
        error_class = CASE WHEN h.crashes + 1 >= s.max_crashes THEN 'permanent' ELSE 'retry' END
-  FROM virtuozo.settings s
- WHERE h.state = 'running'
+  FROM virtuozo.settings s, virtuozo.hosts o
+ WHERE o.id = h.host_id AND h.state = 'running'
    AND now() > greatest(h.lease_until, pg_postmaster_start_time() + make_interval(secs => s.lease_secs))
-RETURNING h.id, h.run_id, h.host_id, h.state, h.error
+RETURNING h.id, h.run_id, h.host_id, o.name, h.state, h.error

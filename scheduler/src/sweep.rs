@@ -1,0 +1,75 @@
+//! What workers leave behind is found and put right.
+
+use std::time::Duration;
+
+use shared::{
+    StoreError,
+    store::{obligations, settings, sweeps},
+};
+use sqlx::PgPool;
+use tokio::time::Instant;
+
+/// How often old rows are deleted.
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
+
+/// Finds what was left behind.
+#[derive(Debug, Default)]
+pub(crate) struct Sweeper {
+    /// Since when the database has been answering, if it did not before.
+    in_sight_since: Option<Instant>,
+    pruned_at: Option<Instant>,
+}
+
+impl Sweeper {
+    /// The database does not answer. Perhaps it does not answer the workers either, so they get a lease's
+    /// time to renew once it is back.
+    pub(crate) fn lost_sight(&mut self) {
+        self.in_sight_since = Some(Instant::now());
+    }
+
+    /// One look at everything.
+    pub(crate) async fn sweep(&mut self, pool: &PgPool) -> Result<(), StoreError> {
+        let lease_secs = settings::get(pool).await?.lease_secs;
+        let lease = Duration::from_secs(u64::try_from(lease_secs).unwrap_or_default());
+        if self
+            .in_sight_since
+            .is_none_or(|since| since.elapsed() > lease)
+        {
+            self.in_sight_since = None;
+            for expired in sweeps::expire_host_runs(pool).await? {
+                tracing::warn!(
+                    host = expired.name,
+                    state = expired.state,
+                    "{}",
+                    expired.error
+                );
+            }
+            for expired in sweeps::expire_guest_runs(pool).await? {
+                tracing::warn!(
+                    guest = expired.name,
+                    state = expired.state,
+                    "{}",
+                    expired.error
+                );
+            }
+        }
+        said("guest runs admitted", sweeps::admit_all(pool).await?);
+        said("undo jobs pushed", obligations::push_due(pool).await?);
+        said(
+            "lost jobs pushed again",
+            sweeps::push_lost_jobs(pool).await?,
+        );
+        said("runs ended", sweeps::end_runs(pool).await?);
+        if self.pruned_at.is_none_or(|at| at.elapsed() > PRUNE_EVERY) {
+            sweeps::prune(pool).await?;
+            self.pruned_at = Some(Instant::now());
+        }
+        Ok(())
+    }
+}
+
+fn said(what: &str, count: usize) {
+    if count > 0 {
+        tracing::debug!(count, "{what}");
+    }
+}

@@ -1,0 +1,94 @@
+//! Schedules that are due become runs; what was missed is caught up once.
+
+use std::collections::HashSet;
+
+use shared::{
+    StoreError,
+    model::{Schedule, Settings, Severity},
+    schedule::{Recurrence, ScheduleError},
+    store::{
+        events::{self, NewEvent},
+        runs::{self, Targets},
+        schedules, settings,
+    },
+};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+/// Looks at the schedules.
+#[derive(Debug, Default)]
+pub(crate) struct Ticker {
+    /// Schedules that cannot be followed, of which people have been told.
+    broken: HashSet<Uuid>,
+}
+
+impl Ticker {
+    /// Starts the runs that are due. Of several due times that were missed the last one counts for all.
+    pub(crate) async fn tick(&mut self, pool: &PgPool) -> Result<(), StoreError> {
+        let schedules = schedules::list(pool).await?;
+        if schedules.iter().all(|schedule| !schedule.enabled) {
+            return Ok(());
+        }
+        let settings = settings::get(pool).await?;
+        let now = runs::database_now(pool).await?;
+        for schedule in schedules.into_iter().filter(|schedule| schedule.enabled) {
+            match rhythm(&schedule, &settings) {
+                Ok(rhythm) => {
+                    self.broken.remove(&schedule.id);
+                    if let Some(due_at) = rhythm.last_until(now)
+                        && due_at > schedule.done_until
+                    {
+                        start(pool, schedule, due_at).await?;
+                    }
+                }
+                Err(error) => self.tell(pool, &schedule, &error).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell(
+        &mut self,
+        pool: &PgPool,
+        schedule: &Schedule,
+        error: &ScheduleError,
+    ) -> Result<(), StoreError> {
+        if self.broken.contains(&schedule.id) {
+            return Ok(());
+        }
+        let message = format!(
+            "schedule {} cannot be followed: {error}; mend it with `virtuozo schedule edit`",
+            schedule.name
+        );
+        tracing::error!("{message}");
+        events::record(pool, &NewEvent::user(Severity::Error, message)).await?;
+        self.broken.insert(schedule.id);
+        Ok(())
+    }
+}
+
+fn rhythm(schedule: &Schedule, settings: &Settings) -> Result<Recurrence, ScheduleError> {
+    Recurrence::new(
+        schedule.cron.as_deref(),
+        schedule.time_zone.as_deref(),
+        settings,
+    )
+}
+
+async fn start(
+    pool: &PgPool,
+    schedule: Schedule,
+    due_at: chrono::DateTime<chrono::Utc>,
+) -> Result<(), StoreError> {
+    let requested_by = format!("schedule {}", schedule.name);
+    let targets = Targets {
+        hosts: schedule.host_ids,
+        guests: schedule.guest_ids,
+    };
+    if let Some(run_id) =
+        runs::start_tick(pool, schedule.id, due_at, &requested_by, targets).await?
+    {
+        tracing::info!(schedule = schedule.name, %due_at, %run_id, "run started");
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! The connections of this worker: one for each host, shared by all that work on its guests.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use hypervisor::{Connector, ErrorKind, Guest, GuestRef, Host, HypervisorError};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::{error::StepError, target::Targets};
+
+/// How long a connection that nobody uses stays open, for the next guest of the same host.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// All connections of a worker.
+pub(crate) struct Connections {
+    connector: Arc<dyn Connector>,
+    targets: Targets,
+    hosts: Mutex<HashMap<Uuid, Entry>>,
+    /// Closing goes on after its cause is gone; the worker's end waits for it.
+    closing: TaskTracker,
+}
+
+struct Entry {
+    users: usize,
+    idle_since: Instant,
+    connection: Arc<tokio::sync::Mutex<Option<Arc<dyn Host>>>>,
+}
+
+impl Connections {
+    pub(crate) fn new(connector: Arc<dyn Connector>, targets: Targets) -> Arc<Self> {
+        Arc::new(Self {
+            connector,
+            targets,
+            hosts: Mutex::default(),
+            closing: TaskTracker::new(),
+        })
+    }
+
+    /// A seat at a host's connection; none if this worker works on `max_hosts` others already.
+    pub(crate) fn reserve(self: &Arc<Self>, host_id: Uuid, max_hosts: usize) -> Option<Seat> {
+        let mut hosts = self.lock();
+        if !hosts.contains_key(&host_id) && hosts.len() >= max_hosts.max(1) {
+            let idle = hosts
+                .iter()
+                .filter(|(_, entry)| entry.users == 0)
+                .min_by_key(|(_, entry)| entry.idle_since)
+                .map(|(id, _)| *id)?;
+            if let Some(entry) = hosts.remove(&idle) {
+                self.close(entry);
+            }
+        }
+        let entry = hosts.entry(host_id).or_insert_with(|| Entry {
+            users: 0,
+            idle_since: Instant::now(),
+            connection: Arc::default(),
+        });
+        entry.users += 1;
+        Some(Seat {
+            connections: Arc::clone(self),
+            host_id,
+            connection: Arc::clone(&entry.connection),
+        })
+    }
+
+    /// Closes everything; nobody is to hold a seat any more.
+    pub(crate) async fn close_all(&self) {
+        let entries: Vec<Entry> = self.lock().drain().map(|(_, entry)| entry).collect();
+        for entry in entries {
+            self.close(entry);
+        }
+        self.closing.close();
+        self.closing.wait().await;
+    }
+
+    fn close(&self, entry: Entry) {
+        self.closing.spawn(async move {
+            if let Some(host) = entry.connection.lock().await.take() {
+                host.close().await;
+            }
+        });
+    }
+
+    fn leave(self: &Arc<Self>, host_id: Uuid) {
+        let mut hosts = self.lock();
+        let Some(entry) = hosts.get_mut(&host_id) else {
+            return;
+        };
+        entry.users = entry.users.saturating_sub(1);
+        if entry.users > 0 {
+            return;
+        }
+        entry.idle_since = Instant::now();
+        let all = Arc::clone(self);
+        // Outside the tracker: the worker's end closes what lingers, it does not wait for it.
+        tokio::spawn(async move {
+            tokio::time::sleep(LINGER).await;
+            let mut hosts = all.lock();
+            let over = hosts
+                .get(&host_id)
+                .is_some_and(|e| e.users == 0 && e.idle_since.elapsed() >= LINGER);
+            if over && let Some(entry) = hosts.remove(&host_id) {
+                all.close(entry);
+            }
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Entry>> {
+        // Nothing that holds the lock can leave the map half changed.
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to use the connection to one host; given back when dropped.
+pub(crate) struct Seat {
+    connections: Arc<Connections>,
+    host_id: Uuid,
+    connection: Arc<tokio::sync::Mutex<Option<Arc<dyn Host>>>>,
+}
+
+impl Seat {
+    /// The open connection, or a new one.
+    ///
+    /// # Errors
+    /// What the host or the database says.
+    pub(crate) async fn host(&self) -> Result<Arc<dyn Host>, StepError> {
+        // Held while connecting: the others wait for this attempt instead of making their own.
+        let mut connection = self.connection.lock().await;
+        if let Some(host) = connection.as_ref() {
+            return Ok(Arc::clone(host));
+        }
+        let target = self.connections.targets.of(self.host_id).await?;
+        let host = self.connections.connector.connect(&target).await?;
+        *connection = Some(Arc::clone(&host));
+        Ok(host)
+    }
+
+    /// A connection with the host's configuration as it is now: a new one, unless others use the old.
+    ///
+    /// # Errors
+    /// What the host or the database says.
+    pub(crate) async fn fresh_host(&self) -> Result<Arc<dyn Host>, StepError> {
+        let alone = self
+            .connections
+            .lock()
+            .get(&self.host_id)
+            .is_some_and(|entry| entry.users <= 1);
+        if alone && let Some(old) = self.connection.lock().await.take() {
+            old.close().await;
+        }
+        self.host().await
+    }
+
+    /// A guest on the host. A connection that is lost is replaced once.
+    ///
+    /// # Errors
+    /// What the host or the database says.
+    pub(crate) async fn guest(
+        &self,
+        vmx_path: &str,
+    ) -> Result<(Arc<dyn Host>, Arc<dyn Guest>), StepError> {
+        let reference = GuestRef {
+            vmx_path: vmx_path.to_owned(),
+        };
+        let mut host = self.host().await?;
+        let mut answer = host.guest(&reference).await;
+        if answer.as_ref().is_err_and(is_lost) {
+            self.discard(&host).await;
+            host = self.host().await?;
+            answer = host.guest(&reference).await;
+        }
+        let guest = answer?;
+        Ok((host, guest))
+    }
+
+    /// Gives up a connection that is broken, so that the next one who asks gets a new one.
+    pub(crate) async fn discard(&self, broken: &Arc<dyn Host>) {
+        let mut connection = self.connection.lock().await;
+        if connection
+            .as_ref()
+            .is_some_and(|host| Arc::ptr_eq(host, broken))
+        {
+            *connection = None;
+            broken.close().await;
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.connections.leave(self.host_id);
+    }
+}
+
+/// Everything on this connection is gone.
+pub(crate) fn is_lost(error: &HypervisorError) -> bool {
+    error.kind == ErrorKind::ConnectionLost
+}

@@ -1,0 +1,97 @@
+//! Why a worker's part of the work came to an end.
+
+use hypervisor::HypervisorError;
+use repository::RepositoryError;
+use shared::{StoreError, store::guest_runs::FailureClass};
+
+/// Why work is given up that has not failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Stop {
+    /// The lease is lost: another worker acts for this run now. Nothing more may be written.
+    #[error("the lease is lost to another worker")]
+    Fenced,
+    /// Somebody cancelled the run.
+    #[error("the run was cancelled")]
+    Cancelled,
+    /// This worker stops.
+    #[error("the worker stops")]
+    Draining,
+}
+
+/// A step, or the work around it, did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StepError {
+    /// It was given up.
+    #[error(transparent)]
+    Stop(#[from] Stop),
+    /// The hypervisor refused.
+    #[error(transparent)]
+    Hypervisor(#[from] HypervisorError),
+    /// The repository refused.
+    #[error(transparent)]
+    Repository(RepositoryError),
+    /// The database answered with an error.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What was copied turned out to be bad: only a new copy helps.
+    #[error("{0}")]
+    BadCopy(String),
+    /// Anything else, as a sentence for the administrator.
+    #[error("{message}")]
+    Failed {
+        /// What to do about it.
+        class: FailureClass,
+        /// What happened, and what to do.
+        message: String,
+    },
+}
+
+impl StepError {
+    /// Something that a person has to see to.
+    pub(crate) fn operator(message: impl Into<String>) -> Self {
+        Self::Failed {
+            class: FailureClass::Operator,
+            message: message.into(),
+        }
+    }
+
+    /// Something that no other attempt can change.
+    pub(crate) fn permanent(message: impl Into<String>) -> Self {
+        Self::Failed {
+            class: FailureClass::Permanent,
+            message: message.into(),
+        }
+    }
+
+    /// Something that another attempt may find healed.
+    pub(crate) fn retry(message: impl Into<String>) -> Self {
+        Self::Failed {
+            class: FailureClass::Retry,
+            message: message.into(),
+        }
+    }
+
+    /// What to do about it.
+    pub(crate) fn class(&self) -> FailureClass {
+        match self {
+            Self::Stop(_) | Self::Store(_) | Self::BadCopy(_) => FailureClass::Retry,
+            Self::Hypervisor(error) => match error.class {
+                hypervisor::ErrorClass::Retry => FailureClass::Retry,
+                hypervisor::ErrorClass::Permanent => FailureClass::Permanent,
+                hypervisor::ErrorClass::Operator => FailureClass::Operator,
+            },
+            Self::Repository(error) => match error.class() {
+                repository::ErrorClass::Retry => FailureClass::Retry,
+                repository::ErrorClass::Permanent => FailureClass::Permanent,
+                repository::ErrorClass::Operator => FailureClass::Operator,
+            },
+            Self::Failed { class, .. } => *class,
+        }
+    }
+}
+
+impl From<RepositoryError> for StepError {
+    fn from(error: RepositoryError) -> Self {
+        Self::Repository(error)
+    }
+}

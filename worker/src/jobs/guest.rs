@@ -1,0 +1,171 @@
+//! Guest jobs: back up one guest that has a slot.
+
+use std::sync::Arc;
+
+use shared::{
+    StoreError,
+    model::Severity,
+    queue::{GuestJob, HandlerError},
+    store::{
+        events::{self, NewEvent},
+        guest_runs::{self, Ending, FailureClass, GuestLease},
+        guests,
+        leases::Fence,
+        settings, steps,
+    },
+};
+use tokio::time::Instant;
+
+use super::{HAND_BACK_SECS, again, delay_secs, seat};
+use crate::{
+    connections::{self, Seat},
+    context::Context,
+    error::{StepError, Stop},
+    lease::{Held, Lease, LeaseKeeper},
+    patience::patiently,
+    retention,
+    steps::{GuestRun, Spec},
+    undo,
+};
+
+/// Takes the guest run's lease and starts the work. From then on the lease, not the job, sees to it that
+/// the run comes to its end.
+pub(crate) async fn deliver(context: Arc<Context>, job: GuestJob) -> Result<(), HandlerError> {
+    begin(&context, job).await.map_err(again)
+}
+
+async fn begin(context: &Arc<Context>, job: GuestJob) -> Result<(), StoreError> {
+    let pool = &context.pool;
+    let Some(host_id) = guest_runs::host_of_admitted(pool, job.guest_run_id).await? else {
+        return Ok(());
+    };
+    let Some(seat) = seat(context, host_id).await? else {
+        return guest_runs::hand_back(pool, job.guest_run_id, HAND_BACK_SECS).await;
+    };
+    let taken_at = Instant::now();
+    let Some(row) = guest_runs::take(pool, job.guest_run_id, context.incarnation).await? else {
+        return Ok(());
+    };
+    let keeper = LeaseKeeper::start(pool.clone(), Held::Guest(row.clone()), taken_at);
+    let context_of_work = Arc::clone(context);
+    context.work.spawn(async move {
+        // A panic ends this task and with it the keeper: the lease runs out, and the sweep counts a crash.
+        work(context_of_work, row, keeper.lease(), seat).await;
+        drop(keeper);
+    });
+    Ok(())
+}
+
+async fn work(context: Arc<Context>, row: GuestLease, lease: Lease, seat: Seat) {
+    let configuration = patiently("the guest's configuration", || async {
+        let settings = settings::get(&context.pool).await?;
+        Ok((settings, guests::by_id(&context.pool, row.guest_id).await?))
+    });
+    let (settings, guest) = match configuration.await {
+        Ok(found) => found,
+        // The guest was removed, and its runs with it.
+        Err(error) => {
+            tracing::warn!(guest_run = %row.guest_run_id, %error, "the guest run is gone");
+            return;
+        }
+    };
+    let run = GuestRun::new(context, row, lease, settings, guest, seat);
+    let name = run.guest.full_name();
+    tracing::info!(guest = name, fence = run.row.fence, "guest run begins");
+    match run.attempt().await {
+        Ok(()) => {
+            tracing::info!(guest = name, "restore point published");
+            retention::apply(&run).await;
+        }
+        Err((_, StepError::Stop(Stop::Fenced))) => {
+            tracing::warn!(guest = name, "another worker acts for this guest run now");
+        }
+        Err((spec, error)) => {
+            if let StepError::Hypervisor(e) = &error
+                && connections::is_lost(e)
+            {
+                run.reconnect().await;
+            }
+            if let Err(problem) = conclude(&run, spec, &error).await {
+                tracing::warn!(guest = name, error = %problem, "an attempt could not be concluded");
+            }
+        }
+    }
+}
+
+/// Brings the guest back after an attempt that did not succeed, and decides what becomes of the run.
+async fn conclude(
+    run: &GuestRun,
+    spec: Option<&'static Spec>,
+    error: &StepError,
+) -> Result<(), StepError> {
+    let keeps_copy = spec.is_some_and(|s| s.resumes)
+        && !matches!(error, StepError::BadCopy(_) | StepError::Stop(_));
+    let mut message = error.to_string();
+    // What the next attempt begins with is already the undoing.
+    if !keeps_copy && let Err(left) = undo::meet_own(run).await {
+        if let StepError::Stop(stop) = left {
+            return Err(stop.into());
+        }
+        message = format!("{message}; and the guest could not be brought back yet: {left}");
+    }
+    let name = run.guest.full_name();
+    let attempt = run.row.attempts + 1;
+    let in_step = spec.map_or(String::new(), |s| format!(" in step {}", s.name));
+    let (ending, failure, event) = match error {
+        StepError::Stop(Stop::Cancelled) => {
+            let event = NewEvent::user(
+                Severity::Warning,
+                format!("guest {name}: cancelled{in_step}"),
+            );
+            (Ending::Cancelled, None, event)
+        }
+        StepError::Stop(_) => {
+            let event = NewEvent::threading(format!(
+                "guest {name}: handed over{in_step}, because a worker stops"
+            ));
+            (Ending::HandedOver { keep_steps: false }, None, event)
+        }
+        _ if error.class() == FailureClass::Retry && attempt < run.settings.max_attempts => {
+            let delay_secs = delay_secs(run.settings.retry_delay_secs, run.row.attempts);
+            let event = NewEvent::user(
+                Severity::Warning,
+                format!(
+                    "guest {name}: attempt {attempt} of {} failed{in_step}, the next begins in about \
+                     {delay_secs:.0} s: {message}",
+                    run.settings.max_attempts
+                ),
+            );
+            (
+                Ending::Retry {
+                    delay_secs,
+                    keep_steps: keeps_copy,
+                },
+                Some(error.class()),
+                event,
+            )
+        }
+        _ => {
+            let event = NewEvent::user(
+                Severity::Error,
+                format!("guest {name}: backup failed{in_step}: {message}"),
+            );
+            (Ending::Failed, Some(error.class()), event)
+        }
+    };
+    let pool = &run.context.pool;
+    let fence = patiently("the end of an attempt", || async {
+        let mut tx = pool.begin().await?;
+        if let Some(spec) = spec {
+            steps::failed(&mut tx, &run.row, spec.name, &message).await?;
+        }
+        let failure = failure.map(|class| (message.as_str(), class));
+        let fence = guest_runs::end(&mut tx, &run.row, &ending, failure).await?;
+        if fence == Fence::Held {
+            events::record(&mut *tx, &run.about(event.clone())).await?;
+            tx.commit().await?;
+        }
+        Ok(fence)
+    });
+    Ok(crate::steps::check(fence.await?)?)
+}

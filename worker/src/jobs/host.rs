@@ -1,0 +1,422 @@
+//! Host jobs: validate one host and its guests, and make a guest run for each that is to be backed up.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use hypervisor::{ErrorKind, GuestFacts, GuestRef, Host, HostFacts, HypervisorError, PowerState};
+use shared::{
+    StoreError,
+    model::{self, GuestState, HostState, Severity},
+    queue::{HandlerError, HostJob},
+    store::{
+        disks,
+        events::{self, NewEvent},
+        guest_runs::FailureClass,
+        guests,
+        host_runs::{self, GuestRunStart, HostLease, NewGuestRun},
+        hosts, inventory,
+        leases::Fence,
+        obligations::{self, Duty},
+        settings,
+    },
+};
+use tokio::{task::JoinSet, time::Instant};
+
+use super::{HAND_BACK_SECS, again, delay_secs, seat};
+use crate::{
+    connections::{self, Seat},
+    context::Context,
+    error::{StepError, Stop},
+    lease::{Held, Lease, LeaseKeeper},
+    observe::{self, Verdict},
+    patience::patiently,
+    steps::check,
+};
+
+/// Guests of one host that are looked at at the same time.
+const LOOK_AT_ONCE: usize = 4;
+
+/// Takes the host run's lease and starts the work.
+pub(crate) async fn deliver(context: Arc<Context>, job: HostJob) -> Result<(), HandlerError> {
+    begin(&context, job).await.map_err(again)
+}
+
+async fn begin(context: &Arc<Context>, job: HostJob) -> Result<(), StoreError> {
+    let pool = &context.pool;
+    let Some(host_id) = host_runs::host_of_queued(pool, job.host_run_id).await? else {
+        return Ok(());
+    };
+    let Some(seat) = seat(context, host_id).await? else {
+        return host_runs::hand_back(pool, job.host_run_id, HAND_BACK_SECS).await;
+    };
+    let taken_at = Instant::now();
+    let Some(row) = host_runs::take(pool, job.host_run_id, context.incarnation).await? else {
+        return Ok(());
+    };
+    let keeper = LeaseKeeper::start(pool.clone(), Held::Host(row.clone()), taken_at);
+    let context_of_work = Arc::clone(context);
+    context.work.spawn(async move {
+        // A panic ends this task and with it the keeper: the lease runs out, and the sweep counts a crash.
+        work(&context_of_work, &row, &keeper.lease(), &seat).await;
+        drop(keeper);
+    });
+    Ok(())
+}
+
+async fn work(context: &Context, row: &HostLease, lease: &Lease, seat: &Seat) {
+    let found = patiently("the host's configuration", || async {
+        Ok((
+            settings::get(&context.pool).await?,
+            hosts::by_id(&context.pool, row.host_id).await?,
+        ))
+    });
+    let (settings, host) = match found.await {
+        Ok(found) => found,
+        // The host was removed, and its runs with it.
+        Err(error) => {
+            tracing::warn!(host_run = %row.host_run_id, %error, "the host run is gone");
+            return;
+        }
+    };
+    let work = HostRun {
+        context,
+        row,
+        lease,
+        seat,
+        settings,
+        host,
+    };
+    tracing::info!(host = work.host.name, "host run begins");
+    let outcome = match work.validate().await {
+        Ok(found) => work.succeed(&found).await,
+        Err(error) => work.conclude(&error).await,
+    };
+    if let Err(error) = outcome {
+        tracing::warn!(host = work.host.name, %error, "a host run could not be concluded");
+    }
+}
+
+struct HostRun<'a> {
+    context: &'a Context,
+    row: &'a HostLease,
+    lease: &'a Lease,
+    seat: &'a Seat,
+    settings: model::Settings,
+    host: model::Host,
+}
+
+/// What becomes of one guest.
+struct Found {
+    guest: model::Guest,
+    start: GuestRunStart,
+}
+
+impl HostRun<'_> {
+    /// Holds what is stored against the host as it is now.
+    async fn validate(&self) -> Result<Vec<Found>, StepError> {
+        self.lease.allowed().await?;
+        let host = self.seat.fresh_host().await?;
+        let facts = host.facts().await?;
+        let pool = &self.context.pool;
+        let stored = patiently("the host's guests", || {
+            guests::list(pool, Some(self.row.host_id))
+        })
+        .await?;
+        let inventory = inventory_of(host.as_ref(), &facts, &stored).await?;
+        let paths: Vec<String> = inventory.iter().cloned().collect();
+        let guests = patiently("the host's inventory", || async {
+            let mut tx = pool.begin().await?;
+            hosts::apply_host_facts(
+                &mut tx,
+                self.row.host_id,
+                &facts.datastores,
+                &facts.warnings,
+            )
+            .await?;
+            let guests =
+                inventory::apply_guest_inventory(&mut tx, self.row.host_id, &paths).await?;
+            tx.commit().await?;
+            Ok(guests)
+        })
+        .await?;
+
+        let mut found = Vec::new();
+        let mut to_look_at = Vec::new();
+        for guest in guests {
+            match self.before_looking(&guest, inventory.contains(&guest.vmx_path)) {
+                None => {}
+                Some(GuestRunStart::Waiting) => to_look_at.push(guest),
+                Some(start) => found.push(Found { guest, start }),
+            }
+        }
+        let mut looking = JoinSet::new();
+        let mut rest = to_look_at.into_iter();
+        loop {
+            while looking.len() < LOOK_AT_ONCE
+                && let Some(guest) = rest.next()
+            {
+                self.lease.allowed().await?;
+                if self.context.drain.is_cancelled() {
+                    return Err(Stop::Draining.into());
+                }
+                let host = Arc::clone(&host);
+                looking.spawn(async move {
+                    let facts = look(host.as_ref(), &guest.vmx_path).await;
+                    (guest, facts)
+                });
+            }
+            let Some(looked) = looking.join_next().await else {
+                break;
+            };
+            let (guest, facts) = looked
+                .map_err(|e| StepError::retry(format!("a guest could not be looked at: {e}")))?;
+            let start = self.judge(&guest, facts).await?;
+            found.push(Found { guest, start });
+        }
+        found.sort_by(|a, b| a.guest.name.cmp(&b.guest.name));
+        Ok(found)
+    }
+
+    /// What can be said about a guest without looking at it. None: it is not part of this run. Waiting:
+    /// look at it.
+    fn before_looking(&self, guest: &model::Guest, in_inventory: bool) -> Option<GuestRunStart> {
+        let asked_for = self
+            .row
+            .guest_ids
+            .as_ref()
+            .map(|ids| ids.contains(&guest.id));
+        match asked_for {
+            Some(false) => return None,
+            Some(true) if guest.ignored => {
+                return Some(GuestRunStart::Skipped(
+                    "it is left out of every run (ignored)".to_owned(),
+                ));
+            }
+            None if guest.ignored || !guest.configured => return None,
+            Some(true) | None => {}
+        }
+        Some(if in_inventory {
+            GuestRunStart::Waiting
+        } else {
+            GuestRunStart::Failed(
+                format!(
+                    "its host does not know {}: register it there, or forget it with `virtuozo guest remove`",
+                    guest.vmx_path
+                ),
+                FailureClass::Operator,
+            )
+        })
+    }
+
+    /// Decides about a guest by what it is now, and notes that.
+    async fn judge(
+        &self,
+        guest: &model::Guest,
+        facts: Result<GuestFacts, HypervisorError>,
+    ) -> Result<GuestRunStart, StepError> {
+        let pool = &self.context.pool;
+        let facts = match facts {
+            Ok(facts) => facts,
+            // That is about the host, not the guest.
+            Err(error) if connections::is_lost(&error) => return Err(error.into()),
+            Err(error) => {
+                let state = match error.kind {
+                    ErrorKind::GuestNotFound => GuestState::NotInInventory,
+                    _ => GuestState::Invalid,
+                };
+                patiently("a guest's state", || async {
+                    let mut conn = pool.acquire().await?;
+                    inventory::set_guest_state(&mut conn, guest.id, state, Some(&error.message))
+                        .await
+                })
+                .await?;
+                let error = StepError::from(error);
+                return Ok(match error.class() {
+                    // It is tried again as a guest run.
+                    FailureClass::Retry => GuestRunStart::Waiting,
+                    class => GuestRunStart::Failed(error.to_string(), class),
+                });
+            }
+        };
+        let (stored, owed) = patiently("a guest's disks", || async {
+            Ok((
+                disks::list(pool, Some(guest.id)).await?,
+                obligations::of_guest(pool, guest.id).await?,
+            ))
+        })
+        .await?;
+        let ignored: Vec<String> = stored
+            .into_iter()
+            .filter(|d| d.ignored)
+            .map(|d| d.device)
+            .collect();
+        let mut seen = observe::guest(&facts, &ignored);
+        let when_off = guest
+            .backup_when_off
+            .unwrap_or(self.settings.backup_when_off);
+        // One that is off because an earlier run has not brought it back counts as running.
+        let off = facts.power == PowerState::Off && !owed.iter().any(|o| o.duty() == Duty::PowerOn);
+        let start = match seen.verdict {
+            Verdict::Unfit(class, reason) => GuestRunStart::Failed(reason, class),
+            Verdict::Fit if off && !when_off => {
+                let reason = "it is off, and is not to be backed up while it is".to_owned();
+                seen.observation.state = GuestState::PoweredOff;
+                seen.observation.reason = Some(reason.clone());
+                GuestRunStart::Skipped(reason)
+            }
+            Verdict::Fit => GuestRunStart::Waiting,
+        };
+        patiently("a guest's state", || async {
+            let mut tx = pool.begin().await?;
+            inventory::apply_guest_facts(&mut tx, guest.id, &seen.observation).await?;
+            Ok(tx.commit().await?)
+        })
+        .await?;
+        Ok(start)
+    }
+
+    async fn succeed(&self, found: &[Found]) -> Result<(), StepError> {
+        let guests: Vec<NewGuestRun> = found
+            .iter()
+            .map(|f| NewGuestRun {
+                guest_id: f.guest.id,
+                start: f.start.clone(),
+            })
+            .collect();
+        let fence = patiently("the guest runs", || async {
+            let mut tx = self.context.pool.begin().await?;
+            let fence = host_runs::succeed(&mut tx, self.row, &guests).await?;
+            if fence == Fence::Held {
+                for one in found {
+                    if let Some(event) = self.event_about(one) {
+                        events::record(&mut *tx, &event).await?;
+                    }
+                }
+                tx.commit().await?;
+            }
+            Ok(fence)
+        });
+        Ok(check(fence.await?)?)
+    }
+
+    fn event_about(&self, found: &Found) -> Option<NewEvent> {
+        let name = found.guest.full_name();
+        let event = match &found.start {
+            GuestRunStart::Waiting => return None,
+            GuestRunStart::Failed(why, _) => NewEvent::user(
+                Severity::Error,
+                format!("guest {name}: cannot be backed up: {why}"),
+            ),
+            GuestRunStart::Skipped(why) => {
+                NewEvent::user(Severity::Info, format!("guest {name}: left out: {why}"))
+            }
+        };
+        Some(
+            event
+                .run(self.row.run_id)
+                .host(self.row.host_id)
+                .guest(found.guest.id),
+        )
+    }
+
+    async fn conclude(&self, error: &StepError) -> Result<(), StepError> {
+        let pool = &self.context.pool;
+        let name = &self.host.name;
+        match error {
+            StepError::Stop(Stop::Fenced) => return Err(Stop::Fenced.into()),
+            StepError::Stop(Stop::Draining) => {
+                let fence = patiently("handing a host run over", || {
+                    host_runs::hand_over(pool, self.row)
+                });
+                return Ok(check(fence.await?)?);
+            }
+            _ => {}
+        }
+        let message = error.to_string();
+        let class = error.class();
+        let cancelled = matches!(error, StepError::Stop(_));
+        let attempt = self.row.attempts + 1;
+        let delay =
+            (!cancelled && class == FailureClass::Retry && attempt < self.settings.max_attempts)
+                .then(|| delay_secs(self.settings.retry_delay_secs, self.row.attempts));
+        let event = match delay {
+            _ if cancelled => NewEvent::user(Severity::Warning, format!("host {name}: cancelled")),
+            Some(delay) => NewEvent::user(
+                Severity::Warning,
+                format!(
+                    "host {name}: attempt {attempt} of {} failed, the next begins in about {delay:.0} s: {message}",
+                    self.settings.max_attempts
+                ),
+            ),
+            None => NewEvent::user(
+                Severity::Error,
+                format!("host {name}: cannot be backed up: {message}"),
+            ),
+        };
+        let event = event.run(self.row.run_id).host(self.row.host_id);
+        let state = match class {
+            FailureClass::Retry => HostState::Unreachable,
+            FailureClass::Permanent | FailureClass::Operator => HostState::Invalid,
+        };
+        let fence = patiently("the end of a host run", || async {
+            let mut tx = pool.begin().await?;
+            let fence = match delay {
+                Some(delay) => {
+                    host_runs::retry(&mut tx, self.row, delay, (&message, class)).await?
+                }
+                None => {
+                    let failure = (!cancelled).then_some((message.as_str(), class));
+                    host_runs::end(&mut tx, self.row, failure).await?
+                }
+            };
+            if fence == Fence::Held {
+                if !cancelled {
+                    hosts::set_state(&mut *tx, self.row.host_id, state, Some(&message)).await?;
+                }
+                events::record(&mut *tx, &event).await?;
+                tx.commit().await?;
+            }
+            Ok(fence)
+        });
+        Ok(check(fence.await?)?)
+    }
+}
+
+/// The paths of all guests that the host knows.
+async fn inventory_of(
+    host: &dyn Host,
+    facts: &HostFacts,
+    stored: &[model::Guest],
+) -> Result<BTreeSet<String>, StepError> {
+    let mut paths: BTreeSet<String> = facts
+        .live
+        .iter()
+        .map(|guest| guest.vmx_path.clone())
+        .collect();
+    if let Some(registered) = &facts.registered {
+        paths.extend(registered.iter().map(|guest| guest.vmx_path.clone()));
+        return Ok(paths);
+    }
+    // Without such a file the host may list running guests only: one that opens is known too.
+    for guest in stored {
+        if paths.contains(&guest.vmx_path) {
+            continue;
+        }
+        match look(host, &guest.vmx_path).await {
+            Ok(_) => {
+                paths.insert(guest.vmx_path.clone());
+            }
+            Err(error) if connections::is_lost(&error) => return Err(error.into()),
+            Err(_) => {}
+        }
+    }
+    Ok(paths)
+}
+
+async fn look(host: &dyn Host, vmx_path: &str) -> Result<GuestFacts, HypervisorError> {
+    host.guest(&GuestRef {
+        vmx_path: vmx_path.to_owned(),
+    })
+    .await?
+    .facts()
+    .await
+}

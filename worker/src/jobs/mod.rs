@@ -1,0 +1,55 @@
+//! One file for each kind of job: how its lease is taken and what is done under it.
+
+pub(crate) mod guest;
+pub(crate) mod host;
+pub(crate) mod undo;
+
+use shared::{StoreError, queue::HandlerError, store::settings};
+use uuid::Uuid;
+
+use crate::{connections::Seat, context::Context};
+
+/// After how long another worker is offered a job that this one has no room for, in seconds.
+pub(crate) const HAND_BACK_SECS: u32 = 1;
+/// The longest pause between two attempts, in seconds.
+const MAX_DELAY_SECS: f64 = 3600.0;
+
+/// A seat at the host's connection; none if this worker is full, or stops.
+async fn seat(context: &Context, host_id: Uuid) -> Result<Option<Seat>, StoreError> {
+    if context.drain.is_cancelled() {
+        return Ok(None);
+    }
+    let settings = settings::get(&context.pool).await?;
+    let max_hosts = usize::try_from(settings.host_threads).unwrap_or(1);
+    Ok(context.connections.reserve(host_id, max_hosts))
+}
+
+/// Makes the error of a delivery: the queue delivers again.
+fn again(error: StoreError) -> HandlerError {
+    HandlerError(error.to_string())
+}
+
+/// The pause before the next attempt, after so many failed ones: twice as long each time, and never the
+/// same for all who failed together.
+fn delay_secs(first_secs: i32, failed_before: i32) -> f64 {
+    let doubled = f64::from(first_secs.max(0)) * 2_f64.powi(failed_before.clamp(0, 20));
+    doubled.min(MAX_DELAY_SECS) * rand::random_range(0.8..1.2)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_pause_grows_with_failures_and_has_a_limit(first in 0..86_400_i32, failed in -1..1000_i32) {
+            let delay = delay_secs(first, failed);
+            prop_assert!((0.0..=MAX_DELAY_SECS * 1.2).contains(&delay));
+            if first > 0 && first < 100 && failed == 2 {
+                prop_assert!(delay >= f64::from(first) * 4.0 * 0.8);
+            }
+        }
+    }
+}

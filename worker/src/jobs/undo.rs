@@ -1,0 +1,180 @@
+//! Undo jobs: what a guest is owed by runs that no longer mind it.
+
+use std::sync::Arc;
+
+use shared::{
+    StoreError,
+    model::{Guest, Severity},
+    queue::{HandlerError, UndoJob},
+    store::{
+        events::{self, NewEvent},
+        guests,
+        obligations::{self, Duty, Obligation, UndoClaim},
+        settings,
+    },
+};
+use tokio::time::Instant;
+
+use super::{HAND_BACK_SECS, again, delay_secs, seat};
+use crate::{
+    connections::Seat,
+    context::Context,
+    error::StepError,
+    lease::{Held, Lease, LeaseKeeper},
+    patience::patiently,
+    steps::secs,
+    undo,
+};
+
+/// The pause after the first failure, in seconds.
+const FIRST_DELAY_SECS: i32 = 5;
+/// From this many failures on, people are told, each time.
+const LOUD_FROM: i32 = 3;
+
+/// Claims what the guest is owed and starts the work.
+pub(crate) async fn deliver(context: Arc<Context>, job: UndoJob) -> Result<(), HandlerError> {
+    begin(&context, job).await.map_err(again)
+}
+
+async fn begin(context: &Arc<Context>, job: UndoJob) -> Result<(), StoreError> {
+    let pool = &context.pool;
+    let Some(host_id) = obligations::host_of_owed(pool, job.guest_id).await? else {
+        return Ok(());
+    };
+    let Some(seat) = seat(context, host_id).await? else {
+        return obligations::hand_back(pool, job.guest_id, HAND_BACK_SECS).await;
+    };
+    let taken_at = Instant::now();
+    let Some(claim) = obligations::claim(pool, host_id, job.guest_id).await? else {
+        return Ok(());
+    };
+    let keeper = LeaseKeeper::start(pool.clone(), Held::Undo(claim.clone()), taken_at);
+    let context_of_work = Arc::clone(context);
+    context.work.spawn(async move {
+        if let Err(error) = work(&context_of_work, &claim, &keeper.lease(), &seat).await {
+            tracing::warn!(guest = %claim.guest_id, %error, "an undo job did not come to its end");
+        }
+        drop(keeper);
+        let released = patiently("the end of an undo job", || {
+            obligations::release(&context_of_work.pool, &claim)
+        });
+        if let Err(error) = released.await {
+            tracing::warn!(%error, "a claim could not be given up; it runs out");
+        }
+    });
+    Ok(())
+}
+
+async fn work(
+    context: &Context,
+    claim: &UndoClaim,
+    lease: &Lease,
+    seat: &Seat,
+) -> Result<(), StepError> {
+    let pool = &context.pool;
+    let (settings, guest, owed) = patiently("what the guest is owed", || async {
+        Ok((
+            settings::get(pool).await?,
+            guests::by_id(pool, claim.guest_id).await?,
+            obligations::of_guest(pool, claim.guest_id).await?,
+        ))
+    })
+    .await?;
+    for obligation in &owed {
+        lease.held().await?;
+        let met = async {
+            let (_, opened) = seat.guest(&guest.vmx_path).await?;
+            undo::meet(
+                opened.as_ref(),
+                obligation,
+                secs(settings.snapshot_limit_secs),
+            )
+            .await
+        };
+        match met.await {
+            Ok(()) => {
+                tracing::info!(guest = guest.full_name(), duty = ?obligation.duty(), "obligation met");
+                patiently("an obligation that is met", || async {
+                    let mut tx = pool.begin().await?;
+                    obligations::met(&mut *tx, obligation).await?;
+                    if obligation.attempts >= LOUD_FROM {
+                        events::record(
+                            &mut *tx,
+                            &about(
+                                claim,
+                                obligation,
+                                Severity::Info,
+                                met_at_last(&guest, obligation),
+                            ),
+                        )
+                        .await?;
+                    }
+                    Ok(tx.commit().await?)
+                })
+                .await?;
+            }
+            Err(error) => {
+                let why = error.to_string();
+                patiently("an obligation that is not met", || {
+                    failed(pool, claim, obligation, &guest, &why)
+                })
+                .await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn failed(
+    pool: &sqlx::PgPool,
+    claim: &UndoClaim,
+    obligation: &Obligation,
+    guest: &Guest,
+    why: &str,
+) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await?;
+    let delay = delay_secs(FIRST_DELAY_SECS, obligation.attempts);
+    let attempts = obligations::failed(&mut tx, obligation, why, delay).await?;
+    if attempts >= LOUD_FROM {
+        let name = guest.full_name();
+        let message = match obligation.duty() {
+            Duty::RemoveSnapshot(snapshot) => format!(
+                "guest {name} still has the snapshot {snapshot} after {attempts} attempts to remove \
+                 it: {why}; remove it by hand, or mend the cause and Virtuozo will"
+            ),
+            Duty::PowerOn => format!(
+                "guest {name} is still off after {attempts} attempts to power it on again: {why}; \
+                 power it on by hand, or mend the cause and Virtuozo will"
+            ),
+        };
+        events::record(
+            &mut *tx,
+            &about(claim, obligation, Severity::Error, message),
+        )
+        .await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+fn met_at_last(guest: &Guest, obligation: &Obligation) -> String {
+    let name = guest.full_name();
+    match obligation.duty() {
+        Duty::RemoveSnapshot(snapshot) => {
+            format!("guest {name}: the snapshot {snapshot} is removed at last")
+        }
+        Duty::PowerOn => format!("guest {name}: runs again at last"),
+    }
+}
+
+fn about(
+    claim: &UndoClaim,
+    obligation: &Obligation,
+    severity: Severity,
+    message: String,
+) -> NewEvent {
+    NewEvent::user(severity, message)
+        .host(claim.host_id)
+        .guest(claim.guest_id)
+        .guest_run(obligation.guest_run_id)
+}

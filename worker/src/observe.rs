@@ -1,0 +1,79 @@
+//! What was found out about a guest, as the store keeps it, and whether it can be backed up.
+
+use hypervisor::{GuestFacts, PowerState};
+use shared::{
+    model::{GuestState, Power},
+    store::{
+        guest_runs::FailureClass,
+        inventory::{DiskObservation, GuestObservation},
+    },
+};
+
+/// What was found out, and what follows from it.
+pub(crate) struct Seen {
+    pub(crate) observation: GuestObservation,
+    pub(crate) verdict: Verdict,
+}
+
+/// Whether a guest can be backed up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It can.
+    Fit,
+    /// It cannot, for this reason.
+    Unfit(FailureClass, String),
+}
+
+/// Judges a guest by its facts; a problem of a disk that is left out does not matter.
+pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Seen {
+    let backed_up = |device: &str| !ignored_disks.iter().any(|d| d == device);
+    let broken = facts
+        .disks
+        .iter()
+        .filter(|d| backed_up(&d.device))
+        .find_map(|disk| {
+            disk.problem
+                .as_ref()
+                .map(|problem| format!("disk {}: {problem}", disk.device))
+        });
+    let verdict = match facts.problem.clone().or(broken) {
+        Some(problem) => Verdict::Unfit(FailureClass::Permanent, problem),
+        None if facts.disks.iter().any(|d| backed_up(&d.device)) => Verdict::Fit,
+        None => Verdict::Unfit(
+            FailureClass::Operator,
+            "all its disks are left out: take one in again with `virtuozo disk edit`, or leave \
+             out the guest"
+                .to_owned(),
+        ),
+    };
+    let (state, reason) = match &verdict {
+        Verdict::Fit => (GuestState::Ok, None),
+        Verdict::Unfit(_, reason) => (GuestState::Invalid, Some(reason.clone())),
+    };
+    let disks = facts
+        .disks
+        .iter()
+        .map(|disk| DiskObservation {
+            device: disk.device.clone(),
+            file_name: disk.file_name.clone(),
+            capacity_bytes: disk.capacity_bytes,
+            problem: disk.problem.clone(),
+        })
+        .collect();
+    let power = match facts.power {
+        PowerState::On => Power::On,
+        PowerState::Off => Power::Off,
+        PowerState::Suspended => Power::Suspended,
+        PowerState::BlockedOnQuestion => Power::BlockedOnQuestion,
+    };
+    Seen {
+        observation: GuestObservation {
+            name: facts.name.clone(),
+            power,
+            state,
+            reason,
+            disks,
+        },
+        verdict,
+    }
+}

@@ -1,0 +1,63 @@
+//! Retention after a successful backup: what newer verified restore points cover may go.
+
+use std::{collections::HashMap, path::PathBuf};
+
+use repository::{Repository, retention::PointInfo};
+use shared::store::points::{self, GuestPoint};
+use uuid::Uuid;
+
+use crate::{
+    error::StepError,
+    steps::{self, GuestRun},
+};
+
+/// Deletes the guest's restore points that are covered. The new one is published whatever happens here,
+/// so what fails is a warning, and tried again after the next backup.
+pub(crate) async fn apply(run: &GuestRun) {
+    if let Err(error) = try_apply(run).await {
+        tracing::warn!(guest = run.guest.full_name(), %error, "old restore points could not be deleted");
+    }
+}
+
+async fn try_apply(run: &GuestRun) -> Result<(), StepError> {
+    let pool = &run.context.pool;
+    let keep_last = run.guest.keep_last.unwrap_or(run.settings.keep_last);
+    let found = points::of_guest(pool, run.row.guest_id).await?;
+    let infos: Vec<PointInfo<Uuid>> = found
+        .iter()
+        .filter(|point| point.state != "deleting")
+        .map(|point| PointInfo {
+            id: point.id,
+            taken_at: point.taken_at,
+            verified: point.verified && point.state == "published",
+        })
+        .collect();
+    let mut going: Vec<Uuid> =
+        repository::retention::to_delete(&infos, u32::try_from(keep_last).unwrap_or(0));
+    // What an earlier worker had begun to delete.
+    going.extend(
+        found
+            .iter()
+            .filter(|point| point.state == "deleting")
+            .map(|point| point.id),
+    );
+    let by_id: HashMap<Uuid, &GuestPoint> = found.iter().map(|point| (point.id, point)).collect();
+    for id in going {
+        let Some(point) = by_id.get(&id) else {
+            continue;
+        };
+        // First the mark, then the directory, then the row: a crash in between is finished later.
+        if !points::begin_delete(pool, id).await? {
+            continue;
+        }
+        let (root, path) = (PathBuf::from(&point.repository), PathBuf::from(&point.path));
+        steps::blocking(move || Ok(Repository::open(root)?.remove_point(&path)?)).await?;
+        points::finish_delete(pool, id).await?;
+        tracing::info!(
+            guest = run.guest.full_name(),
+            path = point.path,
+            "restore point deleted"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,302 @@
+//! Step `copy`: the guest's files into the repository, under a temporary name, sealed at the end.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use hypervisor::{GuestImage, ImageFormat, Instant, PowerState};
+use repository::{
+    CopyObserver, CopyPlan, FileFormat, FileSpec, NewPoint, Repository, RepositoryError,
+    SealedPoint, Stopped,
+};
+use shared::store::guest_runs::{self, DeviceProgress};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Frozen, GuestRun, Validated, blocking};
+use crate::{
+    error::{StepError, Stop},
+    hold,
+    lease::Lease,
+    patience::patiently,
+};
+
+/// How often progress is written down.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How often a copy that may not go on looks whether it may again.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Copies the guest as it was frozen.
+pub(super) async fn run(
+    run: &GuestRun,
+    validated: &Validated,
+    frozen: &Frozen,
+) -> Result<SealedPoint, StepError> {
+    let guest = run.open().await?;
+    let at = match &frozen.snapshot {
+        Some(name) => Instant::Snapshot(name.clone()),
+        None => Instant::PoweredOff,
+    };
+    let image = guest.image(&at, &validated.ignored_disks).await?;
+    sweep_partials(run, validated).await?;
+    let pool = &run.context.pool;
+    patiently("the copy's progress", || {
+        guest_runs::clear_progress(pool, &run.row)
+    })
+    .await?;
+
+    let watch = Arc::new(Watch::new(run.lease.clone(), run.context.drain.clone()));
+    let point = NewPoint {
+        point_id: Uuid::now_v7(),
+        guest_run_id: run.row.guest_run_id,
+        fence: run.row.fence,
+        host: run.guest.host_name.clone(),
+        guest: validated.guest_name.clone(),
+        vmx_path: run.guest.vmx_path.clone(),
+        mode: validated.mode,
+        taken_at: frozen.taken_at,
+        foreign_snapshots: image.foreign_snapshots.clone(),
+        software_version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let copying = {
+        let (root, watch) = (validated.destination.clone(), Arc::clone(&watch));
+        blocking(move || copy(&root, point, image, &watch))
+    };
+    tokio::pin!(copying);
+    let mut tick = tokio::time::interval(REPORT_EVERY);
+    let copied = loop {
+        tokio::select! {
+            copied = &mut copying => break copied,
+            _ = tick.tick() => report(run, &watch).await,
+        }
+    };
+    report(run, &watch).await;
+    let sealed = match (copied, watch.stopped()) {
+        (Err(StepError::Repository(RepositoryError::Stopped(_))), Some(stop)) => {
+            return Err(stop.into());
+        }
+        (copied, _) => copied?,
+    };
+    // A guest that was started meanwhile has changed its disks under the copy.
+    if frozen.snapshot.is_none() && guest.power_state().await? != frozen.power {
+        return Err(StepError::retry(match frozen.power {
+            PowerState::Suspended => "the guest was resumed while it was copied",
+            _ => "the guest was powered on while it was copied",
+        }));
+    }
+    Ok(sealed)
+}
+
+fn copy(
+    root: &Path,
+    point: NewPoint,
+    image: GuestImage,
+    watch: &Watch,
+) -> Result<SealedPoint, StepError> {
+    let repository = Repository::open(root)?;
+    let mut plan = CopyPlan::new();
+    for file in &image.small {
+        plan.add_small(file.bytes.len() as u64);
+    }
+    let mut files = Vec::with_capacity(image.files.len());
+    for file in image.files {
+        let format = match file.format {
+            ImageFormat::Raw => FileFormat::Raw,
+            ImageFormat::Vmdk {
+                parent,
+                adapter_type,
+                hardware_version,
+            } => FileFormat::Vmdk {
+                parent,
+                adapter_type,
+                hardware_version,
+            },
+        };
+        let spec = FileSpec {
+            name: file.name,
+            device: file.device,
+            format,
+        };
+        let read_bytes = plan.add_file(&spec, file.source.as_ref())?;
+        watch.expect(spec.device.as_deref().unwrap_or(&spec.name), read_bytes);
+        files.push((spec, file.source, read_bytes));
+    }
+    repository.check_capacity(&plan)?;
+    let mut writer = repository.begin(point)?;
+    for file in &image.small {
+        writer.add_small(&file.name, &file.bytes)?;
+    }
+    for (spec, source, read_bytes) in files {
+        writer.add_file(&spec, source.as_ref(), watch)?;
+        watch.file_done(spec.device.as_deref().unwrap_or(&spec.name), read_bytes);
+    }
+    Ok(writer.seal()?)
+}
+
+/// Removes what attempts that are over have left in the guest's folder.
+async fn sweep_partials(run: &GuestRun, validated: &Validated) -> Result<(), StepError> {
+    let names = (run.guest.host_name.clone(), validated.guest_name.clone());
+    let root = validated.destination.clone();
+    let (root_again, names_again) = (root.clone(), names.clone());
+    let found = blocking(move || {
+        let found = Mutex::new(Vec::new());
+        Repository::open(root)?.sweep_partials(&names.0, &names.1, &|guest_run_id, _| {
+            found
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(guest_run_id);
+            true
+        })?;
+        Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+    })
+    .await?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    let pool = &run.context.pool;
+    let needed_from: HashMap<Uuid, i64> = patiently("attempts that are over", || {
+        guest_runs::needed_from(pool, &found)
+    })
+    .await?
+    .into_iter()
+    .collect();
+    blocking(move || {
+        // What is not known here may belong to another site that shares the directory.
+        Repository::open(root_again)?.sweep_partials(
+            &names_again.0,
+            &names_again.1,
+            &|id, fence| needed_from.get(&id).is_none_or(|&from| fence >= from),
+        )?;
+        Ok(())
+    })
+    .await
+}
+
+/// Writes down how far the copy is. Nothing depends on it, so an error is no error of the copy.
+async fn report(run: &GuestRun, watch: &Watch) {
+    let Some(devices) = watch.news() else { return };
+    match tokio::time::timeout(
+        REPORT_EVERY,
+        guest_runs::progress(&run.context.pool, &run.row, &devices),
+    )
+    .await
+    {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "progress could not be written down"),
+        Err(_) => tracing::debug!("progress could not be written down in time"),
+    }
+}
+
+#[derive(Debug, Default)]
+struct Device {
+    total_bytes: u64,
+    /// In files of this device that are complete.
+    done_bytes: u64,
+    /// In the present one.
+    current_bytes: u64,
+}
+
+/// Counts what is copied, and holds the copy while the lease is uncertain.
+struct Watch {
+    lease: Lease,
+    drain: CancellationToken,
+    runtime: Handle,
+    devices: Mutex<Vec<(String, Device)>>,
+    news: AtomicBool,
+    began: AtomicBool,
+}
+
+impl Watch {
+    fn new(lease: Lease, drain: CancellationToken) -> Self {
+        Self {
+            lease,
+            drain,
+            runtime: Handle::current(),
+            devices: Mutex::default(),
+            news: AtomicBool::new(false),
+            began: AtomicBool::new(false),
+        }
+    }
+
+    fn change(&self, name: &str, change: impl FnOnce(&mut Device)) {
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = devices
+            .iter()
+            .position(|(n, _)| n == name)
+            .unwrap_or_else(|| {
+                devices.push((name.to_owned(), Device::default()));
+                devices.len() - 1
+            });
+        if let Some((_, device)) = devices.get_mut(at) {
+            change(device);
+        }
+        self.news.store(true, Ordering::Relaxed);
+    }
+
+    fn expect(&self, name: &str, bytes: u64) {
+        self.change(name, |d| d.total_bytes += bytes);
+    }
+
+    fn file_done(&self, name: &str, bytes: u64) {
+        self.change(name, |d| {
+            d.done_bytes += bytes;
+            d.current_bytes = 0;
+        });
+    }
+
+    fn news(&self) -> Option<Vec<DeviceProgress>> {
+        if !self.news.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(
+            devices
+                .iter()
+                .map(|(name, d)| DeviceProgress {
+                    device: name.clone(),
+                    bytes_total: d.total_bytes,
+                    bytes_copied: (d.done_bytes + d.current_bytes).min(d.total_bytes),
+                })
+                .collect(),
+        )
+    }
+
+    fn stopped(&self) -> Option<Stop> {
+        match self.lease.now() {
+            Some(Err(stop)) => Some(stop),
+            _ if self.drain.is_cancelled() => Some(Stop::Draining),
+            _ => None,
+        }
+    }
+}
+
+impl CopyObserver for Watch {
+    fn progress(&self, device_or_file: &str, copied_bytes: u64, _: u64) {
+        self.change(device_or_file, |d| d.current_bytes = copied_bytes);
+        if copied_bytes > 0 && !self.began.swap(true, Ordering::Relaxed) {
+            hold::at_blocking("copy.middle");
+        }
+    }
+
+    fn wait_allowed(&self) -> Result<(), Stopped> {
+        loop {
+            if let Some(stop) = self.stopped() {
+                return Err(Stopped {
+                    reason: stop.to_string(),
+                });
+            }
+            if self.lease.now().is_some() {
+                return Ok(());
+            }
+            self.runtime
+                .block_on(async { tokio::time::sleep(LOOK_EVERY).await });
+        }
+    }
+}

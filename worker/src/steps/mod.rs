@@ -1,0 +1,411 @@
+//! The steps of a guest run and the one table that says how they follow each other.
+
+mod copy;
+mod power_off;
+mod publish;
+mod snapshot;
+mod validate;
+
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use hypervisor::{Guest, Host, PowerState};
+use repository::{PointMode, Repository, SealedPoint};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::{
+    model,
+    store::{
+        events::NewEvent,
+        guest_runs::{self, GuestLease},
+        leases::Fence,
+        steps::{self, StepName},
+    },
+};
+use tokio::sync::Mutex;
+
+use crate::{
+    connections::Seat,
+    context::Context,
+    error::{StepError, Stop},
+    hold,
+    lease::Lease,
+    patience::patiently,
+    undo,
+};
+
+/// What the table says about a step.
+#[derive(Debug)]
+pub(crate) struct Spec {
+    pub(crate) name: StepName,
+    hot: bool,
+    cold: bool,
+    /// A worker that stops gives the run up here. Where false, the copy is complete and the rest is short.
+    gives_way: bool,
+    /// After a failure of this step the next attempt goes on with it, instead of beginning afresh and
+    /// undoing first: what was copied is still good.
+    pub(crate) resumes: bool,
+}
+
+const fn spec(name: StepName, hot: bool, cold: bool, copied: bool) -> Spec {
+    Spec {
+        name,
+        hot,
+        cold,
+        gives_way: !copied,
+        resumes: copied,
+    }
+}
+
+/// The plans: hot and cold, in this order.
+const TABLE: [Spec; 7] = [
+    //                         hot    cold   the copy is complete
+    spec(StepName::Validate, true, true, false),
+    spec(StepName::Snapshot, true, false, false),
+    spec(StepName::PowerOff, false, true, false),
+    spec(StepName::Copy, true, true, false),
+    spec(StepName::Commit, true, false, true),
+    spec(StepName::PowerOn, false, true, true),
+    spec(StepName::Publish, true, true, true),
+];
+
+/// What `validate` finds out and decides.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Validated {
+    /// The plan.
+    pub(crate) mode: PointMode,
+    /// Display name.
+    pub(crate) guest_name: String,
+    /// Power the guest on again after it was shut down for the backup.
+    pub(crate) resume_power: bool,
+    /// Where restore points go.
+    pub(crate) destination: PathBuf,
+    /// Devices that are left out.
+    pub(crate) ignored_disks: Vec<String>,
+}
+
+/// What `snapshot` and `power_off` leave: disks that do not change.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Frozen {
+    /// The instant they hold.
+    pub(crate) taken_at: DateTime<Utc>,
+    /// Our snapshot; none for a guest that is off.
+    pub(crate) snapshot: Option<String>,
+    /// The power state in which they stay as they are.
+    pub(crate) power: PowerState,
+}
+
+/// What the steps so far have found out and made.
+#[derive(Debug, Default)]
+pub(crate) struct Outputs {
+    validated: Option<Validated>,
+    frozen: Option<Frozen>,
+    sealed: Option<SealedPoint>,
+    /// The guest is as it was before.
+    brought_back: bool,
+}
+
+impl Outputs {
+    /// None if one cannot be read: it was written by another version.
+    fn read(recorded: &HashMap<String, Value>) -> Option<Self> {
+        fn get<T: serde::de::DeserializeOwned>(
+            recorded: &HashMap<String, Value>,
+            step: StepName,
+        ) -> Option<Option<T>> {
+            match recorded.get(step.as_str()) {
+                None => Some(None),
+                Some(value) => serde_json::from_value(value.clone()).ok().map(Some),
+            }
+        }
+        let has = |step: StepName| recorded.contains_key(step.as_str());
+        Some(Self {
+            validated: get(recorded, StepName::Validate)?,
+            frozen: get(recorded, StepName::Snapshot)?.or(get(recorded, StepName::PowerOff)?),
+            sealed: get(recorded, StepName::Copy)?,
+            brought_back: has(StepName::Commit) || has(StepName::PowerOn),
+        })
+    }
+
+    fn has(&self, step: StepName) -> bool {
+        match step {
+            StepName::Validate => self.validated.is_some(),
+            StepName::Snapshot | StepName::PowerOff => self.frozen.is_some(),
+            StepName::Copy => self.sealed.is_some(),
+            StepName::Commit | StepName::PowerOn => self.brought_back,
+            StepName::Publish => false,
+        }
+    }
+
+    fn validated(&self) -> Result<&Validated, StepError> {
+        self.validated
+            .as_ref()
+            .ok_or_else(|| missing(StepName::Validate))
+    }
+
+    fn frozen(&self) -> Result<&Frozen, StepError> {
+        self.frozen
+            .as_ref()
+            .ok_or_else(|| missing(StepName::Snapshot))
+    }
+
+    fn sealed(&self) -> Result<&SealedPoint, StepError> {
+        self.sealed.as_ref().ok_or_else(|| missing(StepName::Copy))
+    }
+}
+
+fn missing(step: StepName) -> StepError {
+    StepError::retry(format!("the output of step {step} is missing"))
+}
+
+/// A guest run in work.
+pub(crate) struct GuestRun {
+    pub(crate) context: Arc<Context>,
+    /// What the lease says.
+    pub(crate) row: GuestLease,
+    /// Whether it holds.
+    pub(crate) lease: Lease,
+    /// The site's settings, as they were when the attempt began.
+    pub(crate) settings: model::Settings,
+    /// The guest's configuration, as it was when the attempt began.
+    pub(crate) guest: model::Guest,
+    seat: Seat,
+    opened: Mutex<Option<Opened>>,
+}
+
+#[derive(Clone)]
+struct Opened {
+    host: Arc<dyn Host>,
+    guest: Arc<dyn Guest>,
+}
+
+impl GuestRun {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        row: GuestLease,
+        lease: Lease,
+        settings: model::Settings,
+        guest: model::Guest,
+        seat: Seat,
+    ) -> Self {
+        Self {
+            context,
+            row,
+            lease,
+            settings,
+            guest,
+            seat,
+            opened: Mutex::default(),
+        }
+    }
+
+    /// The guest on its host.
+    pub(crate) async fn open(&self) -> Result<Arc<dyn Guest>, StepError> {
+        Ok(self.opened().await?.guest)
+    }
+
+    async fn opened(&self) -> Result<Opened, StepError> {
+        let mut opened = self.opened.lock().await;
+        if let Some(opened) = opened.as_ref() {
+            return Ok(opened.clone());
+        }
+        let (host, guest) = self.seat.guest(&self.guest.vmx_path).await?;
+        Ok(opened.insert(Opened { host, guest }).clone())
+    }
+
+    /// Forgets a connection that broke, so that the next use makes a new one.
+    pub(crate) async fn reconnect(&self) {
+        if let Some(opened) = self.opened.lock().await.take() {
+            self.seat.discard(&opened.host).await;
+        }
+    }
+
+    /// An event about this guest run.
+    pub(crate) fn about(&self, event: NewEvent) -> NewEvent {
+        event
+            .run(self.row.run_id)
+            .host(self.row.host_id)
+            .guest(self.row.guest_id)
+            .guest_run(self.row.guest_run_id)
+    }
+
+    pub(crate) fn snapshot_limit(&self) -> Duration {
+        secs(self.settings.snapshot_limit_secs)
+    }
+
+    /// Goes through the plan, after the steps that an earlier owner of this attempt has done.
+    ///
+    /// # Errors
+    /// What went wrong, and in which step.
+    pub(crate) async fn attempt(&self) -> Result<(), (Option<&'static Spec>, StepError)> {
+        let mut outputs = self.resume().await.map_err(|error| (None, error))?;
+        for spec in &TABLE {
+            let planned = match outputs.validated.as_ref().map(|v| v.mode) {
+                None => true,
+                Some(PointMode::Hot) => spec.hot,
+                Some(PointMode::Cold) => spec.cold,
+            };
+            if planned && !outputs.has(spec.name) {
+                self.perform(spec, &mut outputs)
+                    .await
+                    .map_err(|error| (Some(spec), error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is done already and still true. The steps after it are begun anew.
+    async fn resume(&self) -> Result<Outputs, StepError> {
+        if self.row.attempt_fence == self.row.fence {
+            return Ok(Outputs::default());
+        }
+        let recorded = patiently("what an earlier worker has done", || {
+            steps::done_in_attempt(&self.context.pool, &self.row)
+        })
+        .await?;
+        if let Some(outputs) = Outputs::read(&recorded)
+            && self.still_true(&outputs).await?
+        {
+            tracing::info!(
+                guest = self.guest.full_name(),
+                "goes on where an earlier worker stopped"
+            );
+            return Ok(outputs);
+        }
+        let fence = patiently("a fresh start", || {
+            guest_runs::restart(&self.context.pool, &self.row)
+        })
+        .await?;
+        check(fence)?;
+        Ok(Outputs::default())
+    }
+
+    async fn still_true(&self, outputs: &Outputs) -> Result<bool, StepError> {
+        let (Some(validated), Some(frozen)) = (&outputs.validated, &outputs.frozen) else {
+            return Ok(false);
+        };
+        if let Some(sealed) = outputs.sealed.clone() {
+            let root = validated.destination.clone();
+            return blocking(move || Ok(Repository::open(root)?.locate(&sealed).is_ok())).await;
+        }
+        let guest = self.open().await?;
+        Ok(match &frozen.snapshot {
+            Some(name) => guest.snapshots().await?.contains(name),
+            None => guest.power_state().await? == frozen.power,
+        })
+    }
+
+    async fn perform(&self, spec: &Spec, outputs: &mut Outputs) -> Result<(), StepError> {
+        self.lease.allowed().await?;
+        if spec.gives_way && self.context.drain.is_cancelled() {
+            return Err(Stop::Draining.into());
+        }
+        let step = spec.name;
+        check(
+            patiently("a step's begin", || {
+                steps::begin(&self.context.pool, &self.row, step)
+            })
+            .await?,
+        )?;
+        hold::at(&format!("{step}.before")).await;
+        tracing::info!(guest = self.guest.full_name(), %step, "step begins");
+        let recorded = match step {
+            StepName::Validate => {
+                let validated = validate::run(self).await?;
+                let value = serde_json::to_value(&validated);
+                outputs.validated = Some(validated);
+                value
+            }
+            StepName::Snapshot => {
+                let frozen = snapshot::run(self, outputs.validated()?).await?;
+                let value = serde_json::to_value(&frozen);
+                outputs.frozen = Some(frozen);
+                value
+            }
+            StepName::PowerOff => {
+                let frozen = power_off::run(self, outputs.validated()?).await?;
+                let value = serde_json::to_value(&frozen);
+                outputs.frozen = Some(frozen);
+                value
+            }
+            StepName::Copy => {
+                let sealed = copy::run(self, outputs.validated()?, outputs.frozen()?).await?;
+                let value = serde_json::to_value(&sealed);
+                outputs.sealed = Some(sealed);
+                value
+            }
+            StepName::Commit | StepName::PowerOn => {
+                undo::meet_own(self).await?;
+                outputs.brought_back = true;
+                Ok(Value::Null)
+            }
+            // Its record is the transaction that publishes.
+            StepName::Publish => {
+                return publish::run(
+                    self,
+                    outputs.validated()?,
+                    outputs.frozen()?,
+                    outputs.sealed()?,
+                )
+                .await;
+            }
+        };
+        let recorded = recorded.map_err(|e| {
+            StepError::permanent(format!("the output of step {step} cannot be stored: {e}"))
+        })?;
+        hold::at(&format!("{step}.effect")).await;
+        let mode = outputs.validated.as_ref().map(|v| mode_name(v.mode));
+        check(patiently("a step's output", || self.record(step, &recorded, mode)).await?)?;
+        hold::at(&format!("{step}.recorded")).await;
+        Ok(())
+    }
+
+    async fn record(
+        &self,
+        step: StepName,
+        output: &Value,
+        mode: Option<&str>,
+    ) -> Result<Fence, shared::StoreError> {
+        let mut tx = self.context.pool.begin().await?;
+        if guest_runs::guard(&mut tx, &self.row).await? == Fence::Lost {
+            return Ok(Fence::Lost);
+        }
+        steps::done(&mut tx, &self.row, step, output).await?;
+        if let (StepName::Validate, Some(mode)) = (step, mode) {
+            guest_runs::set_mode(&mut tx, &self.row, mode).await?;
+        }
+        tx.commit().await?;
+        Ok(Fence::Held)
+    }
+}
+
+/// `hot` or `cold`.
+fn mode_name(mode: PointMode) -> &'static str {
+    match mode {
+        PointMode::Hot => "hot",
+        PointMode::Cold => "cold",
+    }
+}
+
+/// Turns a lost fence into the error that ends the work.
+pub(crate) fn check(fence: Fence) -> Result<(), Stop> {
+    match fence {
+        Fence::Held => Ok(()),
+        Fence::Lost => Err(Stop::Fenced),
+    }
+}
+
+/// A setting in seconds.
+pub(crate) fn secs(value: i32) -> Duration {
+    Duration::from_secs(u64::try_from(value).unwrap_or_default())
+}
+
+/// Does something that blocks on a thread of its own.
+pub(crate) async fn blocking<T, F>(work: F) -> Result<T, StepError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, StepError> + Send + 'static,
+{
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| StepError::retry(format!("a thread of the worker died: {e}")))?
+}

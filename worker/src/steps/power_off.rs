@@ -1,0 +1,49 @@
+//! Step `power_off`: bring the guest down for a cold backup.
+
+use std::time::Duration;
+
+use hypervisor::{PowerOff, PowerState};
+use shared::store::{obligations, runs};
+
+use super::{Frozen, GuestRun, Validated, check, secs};
+use crate::{error::StepError, hold, patience::patiently, undo::POWER_LIMIT};
+
+/// Powers the guest off, after writing down that it has to be powered on again. A guest that is off or
+/// suspended stays as it is.
+pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen, StepError> {
+    let guest = run.open().await?;
+    let pool = &run.context.pool;
+    let mut power = guest.power_state().await?;
+    if power == PowerState::On {
+        if validated.resume_power {
+            let owed = patiently("the obligation to power the guest on", || {
+                obligations::owe_power_on(pool, &run.row)
+            });
+            check(owed.await?)?;
+        }
+        hold::at("power_off.owed").await;
+        run.lease.allowed().await?;
+        let how = PowerOff {
+            soft_limit: secs(run.settings.soft_power_off_secs),
+            hard_limit: POWER_LIMIT.max(Duration::from_secs(1)),
+        };
+        guest.power_off(how).await?;
+        power = guest.power_state().await?;
+    }
+    match power {
+        PowerState::Off | PowerState::Suspended => {
+            let taken_at = patiently("the time", || runs::database_now(pool)).await?;
+            Ok(Frozen {
+                taken_at,
+                snapshot: None,
+                power,
+            })
+        }
+        PowerState::On => Err(StepError::retry(
+            "the guest still runs after it was powered off",
+        )),
+        PowerState::BlockedOnQuestion => Err(StepError::operator(
+            "the guest waits for an answer to a question: answer it in its console",
+        )),
+    }
+}

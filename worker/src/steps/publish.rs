@@ -1,0 +1,143 @@
+//! Step `publish`: the restore point becomes visible, in the repository and in the database.
+
+use std::{path::PathBuf, sync::Arc};
+
+use repository::{CopyObserver, PublishedPoint, Repository, SealedPoint, Stopped, VerifyReport};
+use shared::{
+    StoreError,
+    model::Severity,
+    store::{
+        events::{self, NewEvent},
+        guest_runs,
+        leases::Fence,
+        points::NewPoint,
+        steps::StepName,
+    },
+};
+use tokio::runtime::Handle;
+
+use super::{Frozen, GuestRun, Validated, blocking, check, mode_name};
+use crate::{error::StepError, hold, lease::Lease, patience::patiently};
+
+/// Verifies what was copied, renames it, and ends the guest run.
+pub(super) async fn run(
+    run: &GuestRun,
+    validated: &Validated,
+    frozen: &Frozen,
+    sealed: &SealedPoint,
+) -> Result<(), StepError> {
+    let verified = run.settings.verify_after_backup;
+    if verified {
+        verify(run, validated.destination.clone(), sealed.clone()).await?;
+    }
+    run.lease.allowed().await?;
+    let (root, to_publish) = (validated.destination.clone(), sealed.clone());
+    let (published, foreign) = blocking(move || {
+        let repository = Repository::open(root)?;
+        let published = repository.publish(&to_publish)?;
+        let manifest = repository::Manifest::read(&repository.root().join(&published.path))?;
+        Ok((published, manifest.point.foreign_snapshots))
+    })
+    .await?;
+    hold::at(&format!("{}.effect", StepName::Publish)).await;
+    let record = || record(run, validated, frozen, &published, &foreign, verified);
+    check(patiently("the restore point", record).await?)?;
+    hold::at(&format!("{}.recorded", StepName::Publish)).await;
+    Ok(())
+}
+
+async fn verify(run: &GuestRun, root: PathBuf, sealed: SealedPoint) -> Result<(), StepError> {
+    let under = Arc::new(UnderLease {
+        lease: run.lease.clone(),
+        runtime: Handle::current(),
+    });
+    let report: VerifyReport = blocking(move || {
+        let repository = Repository::open(root)?;
+        let at = repository.locate(&sealed)?;
+        Ok(repository.verify(&at, under.as_ref())?)
+    })
+    .await
+    .map_err(|error| match (error, run.lease.now()) {
+        (StepError::Repository(repository::RepositoryError::Stopped(_)), Some(Err(stop))) => {
+            stop.into()
+        }
+        (error, _) => error,
+    })?;
+    match report.problems.first() {
+        None => Ok(()),
+        Some(first) => Err(StepError::BadCopy(format!(
+            "the copy does not read back as it was written ({} problems; the first in {}: {}): look \
+             at the destination's storage",
+            report.problems.len(),
+            first.file,
+            first.what
+        ))),
+    }
+}
+
+struct UnderLease {
+    lease: Lease,
+    runtime: Handle,
+}
+
+impl CopyObserver for UnderLease {
+    fn progress(&self, _: &str, _: u64, _: u64) {}
+
+    fn wait_allowed(&self) -> Result<(), Stopped> {
+        self.runtime
+            .block_on(self.lease.allowed())
+            .map_err(|stop| Stopped {
+                reason: stop.to_string(),
+            })
+    }
+}
+
+async fn record(
+    run: &GuestRun,
+    validated: &Validated,
+    frozen: &Frozen,
+    published: &PublishedPoint,
+    foreign_snapshots: &[String],
+    verified: bool,
+) -> Result<Fence, StoreError> {
+    let mode = mode_name(validated.mode);
+    let (repository, path) = (
+        validated.destination.to_string_lossy(),
+        published.path.to_string_lossy(),
+    );
+    let point = NewPoint {
+        id: published.point_id,
+        host_name: &run.guest.host_name,
+        guest_name: &validated.guest_name,
+        repository: &repository,
+        path: &path,
+        mode,
+        taken_at: frozen.taken_at,
+        size_bytes: published.size_bytes,
+        source_bytes: published.source_bytes,
+        foreign_snapshots,
+        verified,
+    };
+    let mut tx = run.context.pool.begin().await?;
+    if guest_runs::publish(&mut tx, &run.row, &point).await? == Fence::Lost {
+        return Ok(Fence::Lost);
+    }
+    let message = format!(
+        "guest {}: backed up {mode}{}",
+        run.guest.full_name(),
+        if verified {
+            ", read back and verified"
+        } else {
+            ""
+        }
+    );
+    let detail = serde_json::json!({
+        "point_id": published.point_id,
+        "size_bytes": published.size_bytes,
+        "verified": verified,
+    });
+    let event = NewEvent::user(Severity::Info, message).detail(detail);
+    events::record(&mut *tx, &run.about(event)).await?;
+    tx.commit().await?;
+    Ok(Fence::Held)
+}

@@ -1,0 +1,49 @@
+//! Step `snapshot`: freeze the disks of a running guest.
+
+use hypervisor::{PowerState, snapshot_name};
+use shared::store::{obligations, runs};
+
+use super::{Frozen, GuestRun, Validated, check};
+use crate::{error::StepError, hold, patience::patiently, undo};
+
+/// Takes our snapshot, after writing down that it has to be removed.
+pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen, StepError> {
+    let guest = run.open().await?;
+    let pool = &run.context.pool;
+    // A run taken over has passed `validate` under an earlier fence, whose snapshot may be there.
+    undo::clear_leftovers(run, guest.as_ref(), &guest.snapshots().await?).await?;
+    let name = snapshot_name::make(run.row.guest_run_id, run.row.fence);
+    let owed = patiently("the obligation to remove the snapshot", || {
+        obligations::owe_snapshot(pool, &run.row, &name)
+    });
+    check(owed.await?)?;
+    hold::at("snapshot.owed").await;
+    let taken_at = patiently("the time", || runs::database_now(pool)).await?;
+    run.lease.allowed().await?;
+    let description = format!(
+        "taken by Virtuozo to back up {}; it removes it again",
+        validated.guest_name
+    );
+    let created = guest
+        .create_snapshot(&name, &description, run.snapshot_limit())
+        .await;
+    if run.lease.held().await.is_err() {
+        // Whoever has the lease now may have looked before the snapshot appeared. Nobody else uses this
+        // name, so removing it disturbs nobody.
+        if let Err(error) = guest.remove_snapshot(&name, run.snapshot_limit()).await {
+            tracing::warn!(snapshot = name, %error, "a snapshot taken too late could not be removed");
+        }
+        return Err(crate::error::Stop::Fenced.into());
+    }
+    created?;
+    if !guest.snapshots().await?.contains(&name) {
+        return Err(StepError::retry(format!(
+            "the host took the snapshot {name} without an error, but does not list it"
+        )));
+    }
+    Ok(Frozen {
+        taken_at,
+        snapshot: Some(name),
+        power: PowerState::On,
+    })
+}

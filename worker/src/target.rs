@@ -1,0 +1,91 @@
+//! From a stored host to what a connection needs.
+
+use std::path::PathBuf;
+
+use hypervisor::{HostKind, HostTarget};
+use shared::{
+    StoreError, model,
+    secrets::{Key, SecretError},
+    store::{datastores, hosts},
+};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::{error::StepError, patience::patiently};
+
+/// Why a stored host cannot be connected to.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The password cannot be opened.
+    #[error("the password of host {host}: {source}")]
+    Secret {
+        /// The host's name.
+        host: String,
+        /// Why.
+        source: SecretError,
+    },
+}
+
+/// Everything that a connection to a stored host needs. The key is read only if a password is stored.
+///
+/// # Errors
+/// [`TargetError`].
+pub async fn host_target(
+    pool: &PgPool,
+    key_file: &std::path::Path,
+    host_id: Uuid,
+) -> Result<HostTarget, TargetError> {
+    let host = hosts::by_id(pool, host_id).await?;
+    let password = match hosts::sealed_password(pool, host_id).await? {
+        Some(sealed) => {
+            let opened = Key::load(key_file).and_then(|key| key.open(host_id, &sealed));
+            Some(opened.map_err(|source| TargetError::Secret {
+                host: host.name.clone(),
+                source,
+            })?)
+        }
+        None => None,
+    };
+    let datastores = datastores::list(pool, Some(host_id))
+        .await?
+        .into_iter()
+        .filter_map(|d| Some((d.name, PathBuf::from(d.local_path?))))
+        .collect();
+    Ok(HostTarget {
+        name: host.name,
+        kind: match host.kind {
+            model::HostKind::Server2 => HostKind::Server2,
+            model::HostKind::Workstation => HostKind::Workstation,
+            model::HostKind::WorkstationShared => HostKind::WorkstationShared,
+            model::HostKind::Esxi => HostKind::Esxi,
+        },
+        address: host.address,
+        user: host.user_name,
+        password,
+        config_dir: host.config_dir.map(PathBuf::from),
+        datastores,
+    })
+}
+
+/// Reads hosts for this worker's connections.
+pub(crate) struct Targets {
+    pub(crate) pool: PgPool,
+    pub(crate) key_file: PathBuf,
+}
+
+impl Targets {
+    pub(crate) async fn of(&self, host_id: Uuid) -> Result<HostTarget, StepError> {
+        // Two layers: a store that does not answer is waited for, a wrong key is not.
+        let target = patiently("the host's configuration", || async {
+            match host_target(&self.pool, &self.key_file, host_id).await {
+                Err(TargetError::Store(error)) => Err(error),
+                other => Ok(other),
+            }
+        })
+        .await?;
+        target.map_err(|error| StepError::operator(error.to_string()))
+    }
+}

@@ -1,0 +1,129 @@
+//! Bringing a guest back: meeting obligations, each only done with once it was seen to be met.
+
+use std::time::Duration;
+
+use hypervisor::{Guest, PowerState, snapshot_name};
+use shared::store::obligations::{self, Duty, Obligation};
+
+use crate::{error::StepError, patience::patiently, steps::GuestRun};
+
+/// How long powering a guest on, or cutting its power, may take.
+pub(crate) const POWER_LIMIT: Duration = Duration::from_secs(120);
+
+/// Does what an obligation asks for, unless it is met already, and looks whether it is met then.
+pub(crate) async fn meet(
+    guest: &dyn Guest,
+    obligation: &Obligation,
+    snapshot_limit: Duration,
+) -> Result<(), StepError> {
+    match obligation.duty() {
+        Duty::RemoveSnapshot(name) => {
+            if !guest.snapshots().await?.iter().any(|s| s == name) {
+                return Ok(());
+            }
+            guest.remove_snapshot(name, snapshot_limit).await?;
+            if guest.snapshots().await?.iter().any(|s| s == name) {
+                return Err(StepError::retry(format!(
+                    "the snapshot {name} is still there after the host removed it"
+                )));
+            }
+            Ok(())
+        }
+        Duty::PowerOn => {
+            if guest.power_state().await? == PowerState::On {
+                return Ok(());
+            }
+            guest.power_on(POWER_LIMIT).await?;
+            match guest.power_state().await? {
+                PowerState::On => Ok(()),
+                PowerState::BlockedOnQuestion => Err(StepError::operator(
+                    "the guest waits for an answer to a question before it starts: answer it in \
+                     its console",
+                )),
+                PowerState::Off | PowerState::Suspended => Err(StepError::retry(
+                    "the guest is still off after it was powered on",
+                )),
+            }
+        }
+    }
+}
+
+/// Meets everything that this run owes its guest. Goes on after an error and returns the first.
+pub(crate) async fn meet_own(run: &GuestRun) -> Result<(), StepError> {
+    let pool = &run.context.pool;
+    let owed = patiently("what the guest is owed", || {
+        obligations::of_guest(pool, run.row.guest_id)
+    })
+    .await?;
+    let mut first = Ok(());
+    for obligation in owed
+        .iter()
+        .filter(|o| o.guest_run_id == run.row.guest_run_id)
+    {
+        run.lease.held().await?;
+        let met = async {
+            let guest = run.open().await?;
+            meet(guest.as_ref(), obligation, run.snapshot_limit()).await
+        };
+        match met.await {
+            Ok(()) => {
+                patiently("an obligation that is met", || {
+                    obligations::met(pool, obligation)
+                })
+                .await?
+            }
+            Err(error) => {
+                if let StepError::Hypervisor(e) = &error
+                    && crate::connections::is_lost(e)
+                {
+                    run.reconnect().await;
+                }
+                first = first.and(Err(error));
+            }
+        }
+    }
+    first
+}
+
+/// Removes all snapshots of ours that are `listed` on a guest; foreign ones are left alone. Forgets the
+/// obligations that turn out to be met. Returns whether something was removed.
+pub(crate) async fn clear_leftovers(
+    run: &GuestRun,
+    guest: &dyn Guest,
+    listed: &[String],
+) -> Result<bool, StepError> {
+    let mut removed = false;
+    for name in listed.iter().filter(|name| snapshot_name::is_ours(name)) {
+        run.lease.held().await?;
+        tracing::info!(
+            guest = run.guest.full_name(),
+            snapshot = name,
+            "removes a snapshot left behind"
+        );
+        guest.remove_snapshot(name, run.snapshot_limit()).await?;
+        removed = true;
+    }
+    let pool = &run.context.pool;
+    let owed = patiently("what the guest is owed", || {
+        obligations::of_guest(pool, run.row.guest_id)
+    })
+    .await?;
+    if owed.is_empty() {
+        return Ok(removed);
+    }
+    let still = guest.snapshots().await?;
+    let power = guest.power_state().await?;
+    for obligation in &owed {
+        let met = match obligation.duty() {
+            Duty::RemoveSnapshot(name) => !still.iter().any(|s| s == name),
+            Duty::PowerOn => power == PowerState::On,
+        };
+        if met {
+            patiently("an obligation that is met", || {
+                obligations::met(pool, obligation)
+            })
+            .await?;
+        }
+    }
+    Ok(removed)
+}
