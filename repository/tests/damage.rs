@@ -1,5 +1,7 @@
 //! Damage to a restore point is found, all of it, and nothing damaged is restored.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 mod support;
 
 use std::{
@@ -250,7 +252,8 @@ fn a_manifest_that_contradicts_itself_or_leaves_its_directory_is_refused() {
     let stored = Stored::new(9 << 20);
     forge(&stored.dir(), |_| {});
     assert!(stored.verify().ok);
-    let changes: [(&str, &dyn Fn(&mut serde_json::Value)); 6] = [
+    type Change<'a> = &'a dyn Fn(&mut serde_json::Value);
+    let changes: [(&str, Change<'_>); 6] = [
         ("a path", &|manifest| {
             manifest["files"][0]["name"] = "../../escape".into()
         }),

@@ -2,6 +2,8 @@
 //!
 //! Each case runs this program again as the process that copies, so it has a `main` of its own.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 mod support;
 
 use std::{

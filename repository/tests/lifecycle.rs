@@ -1,5 +1,7 @@
 //! From begun to deleted: whatever is interrupted wherever, a point is complete or absent.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 mod support;
 
 use std::{fs, path::Path};

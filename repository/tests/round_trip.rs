@@ -1,5 +1,7 @@
 //! From sources to a restore point and back: what is stored is what was read, and nothing more.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 mod support;
 
 use std::{fs, os::unix::fs::MetadataExt, process::Command, sync::Mutex};
