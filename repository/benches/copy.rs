@@ -8,7 +8,7 @@
 
 #![allow(
     clippy::unwrap_used,
-    clippy::expect_used,
+    clippy::panic,
     reason = "nothing can go on without a step"
 )]
 
