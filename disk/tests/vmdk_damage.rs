@@ -203,6 +203,30 @@ fn a_damaged_grain_directory_is_made_up_for_by_the_redundant_one() {
 }
 
 #[test]
+fn the_redundant_tables_of_a_backup_are_complete() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("a.vmdk");
+    let options = SparseOptions {
+        file_name: "a.vmdk".to_owned(),
+        capacity_bytes: SIZE,
+        ..SparseOptions::default()
+    };
+    let sink = fs::File::create(&path).unwrap();
+    let mut writer = SparseWriter::new(sink, &path, &options).unwrap();
+    let mut model = vec![0; SIZE as usize];
+    for grain in [5, 0, 47] {
+        let bytes = grain * 65536..(grain + 1) * 65536;
+        model[bytes.clone()].fill(grain as u8 + 1);
+        writer.write_grain(grain as u64, &model[bytes]).unwrap();
+    }
+    writer.finish().unwrap();
+    let header = fs::read(&path).unwrap();
+    let directory = u64::from_le_bytes(header[56..64].try_into().unwrap()) * 512;
+    patch(&path, directory, &u32::MAX.to_le_bytes());
+    assert!(chain_bytes(&path) == model);
+}
+
+#[test]
 fn a_damaged_grain_table_is_made_up_for_by_the_redundant_one() {
     let dir = TempDir::new().unwrap();
     let (delta, model) = chain_of_two(dir.path(), DiskKind::MonolithicSparse);
