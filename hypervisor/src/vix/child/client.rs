@@ -24,7 +24,7 @@ use tokio::{
 use super::protocol::{self, Answer, LENGTH_BYTES, Operation, Request, Response};
 use crate::{ErrorClass, ErrorKind, HypervisorError, Result};
 
-/// What the process is given beyond an operation's own limit before it counts as hung.
+/// See [`ChildProcess::grace`].
 const GRACE: Duration = Duration::from_secs(10);
 /// How long the process may take to leave by itself once its standard input has ended.
 const LEAVE_LIMIT: Duration = Duration::from_secs(8);
@@ -46,6 +46,8 @@ pub(crate) struct ChildProcess {
     /// Frames on their way to the process; closing it ends the process.
     frames: Mutex<Option<mpsc::UnboundedSender<Vec<u8>>>>,
     next_id: AtomicU64,
+    /// What the process is given beyond an operation's own limit before it counts as hung.
+    grace: Duration,
 }
 
 impl ChildProcess {
@@ -97,6 +99,7 @@ impl ChildProcess {
             shared,
             frames: Mutex::new(Some(frames)),
             next_id: AtomicU64::new(1),
+            grace: GRACE,
         })
     }
 
@@ -136,7 +139,7 @@ impl ChildProcess {
             shared: &self.shared,
             id,
         };
-        let outcome = match timeout(limit.saturating_add(GRACE), answered).await {
+        let outcome = match timeout(limit.saturating_add(self.grace), answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(self
                 .shared
@@ -261,5 +264,104 @@ async fn log_stderr(label: String, mut stderr: ChildStderr) {
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             tracing::debug!(host = label, line, "from the VIX library");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf, time::Instant};
+
+    use disk::vmware::lock::process_start;
+
+    use super::*;
+
+    /// A process that runs a line of shell instead of serving; it writes its pid to a file first.
+    fn shell(line: &str) -> (tempfile::TempDir, PathBuf, ChildProcess) {
+        let dir = tempfile::tempdir().unwrap();
+        let pid_file = dir.path().join("pid");
+        let line = format!("echo $$ > {}; {line}", pid_file.display());
+        let mut child = ChildProcess::start(
+            "alpha",
+            Path::new("/bin/sh"),
+            &["-c".into(), line.into()],
+            Path::new("/none"),
+        )
+        .unwrap();
+        child.grace = Duration::from_millis(100);
+        (dir, pid_file, child)
+    }
+
+    async fn pid(file: &Path) -> u32 {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(pid) = fs::read_to_string(file)
+                .ok()
+                .and_then(|text| text.trim().parse().ok())
+            {
+                return pid;
+            }
+            assert!(Instant::now() < deadline, "the process did not start");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn gone(pid: u32) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while process_start(pid).is_some() {
+            assert!(Instant::now() < deadline, "the process {pid} did not end");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hung_process_is_killed_and_every_call_on_it_fails() {
+        let (_dir, file, child) = shell("exec sleep 600");
+        let pid = pid(&file).await;
+        let long = Duration::from_secs(600);
+        let (short, other) = tokio::join!(
+            child.call(Duration::from_millis(50), Operation::Probe),
+            child.call(long, Operation::Probe),
+        );
+        for error in [short.unwrap_err(), other.unwrap_err()] {
+            assert_eq!(error.kind, ErrorKind::ConnectionLost);
+            assert_eq!(error.class, ErrorClass::Retry);
+        }
+        gone(pid).await;
+        let late = child.call(long, Operation::Probe).await.unwrap_err();
+        assert_eq!(late.kind, ErrorKind::ConnectionLost);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_dies_or_talks_nonsense_loses_its_calls_at_once() {
+        for line in [
+            "exit 1",
+            "kill -SEGV $$",
+            "printf 'this is no frame'; exec sleep 600",
+        ] {
+            let (_dir, _file, child) = shell(line);
+            let before = Instant::now();
+            let error = child
+                .call(Duration::from_secs(600), Operation::Probe)
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind, ErrorKind::ConnectionLost, "{line}");
+            assert!(before.elapsed() < Duration::from_secs(60), "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn dropping_the_connection_ends_the_process() {
+        let (_dir, file, child) = shell("exec cat");
+        let pid = pid(&file).await;
+        drop(child);
+        gone(pid).await;
+    }
+
+    #[tokio::test]
+    async fn a_program_that_cannot_be_started_is_an_error_that_names_it() {
+        let error = ChildProcess::start("alpha", Path::new("/no/program"), &[], Path::new("/none"))
+            .err()
+            .unwrap();
+        assert!(error.message.contains("/no/program"), "{error}");
     }
 }
