@@ -35,8 +35,8 @@ const READ_TYPES: [&str; 11] = [
 
 /// One link of a disk, on its own: a base disk, or a delta without its parents.
 ///
-/// What it does not store is [`RangeKind::Absent`], in a base as in a delta; what it knows to be
-/// zeros (marked so, or a hole of a flat file) is [`RangeKind::Zero`].
+/// What it does not store is [absent](crate::RangeKind::Absent), in a base as in a delta; what it
+/// knows to be zeros (marked so, or a hole of a flat file) is [zero](crate::RangeKind::Zero).
 #[derive(Debug)]
 pub struct Layer {
     path: PathBuf,
