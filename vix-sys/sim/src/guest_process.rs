@@ -155,20 +155,23 @@ impl Machine {
 
     /// One batch of writes under the guest's lock; false when the guest is to run no more.
     fn turn(&mut self) -> Result<bool> {
-        let _lock = self.guest.raw_lock()?;
-        let mut state = self.guest.state()?;
+        let guest = self.guest.clone();
+        let mut locked = guest.lock_as_it_is()?;
+        let state = &locked.state;
         if state.power != Power::On || state.process != Some(self.me) {
             return Ok(false);
         }
         if let Some(request) = state.request {
-            self.stop(request, &mut state)?;
+            self.stop(request, &mut locked.state)?;
             return Ok(false);
         }
         if state.generation != self.generation {
             // The old ones must be gone first: one file may change its place in the chain.
             self.disks.clear();
-            self.disks = open_disks(&self.guest)?;
-            self.generation = state.generation;
+            // Whoever changed the chains may have died in it.
+            locked.recover()?;
+            self.disks = open_disks(&guest)?;
+            self.generation = locked.state.generation;
         }
         let due =
             self.last_batch.elapsed().as_micros() * u128::from(self.writes_per_second) / 1_000_000;
@@ -222,7 +225,7 @@ impl Machine {
 
 /// Writes to the disks of a guest that does not run, as if it had run for a while.
 pub(crate) fn write_offline(guest: &Guest, writes: u64) -> Result<()> {
-    let _lock = guest.raw_lock()?;
+    let _lock = guest.lock()?;
     let mut machine = Machine::boot(&guest.vmx)?;
     for _ in 0..writes {
         machine.write_next()?;

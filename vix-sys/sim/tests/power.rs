@@ -1,5 +1,7 @@
 //! Power through the C API: the guest process, its locks and its writes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use common::*;

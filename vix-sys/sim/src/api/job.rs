@@ -112,9 +112,11 @@ impl Job {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends the job and gives back the reference that kept its handle alive until here.
     fn finish(&self, job: VixHandle, callback: Callback, outcome: Outcome) {
         self.state().outcome = Some(outcome);
         callback.call(job, VIX_EVENTTYPE_JOB_COMPLETED, VIX_INVALID_HANDLE);
+        handles::release(job);
         self.state().delivered = true;
         self.changed.notify_all();
     }
@@ -173,7 +175,6 @@ pub(super) fn start(
                 Ok(made)
             }));
             job.finish(handle, callback, outcome_of(result));
-            handles::release(handle);
         }
     };
     if std::thread::Builder::new()
@@ -186,7 +187,6 @@ pub(super) fn start(
             handle: VIX_INVALID_HANDLE,
         };
         job.finish(handle, callback, outcome);
-        handles::release(handle);
     }
     handle
 }
@@ -244,6 +244,7 @@ pub(super) extern "C" fn VixJob_CreateJobWithCallback(
         let callback = Callback::new(procedure, client_data);
         let job = Job::new(None);
         let handle = handles::insert(Object::Job(job));
+        handles::add_reference(handle);
         WRAPPER_JOBS
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

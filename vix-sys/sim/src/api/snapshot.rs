@@ -89,7 +89,7 @@ fn not_found() -> SimError {
 /// Answers a question about a guest's snapshots.
 fn ask<T>(function: &str, vm: &VmObject, question: impl FnOnce(&Vmsd) -> Result<T>) -> Result<T> {
     faults::apply(function, &vm.guest.vmx.to_string_lossy(), When::Before)?;
-    question(&vm.guest.vmsd()?)
+    question(&vm.guest.settled_vmsd()?)
 }
 
 fn count(vmsd: &Vmsd, parent: Option<u64>) -> Result<c_int> {

@@ -16,6 +16,7 @@ use super::{
     error::{Result, SimError},
     files,
     guest::{Guest, Locked},
+    snapshot,
 };
 
 /// Who names a file of a chain.
@@ -78,11 +79,16 @@ fn parent_of(path: &Path) -> Result<Option<PathBuf>> {
 }
 
 impl Locked<'_> {
-    /// Begins a change of the disk chains: says which deltas come or go, and that a running guest
-    /// must open its disks anew, whether this process lives to the end of the change or not.
-    pub(crate) fn begin(&mut self, pending: Vec<String>) -> Result<()> {
+    /// Begins a change of the disk chains: says which deltas come or go, which snapshot goes, and that
+    /// a running guest must open its disks anew, whether this process lives to the end or not.
+    pub(crate) fn begin(&mut self, deltas: &[String], removing: Option<u64>) -> Result<()> {
         self.state.generation += 1;
-        self.state.pending = pending;
+        self.state.removing = removing;
+        for name in deltas {
+            if !self.state.pending.contains(name) {
+                self.state.pending.push(name.clone());
+            }
+        }
         self.save_state()
     }
 
@@ -106,20 +112,28 @@ impl Locked<'_> {
             }
             remove_disk(&path)?;
         }
+        self.state.removing = None;
         self.save_state()
     }
 
-    /// Puts in order what a process that died in a change left. A snapshot whose frozen file is the one
-    /// the guest writes to was never finished, or is already merged: its entry goes. A guest whose
-    /// configuration cannot be read is left alone.
+    /// Puts in order what a process that died in a change left: a removal goes on, an unfinished
+    /// snapshot (its frozen file is still the one the guest writes to) goes away. Nobody must have the
+    /// disks open. A guest whose configuration cannot be read is left alone.
     pub(crate) fn recover(&mut self) -> Result<()> {
-        if self.state.pending.is_empty() {
+        if self.state.is_settled() {
             return Ok(());
         }
         let Ok(config) = self.guest.config() else {
             return Ok(());
         };
         let mut vmsd = self.guest.vmsd()?;
+        if let Some(uid) = self.state.removing {
+            return if vmsd.get(uid).is_some() {
+                snapshot::remove_one(self, uid)
+            } else {
+                self.end()
+            };
+        }
         let disks = self.guest.disks(&config);
         if let Some(current) = vmsd.current.and_then(|uid| vmsd.get(uid)) {
             let active = current
@@ -128,8 +142,8 @@ impl Locked<'_> {
                 .any(|frozen| disks.iter().any(|disk| disk.file_name == frozen.file_name));
             let uid = current.uid;
             if active && let Some(removed) = vmsd.remove(uid) {
-                self.write_vmsd(&vmsd)?;
                 self.remove_state_files(removed.state_file.as_deref())?;
+                self.write_vmsd(&vmsd)?;
             }
         }
         self.state.generation += 1;

@@ -74,6 +74,14 @@ impl Guest {
         self.vmx.with_extension("vmsd")
     }
 
+    /// The snapshots, after what a process that died in a change left has been put in order.
+    pub(crate) fn settled_vmsd(&self) -> Result<Vmsd> {
+        if !self.state()?.is_settled() {
+            self.lock()?;
+        }
+        self.vmsd()
+    }
+
     pub(crate) fn vmsd(&self) -> Result<Vmsd> {
         Ok(Vmsd::load(&self.vmsd_path())?.0)
     }
@@ -124,20 +132,20 @@ impl Guest {
 
     /// Waits for the guest's lock; puts in order what a process that died in an operation left.
     pub(crate) fn lock(&self) -> Result<Locked<'_>> {
-        let lock = self.raw_lock()?;
-        let mut locked = Locked {
-            guest: self,
-            state: self.state()?,
-            _lock: lock,
-        };
+        let mut locked = self.lock_as_it_is()?;
         locked.recover()?;
         Ok(locked)
     }
 
-    /// The lock alone, for the guest process, which changes no structure.
-    pub(crate) fn raw_lock(&self) -> Result<FileLock> {
+    /// Waits for the guest's lock only. Its disks must not be touched unless the state is settled.
+    pub(crate) fn lock_as_it_is(&self) -> Result<Locked<'_>> {
         let path = self.vmx.with_extension("simlock");
-        FileLock::acquire(&path).map_err(SimError::io("lock", &path))
+        let lock = FileLock::acquire(&path).map_err(SimError::io("lock", &path))?;
+        Ok(Locked {
+            guest: self,
+            state: self.state()?,
+            _lock: lock,
+        })
     }
 }
 

@@ -35,7 +35,9 @@ pub(crate) fn on(guest: &Guest) -> Result<()> {
     }
     let mut config = guest.config()?;
     for disk in guest.disks(&config) {
-        vmdk::Chain::open(&disk.path, &[])?;
+        let chain = vmdk::Chain::open(&disk.path, &[])?;
+        // What the tables name must be there, too.
+        disk::ranges(&chain).try_for_each(|range| range.map(|_| ()))?;
     }
     let process = process::start_guest(&guest.vmx)?;
     locked.state.power = Power::On;
@@ -86,7 +88,8 @@ pub(crate) fn suspend(guest: &Guest) -> Result<()> {
 pub(crate) fn reset(guest: &Guest) -> Result<()> {
     let mut locked = guest.lock()?;
     refuse_if(!locked.is_on(), guest)?;
-    locked.begin(Vec::new())
+    locked.begin(&[], None)?;
+    locked.end()
 }
 
 /// Waits until Tools run; `timeout` none waits for ever.

@@ -1,8 +1,8 @@
 //! Snapshots: taking one freezes the disks below new deltas, removing one merges them again.
 //!
-//! Every change is one rename: of the `.vmx` where the guest's current files change, else of the
-//! `.vmsd`. A process that dies before or after it is put right by the next one to lock the guest ([`super::chain`]) or by doing
-//! the same again.
+//! A process that dies in a change is made good by the next one to lock the guest, which may be the
+//! guest itself ([`Locked::recover`]): a snapshot counts from the moment the `.vmx` names its deltas, a
+//! removal goes on to its end.
 
 use std::{
     collections::HashSet,
@@ -75,6 +75,19 @@ pub(crate) fn named(vmsd: &Vmsd, name: &str) -> Result<u64> {
 /// Takes a snapshot on top of the current one; its uid.
 pub(crate) fn create(guest: &Guest, name: &str, description: &str, memory: bool) -> Result<u64> {
     let mut locked = guest.lock()?;
+    create_locked(&mut locked, name, description, memory).inspect_err(|_| {
+        // What cannot be put in order now, the next one to lock the guest meets.
+        let _ = locked.recover();
+    })
+}
+
+fn create_locked(
+    locked: &mut Locked<'_>,
+    name: &str,
+    description: &str,
+    memory: bool,
+) -> Result<u64> {
+    let guest = locked.guest;
     // A guest that does not run has none.
     let memory = memory && locked.is_on();
     let config = guest.config()?;
@@ -83,7 +96,7 @@ pub(crate) fn create(guest: &Guest, name: &str, description: &str, memory: bool)
     if guest.single_snapshot {
         let roots: Vec<u64> = guest.vmsd()?.children(None).map(|one| one.uid).collect();
         for uid in roots {
-            remove_subtree(&mut locked, uid)?;
+            remove_subtree(locked, uid)?;
         }
     }
     // Removing may have changed the files the guest writes to.
@@ -98,7 +111,7 @@ pub(crate) fn create(guest: &Guest, name: &str, description: &str, memory: bool)
         deltas.push(free_name(guest, &disk.file_name, &deltas)?);
     }
 
-    locked.begin(deltas.clone())?;
+    locked.begin(&deltas, None)?;
     faults::point("point:begun", &guest.vmx)?;
     for (disk, delta) in frozen.iter().zip(&deltas) {
         vmdk::create_delta(guest.dir().join(delta), &disk.path)?;
@@ -229,7 +242,8 @@ struct Merge {
     delta: Link,
 }
 
-fn remove_one(locked: &mut Locked<'_>, uid: u64) -> Result<()> {
+/// Removes a snapshot, or goes on with its removal after a crash at any point.
+pub(super) fn remove_one(locked: &mut Locked<'_>, uid: u64) -> Result<()> {
     let guest = locked.guest;
     let mut config = guest.config()?;
     let mut vmsd = guest.vmsd()?;
@@ -252,12 +266,11 @@ fn remove_one(locked: &mut Locked<'_>, uid: u64) -> Result<()> {
         }
     }
 
-    locked.begin(
-        merges
-            .iter()
-            .map(|one| one.delta.file_name.clone())
-            .collect(),
-    )?;
+    let deltas: Vec<String> = merges
+        .iter()
+        .map(|merge| merge.delta.file_name.clone())
+        .collect();
+    locked.begin(&deltas, Some(uid))?;
     faults::point("point:begun", &guest.vmx)?;
     for merge in &merges {
         vmdk::merge_into_parent(&merge.delta.path)?;
@@ -290,8 +303,8 @@ fn remove_one(locked: &mut Locked<'_>, uid: u64) -> Result<()> {
         locked.write_config(&config)?;
     }
     faults::point("point:committed", &guest.vmx)?;
+    locked.remove_state_files(snapshot.state_file.as_deref())?;
     locked.write_vmsd(&vmsd)?;
     faults::point("point:unlisted", &guest.vmx)?;
-    locked.remove_state_files(snapshot.state_file.as_deref())?;
     locked.end()
 }

@@ -39,9 +39,11 @@ pub(crate) struct State {
     pub(crate) request: Option<Request>,
     /// The last write before the guest was powered off or suspended.
     pub(crate) last_stamp: Option<u64>,
-    /// Deltas that an operation under way creates or is about to delete. After a crash those that
-    /// nobody names are deleted.
+    /// Deltas that a change under way creates or is about to delete. After a crash those that nobody
+    /// names are deleted.
     pub(crate) pending: Vec<String>,
+    /// The snapshot that a change under way removes. After a crash the removal goes on.
+    pub(crate) removing: Option<u64>,
 }
 
 pub(crate) fn path(vmx: &Path) -> PathBuf {
@@ -80,11 +82,17 @@ impl State {
                 .map_while(|number| conf.get(&format!("pending{number}")))
                 .map(str::to_owned)
                 .collect(),
+            removing: number("removing"),
         };
         if state.power == Power::On && !state.process.is_some_and(ProcessId::is_alive) {
             state.stop(Power::Off, None);
         }
         Ok(state)
+    }
+
+    /// No change of the disk chains is under way, or was when its process died.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.pending.is_empty() && self.removing.is_none()
     }
 
     /// The guest does not run any more.
@@ -120,6 +128,7 @@ impl State {
         set("generation", Some(self.generation.to_string()));
         set("request", request.map(str::to_owned));
         set("lastStamp", self.last_stamp.map(|stamp| stamp.to_string()));
+        set("removing", self.removing.map(|uid| uid.to_string()));
         for (number, file) in self.pending.iter().enumerate() {
             set(&format!("pending{number}"), Some(file.clone()));
         }

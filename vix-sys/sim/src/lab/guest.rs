@@ -87,7 +87,7 @@ impl LabGuest {
     /// # Errors
     /// The `.vmsd` cannot be read.
     pub fn snapshots(&self) -> Result<Vec<String>> {
-        let vmsd = self.guest.vmsd()?;
+        let vmsd = self.guest.settled_vmsd()?;
         Ok(vmsd
             .parents_first()
             .into_iter()
@@ -108,7 +108,7 @@ impl LabGuest {
     /// # Errors
     /// Those of the product.
     pub fn remove_snapshot(&self, name: &str) -> Result<()> {
-        let uid = snapshot::named(&self.guest.vmsd()?, name)?;
+        let uid = snapshot::named(&self.guest.settled_vmsd()?, name)?;
         snapshot::remove(&self.guest, uid, false)
     }
 
@@ -126,7 +126,7 @@ impl LabGuest {
     /// # Errors
     /// There is no snapshot of this name, or several.
     pub fn frozen_disks(&self, name: &str) -> Result<Vec<PathBuf>> {
-        let vmsd = self.guest.vmsd()?;
+        let vmsd = self.guest.settled_vmsd()?;
         let uid = snapshot::named(&vmsd, name)?;
         let entry = vmsd.get(uid).ok_or_else(|| {
             SimError::new(

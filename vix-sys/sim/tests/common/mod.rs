@@ -1,6 +1,6 @@
 //! What the tests share: one directory of simulated hosts per test program, a host per test, and short
 //! names for the calls of the API.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
     env,
