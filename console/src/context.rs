@@ -35,7 +35,7 @@ pub(crate) struct Context {
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     pub(crate) pool: PgPool,
-    _cluster: Option<Arc<Cluster>>,
+    cluster: Option<Arc<Cluster>>,
 }
 
 impl Database {
@@ -43,8 +43,13 @@ impl Database {
     pub(crate) fn named(pool: PgPool) -> Self {
         Self {
             pool,
-            _cluster: None,
+            cluster: None,
         }
+    }
+
+    /// How to reach the private cluster; none for a database that was named.
+    pub(crate) fn private_url(&self) -> Option<&str> {
+        self.cluster.as_deref().map(Cluster::url)
     }
 }
 
@@ -123,10 +128,7 @@ impl Context {
             .await
             .map_err(|error| NoDatabase(error.to_string()))?;
         db::migrate(&pool).await?;
-        Ok(Database {
-            pool,
-            _cluster: cluster,
-        })
+        Ok(Database { pool, cluster })
     }
 
     async fn attach(&self) -> Result<Cluster> {

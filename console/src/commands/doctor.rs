@@ -1,14 +1,141 @@
 //! `virtuozo doctor`: is everything here that Virtuozo needs, and what to do where not.
 
+use std::path::Path;
+
 use anyhow::Result;
 use clap::Args;
+use repository::Repository;
+use serde::Serialize;
+use shared::{
+    secrets::{Key, SecretError},
+    store::{report, settings},
+};
 
-use crate::context::Context;
+use crate::{
+    context::{Context, Database},
+    error::AlreadyReported,
+    output,
+};
 
+/// Options of `doctor`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  virtuozo doctor")]
+#[command(after_help = "Examples:\n  virtuozo doctor\n  virtuozo doctor --json")]
 pub(crate) struct DoctorArgs {}
 
-pub(crate) async fn run(_context: &Context, _args: DoctorArgs) -> Result<()> {
-    anyhow::bail!("not built yet")
+/// One thing that was looked at.
+#[derive(Serialize)]
+struct Check {
+    what: &'static str,
+    ok: bool,
+    /// What was found, or what is wrong and what to do about it.
+    found: String,
+}
+
+impl Check {
+    fn new(what: &'static str, found: Result<String>) -> Self {
+        Self {
+            what,
+            ok: found.is_ok(),
+            found: found.unwrap_or_else(|error| format!("{error:#}")),
+        }
+    }
+}
+
+pub(crate) async fn run(context: &Context, _args: DoctorArgs) -> Result<()> {
+    let probe = context.connector().probe().await;
+    let mut checks = vec![
+        Check::new("VIX library", probe.map_err(Into::into)),
+        Check::new("key file", key_file(context)),
+    ];
+    match context.database().await {
+        Ok(db) => {
+            let place = match db.private_url() {
+                None => "answers, its schema is up to date".to_owned(),
+                // There is no password in it: nobody but its owner can enter the directory.
+                Some(url) => format!("the private one answers: psql '{url}'"),
+            };
+            checks.push(Check::new("database", Ok(place)));
+            checks.push(Check::new("destination", destination(&db).await));
+            checks.push(Check::new("processes", processes(&db).await));
+            checks.push(Check::new("obligations", obligations(&db).await));
+        }
+        Err(error) => checks.push(Check::new("database", Err(error))),
+    }
+    context.out.list(&checks, "", &["", "", ""], |check| {
+        vec![
+            if check.ok { "good" } else { "BAD" }.to_owned(),
+            check.what.to_owned(),
+            check.found.clone(),
+        ]
+    })?;
+    if checks.iter().all(|check| check.ok) {
+        Ok(())
+    } else {
+        Err(AlreadyReported.into())
+    }
+}
+
+fn key_file(context: &Context) -> Result<String> {
+    let path = context.key_file();
+    match Key::load(&path) {
+        Ok(_) => Ok(path.display().to_string()),
+        Err(SecretError::KeyMissing(_)) => Ok(format!(
+            "not there yet; {} is made with the first password",
+            path.display()
+        )),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn destination(db: &Database) -> Result<String> {
+    let settings = settings::get(&db.pool).await?;
+    let Some(destination) = settings.destination else {
+        anyhow::bail!("none is set: `virtuozo settings set destination /srv/backup`")
+    };
+    let free = tokio::task::spawn_blocking({
+        let destination = destination.clone();
+        move || {
+            let repository = Repository::create(&destination)?;
+            writable(repository.root())?;
+            Ok::<_, anyhow::Error>(repository.free_bytes()?)
+        }
+    })
+    .await??;
+    Ok(format!("{destination}, {} free", output::size(free)))
+}
+
+fn writable(dir: &Path) -> Result<()> {
+    use anyhow::Context as _;
+    tempfile::tempfile_in(dir)
+        .map(drop)
+        .with_context(|| format!("{} cannot be written", dir.display()))
+}
+
+async fn processes(db: &Database) -> Result<String> {
+    let all = report::processes(&db.pool).await?;
+    for kind in ["scheduler", "worker"] {
+        if !all.iter().any(|process| process.kind == kind) {
+            anyhow::bail!("no {kind} is running: start `virtuozo up` or `virtuozo {kind}`");
+        }
+    }
+    let names = all
+        .iter()
+        .map(|process| format!("{} {} on {}", process.kind, process.name, process.machine));
+    Ok(names.collect::<Vec<_>>().join(", "))
+}
+
+async fn obligations(db: &Database) -> Result<String> {
+    let open = report::obligations(&db.pool).await?;
+    let stuck = open
+        .iter()
+        .filter(|open| !open.in_work)
+        .map(|open| format!("{}/{}: {}", open.host, open.guest, open.kind))
+        .collect::<Vec<_>>();
+    if stuck.is_empty() {
+        return Ok("nothing is left to be undone on hosts".to_owned());
+    }
+    anyhow::bail!(
+        "still to be undone: {}; `virtuozo status` says why",
+        stuck.join(", ")
+    )
 }
