@@ -172,8 +172,9 @@ impl Guest for VixGuest {
             Err(error) if is_about_the_guest(&error) => facts.problem = Some(error.message),
             Err(error) => return Err(error),
         }
+        let runs = facts.power != PowerState::Off && facts.power != PowerState::Suspended;
         let read = self
-            .with_files(|files| (files.name(), files.disk_facts(), files.problem()))
+            .with_files(move |files| (files.name(), files.disk_facts(runs), files.problem()))
             .await;
         match read {
             Ok((name, disks, problem)) => {

@@ -13,7 +13,7 @@ use disk::{
 };
 
 use super::{
-    inspect::GuestFiles,
+    inspect::{GuestFiles, is_same},
     links::{Links, Names, identity},
 };
 use crate::{
@@ -30,11 +30,7 @@ pub(super) fn image(
     at: &Instant,
     ignored_disks: &[String],
 ) -> Result<GuestImage> {
-    let ignored = |device: &str| {
-        ignored_disks
-            .iter()
-            .any(|ignored| ignored.eq_ignore_ascii_case(device))
-    };
+    let ignored = |device: &str| ignored_disks.iter().any(|ignored| is_same(ignored, device));
     let mut builder = Builder::new(files);
     let ours = match at {
         Instant::Snapshot(name) => Some(builder.our_snapshot(name)?),
@@ -124,7 +120,7 @@ impl Builder {
         let frozen = snapshot
             .disks
             .iter()
-            .find(|frozen| frozen.node.eq_ignore_ascii_case(&device))
+            .find(|frozen| is_same(&frozen.node, &device))
             .ok_or_else(|| {
                 self.files.invalid(format_args!(
                     "the disk {device} takes no part in snapshots (mode {}); ignore it or back the \
@@ -315,3 +311,6 @@ impl Builder {
         Ok(Some(bytes))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use disk::{
-    BlockSource, DiskError, RawFile,
+    BlockSource, DiskError, RawFile, ranges,
     vmdk::Chain,
     vmware::{
         host_path,
@@ -140,8 +140,9 @@ impl GuestFiles {
             .collect()
     }
 
-    /// The disks, with what is wrong with each. Blocks.
-    pub(super) fn disk_facts(&self) -> Vec<DiskFacts> {
+    /// The disks, with what is wrong with each. While the guest runs, the links it writes to are not
+    /// looked through. Blocks.
+    pub(super) fn disk_facts(&self, runs: bool) -> Vec<DiskFacts> {
         let disks = self.vmx.disks();
         disks
             .iter()
@@ -150,7 +151,8 @@ impl GuestFiles {
                 let (capacity_bytes, problem) = match self.chain(&disk.file_name) {
                     Ok(chain) => (
                         Some(chain.size_bytes()),
-                        self.broken_snapshot(|node| node.eq_ignore_ascii_case(&device)),
+                        self.damage(&chain, runs)
+                            .or_else(|| self.broken_snapshot(|node| is_same(node, &device))),
                     ),
                     Err(error) => (None, Some(error.message)),
                 };
@@ -163,6 +165,15 @@ impl GuestFiles {
                 }
             })
             .collect()
+    }
+
+    /// The first damage in the tables of a chain's links; their data is not read.
+    fn damage(&self, chain: &Chain, runs: bool) -> Option<String> {
+        let links = chain.layers().iter().skip(usize::from(runs));
+        let mut damaged = links.filter_map(|link| ranges(link).find_map(|range| range.err()));
+        damaged
+            .next()
+            .map(|error| self.locations.explain(error).message)
     }
 
     /// What is wrong with the first foreign snapshot that has a broken disk on a device that fits.
@@ -199,7 +210,7 @@ impl GuestFiles {
         self.broken_snapshot(|node| {
             disks
                 .iter()
-                .all(|disk| !node.eq_ignore_ascii_case(&disk.device.to_string()))
+                .all(|disk| !is_same(node, &disk.device.to_string()))
         })
     }
 
@@ -211,4 +222,9 @@ impl GuestFiles {
             format!("{}: {why}", self.path.display()),
         )
     }
+}
+
+/// Whether two texts name the same device.
+pub(super) fn is_same(a: &str, b: &str) -> bool {
+    a.eq_ignore_ascii_case(b)
 }
