@@ -1,7 +1,7 @@
 //! The back end for VMware hosts behind the VIX C API.
 //!
 //! The library is not trusted with this process: each connection lives in a child process
-//! ([`child`]), which alone loads it. The parent keeps the port and reads the guests' files itself,
+//! (`child`), which alone loads it. The parent keeps the port and reads the guests' files itself,
 //! from the datastores.
 
 mod child;

@@ -103,6 +103,10 @@ impl Session {
         {
             found.push(item.map_err(|error| self.error(error, &doing))?);
         }
+        // Half a list would make guests look unregistered.
+        if Instant::now() >= deadline {
+            return Err(timed_out(&doing, limit));
+        }
         Ok(found)
     }
 
@@ -269,11 +273,7 @@ impl Session {
             .map_err(|error| self.error(error, what))?
         {
             if Instant::now() >= deadline {
-                return Err(HypervisorError::new(
-                    ErrorKind::Timeout,
-                    ErrorClass::Retry,
-                    format!("{what}: not done after {} s", limit.as_secs()),
-                ));
+                return Err(timed_out(what, limit));
             }
             thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -322,6 +322,14 @@ impl Session {
             host => Ok(host),
         }
     }
+}
+
+fn timed_out(what: &str, limit: Duration) -> HypervisorError {
+    HypervisorError::new(
+        ErrorKind::Timeout,
+        ErrorClass::Retry,
+        format!("{what}: not done after {} s", limit.as_secs()),
+    )
 }
 
 fn c_string(text: &str, what: &str) -> Result<CString> {

@@ -10,10 +10,15 @@ use disk::{
         vmx::Vmx,
     },
 };
+use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::{GuestRef, vix::locations::Locations};
+use crate::{
+    GuestRef,
+    conformance::{Merged, an_image_is_well_made},
+    vix::locations::Locations,
+};
 
 const SECTOR: usize = 512;
 
@@ -395,4 +400,92 @@ fn a_link_is_read_alone_without_its_parents_bytes() {
     let kind = |at: usize| image.files[at].source.range_at(0).unwrap().kind;
     assert_eq!(kind(0), disk::RangeKind::Data);
     assert_eq!(kind(1), disk::RangeKind::Absent);
+}
+
+/// What happens to a guest's snapshots.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    TakeTheirs,
+    TakeOurs,
+    /// Revert to one of the snapshots, by its number modulo how many there are.
+    Revert(usize),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        3 => Just(Act::TakeTheirs),
+        1 => Just(Act::TakeOurs),
+        2 => (0..16_usize).prop_map(Act::Revert),
+    ]
+}
+
+/// The number in each of the first sectors of a disk.
+fn marks(disk: &dyn BlockSource) -> Vec<u8> {
+    (0..16)
+        .map(|sector| {
+            let mut bytes = [0; SECTOR];
+            disk.read_at(sector * SECTOR as u64, &mut bytes).unwrap();
+            bytes[0]
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn any_tree_of_snapshots_is_in_the_image_as_it_was(acts in prop::collection::vec(act(), 0..10)) {
+        let mut folder = Folder::new();
+        folder.base("vm.vmdk");
+        folder.plug("scsi0:0", "vm.vmdk");
+        let mut current = "vm.vmdk".to_owned();
+        let mut shows = vec![0_u8; 16];
+        // For each snapshot: its file, and what it shows.
+        let mut frozen: Vec<(String, Vec<u8>)> = Vec::new();
+        for (number, act) in acts.into_iter().enumerate() {
+            let on = match act {
+                Act::TakeTheirs | Act::TakeOurs => {
+                    let name = match act {
+                        Act::TakeOurs => snapshot_name::make(Uuid::from_u128(number as u128), 1),
+                        _ => format!("theirs {number}"),
+                    };
+                    folder.snapshot(&name, &[("scsi0:0", &current)]);
+                    frozen.push((current.clone(), shows.clone()));
+                    frozen.len() - 1
+                }
+                Act::Revert(_) if frozen.is_empty() => continue,
+                Act::Revert(to) => to % frozen.len(),
+            };
+            let (parent, then) = frozen[on].clone();
+            folder.vmsd.current = Some(on as u64 + 1);
+            current = format!("vm-{:06}.vmdk", number + 1);
+            folder.delta(&current, &parent);
+            shows = then;
+            shows[number] = number as u8 + 1;
+            let mut disk = WritableDisk::open(folder.path(&current)).unwrap();
+            disk.write_at((number * SECTOR) as u64, &[shows[number]; SECTOR]).unwrap();
+            disk.sync().unwrap();
+        }
+        folder.plug("scsi0:0", &current);
+
+        let image = folder.image(&Instant::PoweredOff).unwrap();
+        an_image_is_well_made(&image).unwrap();
+        let (vmx, _) = Vmx::parse(small(&image, "vm.vmx").unwrap());
+        let now = Merged::of(&image, &vmx.disks()[0].file_name).unwrap();
+        prop_assert_eq!(marks(&now), shows);
+        let vmsd = small(&image, "vm.vmsd").map(|bytes| Vmsd::parse(bytes).0).unwrap_or_default();
+        let theirs = folder.vmsd.snapshots.iter().filter(|one| !snapshot_name::is_ours(&one.name));
+        prop_assert_eq!(vmsd.snapshots.len(), theirs.clone().count());
+        for snapshot in theirs {
+            let kept = vmsd.get(snapshot.uid).unwrap();
+            let then = Merged::of(&image, &kept.disks[0].file_name).unwrap();
+            prop_assert_eq!(marks(&then), frozen[snapshot.uid as usize - 1].1.clone());
+        }
+        // The current one is the nearest that is not ours.
+        let mut expected = folder.vmsd.current;
+        while let Some(uid) = expected && snapshot_name::is_ours(&folder.vmsd.get(uid).unwrap().name) {
+            expected = folder.vmsd.get(uid).unwrap().parent;
+        }
+        prop_assert_eq!(vmsd.current, expected);
+    }
 }
