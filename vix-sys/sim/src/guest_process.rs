@@ -26,8 +26,9 @@ use crate::{
     stamps::{self, Placer, Stamp},
 };
 
-/// Pause between batches of writes, in which others get the guest's lock.
-const NAP: Duration = Duration::from_millis(2);
+/// Shortest and longest pause between batches of writes, in which others get the guest's lock.
+const SHORT_NAP: Duration = Duration::from_millis(2);
+const LONG_NAP: Duration = Duration::from_millis(50);
 const DEFAULT_WRITES_PER_SECOND: u64 = 500;
 /// Most writes in one batch: after a long wait the guest does not make up for all of it.
 const MAX_BATCH: u64 = 64;
@@ -85,7 +86,7 @@ fn run(vmx: &Path) -> ExitCode {
     }
     loop {
         match machine.turn() {
-            Ok(true) => std::thread::sleep(NAP),
+            Ok(true) => std::thread::sleep(machine.nap()),
             Ok(false) => return ExitCode::SUCCESS,
             // As a crash of the guest: without a process it is off.
             Err(_) => return ExitCode::FAILURE,
@@ -151,6 +152,14 @@ impl Machine {
             vmx_lock: Some(vmx_lock),
             guest,
         })
+    }
+
+    /// Time for one write at the guest's rate, within limits.
+    fn nap(&self) -> Duration {
+        Duration::from_secs(1)
+            .checked_div(u32::try_from(self.writes_per_second).unwrap_or(u32::MAX))
+            .unwrap_or(LONG_NAP)
+            .clamp(SHORT_NAP, LONG_NAP)
     }
 
     /// One batch of writes under the guest's lock; false when the guest is to run no more.

@@ -14,4 +14,4 @@ pub mod guest_process;
 pub mod lab;
 pub mod stamps;
 
-pub use core::{error::SimError, host::Product, state::Power};
+pub use core::{error::SimError, product::Product, state::Power};

@@ -17,9 +17,10 @@ use vix_sys::{
 
 use super::{job::Job, properties::Value};
 use crate::core::{
+    connection::Connection,
     error::{Result, SimError},
     guest::Guest,
-    host::{Connection, Host},
+    host::Host,
 };
 
 /// Behind VMware's wrapper the top byte of a handle names the library; the rest is ours.
@@ -31,7 +32,8 @@ pub(super) struct HostObject {
     pub(super) provider: VixServiceProvider,
     /// Set by Disconnect; jobs that wait for ever look at it.
     pub(super) closed: AtomicBool,
-    pub(super) _connection: Connection,
+    /// Taken by Disconnect: jobs that still run do not keep the connection open.
+    pub(super) connection: Mutex<Option<Connection>>,
 }
 
 /// An open guest.
@@ -236,6 +238,12 @@ pub(super) fn release(handle: VixHandle) {
 pub(super) fn disconnect(handle: VixHandle) {
     let Ok(host) = host(handle) else { return };
     host.closed.store(true, Ordering::Relaxed);
+    drop(
+        host.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(),
+    );
     let freed: Vec<Slot> = with_table(|table| {
         let theirs: Vec<i32> = table
             .slots

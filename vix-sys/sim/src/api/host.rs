@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::{c_char, c_int, c_void},
     path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
 use vix_sys::{
@@ -92,7 +92,7 @@ fn connect(
         host,
         provider,
         closed: AtomicBool::new(false),
-        _connection: connection,
+        connection: Mutex::new(Some(connection)),
     }))))
 }
 
@@ -180,7 +180,10 @@ pub(super) extern "C" fn VixHost_FindItems(
             if running && Guest::new(vmx.clone(), false).state()?.power != Power::On {
                 continue;
             }
-            let path = host.host.api_path(&vmx)?;
+            // The API has no name for a guest outside all datastores.
+            let Ok(path) = host.host.api_path(&vmx) else {
+                continue;
+            };
             let prefix = if host.provider == VIX_SERVICEPROVIDER_VMWARE_VI_SERVER {
                 DATACENTER
             } else {

@@ -11,16 +11,16 @@ use disk::vmware::{
     hostd::{self, DatastorePath},
 };
 use vix_sys::{
-    VIX_E_CANNOT_CONNECT_TO_HOST, VIX_E_CANNOT_READ_VM_CONFIG, VIX_E_FILE_ERROR,
-    VIX_E_HOST_USER_PERMISSIONS, VIX_E_INVALID_HOSTNAME_SPECIFICATION, VIX_E_INVALID_XML,
-    VIX_E_NOT_FOUND, VIX_E_VM_IS_RUNNING, VIX_E_VM_NOT_FOUND, VixServiceProvider,
+    VIX_E_CANNOT_CONNECT_TO_HOST, VIX_E_CANNOT_READ_VM_CONFIG, VIX_E_HOST_USER_PERMISSIONS,
+    VIX_E_INVALID_HOSTNAME_SPECIFICATION, VIX_E_INVALID_XML, VIX_E_NOT_FOUND, VIX_E_VM_IS_RUNNING,
+    VIX_E_VM_NOT_FOUND, VixServiceProvider,
 };
 
 use super::{
     error::{Result, SimError},
     files::{self, FileLock},
     guest::Guest,
-    process::ProcessId,
+    product::Product,
     state::Power,
 };
 
@@ -29,80 +29,17 @@ pub(crate) const ROOT_VARIABLE: &str = "VIRTUOZO_SIM_ROOT";
 pub(crate) const CONF_FILE: &str = "host.conf";
 pub(crate) const CONFIG_DIR: &str = "hostd";
 pub(crate) const DATASTORES_DIR: &str = "datastores";
-const CONNECTIONS_DIR: &str = "connections";
 const LOCAL_HOST: &str = "local";
-
-/// The product a simulated host runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Product {
-    /// VMware Server 2.0: an inventory, one snapshot per guest.
-    Server2,
-    /// Workstation on this machine: no inventory, no login.
-    Workstation,
-    /// Shared guests of Workstation.
-    WorkstationShared,
-    /// ESXi.
-    Esxi,
-}
-
-impl Product {
-    const ALL: [Self; 4] = [
-        Self::Server2,
-        Self::Workstation,
-        Self::WorkstationShared,
-        Self::Esxi,
-    ];
-
-    /// As `host.conf` writes it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Server2 => "server2",
-            Self::Workstation => "workstation",
-            Self::WorkstationShared => "workstation_shared",
-            Self::Esxi => "esxi",
-        }
-    }
-
-    fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|product| product.name() == name)
-    }
-
-    /// The providers that reach it; the first is its own.
-    fn providers(self) -> &'static [VixServiceProvider] {
-        use vix_sys as v;
-        match self {
-            Self::Server2 | Self::Esxi => &[
-                v::VIX_SERVICEPROVIDER_VMWARE_VI_SERVER,
-                v::VIX_SERVICEPROVIDER_DEFAULT,
-            ],
-            Self::Workstation => &[
-                v::VIX_SERVICEPROVIDER_VMWARE_WORKSTATION,
-                v::VIX_SERVICEPROVIDER_VMWARE_PLAYER,
-                v::VIX_SERVICEPROVIDER_DEFAULT,
-            ],
-            Self::WorkstationShared => &[v::VIX_SERVICEPROVIDER_VMWARE_WORKSTATION_SHARED],
-        }
-    }
-
-    /// Guests are registered, opened by datastore path, and the user logs in.
-    pub(crate) fn has_inventory(self) -> bool {
-        self != Self::Workstation
-    }
-
-    pub(crate) fn has_single_snapshot(self) -> bool {
-        self == Self::Server2
-    }
-}
 
 /// A host's directory and what its `host.conf` says.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) name: String,
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     pub(crate) product: Product,
     user: Option<String>,
     password: Option<String>,
-    max_connections: Option<usize>,
+    pub(super) max_connections: Option<usize>,
 }
 
 impl Host {
@@ -158,54 +95,7 @@ impl Host {
         Ok(())
     }
 
-    /// Notes a connection in the host's directory; refuses one more than the host allows, over all
-    /// processes.
-    pub(crate) fn open_connection(&self) -> Result<Connection> {
-        let dir = self.dir.join(CONNECTIONS_DIR);
-        fs::create_dir_all(&dir).map_err(SimError::io("create", &dir))?;
-        let _lock = self.lock()?;
-        let mut open = 0;
-        let mut number = 0;
-        for entry in fs::read_dir(&dir)
-            .map_err(SimError::io("read", &dir))?
-            .flatten()
-        {
-            let name = entry.file_name();
-            let fields: Option<Vec<u64>> = name.to_str().map(|name| {
-                name.split('-')
-                    .filter_map(|field| field.parse().ok())
-                    .collect()
-            });
-            let Some([pid, start_time, own]) = fields.as_deref() else {
-                continue;
-            };
-            let process = ProcessId {
-                pid: *pid as u32,
-                start_time: *start_time,
-            };
-            if process.is_alive() {
-                open += 1;
-                number = number.max(own + 1);
-            } else {
-                // Whoever held it is gone.
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-        if self.max_connections.is_some_and(|most| open >= most) {
-            return Err(SimError::new(
-                VIX_E_CANNOT_CONNECT_TO_HOST,
-                format!("{} has {open} connections and allows no more", self.name),
-            ));
-        }
-        let me = ProcessId::me().ok_or_else(|| {
-            SimError::new(VIX_E_FILE_ERROR, "cannot read /proc about this process")
-        })?;
-        let file = dir.join(format!("{}-{}-{number}", me.pid, me.start_time));
-        fs::write(&file, b"").map_err(SimError::io("write", &file))?;
-        Ok(Connection { file })
-    }
-
-    fn lock(&self) -> Result<FileLock> {
+    pub(super) fn lock(&self) -> Result<FileLock> {
         let path = self.dir.join("host.lock");
         FileLock::acquire(&path).map_err(SimError::io("lock", &path))
     }
@@ -246,7 +136,11 @@ impl Host {
     pub(crate) fn guests(&self) -> Result<Vec<PathBuf>> {
         if self.product.has_inventory() {
             let paths = self.inventory()?;
-            return paths.iter().map(|path| self.resolve(path)).collect();
+            // One entry that leads nowhere does not hide the others.
+            return Ok(paths
+                .iter()
+                .filter_map(|path| self.resolve(path).ok())
+                .collect());
         }
         let mut found = Vec::new();
         for directory in self.datastores()?.values() {
@@ -397,19 +291,6 @@ fn name_of(text: &str) -> Result<&str> {
 
 fn wrong_xml(file: &Path, why: &str) -> SimError {
     SimError::new(VIX_E_INVALID_XML, format!("{}: {why}", file.display()))
-}
-
-/// An open connection, noted in the host's directory until dropped.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    file: PathBuf,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        // A note left behind counts no longer than this process lives.
-        let _ = fs::remove_file(&self.file);
-    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::core::{
     host::{CONF_FILE, CONFIG_DIR, DATASTORES_DIR, Host},
     power,
 };
-pub use crate::core::{host::Product, state::Power};
+pub use crate::core::{product::Product, state::Power};
 
 /// Names the variable that tells the simulator library where a lab is.
 pub const ROOT_VARIABLE: &str = crate::core::host::ROOT_VARIABLE;
@@ -255,7 +255,8 @@ impl Drop for Lab {
 pub struct LabHost {
     /// Name.
     pub name: String,
-    /// Connection string; a product without an inventory is this machine and has none in VIX.
+    /// Connection string. VIX itself knows Workstation on this machine only and takes none: it is
+    /// reached as the host called `local` then.
     pub url: String,
     /// Product.
     pub product: Product,

@@ -43,6 +43,7 @@ struct Shared {
 fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
     SHARED.get_or_init(|| {
+        sweep(Path::new(env!("CARGO_TARGET_TMPDIR")));
         // A child process of a test finds the directory of its parent.
         let root = env::var_os(vix::lab::ROOT_VARIABLE).map_or_else(
             || Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("lab-{}", std::process::id())),
@@ -66,6 +67,18 @@ fn shared() -> &'static Shared {
             faults,
         }
     })
+}
+
+/// Deletes the directories of test programs that have ended.
+fn sweep(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        if let Some(pid) = name.strip_prefix("lab-")
+            && !Path::new("/proc").join(pid).exists()
+        {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 pub fn vix() -> &'static Vix {
@@ -246,13 +259,14 @@ fn highest(guest: &LabGuest, disks: &[PathBuf]) -> u64 {
     stamps.iter().map(|stamp| stamp.k).max().unwrap_or(0)
 }
 
-/// All files in the guest's folder but those of the simulator itself and lock directories.
+/// All files in the guest's folder but those of the simulator itself, lock directories, and files that
+/// a running guest is about to rename.
 pub fn files(guest: &LabGuest) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(guest.vmx().parent().unwrap())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| !name.ends_with(".simstate") && !name.ends_with(".simlock"))
-        .filter(|name| !name.ends_with(".lck"))
+        .filter(|name| !name.ends_with(".lck") && !name.ends_with(".new"))
         .collect();
     names.sort();
     names
