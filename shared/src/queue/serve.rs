@@ -1,8 +1,10 @@
 //! Receives the jobs of one queue for as long as the process runs.
 
-use std::{fmt, future::Future, time::Duration};
+use std::{fmt, future::Future, pin::Pin, time::Duration};
 
-use apalis::prelude::{BackendExt, BoxDynError, WorkerBuilder, WorkerBuilderExt, WorkerContext};
+use apalis::prelude::{
+    BackendExt, BoxDynError, WorkerBuilder, WorkerBuilderExt, WorkerContext, WorkerError,
+};
 use apalis_postgres::{Config, PostgresStorage};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -73,7 +75,9 @@ where
                 async move { work.await.map_err(BoxDynError::from) }
             });
         let began = tokio::time::Instant::now();
-        let mut running = std::pin::pin!(worker.run());
+        // Boxed with its type written out: the compiler cannot tell that the bare future may be sent.
+        let mut running: Pin<Box<dyn Future<Output = Result<(), WorkerError>> + Send>> =
+            Box::pin(worker.run());
         let ended = tokio::select! {
             ended = &mut running => ended,
             () = stop.cancelled() => {

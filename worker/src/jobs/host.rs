@@ -402,11 +402,11 @@ async fn inventory_of(
             continue;
         }
         match look(host, &guest.vmx_path).await {
-            Ok(_) => {
+            Err(error) if connections::is_lost(&error) => return Err(error.into()),
+            Err(error) if error.kind == ErrorKind::GuestNotFound => {}
+            Ok(_) | Err(_) => {
                 paths.insert(guest.vmx_path.clone());
             }
-            Err(error) if connections::is_lost(&error) => return Err(error.into()),
-            Err(_) => {}
         }
     }
     Ok(paths)

@@ -1,0 +1,300 @@
+//! A site in memory: a database, a world of guests, workers that can be killed, and the sweeps.
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses a part of it")]
+
+pub mod fake;
+
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
+
+use disk::{BlockSource, vmdk::Chain};
+use fake::{FakeConnector, World};
+use hypervisor::{PowerState, snapshot_name};
+use shared::{
+    model::HostKind,
+    store::{
+        hosts::{self, HostConfig},
+        obligations,
+        runs::{self, NewRun, Targets},
+        settings, sweeps,
+    },
+    testing::TestDb,
+};
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use worker::{Worker, WorkerOptions};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Site {
+    pub world: Arc<World>,
+    pub destination: tempfile::TempDir,
+    pub host_id: Uuid,
+    sweeper: tokio::task::JoinHandle<()>,
+    pub db: TestDb,
+}
+
+/// A guest run as tests look at it.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Row {
+    pub guest: String,
+    pub state: String,
+    pub mode: Option<String>,
+    pub step: Option<String>,
+    pub attempts: i32,
+    pub crashes: i32,
+    pub fence: i64,
+    pub error: Option<String>,
+    pub error_class: Option<String>,
+}
+
+impl Site {
+    pub async fn new(guests: &[(&str, PowerState)]) -> Self {
+        let db = TestDb::new().await;
+        let destination = tempfile::tempdir().unwrap();
+        let root = destination.path().to_str().unwrap();
+        settings::set(
+            &db.pool,
+            &[("destination", root), ("retry_delay_secs", "0"), ("lease_secs", "4")],
+        )
+        .await
+        .unwrap();
+        let world = Arc::new(World::default());
+        for (name, power) in guests {
+            world.add(name, *power);
+        }
+        let host_id = add_host(&db.pool, "lab").await;
+        let sweeper = tokio::spawn(sweep(db.pool.clone()));
+        Self { world, destination, host_id, sweeper, db }
+    }
+
+    pub fn worker(&self, name: &str) -> WorkerProcess {
+        WorkerProcess::start(name, self.db.url().to_owned(), Arc::clone(&self.world))
+    }
+
+    pub async fn run_now(&self) -> Uuid {
+        self.run_of(Targets::default()).await
+    }
+
+    pub async fn run_of(&self, targets: Targets) -> Uuid {
+        let new = NewRun { tick: None, requested_by: "test".to_owned(), targets };
+        runs::start_run(&self.db.pool, &new).await.unwrap()
+    }
+
+    /// Waits until the run has ended and nothing is owed; returns the run's state.
+    pub async fn settled(&self, run_id: Uuid) -> String {
+        self.until("the run has ended and nothing is owed", || async {
+            let owed: i64 = self.scalar("SELECT count(*) FROM virtuozo.obligations").await;
+            let state = self.run_state(run_id).await;
+            (owed == 0 && state != "running").then_some(state)
+        })
+        .await
+    }
+
+    pub async fn run_state(&self, run_id: Uuid) -> String {
+        sqlx::query_scalar("SELECT state FROM virtuozo.runs WHERE id = $1")
+            .bind(run_id)
+            .fetch_one(&self.db.pool)
+            .await
+            .unwrap()
+    }
+
+    pub async fn rows(&self, run_id: Uuid) -> Vec<Row> {
+        sqlx::query_as(
+            "SELECT g.name AS guest, r.state, r.mode, r.step, r.attempts, r.crashes, r.fence, r.error, r.error_class
+               FROM virtuozo.guest_runs r JOIN virtuozo.guests g ON g.id = r.guest_id
+              WHERE r.run_id = $1 ORDER BY g.name",
+        )
+        .bind(run_id)
+        .fetch_all(&self.db.pool)
+        .await
+        .unwrap()
+    }
+
+    pub async fn row(&self, run_id: Uuid, guest: &str) -> Row {
+        let rows = self.rows(run_id).await;
+        rows.into_iter().find(|r| r.guest == guest).expect("the guest is in the run")
+    }
+
+    pub async fn scalar<T>(&self, sql: &'static str) -> T
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+    {
+        sqlx::query_scalar(sql).fetch_one(&self.db.pool).await.unwrap()
+    }
+
+    pub async fn execute(&self, sql: &'static str) {
+        sqlx::query(sql).execute(&self.db.pool).await.unwrap();
+    }
+
+    /// Every lease runs out at this moment, as if its owner had said nothing for long.
+    pub async fn expire_leases(&self) {
+        // A lease that ran out before the server began is left for one lease more, so the server's age
+        // must not matter here.
+        self.until("the leases are taken over", || async {
+            self.execute("UPDATE virtuozo.guest_runs SET lease_until = '-infinity' WHERE state = 'running'").await;
+            sweeps::expire_guest_runs(&self.db.pool).await.unwrap();
+            let running: i64 =
+                self.scalar("SELECT count(*) FROM virtuozo.guest_runs WHERE state = 'running' AND lease_until < now()").await;
+            (running == 0).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn until<T, F, Fut>(&self, what: &str, mut look: F) -> T
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Option<T>>,
+    {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            if tokio::time::Instant::now() > deadline {
+                let rows: Vec<(String, Option<String>, Option<String>)> =
+                    sqlx::query_as("SELECT state, step, error FROM virtuozo.guest_runs")
+                        .fetch_all(&self.db.pool)
+                        .await
+                        .unwrap();
+                let owed: Vec<(String, Option<String>)> =
+                    sqlx::query_as("SELECT kind, last_error FROM virtuozo.obligations")
+                        .fetch_all(&self.db.pool)
+                        .await
+                        .unwrap();
+                panic!("not within a minute: {what}; guest runs: {rows:?}; obligations: {owed:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Nothing of ours is left on any guest, no slot is taken, and what is owed is met.
+    pub async fn assert_clean(&self, guests: &[(&str, PowerState)]) {
+        for (name, power) in guests {
+            self.world.with(name, |guest| {
+                let ours: Vec<_> =
+                    guest.snapshots.iter().filter(|(n, _)| snapshot_name::is_ours(n)).map(|(n, _)| n).collect();
+                assert!(ours.is_empty(), "{name} still has {ours:?}");
+                assert_eq!(guest.power, *power, "{name}'s power state");
+            });
+        }
+        let taken: i64 = self.scalar("SELECT count(*) FROM virtuozo.guest_slots WHERE guest_run_id IS NOT NULL").await;
+        assert_eq!(taken, 0, "slots taken");
+        let owed: i64 = self.scalar("SELECT count(*) FROM virtuozo.obligations").await;
+        assert_eq!(owed, 0, "obligations left");
+    }
+
+    /// The bytes of the disk in each restore point of a guest, newest first.
+    pub async fn points(&self, guest: &str) -> Vec<Vec<u8>> {
+        let paths: Vec<(String, String)> = sqlx::query_as(
+            "SELECT repository, path FROM virtuozo.restore_points WHERE guest_name = $1 ORDER BY taken_at DESC",
+        )
+        .bind(guest)
+        .fetch_all(&self.db.pool)
+        .await
+        .unwrap();
+        paths.iter().map(|(root, path)| disk_bytes(&Path::new(root).join(path))).collect()
+    }
+
+    /// Directories of the guest in the repository: published points, and what should not be there.
+    pub fn directories(&self, guest: &str) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.destination.path().join("lab").join(guest)) else {
+            return Vec::new();
+        };
+        entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.sweeper.abort();
+    }
+}
+
+fn disk_bytes(point: &Path) -> Vec<u8> {
+    let chain = Chain::open(point.join("disk.vmdk"), &[]).unwrap();
+    let mut bytes = vec![0; chain.size_bytes() as usize];
+    chain.read_at(0, &mut bytes).unwrap();
+    bytes
+}
+
+pub async fn add_host(pool: &PgPool, name: &str) -> Uuid {
+    let id = Uuid::now_v7();
+    let config = HostConfig {
+        name: name.to_owned(),
+        kind: HostKind::Esxi,
+        address: Some(format!("https://{name}/sdk")),
+        user_name: None,
+        config_dir: None,
+        ignored: false,
+        guest_threads: None,
+    };
+    hosts::insert(pool, id, &config, None).await.unwrap();
+    id
+}
+
+/// What the scheduler does, a little faster.
+async fn sweep(pool: PgPool) {
+    loop {
+        sweeps::expire_host_runs(&pool).await.unwrap();
+        sweeps::expire_guest_runs(&pool).await.unwrap();
+        sweeps::admit_all(&pool).await.unwrap();
+        obligations::push_due(&pool).await.unwrap();
+        sweeps::push_lost_jobs(&pool).await.unwrap();
+        sweeps::end_runs(&pool).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A worker on a runtime of its own, as if it were a process.
+pub struct WorkerProcess {
+    runtime: Option<tokio::runtime::Runtime>,
+    stop: CancellationToken,
+    done: tokio::sync::oneshot::Receiver<()>,
+}
+
+impl WorkerProcess {
+    fn start(name: &str, url: String, world: Arc<World>) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let stop = CancellationToken::new();
+        let (sender, done) = tokio::sync::oneshot::channel();
+        let (options, token) = (WorkerOptions::new(name), stop.clone());
+        runtime.spawn(async move {
+            let pool = PgPoolOptions::new().max_connections(8).connect(&url).await.unwrap();
+            let connector = Arc::new(FakeConnector(world));
+            Worker::run(pool.clone(), options, connector, token).await.unwrap();
+            pool.close().await;
+            let _ = sender.send(());
+        });
+        Self { runtime: Some(runtime), stop, done }
+    }
+
+    /// Ends it without any farewell.
+    pub fn kill(mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Asks it to stop.
+    pub fn ask_to_stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until it has stopped.
+    pub async fn stopped(mut self) {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, &mut self.done).await.expect("the worker stops").unwrap();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
