@@ -15,6 +15,7 @@ pub(crate) struct LiveLine {
     /// The whole line, for a terminal.
     pub(crate) text: String,
     /// What is worth a line of its own where nothing can be replaced: without numbers that grow.
+    /// Empty: nothing is.
     pub(crate) gist: String,
 }
 
@@ -49,7 +50,7 @@ impl Live {
         if !self.terminal {
             for line in lines {
                 let before = self.said.insert(line.about.clone(), line.gist.clone());
-                if before.as_ref() != Some(&line.gist) {
+                if before.as_ref() != Some(&line.gist) && !line.gist.is_empty() {
                     self.say(&format!("{}: {}", line.about, line.gist));
                 }
             }

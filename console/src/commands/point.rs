@@ -359,7 +359,7 @@ impl Watch {
                     output::size(*done),
                     output::size(*total)
                 ),
-                gist: "begun".to_owned(),
+                gist: String::new(),
             })
             .collect()
     }

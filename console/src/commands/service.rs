@@ -5,9 +5,11 @@ use std::{io::Read, sync::Arc};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use hypervisor::Connector;
+use scheduler::{Scheduler, SchedulerOptions};
 use shared::{db, pg::Cluster};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
+use worker::{Worker, WorkerOptions};
 
 use crate::context::{Context, Database};
 
@@ -179,8 +181,7 @@ async fn stop_cluster(cluster: Option<Cluster>) -> Result<()> {
 }
 
 async fn run_scheduler(pool: PgPool, stop: CancellationToken) -> Result<()> {
-    let _ = (pool, stop);
-    anyhow::bail!("not built yet")
+    Ok(Scheduler::run(pool, SchedulerOptions::new(machine_name()), stop).await?)
 }
 
 async fn run_worker(
@@ -190,6 +191,13 @@ async fn run_worker(
     name: Option<String>,
     stop: CancellationToken,
 ) -> Result<()> {
-    let _ = (context, pool, connector, name, stop);
-    anyhow::bail!("not built yet")
+    let mut options = WorkerOptions::new(name.unwrap_or_else(machine_name));
+    options.key_file = context.key_file();
+    Ok(Worker::run(pool, options, connector, stop).await?)
+}
+
+/// What this machine calls itself.
+fn machine_name() -> String {
+    let system = rustix::system::uname();
+    system.nodename().to_string_lossy().into_owned()
 }
