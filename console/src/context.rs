@@ -97,16 +97,14 @@ impl Context {
         let stop = caught.insert(CancellationToken::new()).clone();
         let told = stop.clone();
         tokio::spawn(async move {
-            loop {
+            for _ in 0..2 {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                 }
-                if told.is_cancelled() {
-                    std::process::exit(INTERRUPTED.into());
-                }
                 told.cancel();
             }
+            std::process::exit(INTERRUPTED.into());
         });
         Ok(stop)
     }

@@ -1,6 +1,6 @@
 //! Log lines of a process, on stderr.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
@@ -22,6 +22,8 @@ pub fn init(format: Format, level: Level) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(quiet));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Colours are for eyes: in a file or a collector they are noise.
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     // An error says that somebody has begun already.
     let _ = match format {

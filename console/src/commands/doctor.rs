@@ -61,13 +61,16 @@ pub(crate) async fn run(context: &Context, _args: DoctorArgs) -> Result<()> {
         }
         Err(error) => checks.push(Check::new("database", Err(error))),
     }
-    context.out.list(&checks, "", &["", "", ""], |check| {
-        vec![
-            if check.ok { "good" } else { "BAD" }.to_owned(),
-            check.what.to_owned(),
-            check.found.clone(),
-        ]
-    })?;
+    if context.out.is_json() {
+        context.out.json(&checks)?;
+    } else {
+        for check in &checks {
+            let mark = if check.ok { "good" } else { "BAD " };
+            context
+                .out
+                .line(&format!("{mark}  {}: {}", check.what, check.found))?;
+        }
+    }
     if checks.iter().all(|check| check.ok) {
         Ok(())
     } else {

@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
 
 /// How long they may take to end in order.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
@@ -69,10 +68,6 @@ impl Children {
     pub(super) async fn stop(&mut self) {
         for (_, child) in &mut self.all {
             drop(child.stdin.take());
-            if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-                // One that has ended already is what is wanted.
-                let _ = kill_process(pid, Signal::TERM);
-            }
         }
         let deadline = Instant::now() + STOP_LIMIT;
         while Instant::now() < deadline
