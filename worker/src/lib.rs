@@ -8,6 +8,7 @@ mod connections;
 mod context;
 mod error;
 mod hold;
+mod inspection;
 mod jobs;
 mod lease;
 mod observe;
@@ -33,6 +34,7 @@ use uuid::Uuid;
 
 use crate::{connections::Connections, context::Context, patience::patiently, target::Targets};
 
+pub use inspection::{CheckError, check_host};
 pub use target::{TargetError, host_target};
 
 /// How often a worker gives a sign of life.

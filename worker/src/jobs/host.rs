@@ -1,21 +1,17 @@
 //! Host jobs: validate one host and its guests, and make a guest run for each that is to be backed up.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
-use hypervisor::{ErrorKind, GuestFacts, GuestRef, Host, HostFacts, HypervisorError, PowerState};
 use shared::{
     StoreError,
-    model::{self, GuestState, HostState, Severity},
+    model::{self, Severity},
     queue::{HandlerError, HostJob},
     store::{
-        disks,
         events::{self, NewEvent},
         guest_runs::FailureClass,
-        guests,
         host_runs::{self, GuestRunStart, HostLease, NewGuestRun},
-        hosts, inventory,
+        hosts,
         leases::Fence,
-        obligations::{self, Duty},
         settings,
     },
 };
@@ -23,11 +19,11 @@ use tokio::{task::JoinSet, time::Instant};
 
 use super::{HAND_BACK_SECS, again, delay_secs, seat};
 use crate::{
-    connections::{self, Seat},
+    connections::Seat,
     context::Context,
     error::{StepError, Stop},
+    inspection,
     lease::{Held, Lease, LeaseKeeper},
-    observe::{self, Verdict},
     patience::patiently,
     steps::check,
 };
@@ -115,29 +111,9 @@ impl HostRun<'_> {
     async fn validate(&self) -> Result<Vec<Found>, StepError> {
         self.lease.allowed().await?;
         let host = self.seat.fresh_host().await?;
-        let facts = host.facts().await?;
         let pool = &self.context.pool;
-        let stored = patiently("the host's guests", || {
-            guests::list(pool, Some(self.row.host_id))
-        })
-        .await?;
-        let inventory = inventory_of(host.as_ref(), &facts, &stored).await?;
-        let paths: Vec<String> = inventory.iter().cloned().collect();
-        let guests = patiently("the host's inventory", || async {
-            let mut tx = pool.begin().await?;
-            hosts::apply_host_facts(
-                &mut tx,
-                self.row.host_id,
-                &facts.datastores,
-                &facts.warnings,
-            )
-            .await?;
-            let guests =
-                inventory::apply_guest_inventory(&mut tx, self.row.host_id, &paths).await?;
-            tx.commit().await?;
-            Ok(guests)
-        })
-        .await?;
+        let (guests, inventory) =
+            inspection::take_stock(pool, host.as_ref(), self.row.host_id).await?;
 
         let mut found = Vec::new();
         let mut to_look_at = Vec::new();
@@ -160,7 +136,7 @@ impl HostRun<'_> {
                 }
                 let host = Arc::clone(&host);
                 looking.spawn(async move {
-                    let facts = look(host.as_ref(), &guest.vmx_path).await;
+                    let facts = inspection::look(host.as_ref(), &guest.vmx_path).await;
                     (guest, facts)
                 });
             }
@@ -169,7 +145,7 @@ impl HostRun<'_> {
             };
             let (guest, facts) = looked
                 .map_err(|e| StepError::retry(format!("a guest could not be looked at: {e}")))?;
-            let start = self.judge(&guest, facts).await?;
+            let start = inspection::judge(pool, &self.settings, &guest, facts).await?;
             found.push(Found { guest, start });
         }
         found.sort_by(|a, b| a.guest.name.cmp(&b.guest.name));
@@ -205,73 +181,6 @@ impl HostRun<'_> {
                 FailureClass::Operator,
             )
         })
-    }
-
-    /// Decides about a guest by what it is now, and notes that.
-    async fn judge(
-        &self,
-        guest: &model::Guest,
-        facts: Result<GuestFacts, HypervisorError>,
-    ) -> Result<GuestRunStart, StepError> {
-        let pool = &self.context.pool;
-        let facts = match facts {
-            Ok(facts) => facts,
-            // That is about the host, not the guest.
-            Err(error) if connections::is_lost(&error) => return Err(error.into()),
-            Err(error) => {
-                let state = match error.kind {
-                    ErrorKind::GuestNotFound => GuestState::NotInInventory,
-                    _ => GuestState::Invalid,
-                };
-                patiently("a guest's state", || async {
-                    let mut conn = pool.acquire().await?;
-                    inventory::set_guest_state(&mut conn, guest.id, state, Some(&error.message))
-                        .await
-                })
-                .await?;
-                let error = StepError::from(error);
-                return Ok(match error.class() {
-                    // It is tried again as a guest run.
-                    FailureClass::Retry => GuestRunStart::Waiting,
-                    class => GuestRunStart::Failed(error.to_string(), class),
-                });
-            }
-        };
-        let (stored, owed) = patiently("a guest's disks", || async {
-            Ok((
-                disks::list(pool, Some(guest.id)).await?,
-                obligations::of_guest(pool, guest.id).await?,
-            ))
-        })
-        .await?;
-        let ignored: Vec<String> = stored
-            .into_iter()
-            .filter(|d| d.ignored)
-            .map(|d| d.device)
-            .collect();
-        let mut seen = observe::guest(&facts, &ignored);
-        let when_off = guest
-            .backup_when_off
-            .unwrap_or(self.settings.backup_when_off);
-        // One that is off because an earlier run has not brought it back counts as running.
-        let off = facts.power == PowerState::Off && !owed.iter().any(|o| o.duty() == Duty::PowerOn);
-        let start = match seen.verdict {
-            Verdict::Unfit(class, reason) => GuestRunStart::Failed(reason, class),
-            Verdict::Fit if off && !when_off => {
-                let reason = "it is off, and is not to be backed up while it is".to_owned();
-                seen.observation.state = GuestState::PoweredOff;
-                seen.observation.reason = Some(reason.clone());
-                GuestRunStart::Skipped(reason)
-            }
-            Verdict::Fit => GuestRunStart::Waiting,
-        };
-        patiently("a guest's state", || async {
-            let mut tx = pool.begin().await?;
-            inventory::apply_guest_facts(&mut tx, guest.id, &seen.observation).await?;
-            Ok(tx.commit().await?)
-        })
-        .await?;
-        Ok(start)
     }
 
     async fn succeed(&self, found: &[Found]) -> Result<(), StepError> {
@@ -353,10 +262,7 @@ impl HostRun<'_> {
             ),
         };
         let event = event.run(self.row.run_id).host(self.row.host_id);
-        let state = match class {
-            FailureClass::Retry => HostState::Unreachable,
-            FailureClass::Permanent | FailureClass::Operator => HostState::Invalid,
-        };
+        let state = inspection::host_state(class);
         let fence = patiently("the end of a host run", || async {
             let mut tx = pool.begin().await?;
             let fence = match delay {
@@ -379,44 +285,4 @@ impl HostRun<'_> {
         });
         Ok(check(fence.await?)?)
     }
-}
-
-/// The paths of all guests that the host knows.
-async fn inventory_of(
-    host: &dyn Host,
-    facts: &HostFacts,
-    stored: &[model::Guest],
-) -> Result<BTreeSet<String>, StepError> {
-    let mut paths: BTreeSet<String> = facts
-        .live
-        .iter()
-        .map(|guest| guest.vmx_path.clone())
-        .collect();
-    if let Some(registered) = &facts.registered {
-        paths.extend(registered.iter().map(|guest| guest.vmx_path.clone()));
-        return Ok(paths);
-    }
-    // Without such a file the host may list running guests only: one that opens is known too.
-    for guest in stored {
-        if paths.contains(&guest.vmx_path) {
-            continue;
-        }
-        match look(host, &guest.vmx_path).await {
-            Err(error) if connections::is_lost(&error) => return Err(error.into()),
-            Err(error) if error.kind == ErrorKind::GuestNotFound => {}
-            Ok(_) | Err(_) => {
-                paths.insert(guest.vmx_path.clone());
-            }
-        }
-    }
-    Ok(paths)
-}
-
-async fn look(host: &dyn Host, vmx_path: &str) -> Result<GuestFacts, HypervisorError> {
-    host.guest(&GuestRef {
-        vmx_path: vmx_path.to_owned(),
-    })
-    .await?
-    .facts()
-    .await
 }

@@ -1,0 +1,226 @@
+//! Holds what is stored about a host and its guests against what they are now: at the start of every run,
+//! and whenever somebody asks.
+
+use std::{collections::BTreeSet, path::Path};
+
+use hypervisor::{
+    Connector, ErrorKind, GuestFacts, GuestRef, Host, HostFacts, HypervisorError, PowerState,
+};
+use shared::{
+    model::{Guest, GuestState, HostState, Settings},
+    store::{
+        disks,
+        guest_runs::FailureClass,
+        guests,
+        host_runs::GuestRunStart,
+        hosts, inventory,
+        obligations::{self, Duty},
+        settings,
+    },
+};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::{
+    connections,
+    error::StepError,
+    observe::{self, Verdict},
+    patience::patiently,
+    target::{TargetError, host_target},
+};
+
+/// A host could not be checked.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct CheckError(#[from] Failure);
+
+/// Which part of a check failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(transparent)]
+    Host(#[from] StepError),
+}
+
+/// Validates a host and all its guests outside of any run, over a connection of its own, and notes what
+/// it finds. Returns the guests as they stand then.
+///
+/// # Errors
+/// If the host cannot be connected to or read; its state then says so too.
+pub async fn check_host(
+    pool: &PgPool,
+    key_file: &Path,
+    connector: &dyn Connector,
+    host_id: Uuid,
+) -> Result<Vec<Guest>, CheckError> {
+    let target = host_target(pool, key_file, host_id)
+        .await
+        .map_err(Failure::from)?;
+    let checked = async {
+        let host = connector.connect(&target).await?;
+        let checked = check_guests(pool, host.as_ref(), host_id).await;
+        host.close().await;
+        checked
+    };
+    let checked: Result<(), StepError> = checked.await;
+    let noted = async {
+        if let Err(error) = &checked {
+            let state = host_state(error.class());
+            hosts::set_state(pool, host_id, state, Some(&error.to_string())).await?;
+        }
+        guests::list(pool, Some(host_id)).await
+    };
+    let guests = noted.await.map_err(|error| Failure::Host(error.into()))?;
+    checked
+        .map(|()| guests)
+        .map_err(|error| Failure::Host(error).into())
+}
+
+async fn check_guests(pool: &PgPool, host: &dyn Host, host_id: Uuid) -> Result<(), StepError> {
+    let settings = settings::get(pool).await?;
+    let (guests, inventory) = take_stock(pool, host, host_id).await?;
+    for guest in guests
+        .iter()
+        .filter(|guest| inventory.contains(&guest.vmx_path))
+    {
+        let facts = look(host, &guest.vmx_path).await;
+        judge(pool, &settings, guest, facts).await?;
+    }
+    Ok(())
+}
+
+/// What a failure says about a host.
+pub(crate) fn host_state(class: FailureClass) -> HostState {
+    match class {
+        FailureClass::Retry => HostState::Unreachable,
+        FailureClass::Permanent | FailureClass::Operator => HostState::Invalid,
+    }
+}
+
+/// Reads a host's inventory and configuration and notes them. Returns its guests as they are stored then,
+/// and the paths of those that it knows.
+pub(crate) async fn take_stock(
+    pool: &PgPool,
+    host: &dyn Host,
+    host_id: Uuid,
+) -> Result<(Vec<Guest>, BTreeSet<String>), StepError> {
+    let facts = host.facts().await?;
+    let stored = patiently("the host's guests", || guests::list(pool, Some(host_id))).await?;
+    let inventory = inventory_of(host, &facts, &stored).await?;
+    let paths: Vec<String> = inventory.iter().cloned().collect();
+    let guests = patiently("the host's inventory", || async {
+        let mut tx = pool.begin().await?;
+        hosts::apply_host_facts(&mut tx, host_id, &facts.datastores, &facts.warnings).await?;
+        let guests = inventory::apply_guest_inventory(&mut tx, host_id, &paths).await?;
+        tx.commit().await?;
+        Ok(guests)
+    })
+    .await?;
+    Ok((guests, inventory))
+}
+
+/// Decides about a guest by what it is now, and notes that.
+pub(crate) async fn judge(
+    pool: &PgPool,
+    settings: &Settings,
+    guest: &Guest,
+    facts: Result<GuestFacts, HypervisorError>,
+) -> Result<GuestRunStart, StepError> {
+    let facts = match facts {
+        Ok(facts) => facts,
+        // That is about the host, not the guest.
+        Err(error) if connections::is_lost(&error) => return Err(error.into()),
+        Err(error) => {
+            let state = match error.kind {
+                ErrorKind::GuestNotFound => GuestState::NotInInventory,
+                _ => GuestState::Invalid,
+            };
+            patiently("a guest's state", || async {
+                let mut conn = pool.acquire().await?;
+                inventory::set_guest_state(&mut conn, guest.id, state, Some(&error.message)).await
+            })
+            .await?;
+            let error = StepError::from(error);
+            return Ok(match error.class() {
+                // It is tried again as a guest run.
+                FailureClass::Retry => GuestRunStart::Waiting,
+                class => GuestRunStart::Failed(error.to_string(), class),
+            });
+        }
+    };
+    let (stored, owed) = patiently("a guest's disks", || async {
+        Ok((
+            disks::list(pool, Some(guest.id)).await?,
+            obligations::of_guest(pool, guest.id).await?,
+        ))
+    })
+    .await?;
+    let ignored: Vec<String> = stored
+        .into_iter()
+        .filter(|d| d.ignored)
+        .map(|d| d.device)
+        .collect();
+    let mut seen = observe::guest(&facts, &ignored);
+    let when_off = guest.backup_when_off.unwrap_or(settings.backup_when_off);
+    // One that is off because an earlier run has not brought it back counts as running.
+    let off = facts.power == PowerState::Off && !owed.iter().any(|o| o.duty() == Duty::PowerOn);
+    let start = match seen.verdict {
+        Verdict::Unfit(class, reason) => GuestRunStart::Failed(reason, class),
+        Verdict::Fit if off && !when_off => {
+            let reason = "it is off, and is not to be backed up while it is".to_owned();
+            seen.observation.state = GuestState::PoweredOff;
+            seen.observation.reason = Some(reason.clone());
+            GuestRunStart::Skipped(reason)
+        }
+        Verdict::Fit => GuestRunStart::Waiting,
+    };
+    patiently("a guest's state", || async {
+        let mut tx = pool.begin().await?;
+        inventory::apply_guest_facts(&mut tx, guest.id, &seen.observation).await?;
+        Ok(tx.commit().await?)
+    })
+    .await?;
+    Ok(start)
+}
+
+/// The paths of all guests that the host knows.
+async fn inventory_of(
+    host: &dyn Host,
+    facts: &HostFacts,
+    stored: &[Guest],
+) -> Result<BTreeSet<String>, StepError> {
+    let mut paths: BTreeSet<String> = facts
+        .live
+        .iter()
+        .map(|guest| guest.vmx_path.clone())
+        .collect();
+    if let Some(registered) = &facts.registered {
+        paths.extend(registered.iter().map(|guest| guest.vmx_path.clone()));
+        return Ok(paths);
+    }
+    // Without such a file the host may list running guests only: one that opens is known too.
+    for guest in stored {
+        if paths.contains(&guest.vmx_path) {
+            continue;
+        }
+        match look(host, &guest.vmx_path).await {
+            Err(error) if connections::is_lost(&error) => return Err(error.into()),
+            Err(error) if error.kind == ErrorKind::GuestNotFound => {}
+            Ok(_) | Err(_) => {
+                paths.insert(guest.vmx_path.clone());
+            }
+        }
+    }
+    Ok(paths)
+}
+
+/// A guest as it is now.
+pub(crate) async fn look(host: &dyn Host, vmx_path: &str) -> Result<GuestFacts, HypervisorError> {
+    host.guest(&GuestRef {
+        vmx_path: vmx_path.to_owned(),
+    })
+    .await?
+    .facts()
+    .await
+}
