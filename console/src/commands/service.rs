@@ -1,6 +1,6 @@
 //! The processes that run on: `scheduler`, `worker`, and `up`, which is both.
 
-use std::{io::Read, sync::Arc};
+use std::{io::Read, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 use worker::{Worker, WorkerOptions};
 
 use crate::context::{Context, Database};
+
+/// How long a worker that ends with the process that started it may take to bring its guests back.
+const CHILD_DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Options of `up`.
 #[derive(Debug, Args)]
@@ -96,7 +99,9 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
     let done = {
         let both = stop.child_token();
         let scheduler = run_scheduler(pool.clone(), both.clone());
-        let worker = run_worker(context, pool.clone(), connector, args.name, both.clone());
+        let options = worker_options(context, args.name);
+        let worker =
+            async { Ok(Worker::run(pool.clone(), options, connector, both.clone()).await?) };
         // Where one ends, the other has to.
         let ended = |done: Result<()>| {
             both.cancel();
@@ -126,7 +131,11 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
     let Some(db) = database(context, &stop).await? else {
         return Ok(());
     };
-    run_worker(context, db.pool, connector, args.name, stop).await
+    let mut options = worker_options(context, args.name);
+    if args.life.stop_with_stdin {
+        options.drain_limit = CHILD_DRAIN_LIMIT;
+    }
+    Ok(Worker::run(db.pool, options, connector, stop).await?)
 }
 
 /// The way to hosts, after a look whether it is there at all: a worker that cannot reach any host is
@@ -184,16 +193,10 @@ async fn run_scheduler(pool: PgPool, stop: CancellationToken) -> Result<()> {
     Ok(Scheduler::run(pool, SchedulerOptions::new(machine_name()), stop).await?)
 }
 
-async fn run_worker(
-    context: &Context,
-    pool: PgPool,
-    connector: Arc<dyn Connector>,
-    name: Option<String>,
-    stop: CancellationToken,
-) -> Result<()> {
+fn worker_options(context: &Context, name: Option<String>) -> WorkerOptions {
     let mut options = WorkerOptions::new(name.unwrap_or_else(machine_name));
     options.key_file = context.key_file();
-    Ok(Worker::run(pool, options, connector, stop).await?)
+    options
 }
 
 /// What this machine calls itself.

@@ -31,7 +31,8 @@ impl Children {
     ) -> Result<()> {
         let log = logs.join(format!("{name}.log"));
         let log = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let child = Command::new(std::env::current_exe()?)
+        // By this name a program that was replaced on disk meanwhile still starts itself.
+        let child = Command::new("/proc/self/exe")
             .args(args)
             // Its end is seen even if this process is killed: nobody stays behind.
             .arg("--stop-with-stdin")
