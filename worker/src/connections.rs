@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::{error::StepError, target::Targets};
 
 /// How long a connection that nobody uses stays open, for the next guest of the same host.
-const LINGER: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(3);
 
 /// All connections of a worker.
 pub(crate) struct Connections {

@@ -4,32 +4,57 @@ mod common;
 
 use std::sync::{Arc, atomic::Ordering};
 
-use common::{Site, add_host, fake::{FakeGuest, pattern}};
+use common::{
+    Site, add_host,
+    fake::{FakeGuest, pattern},
+};
 use hypervisor::PowerState::{BlockedOnQuestion, Off, On, Suspended};
 use shared::store::{runs::Targets, settings};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn running_guests_are_backed_up_hot_and_guests_that_are_off_cold() {
-    let guests = [("mail", On), ("web", On), ("old", Off), ("parked", Suspended)];
+    let guests = [
+        ("mail", On),
+        ("web", On),
+        ("old", Off),
+        ("parked", Suspended),
+    ];
     let site = Site::new(&guests).await;
     let worker = site.worker("one");
     let run = site.run_now().await;
     assert_eq!(site.settled(run).await, "succeeded");
-    for (guest, mode) in [("mail", "hot"), ("web", "hot"), ("old", "cold"), ("parked", "cold")] {
+    for (guest, mode) in [
+        ("mail", "hot"),
+        ("web", "hot"),
+        ("old", "cold"),
+        ("parked", "cold"),
+    ] {
         let row = site.row(run, guest).await;
-        assert_eq!((row.state.as_str(), row.mode.as_deref()), ("succeeded", Some(mode)), "{row:?}");
-        assert_eq!(site.points(guest).await, [site.world.with(guest, |g| (*g.disk).clone())]);
+        assert_eq!(
+            (row.state.as_str(), row.mode.as_deref()),
+            ("succeeded", Some(mode)),
+            "{row:?}"
+        );
+        assert_eq!(
+            site.points(guest).await,
+            [site.world.with(guest, |g| (*g.disk).clone())]
+        );
         assert_eq!(site.directories(guest).len(), 1);
     }
     site.assert_clean(&guests).await;
     assert_eq!(site.world.calls("power_off"), 0, "nobody was powered off");
-    let verified: i64 =
-        site.scalar("SELECT count(*) FROM virtuozo.restore_points WHERE verified_at IS NOT NULL").await;
+    let verified: i64 = site
+        .scalar("SELECT count(*) FROM virtuozo.restore_points WHERE verified_at IS NOT NULL")
+        .await;
     assert_eq!(verified, 4);
     let told: i64 = site.scalar("SELECT count(*) FROM virtuozo.events WHERE code = 200 AND message LIKE '%: backed up %'").await;
     assert_eq!(told, 4);
     worker.stopped().await;
-    assert_eq!(site.world.connections.load(Ordering::SeqCst), 0, "connections left open");
+    assert_eq!(
+        site.world.connections.load(Ordering::SeqCst),
+        0,
+        "connections left open"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,7 +75,9 @@ async fn a_hot_backup_holds_the_instant_of_the_snapshot_and_not_what_was_written
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_backup_shuts_the_guest_down_and_brings_it_back() {
     let site = Site::new(&[("mail", On), ("stays", On)]).await;
-    settings::set(&site.db.pool, &[("mode", "cold")]).await.unwrap();
+    settings::set(&site.db.pool, &[("mode", "cold")])
+        .await
+        .unwrap();
     site.execute("INSERT INTO virtuozo.guests (id, host_id, vmx_path, name, resume_power_state)
                   SELECT gen_random_uuid(), id, '[standard] stays/stays.vmx', 'stays', false FROM virtuozo.hosts").await;
     let worker = site.worker("one");
@@ -66,12 +93,17 @@ async fn a_cold_backup_shuts_the_guest_down_and_brings_it_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_snapshots_stay_and_are_named_in_the_restore_point() {
     let site = Site::new(&[("mail", On)]).await;
-    let keep = |g: &mut FakeGuest| g.snapshots.push(("before upgrade".to_owned(), Arc::clone(&g.disk)));
+    let keep = |g: &mut FakeGuest| {
+        g.snapshots
+            .push(("before upgrade".to_owned(), Arc::clone(&g.disk)))
+    };
     site.world.with("mail", keep);
     let worker = site.worker("one");
     let run = site.run_now().await;
     assert_eq!(site.settled(run).await, "succeeded");
-    let foreign: Vec<String> = site.scalar("SELECT foreign_snapshots FROM virtuozo.restore_points").await;
+    let foreign: Vec<String> = site
+        .scalar("SELECT foreign_snapshots FROM virtuozo.restore_points")
+        .await;
     assert_eq!(foreign, ["before upgrade"]);
     assert_eq!(site.world.with("mail", |g| g.snapshots.len()), 1);
 
@@ -89,7 +121,8 @@ async fn foreign_snapshots_stay_and_are_named_in_the_restore_point() {
 async fn a_snapshot_of_ours_left_by_an_earlier_failure_is_removed_first() {
     let site = Site::new(&[("mail", On)]).await;
     let left = hypervisor::snapshot_name::make(uuid::Uuid::now_v7(), 3);
-    site.world.with("mail", |g| g.snapshots.push((left, Arc::clone(&g.disk))));
+    site.world
+        .with("mail", |g| g.snapshots.push((left, Arc::clone(&g.disk))));
     let worker = site.worker("one");
     let run = site.run_now().await;
     assert_eq!(site.settled(run).await, "succeeded");
@@ -99,23 +132,40 @@ async fn a_snapshot_of_ours_left_by_an_earlier_failure_is_removed_first() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_bad_guest_does_not_end_the_run_of_the_others() {
-    let site = Site::new(&[("good", On), ("broken", On), ("asks", BlockedOnQuestion), ("lost", On)]).await;
+    let site = Site::new(&[
+        ("good", On),
+        ("broken", On),
+        ("asks", BlockedOnQuestion),
+        ("lost", On),
+    ])
+    .await;
     let worker = site.worker("one");
     let run = site.run_now().await;
     // The first run finds them all; `lost` vanishes before the second, and one turns out to be broken.
     site.settled(run).await;
     site.world.remove("lost");
-    site.world.with("broken", |g| g.problem = Some("the disk is truncated".to_owned()));
+    site.world.with("broken", |g| {
+        g.problem = Some("the disk is truncated".to_owned())
+    });
     let run = site.run_now().await;
     assert_eq!(site.settled(run).await, "failed");
     let good = site.row(run, "good").await;
     assert_eq!(good.state, "succeeded", "{good:?}");
-    for (guest, why) in [("broken", "truncated"), ("asks", "question"), ("lost", "does not know")] {
+    for (guest, why) in [
+        ("broken", "truncated"),
+        ("asks", "question"),
+        ("lost", "does not know"),
+    ] {
         let row = site.row(run, guest).await;
         assert_eq!(row.state, "failed", "{row:?}");
-        assert!(row.error.as_ref().is_some_and(|e| e.contains(why)), "{row:?}");
+        assert!(
+            row.error.as_ref().is_some_and(|e| e.contains(why)),
+            "{row:?}"
+        );
     }
-    let state: String = site.scalar("SELECT state FROM virtuozo.guests WHERE name = 'lost'").await;
+    let state: String = site
+        .scalar("SELECT state FROM virtuozo.guests WHERE name = 'lost'")
+        .await;
     assert_eq!(state, "not_in_inventory");
     site.assert_clean(&[("good", On), ("broken", On)]).await;
     worker.stopped().await;
@@ -125,7 +175,10 @@ async fn one_bad_guest_does_not_end_the_run_of_the_others() {
 async fn a_host_that_does_not_answer_fails_alone_and_with_the_reason() {
     let site = Site::new(&[("lab-mail", On), ("down-web", On)]).await;
     add_host(&site.db.pool, "down").await;
-    let refused = common::fake::Act::Fail(hypervisor::ErrorKind::Unreachable, hypervisor::ErrorClass::Retry);
+    let refused = common::fake::Act::Fail(
+        hypervisor::ErrorKind::Unreachable,
+        hypervisor::ErrorClass::Retry,
+    );
     // The rule names a guest's path; a connection is told apart by its host's name.
     site.world.rule_for_host("connect", "down", 100, refused);
     let worker = site.worker("one");
@@ -139,7 +192,9 @@ async fn a_host_that_does_not_answer_fails_alone_and_with_the_reason() {
     .unwrap();
     assert_eq!((state.as_str(), attempts), ("failed", 2), "{error:?}");
     assert!(error.is_some_and(|e| e.contains("refused")));
-    let state: String = site.scalar("SELECT state FROM virtuozo.hosts WHERE name = 'down'").await;
+    let state: String = site
+        .scalar("SELECT state FROM virtuozo.hosts WHERE name = 'down'")
+        .await;
     assert_eq!(state, "unreachable");
     assert_eq!(site.row(run, "lab-mail").await.state, "succeeded");
     worker.stopped().await;
@@ -148,17 +203,28 @@ async fn a_host_that_does_not_answer_fails_alone_and_with_the_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn guests_that_are_off_are_left_out_where_the_settings_say_so() {
     let site = Site::new(&[("mail", On), ("old", Off)]).await;
-    settings::set(&site.db.pool, &[("backup_when_off", "false")]).await.unwrap();
+    settings::set(&site.db.pool, &[("backup_when_off", "false")])
+        .await
+        .unwrap();
     let worker = site.worker("one");
     let run = site.run_now().await;
     assert_eq!(site.settled(run).await, "succeeded");
     assert_eq!(site.row(run, "old").await.state, "skipped");
-    let state: String = site.scalar("SELECT state FROM virtuozo.guests WHERE name = 'old'").await;
+    let state: String = site
+        .scalar("SELECT state FROM virtuozo.guests WHERE name = 'old'")
+        .await;
     assert_eq!(state, "powered_off");
 
     // Only the guest that is asked for.
-    let mail: uuid::Uuid = site.scalar("SELECT id FROM virtuozo.guests WHERE name = 'mail'").await;
-    let run = site.run_of(Targets { hosts: Vec::new(), guests: vec![mail] }).await;
+    let mail: uuid::Uuid = site
+        .scalar("SELECT id FROM virtuozo.guests WHERE name = 'mail'")
+        .await;
+    let run = site
+        .run_of(Targets {
+            hosts: Vec::new(),
+            guests: vec![mail],
+        })
+        .await;
     assert_eq!(site.settled(run).await, "succeeded");
     assert_eq!(site.rows(run).await.len(), 1);
     worker.stopped().await;
@@ -167,16 +233,23 @@ async fn guests_that_are_off_are_left_out_where_the_settings_say_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_verified_restore_points_are_kept_and_older_ones_go() {
     let site = Site::new(&[("mail", On)]).await;
-    settings::set(&site.db.pool, &[("keep_last", "2")]).await.unwrap();
+    settings::set(&site.db.pool, &[("keep_last", "2")])
+        .await
+        .unwrap();
     let worker = site.worker("one");
     for _ in 0..4 {
         let run = site.run_now().await;
         assert_eq!(site.settled(run).await, "succeeded");
     }
-    site.until("two restore points are left, in the database and on disk", || async {
-        let rows: i64 = site.scalar("SELECT count(*) FROM virtuozo.restore_points").await;
-        (rows == 2 && site.directories("mail").len() == 2).then_some(())
-    })
+    site.until(
+        "two restore points are left, in the database and on disk",
+        || async {
+            let rows: i64 = site
+                .scalar("SELECT count(*) FROM virtuozo.restore_points")
+                .await;
+            (rows == 2 && site.directories("mail").len() == 2).then_some(())
+        },
+    )
     .await;
     worker.stopped().await;
 }
@@ -186,15 +259,23 @@ async fn never_more_guests_of_a_host_are_in_work_than_it_has_slots() {
     let names: Vec<String> = (0..12).map(|n| format!("g{n:02}")).collect();
     let guests: Vec<(&str, _)> = names.iter().map(|n| (n.as_str(), On)).collect();
     let site = Site::new(&guests).await;
-    let workers: Vec<_> = ["one", "two", "three"].iter().map(|n| site.worker(n)).collect();
+    let workers: Vec<_> = ["one", "two", "three"]
+        .iter()
+        .map(|n| site.worker(n))
+        .collect();
     let (first, second) = (site.run_now().await, site.run_now().await);
     assert_eq!(site.settled(first).await, "succeeded");
     assert_eq!(site.settled(second).await, "succeeded");
-    assert!(site.world.most_copying.load(Ordering::SeqCst) <= 2, "two slots");
+    assert!(
+        site.world.most_copying.load(Ordering::SeqCst) <= 2,
+        "two slots"
+    );
     for name in &names {
         assert_eq!(site.points(name).await.len(), 2, "{name}");
     }
-    let slots: i64 = site.scalar("SELECT count(*) FROM virtuozo.guest_slots").await;
+    let slots: i64 = site
+        .scalar("SELECT count(*) FROM virtuozo.guest_slots")
+        .await;
     assert_eq!(slots, 2);
     site.assert_clean(&guests).await;
     for worker in workers {
@@ -205,7 +286,9 @@ async fn never_more_guests_of_a_host_are_in_work_than_it_has_slots() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_is_connected_to_as_many_hosts_as_it_may_and_does_the_others_later() {
     let site = Site::new(&[("a-one", On), ("b-one", On), ("c-one", On)]).await;
-    settings::set(&site.db.pool, &[("host_threads", "1")]).await.unwrap();
+    settings::set(&site.db.pool, &[("host_threads", "1")])
+        .await
+        .unwrap();
     site.execute("DELETE FROM virtuozo.hosts").await;
     for host in ["a", "b", "c"] {
         add_host(&site.db.pool, host).await;

@@ -71,7 +71,10 @@ pub struct Gate {
 
 impl Gate {
     pub fn new() -> Self {
-        Self { reached: watch::Sender::new(false), open: watch::Sender::new(false) }
+        Self {
+            reached: watch::Sender::new(false),
+            open: watch::Sender::new(false),
+        }
     }
 
     pub async fn reached(&self) {
@@ -103,7 +106,15 @@ pub const DISK_BYTES: usize = 512 * 1024;
 
 /// Bytes that differ from guest to guest and from place to place.
 pub fn pattern(seed: u8) -> Arc<Vec<u8>> {
-    Arc::new((0..DISK_BYTES).map(|i| (i / 7) as u8 ^ (i >> 13) as u8 ^ seed).collect())
+    pattern_of(seed, DISK_BYTES)
+}
+
+pub fn pattern_of(seed: u8, bytes: usize) -> Arc<Vec<u8>> {
+    Arc::new(
+        (0..bytes)
+            .map(|i| (i / 7) as u8 ^ (i >> 13) as u8 ^ seed)
+            .collect(),
+    )
 }
 
 pub fn path(name: &str) -> String {
@@ -124,7 +135,11 @@ impl World {
     }
 
     pub fn with<T>(&self, name: &str, look: impl FnOnce(&mut FakeGuest) -> T) -> T {
-        look(self.lock().get_mut(&path(name)).expect("the guest is in the world"))
+        look(
+            self.lock()
+                .get_mut(&path(name))
+                .expect("the guest is in the world"),
+        )
     }
 
     pub fn remove(&self, name: &str) {
@@ -132,19 +147,44 @@ impl World {
     }
 
     /// From now on the next `times` calls of `operation` act like this.
-    pub fn rule(&self, operation: &'static str, guest: Option<&str>, when: When, times: usize, act: Act) {
-        let rule = Rule { operation, guest: guest.map(path), when, left: times, act };
+    pub fn rule(
+        &self,
+        operation: &'static str,
+        guest: Option<&str>,
+        when: When,
+        times: usize,
+        act: Act,
+    ) {
+        let rule = Rule {
+            operation,
+            guest: guest.map(path),
+            when,
+            left: times,
+            act,
+        };
         self.rules.lock().unwrap().push(rule);
     }
 
     /// As [`rule`](Self::rule), for what is done with a host.
     pub fn rule_for_host(&self, operation: &'static str, host: &str, times: usize, act: Act) {
-        let rule = Rule { operation, guest: Some(host.to_owned()), when: When::Before, left: times, act };
+        let rule = Rule {
+            operation,
+            guest: Some(host.to_owned()),
+            when: When::Before,
+            left: times,
+            act,
+        };
         self.rules.lock().unwrap().push(rule);
     }
 
     pub fn fail(&self, operation: &'static str, times: usize, class: ErrorClass) {
-        self.rule(operation, None, When::Before, times, Act::Fail(ErrorKind::Other, class));
+        self.rule(
+            operation,
+            None,
+            When::Before,
+            times,
+            Act::Fail(ErrorKind::Other, class),
+        );
     }
 
     /// The next call of `operation` stands still.
@@ -159,7 +199,12 @@ impl World {
     }
 
     pub fn calls(&self, operation: &str) -> usize {
-        self.calls.lock().unwrap().get(operation).copied().unwrap_or(0)
+        self.calls
+            .lock()
+            .unwrap()
+            .get(operation)
+            .copied()
+            .unwrap_or(0)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, FakeGuest>> {
@@ -241,19 +286,29 @@ impl Host for FakeHost {
     }
 
     async fn facts(&self) -> Result<HostFacts> {
-        self.world.pass("host_facts", &self.name, When::Before).await?;
+        self.world
+            .pass("host_facts", &self.name, When::Before)
+            .await?;
         let live: Vec<GuestRef> = self
             .world
             .lock()
             .keys()
             .filter(|path| self.has(path))
-            .map(|path| GuestRef { vmx_path: path.clone() })
+            .map(|path| GuestRef {
+                vmx_path: path.clone(),
+            })
             .collect();
-        Ok(HostFacts { registered: Some(live.clone()), live, ..HostFacts::default() })
+        Ok(HostFacts {
+            registered: Some(live.clone()),
+            live,
+            ..HostFacts::default()
+        })
     }
 
     async fn guest(&self, guest: &GuestRef) -> Result<Arc<dyn Guest>> {
-        self.world.pass("open", &guest.vmx_path, When::Before).await?;
+        self.world
+            .pass("open", &guest.vmx_path, When::Before)
+            .await?;
         if !self.world.lock().contains_key(&guest.vmx_path) {
             return Err(HypervisorError {
                 kind: ErrorKind::GuestNotFound,
@@ -262,7 +317,10 @@ impl Host for FakeHost {
                 code: None,
             });
         }
-        Ok(Arc::new(Handle { world: Arc::clone(&self.world), path: guest.vmx_path.clone() }))
+        Ok(Arc::new(Handle {
+            world: Arc::clone(&self.world),
+            path: guest.vmx_path.clone(),
+        }))
     }
 
     async fn close(&self) {
@@ -299,7 +357,13 @@ impl Handle {
 impl Guest for Handle {
     async fn facts(&self) -> Result<GuestFacts> {
         self.pass("facts", When::Before).await?;
-        let name = self.path.rsplit('/').next().unwrap_or_default().trim_end_matches(".vmx").to_owned();
+        let name = self
+            .path
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .trim_end_matches(".vmx")
+            .to_owned();
         self.with(|guest| GuestFacts {
             name,
             power: guest.power,
@@ -311,7 +375,11 @@ impl Guest for Handle {
                 snapshots: !guest.independent,
                 problem: guest.problem.clone(),
             }],
-            snapshots: guest.snapshots.iter().map(|(name, _)| name.clone()).collect(),
+            snapshots: guest
+                .snapshots
+                .iter()
+                .map(|(name, _)| name.clone())
+                .collect(),
             problem: None,
         })
     }
@@ -334,12 +402,22 @@ impl Guest for Handle {
     }
 
     async fn snapshots(&self) -> Result<Vec<String>> {
-        self.with(|guest| guest.snapshots.iter().map(|(name, _)| name.clone()).collect())
+        self.with(|guest| {
+            guest
+                .snapshots
+                .iter()
+                .map(|(name, _)| name.clone())
+                .collect()
+        })
     }
 
     async fn create_snapshot(&self, name: &str, _: &str, _: Duration) -> Result<()> {
         self.pass("create_snapshot", When::Before).await?;
-        self.with(|guest| guest.snapshots.push((name.to_owned(), Arc::clone(&guest.disk))))?;
+        self.with(|guest| {
+            guest
+                .snapshots
+                .push((name.to_owned(), Arc::clone(&guest.disk)))
+        })?;
         self.pass("create_snapshot", When::After).await
     }
 
@@ -358,13 +436,19 @@ impl Guest for Handle {
         self.pass("image", When::Before).await?;
         let (bytes, foreign) = self.with(|guest| {
             let ours = |name: &str| hypervisor::snapshot_name::is_ours(name);
-            let foreign = guest.snapshots.iter().filter(|(n, _)| !ours(n)).map(|(n, _)| n.clone());
+            let foreign = guest
+                .snapshots
+                .iter()
+                .filter(|(n, _)| !ours(n))
+                .map(|(n, _)| n.clone());
             let foreign: Vec<String> = foreign.collect();
             let bytes = match at {
                 Instant::PoweredOff => Some(Arc::clone(&guest.disk)),
-                Instant::Snapshot(name) => {
-                    guest.snapshots.iter().find(|(n, _)| n == name).map(|(_, b)| Arc::clone(b))
-                }
+                Instant::Snapshot(name) => guest
+                    .snapshots
+                    .iter()
+                    .find(|(n, _)| n == name)
+                    .map(|(_, b)| Arc::clone(b)),
             };
             (bytes, foreign)
         })?;
@@ -380,7 +464,10 @@ impl Guest for Handle {
         let now = self.world.copying.fetch_add(1, Ordering::SeqCst) + 1;
         self.world.most_copying.fetch_max(now, Ordering::SeqCst);
         Ok(GuestImage {
-            small: vec![SmallFile { name: "guest.vmx".to_owned(), bytes: b"displayName = \"x\"\n".to_vec() }],
+            small: vec![SmallFile {
+                name: "guest.vmx".to_owned(),
+                bytes: b"displayName = \"x\"\n".to_vec(),
+            }],
             files: vec![ImageFile {
                 name: "disk.vmdk".to_owned(),
                 device: Some("scsi0:0".to_owned()),
@@ -389,7 +476,11 @@ impl Guest for Handle {
                     adapter_type: "lsilogic".to_owned(),
                     hardware_version: 7,
                 },
-                source: Box::new(Memory { world: Arc::clone(&self.world), path: self.path.clone(), bytes }),
+                source: Box::new(Memory {
+                    world: Arc::clone(&self.world),
+                    path: self.path.clone(),
+                    bytes,
+                }),
             }],
             foreign_snapshots: foreign,
         })
@@ -429,7 +520,11 @@ impl BlockSource for Memory {
                     ErrorClass::Retry => std::io::ErrorKind::Interrupted,
                     _ => std::io::ErrorKind::PermissionDenied,
                 };
-                let code = if kind == std::io::ErrorKind::PermissionDenied { 13 } else { 5 };
+                let code = if kind == std::io::ErrorKind::PermissionDenied {
+                    13
+                } else {
+                    5
+                };
                 return Err(DiskError::Io {
                     action: "read",
                     path: self.path.clone().into(),
