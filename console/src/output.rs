@@ -8,6 +8,9 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
+/// A narrower terminal is not believed.
+const MIN_COLUMNS: u16 = 40;
+
 /// Where results go, and in which form.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
@@ -111,8 +114,9 @@ pub(crate) fn table(headers: &[&str]) -> Table {
 }
 
 fn arrange(table: &mut Table) {
-    // Without a terminal a program or a log reads the lines: nothing is wrapped.
-    if io::stdout().is_terminal() {
+    // Without a terminal, or one that does not tell its width, nothing is wrapped: a program or a log
+    // reads the lines.
+    if io::stdout().is_terminal() && table.width().is_some_and(|columns| columns >= MIN_COLUMNS) {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
 }
