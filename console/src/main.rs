@@ -1,5 +1,6 @@
 //! `virtuozo`, the one program: commands for people, and the processes that do the work.
 
+mod choice;
 mod cli;
 mod commands;
 mod context;
@@ -8,6 +9,7 @@ mod error;
 mod live;
 mod names;
 mod output;
+mod password;
 
 use std::process::ExitCode;
 

@@ -1,14 +1,91 @@
-//! `virtuozo datastore …`.
+//! `virtuozo datastore …`: where workers read the hosts' storage.
 
 use anyhow::Result;
 use clap::Subcommand;
+use shared::store::{datastores, hosts};
 
-use crate::context::Context;
+use crate::{context::Context, output};
 
 /// Commands on datastores.
 #[derive(Debug, Subcommand)]
-pub(crate) enum DatastoreCommand {}
+pub(crate) enum DatastoreCommand {
+    /// Datastores, where their hosts have them and where workers read them
+    #[command(
+        after_help = "Examples:\n  virtuozo datastore list\n  virtuozo datastore list --host alpha"
+    )]
+    List {
+        /// Only of this host
+        #[arg(long)]
+        host: Option<String>,
+    },
+    /// Say in which directory workers read a datastore
+    #[command(after_help = "Example:\n  virtuozo datastore map alpha standard /mnt/alpha/standard")]
+    Map {
+        /// The host
+        host: String,
+        /// The datastore's name on the host
+        datastore: String,
+        /// The directory, the same on every worker
+        dir: String,
+    },
+    /// Read a datastore at the path that its host gives
+    #[command(after_help = "Example:\n  virtuozo datastore unmap alpha standard")]
+    Unmap {
+        /// The host
+        host: String,
+        /// The datastore's name on the host
+        datastore: String,
+    },
+}
 
-pub(crate) async fn run(_context: &Context, command: DatastoreCommand) -> Result<()> {
-    match command {}
+pub(crate) async fn run(context: &Context, command: DatastoreCommand) -> Result<()> {
+    let db = context.database().await?;
+    match command {
+        DatastoreCommand::List { host } => {
+            let host = match host {
+                Some(name) => Some(hosts::by_name(&db.pool, &name).await?.id),
+                None => None,
+            };
+            context.out.list(
+                &datastores::list(&db.pool, host).await?,
+                "no datastores known yet; `virtuozo host check` finds those of a host",
+                &[
+                    "Host",
+                    "Datastore",
+                    "On the host",
+                    "Read by workers at",
+                    "Last seen",
+                ],
+                |store| {
+                    vec![
+                        store.host_name.clone(),
+                        store.name.clone(),
+                        output::or_dash(store.host_path.as_deref()),
+                        output::or_dash(store.local_path.as_deref().or(store.host_path.as_deref())),
+                        output::time_or_dash(store.seen_at),
+                    ]
+                },
+            )
+        }
+        DatastoreCommand::Map {
+            host,
+            datastore,
+            dir,
+        } => {
+            let host = hosts::by_name(&db.pool, &host).await?;
+            datastores::map(&db.pool, host.id, &datastore, &dir).await?;
+            context.out.done(&format!(
+                "workers read the datastore {datastore} of {} in {dir}",
+                host.name
+            ))
+        }
+        DatastoreCommand::Unmap { host, datastore } => {
+            let host = hosts::by_name(&db.pool, &host).await?;
+            datastores::unmap(&db.pool, host.id, &datastore).await?;
+            context.out.done(&format!(
+                "workers read the datastore {datastore} of {} at the path that the host gives",
+                host.name
+            ))
+        }
+    }
 }

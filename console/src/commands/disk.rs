@@ -1,14 +1,128 @@
-//! `virtuozo disk …`.
+//! `virtuozo disk …`: which disks of a guest are backed up.
+
+use std::collections::HashMap;
 
 use anyhow::Result;
 use clap::Subcommand;
+use serde::Serialize;
+use shared::{
+    model::Disk,
+    store::{disks, guests},
+};
 
-use crate::context::Context;
+use crate::{context::Context, output};
 
 /// Commands on disks.
 #[derive(Debug, Subcommand)]
-pub(crate) enum DiskCommand {}
+pub(crate) enum DiskCommand {
+    /// Disks and their states
+    #[command(
+        after_help = "Examples:\n  virtuozo disk list\n  virtuozo disk list --guest alpha/mail"
+    )]
+    List {
+        /// Only of this guest, as HOST/GUEST
+        #[arg(long, value_name = "HOST/GUEST")]
+        guest: Option<String>,
+    },
+    /// Leave a disk out of backups, or take it in again
+    #[command(after_help = "Example:\n  virtuozo disk edit alpha/mail scsi0:1 --ignored true")]
+    Edit {
+        /// The guest, as HOST/GUEST
+        guest: String,
+        /// The disk's device, as `disk list` shows it
+        device: String,
+        /// Leave it out
+        #[arg(long, value_name = "true|false", required = true, action = clap::ArgAction::Set)]
+        ignored: bool,
+    },
+}
 
-pub(crate) async fn run(_context: &Context, command: DiskCommand) -> Result<()> {
-    match command {}
+pub(crate) async fn run(context: &Context, command: DiskCommand) -> Result<()> {
+    match command {
+        DiskCommand::List { guest } => list(context, guest.as_deref()).await,
+        DiskCommand::Edit {
+            guest,
+            device,
+            ignored,
+        } => edit(context, &guest, &device, ignored).await,
+    }
+}
+
+#[derive(Serialize)]
+struct Line {
+    guest: String,
+    #[serde(flatten)]
+    disk: Disk,
+}
+
+async fn list(context: &Context, guest: Option<&str>) -> Result<()> {
+    let db = context.database().await?;
+    let guests = match guest {
+        Some(name) => vec![guests::by_name(&db.pool, name).await?],
+        None => guests::list(&db.pool, None).await?,
+    };
+    let only = guest.and(guests.first()).map(|guest| guest.id);
+    let mut of_guest: HashMap<_, Vec<Disk>> = HashMap::new();
+    for disk in disks::list(&db.pool, only).await? {
+        of_guest.entry(disk.guest_id).or_default().push(disk);
+    }
+    let lines: Vec<Line> = guests
+        .iter()
+        .flat_map(|guest| {
+            let disks = of_guest.remove(&guest.id).unwrap_or_default();
+            disks.into_iter().map(|disk| Line {
+                guest: guest.full_name(),
+                disk,
+            })
+        })
+        .collect();
+    context.out.list(
+        &lines,
+        "no disks known yet; `virtuozo host check` finds them",
+        &["Guest", "Device", "Size", "State", "Backup", "File", "Why"],
+        |Line { guest, disk }| {
+            vec![
+                guest.clone(),
+                disk.device.clone(),
+                output::size_or_dash(disk.capacity_bytes),
+                disk.state.to_string(),
+                if disk.ignored { "ignored" } else { "yes" }.to_owned(),
+                disk.file_name.clone(),
+                output::or_dash(disk.state_reason.as_deref()),
+            ]
+        },
+    )
+}
+
+/// A disk in one line.
+pub(crate) fn line(disk: &Disk) -> String {
+    let mut text = format!(
+        "{}  {}  {}  {}",
+        disk.device,
+        output::size_or_dash(disk.capacity_bytes),
+        disk.file_name,
+        disk.state
+    );
+    if disk.ignored {
+        text += "  (ignored)";
+    }
+    if let Some(why) = &disk.state_reason {
+        text += &format!("  {why}");
+    }
+    text
+}
+
+async fn edit(context: &Context, guest: &str, device: &str, ignored: bool) -> Result<()> {
+    let db = context.database().await?;
+    let guest = guests::by_name(&db.pool, guest).await?;
+    disks::set_ignored(&db.pool, guest.id, device, ignored).await?;
+    let what = if ignored {
+        "left out of backups"
+    } else {
+        "backed up"
+    };
+    context.out.done(&format!(
+        "disk {device} of {} is {what} from now on",
+        guest.full_name()
+    ))
 }

@@ -1,14 +1,235 @@
-//! `virtuozo guest …`.
+//! `virtuozo guest …`: the virtual machines on the hosts.
 
 use anyhow::Result;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use shared::{
+    model::{Disk, Guest, Mode},
+    store::{
+        disks,
+        guests::{self, GuestConfig},
+        hosts,
+    },
+};
 
-use crate::context::Context;
+use crate::{
+    choice::{self, Choice},
+    context::Context,
+    output,
+};
 
 /// Commands on guests.
 #[derive(Debug, Subcommand)]
-pub(crate) enum GuestCommand {}
+pub(crate) enum GuestCommand {
+    /// All guests and their states
+    #[command(
+        after_help = "Examples:\n  virtuozo guest list\n  virtuozo guest list --host alpha --json"
+    )]
+    List {
+        /// Only of this host
+        #[arg(long)]
+        host: Option<String>,
+    },
+    /// One guest and its disks
+    #[command(after_help = "Examples:\n  virtuozo guest show alpha/mail")]
+    Show {
+        /// The guest, as HOST/GUEST
+        guest: String,
+    },
+    /// Back up a guest that was only reported, or one that its host has not named yet
+    #[command(after_help = "Examples:
+  virtuozo guest add alpha mail
+  virtuozo guest add alpha '[standard] mail/mail.vmx'")]
+    Add {
+        /// Its host
+        host: String,
+        /// Its name, or the path of its .vmx as the host knows it
+        guest: String,
+    },
+    /// Change how a guest is backed up
+    #[command(after_help = "Examples:
+  virtuozo guest edit alpha/mail --mode hot --keep-last 14
+  virtuozo guest edit alpha/mail --destination /srv/backup/mail
+  virtuozo guest edit alpha/scratch --ignored true")]
+    Edit(Edit),
+    /// Forget a guest; its restore points stay
+    #[command(after_help = "Example:\n  virtuozo guest remove alpha/old")]
+    Remove {
+        /// The guest, as HOST/GUEST
+        guest: String,
+    },
+}
 
-pub(crate) async fn run(_context: &Context, command: GuestCommand) -> Result<()> {
-    match command {}
+/// Options of `guest edit`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
+pub(crate) struct Edit {
+    /// The guest, as HOST/GUEST
+    guest: String,
+    /// Leave it out of every run
+    #[arg(long, value_name = "true|false", group = "what")]
+    ignored: Option<bool>,
+    /// hot, cold, auto, or site for the site's setting
+    #[arg(long, value_name = "MODE", group = "what", value_parser = choice::or_site::<Mode>)]
+    mode: Option<Choice<Mode>>,
+    /// Directory for its restore points as workers see it, or site for the site's setting
+    #[arg(long, value_name = "DIR", group = "what", value_parser = choice::or_site::<String>)]
+    destination: Option<Choice<String>>,
+    /// Power it back on when it was shut down for its backup: true, false or site
+    #[arg(long, value_name = "BOOL", group = "what", value_parser = choice::or_site::<bool>)]
+    resume_power_state: Option<Choice<bool>>,
+    /// Back it up when it is off: true, false or site
+    #[arg(long, value_name = "BOOL", group = "what", value_parser = choice::or_site::<bool>)]
+    backup_when_off: Option<Choice<bool>>,
+    /// Verified restore points to keep, or site for the site's setting
+    #[arg(long, value_name = "N", group = "what", value_parser = choice::or_site::<i32>)]
+    keep_last: Option<Choice<i32>>,
+}
+
+pub(crate) async fn run(context: &Context, command: GuestCommand) -> Result<()> {
+    match command {
+        GuestCommand::List { host } => list(context, host.as_deref()).await,
+        GuestCommand::Show { guest } => show(context, &guest).await,
+        GuestCommand::Add { host, guest } => add(context, &host, &guest).await,
+        GuestCommand::Edit(args) => edit(context, args).await,
+        GuestCommand::Remove { guest } => remove(context, &guest).await,
+    }
+}
+
+async fn list(context: &Context, host: Option<&str>) -> Result<()> {
+    let db = context.database().await?;
+    let host = match host {
+        Some(name) => Some(hosts::by_name(&db.pool, name).await?.id),
+        None => None,
+    };
+    let guests = guests::list(&db.pool, host).await?;
+    table(context, &guests)
+}
+
+/// Guests with their states, as `guest list` and `host check` show them.
+pub(crate) fn table(context: &Context, guests: &[Guest]) -> Result<()> {
+    context.out.list(
+        guests,
+        "no guests yet; `virtuozo host check` finds those of a host",
+        &["Guest", "State", "Power", "Backup", "Why"],
+        |guest| {
+            vec![
+                guest.full_name(),
+                guest.state.to_string(),
+                output::or_dash(guest.power),
+                backup(guest),
+                output::or_dash(guest.state_reason.as_deref()),
+            ]
+        },
+    )
+}
+
+fn backup(guest: &Guest) -> String {
+    match (guest.configured, guest.ignored, guest.mode) {
+        (false, ..) => "not configured".to_owned(),
+        (_, true, _) => "ignored".to_owned(),
+        (_, _, Some(mode)) => mode.to_string(),
+        (_, _, None) => "site".to_owned(),
+    }
+}
+
+#[derive(Serialize)]
+struct View {
+    #[serde(flatten)]
+    guest: Guest,
+    disks: Vec<Disk>,
+}
+
+async fn show(context: &Context, name: &str) -> Result<()> {
+    let db = context.database().await?;
+    let guest = guests::by_name(&db.pool, name).await?;
+    let disks = disks::list(&db.pool, Some(guest.id)).await?;
+    let site = |value: Option<String>| value.unwrap_or_else(|| "site".to_owned());
+    context
+        .out
+        .show(&View { guest, disks }, |View { guest, disks }| {
+            let mut fields = vec![
+                ("Guest", guest.full_name()),
+                ("Configuration", guest.vmx_path.clone()),
+                ("State", guest.state.to_string()),
+                ("Why", output::or_dash(guest.state_reason.as_deref())),
+                ("Power", output::or_dash(guest.power)),
+                ("Checked", output::time_or_dash(guest.checked_at)),
+                ("Configured", output::yes_no(guest.configured)),
+                ("Ignored", output::yes_no(guest.ignored)),
+                ("Mode", site(guest.mode.map(|mode| mode.to_string()))),
+                ("Destination", site(guest.destination.clone())),
+                (
+                    "Resume power state",
+                    site(guest.resume_power_state.map(output::yes_no)),
+                ),
+                (
+                    "Backup when off",
+                    site(guest.backup_when_off.map(output::yes_no)),
+                ),
+                ("Keep last", site(guest.keep_last.map(|n| n.to_string()))),
+            ];
+            fields.extend(disks.iter().map(|disk| ("Disk", super::disk::line(disk))));
+            fields
+        })
+}
+
+async fn add(context: &Context, host: &str, guest: &str) -> Result<()> {
+    let db = context.database().await?;
+    let host = hosts::by_name(&db.pool, host).await?;
+    let known = match guests::on_host(&db.pool, host.id, guest).await {
+        Err(shared::StoreError::NotFound { .. }) => None,
+        known => Some(known?),
+    };
+    let message = match known {
+        Some(known) => {
+            if !guests::configure(&db.pool, known.id).await? {
+                return Err(shared::StoreError::Exists {
+                    what: "guest",
+                    name: known.full_name(),
+                }
+                .into());
+            }
+            format!("guest {} is backed up from now on", known.full_name())
+        }
+        None => {
+            let id = guests::insert(&db.pool, &host, guest).await?;
+            let added = guests::by_id(&db.pool, id).await?;
+            format!(
+                "guest {} added; `virtuozo host check {}` looks whether the host knows it",
+                added.full_name(),
+                host.name
+            )
+        }
+    };
+    context.out.done(&message)
+}
+
+async fn edit(context: &Context, args: Edit) -> Result<()> {
+    let db = context.database().await?;
+    let guest = guests::by_name(&db.pool, &args.guest).await?;
+    let mut config = GuestConfig::from(&guest);
+    if let Some(ignored) = args.ignored {
+        config.ignored = ignored;
+    }
+    choice::change(&mut config.mode, args.mode);
+    choice::change(&mut config.destination, args.destination);
+    choice::change(&mut config.resume_power_state, args.resume_power_state);
+    choice::change(&mut config.backup_when_off, args.backup_when_off);
+    choice::change(&mut config.keep_last, args.keep_last);
+    guests::update(&db.pool, guest.id, &config).await?;
+    context
+        .out
+        .done(&format!("guest {} changed", guest.full_name()))
+}
+
+async fn remove(context: &Context, name: &str) -> Result<()> {
+    let db = context.database().await?;
+    let guest = guests::by_name(&db.pool, name).await?;
+    guests::remove(&db.pool, &guest).await?;
+    context.out.done(&format!(
+        "guest {} forgotten; its restore points stay. If its host still has it, it comes back as a new \
+         guest: to leave it out for good use `virtuozo guest edit --ignored true`",
+        guest.full_name()
+    ))
 }
