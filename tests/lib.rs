@@ -1,1 +1,13 @@
-//! End-to-end tests.
+//! What the end-to-end tests share: a site of its own for each test, driven only through the program
+//! `virtuozo`, as an administrator would.
+//!
+//! A site has a database, a lab of simulated hosts, a key, a repository, and as many scheduler and
+//! worker processes as the test starts. All of it goes away with the [`Site`].
+
+mod image;
+mod process;
+mod site;
+
+pub use image::PointDisks;
+pub use process::{Answer, Background};
+pub use site::{Site, eventually};

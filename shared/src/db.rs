@@ -6,12 +6,12 @@ use std::{
 };
 
 use sqlx::{
-    PgPool,
+    Connection, PgConnection, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::StoreError;
+use crate::{StoreError, error::is_connection_error};
 
 /// How long an operation waits for a connection before it counts the database as away.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(30);
@@ -43,35 +43,41 @@ async fn connect_until(url: &str, deadline: Option<Instant>) -> Result<PgPool, S
         .map_err(|e| StoreError::Url(e.to_string()))?
         .application_name("virtuozo");
     let place = describe(&options);
-    let pool = PgPoolOptions::new()
-        .max_connections(MAX_CONNECTIONS)
-        .acquire_timeout(ACQUIRE_LIMIT)
-        .connect_lazy_with(options);
     let mut waits = false;
     loop {
-        // An attempt may hang on a silent network, so it has a limit of its own.
+        // A connection of its own, not one of the pool: a pool tells of a refusal only that time ran out.
+        // And an attempt may hang on a silent network, so it has a limit.
         let attempt = match deadline {
             Some(at) => ACQUIRE_LIMIT.min(at.saturating_duration_since(Instant::now())),
             None => ACQUIRE_LIMIT,
         };
-        let error = match tokio::time::timeout(attempt, pool.acquire()).await {
-            Ok(Ok(_)) => {
+        let source = match tokio::time::timeout(attempt, PgConnection::connect_with(&options)).await
+        {
+            Ok(Ok(connection)) => {
+                // It has answered: whether it also hears the farewell does not matter.
+                let _ = connection.close().await;
                 if waits {
                     tracing::info!(database = %place, "the database answers");
                 }
-                return Ok(pool);
+                return Ok(PgPoolOptions::new()
+                    .max_connections(MAX_CONNECTIONS)
+                    .acquire_timeout(ACQUIRE_LIMIT)
+                    .connect_lazy_with(options));
             }
-            Ok(Err(e)) => StoreError::from(e),
-            Err(_) => StoreError::Unavailable(sqlx::Error::PoolTimedOut),
+            Ok(Err(error)) => error,
+            Err(_) => sqlx::Error::PoolTimedOut,
+        };
+        let can_heal = is_connection_error(&source);
+        let error = StoreError::Unreachable {
+            place: place.clone(),
+            source,
         };
         match deadline {
-            Some(at) if !error.is_unavailable() || Instant::now() + RETRY_PAUSE >= at => {
-                return Err(error);
-            }
+            Some(at) if !can_heal || Instant::now() + RETRY_PAUSE >= at => return Err(error),
             _ => {}
         }
         if !waits {
-            tracing::warn!(database = %place, %error, "waiting for the database");
+            tracing::warn!(%error, "waiting for the database");
             waits = true;
         }
         tokio::time::sleep(RETRY_PAUSE).await;

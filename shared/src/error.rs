@@ -7,6 +7,14 @@ pub enum StoreError {
     /// Not the same as "0 rows", which is an answer.
     #[error("the database does not answer: {0}")]
     Unavailable(#[source] sqlx::Error),
+    /// No connection to the database can be made.
+    #[error("the database {place} cannot be reached: {source}")]
+    Unreachable {
+        /// Its name and where it is, without a password.
+        place: String,
+        /// Why.
+        source: sqlx::Error,
+    },
     /// The database answered, with an error.
     #[error("the database refused a statement: {0}")]
     Query(#[source] sqlx::Error),
@@ -42,7 +50,7 @@ pub enum StoreError {
 impl StoreError {
     /// True if the database could not be reached, so that the same operation may succeed later.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Unreachable { .. })
     }
 
     /// True if a UNIQUE constraint stood in the way.
@@ -73,7 +81,7 @@ impl From<sqlx::migrate::MigrateError> for StoreError {
 }
 
 /// Tells "no answer" from "an answer that is an error".
-fn is_connection_error(error: &sqlx::Error) -> bool {
+pub(crate) fn is_connection_error(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)

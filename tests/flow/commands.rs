@@ -1,0 +1,148 @@
+//! Wrong input of each kind gets a clear message and a non-zero exit.
+
+use anyhow::{Result, ensure};
+use tests::Site;
+use vix::lab::{HostSpec, Product};
+
+/// Runs a command that must be refused with `code` and a message in which all of `words` stand.
+fn refused(site: &Site, args: &[&str], code: i32, words: &[&str]) -> Result<()> {
+    let answer = site.virtuozo(args)?;
+    ensure!(
+        answer.code == code,
+        "{args:?}: exit code {} instead of {code}: {}",
+        answer.code,
+        answer.stderr
+    );
+    for word in words {
+        ensure!(
+            answer.stderr.contains(word),
+            "{args:?}: {word:?} is not in: {}",
+            answer.stderr
+        );
+    }
+    ensure!(
+        !answer.stderr.contains("panicked"),
+        "{args:?}: {}",
+        answer.stderr
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn wrong_input_is_refused_with_a_reason_and_an_exit_code() -> Result<()> {
+    let site = Site::new().await?;
+    refused(
+        &site,
+        &["settings", "set", "host_threads", "11"],
+        2,
+        &["10"],
+    )?;
+    refused(
+        &site,
+        &["settings", "set", "host_threads", "many"],
+        2,
+        &["many"],
+    )?;
+    refused(&site, &["settings", "set", "colour", "red"], 2, &["colour"])?;
+    refused(
+        &site,
+        &["settings", "set", "daily_start_time", "25:00"],
+        2,
+        &["25:00"],
+    )?;
+    refused(
+        &site,
+        &["settings", "set", "time_zone", "Mars/Olympus"],
+        2,
+        &["Mars/Olympus"],
+    )?;
+    refused(
+        &site,
+        &["schedule", "add", "nightly", "--cron", "61 * * * *"],
+        2,
+        &["61"],
+    )?;
+    refused(
+        &site,
+        &["host", "add", "x", "--kind", "mainframe"],
+        2,
+        &["mainframe"],
+    )?;
+    refused(&site, &["host", "remove", "nobody"], 2, &["nobody"])?;
+    refused(
+        &site,
+        &["guest", "edit", "nobody/mail", "--mode", "hot"],
+        2,
+        &["nobody"],
+    )?;
+    refused(&site, &["run", "now", "--host", "nobody"], 2, &["nobody"])?;
+    refused(&site, &["run", "show", "ffffffff"], 2, &["ffffffff"])?;
+    refused(&site, &["point", "show", "ffffffff"], 2, &["ffffffff"])?;
+    refused(
+        &site,
+        &["restore", "ffffffff", "--to", "/nowhere"],
+        2,
+        &["ffffffff"],
+    )?;
+    refused(&site, &["frobnicate"], 2, &["frobnicate"])?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_host_that_refuses_the_login_says_whose_password_to_change() -> Result<()> {
+    let site = Site::new().await?;
+    let spec = HostSpec::new("alpha", Product::Server2);
+    let host = site.lab.host(&spec)?;
+    site.virtuozo_with(
+        &[
+            "host",
+            "add",
+            "alpha",
+            "--kind",
+            "server2",
+            "--address",
+            &host.url,
+            "--user",
+            "backup",
+            "--password-stdin",
+        ],
+        "not the password",
+    )?
+    .ok()?;
+    let answer = site.virtuozo(&["host", "test", "alpha"])?;
+    ensure!(answer.code == 1, "{answer:?}");
+    let said = format!("{}{}", answer.stdout, answer.stderr);
+    ensure!(
+        said.contains("alpha") && said.contains("password"),
+        "{said}"
+    );
+    ensure!(
+        !said.contains("not the password"),
+        "the password is in the answer: {said}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unreachable_database_is_named_and_has_an_exit_code_of_its_own() -> Result<()> {
+    let site = Site::new().await?;
+    let answer = site.virtuozo(&[
+        "--database-url",
+        "postgres://nobody@127.0.0.1:1/none",
+        "run",
+        "list",
+    ])?;
+    ensure!(answer.code == 3, "{answer:?}");
+    ensure!(answer.stderr.contains("127.0.0.1"), "{}", answer.stderr);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_missing_vix_library_is_named_with_what_to_install() -> Result<()> {
+    let site = Site::new().await?;
+    let answer = site.virtuozo(&["--vix-library", "/nowhere/libvix.so", "doctor"])?;
+    ensure!(answer.code == 1, "{answer:?}");
+    let said = format!("{}{}", answer.stdout, answer.stderr);
+    ensure!(said.contains("/nowhere/libvix.so"), "{said}");
+    Ok(())
+}

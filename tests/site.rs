@@ -1,0 +1,318 @@
+//! One site: database, lab, key, repository and processes, made for one test and gone with it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use shared::testing::TestDb;
+use sqlx::PgPool;
+use tempfile::TempDir;
+use vix::lab::{HostSpec, Lab, LabHost, Product};
+
+use crate::process::{Answer, Background, built};
+
+/// The longest that anything in a test may take before it counts as hanging.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A site of its own.
+///
+/// Fields drop in this order: processes first, then the guests of the lab, then the database.
+pub struct Site {
+    processes: Vec<Background>,
+    /// The simulated hosts.
+    pub lab: Lab,
+    db: TestDb,
+    dir: TempDir,
+}
+
+impl Site {
+    /// An empty site with fast leases and no retry delay; add hosts to `lab`, then [`Site::add_host`].
+    ///
+    /// # Errors
+    /// Programs that have not been built, or no database.
+    pub async fn new() -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let lab = Lab::create(dir.path().join("lab"))?;
+        let site = Self {
+            processes: Vec::new(),
+            lab,
+            db: TestDb::new().await,
+            dir,
+        };
+        fs::write(site.faults(), "")?;
+        let repository = site.repository();
+        site.virtuozo(&[
+            "settings",
+            "set",
+            "destination",
+            &repository.display().to_string(),
+        ])?
+        .ok()?;
+        site.virtuozo(&["settings", "set", "retry_delay_secs", "0"])?
+            .ok()?;
+        site.virtuozo(&["settings", "set", "lease_secs", "3"])?
+            .ok()?;
+        Ok(site)
+    }
+
+    /// Adds a host to the lab and, as an administrator would, to the site.
+    ///
+    /// # Errors
+    /// The command refused.
+    pub fn host(&self, name: &str, product: Product) -> Result<LabHost> {
+        self.host_as(&HostSpec::new(name, product))
+    }
+
+    /// As [`Site::host`], with all that can be said about a host.
+    ///
+    /// # Errors
+    /// The command refused.
+    pub fn host_as(&self, spec: &HostSpec) -> Result<LabHost> {
+        let host = self.lab.host(spec)?;
+        let kind = match spec.product {
+            Product::Server2 => "server2",
+            Product::Workstation => "workstation",
+            Product::WorkstationShared => "workstation_shared",
+            Product::Esxi => "esxi",
+        };
+        let config_dir = host.config_dir.display().to_string();
+        self.virtuozo_with(
+            &[
+                "host",
+                "add",
+                &spec.name,
+                "--kind",
+                kind,
+                "--address",
+                &host.url,
+                "--user",
+                &spec.user,
+                "--config-dir",
+                &config_dir,
+                "--password-stdin",
+            ],
+            &spec.password,
+        )?
+        .ok()?;
+        Ok(host)
+    }
+
+    /// The site's database.
+    pub fn pool(&self) -> &PgPool {
+        &self.db.pool
+    }
+
+    /// The destination of all backups.
+    pub fn repository(&self) -> PathBuf {
+        self.dir.path().join("repository")
+    }
+
+    /// A path of the test's own.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The file with fault rules that the simulator obeys in every process of the site.
+    pub fn faults(&self) -> PathBuf {
+        self.path("faults")
+    }
+
+    fn command(&self, args: &[&str]) -> Result<Command> {
+        let mut command = Command::new(built("virtuozo")?);
+        command
+            .args(args)
+            .env("DATABASE_URL", self.db.url())
+            .env("VIRTUOZO_KEY_FILE", self.path("key"))
+            .env("VIRTUOZO_DATA_DIR", self.path("data"))
+            .env("VIRTUOZO_VIX_LIBRARY", built("libvix.so")?)
+            .env(vix::lab::ROOT_VARIABLE, self.lab.root())
+            .env(vix::lab::FAULTS_VARIABLE, self.faults())
+            .env_remove("RUST_LOG");
+        Ok(command)
+    }
+
+    /// Runs `virtuozo` with these arguments to its end.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn virtuozo(&self, args: &[&str]) -> Result<Answer> {
+        self.virtuozo_with(args, "")
+    }
+
+    /// Runs `virtuozo` with `stdin` as its standard input.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn virtuozo_with(&self, args: &[&str], stdin: &str) -> Result<Answer> {
+        Answer::of(self.command(args)?, stdin)
+    }
+
+    /// Runs `virtuozo … --json`, insists on success and returns what it printed.
+    ///
+    /// # Errors
+    /// It failed, or printed something else.
+    pub fn json(&self, args: &[&str]) -> Result<Value> {
+        let mut args = args.to_vec();
+        args.push("--json");
+        self.virtuozo(&args)?.ok()?.json()
+    }
+
+    /// Starts a process that runs on; `env` comes on top of the site's own.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn spawn(&self, name: &str, args: &[&str], env: &[(&str, &Path)]) -> Result<Background> {
+        let mut command = self.command(args)?;
+        command.envs(env.iter().copied());
+        Background::start(command, self.path(&format!("{name}.log")))
+    }
+
+    /// Starts a scheduler and `workers` workers that run until the site goes.
+    ///
+    /// # Errors
+    /// They cannot be started.
+    pub fn start(&mut self, workers: usize) -> Result<()> {
+        let scheduler = self.spawn("scheduler", &["scheduler"], &[])?;
+        self.processes.push(scheduler);
+        for n in 1..=workers {
+            self.start_worker(&format!("worker-{n}"))?;
+        }
+        Ok(())
+    }
+
+    /// Starts one more worker that runs until the site goes.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_worker(&mut self, name: &str) -> Result<()> {
+        let worker = self.spawn(name, &["worker", "--name", name], &[])?;
+        self.processes.push(worker);
+        Ok(())
+    }
+
+    /// What the processes of the site have said.
+    pub fn logs(&self) -> String {
+        self.processes.iter().map(Background::said).collect()
+    }
+
+    /// Ends all processes of the site with SIGTERM.
+    ///
+    /// # Errors
+    /// One does not end cleanly.
+    pub fn stop(&mut self) -> Result<()> {
+        for mut process in self.processes.drain(..).rev() {
+            process.terminate()?;
+        }
+        Ok(())
+    }
+
+    /// Starts a backup of everything, waits for its end and returns what `run show` says.
+    ///
+    /// # Errors
+    /// It does not end, or a command fails.
+    pub async fn back_up(&self) -> Result<Value> {
+        let run = self.start_run()?;
+        self.ended(&run).await
+    }
+
+    /// Starts a backup of everything and returns its id.
+    ///
+    /// # Errors
+    /// The command failed.
+    pub fn start_run(&self) -> Result<String> {
+        let answer = self.json(&["run", "now"])?;
+        Ok(answer["run_id"].as_str().context("no run id")?.to_owned())
+    }
+
+    /// Waits for the end of a run and returns what `run show` says.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn ended(&self, run: &str) -> Result<Value> {
+        eventually("the run to end", async || {
+            let state: String =
+                sqlx::query_scalar("SELECT state FROM virtuozo.runs WHERE id = $1::uuid")
+                    .bind(run)
+                    .fetch_one(self.pool())
+                    .await?;
+            Ok((state != "running").then_some(()))
+        })
+        .await?;
+        self.json(&["run", "show", run])
+    }
+
+    /// Waits until nothing is left to undo.
+    ///
+    /// # Errors
+    /// Something stays.
+    pub async fn nothing_owed(&self) -> Result<()> {
+        eventually("all obligations to be met", async || {
+            let owed: i64 = sqlx::query_scalar("SELECT count(*) FROM virtuozo.obligations")
+                .fetch_one(self.pool())
+                .await?;
+            Ok((owed == 0).then_some(()))
+        })
+        .await
+    }
+
+    /// The directory of the only restore point of a guest.
+    ///
+    /// # Errors
+    /// It has none, or several.
+    pub async fn only_point(&self, guest: &str) -> Result<PathBuf> {
+        let points: Vec<(String, String)> =
+            sqlx::query_as("SELECT repository, path FROM virtuozo.restore_points WHERE guest_name = $1 AND state = 'published'")
+                .bind(guest)
+                .fetch_all(self.pool())
+                .await?;
+        match points.as_slice() {
+            [(repository, path)] => Ok(Path::new(repository).join(path)),
+            other => bail!("{guest} has {} restore points", other.len()),
+        }
+    }
+
+    /// Everything below the repository that is not part of a published point.
+    ///
+    /// # Errors
+    /// It cannot be listed.
+    pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
+        let mut left = Vec::new();
+        let mut folders = vec![self.repository()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder)? {
+                let entry = entry?;
+                if entry.file_name().to_string_lossy().starts_with('.') {
+                    left.push(entry.path());
+                } else if entry.file_type()?.is_dir() {
+                    folders.push(entry.path());
+                }
+            }
+        }
+        Ok(left)
+    }
+}
+
+/// Asks again and again until there is an answer.
+///
+/// # Errors
+/// The question fails, or there is no answer in a time after which the test counts as hanging.
+pub async fn eventually<T>(
+    what: &str,
+    mut ask: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask().await? {
+            return Ok(answer);
+        }
+        if start.elapsed() > PATIENCE {
+            bail!("waited {PATIENCE:?} in vain for {what}");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
