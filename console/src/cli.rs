@@ -204,6 +204,25 @@ mod tests {
     }
 
     #[test]
+    fn the_commands_in_the_documents_parse() {
+        let documents = [
+            include_str!("../../README.md"),
+            include_str!("../../docs/OPERATIONS.md"),
+        ];
+        let mut found = 0;
+        for document in documents {
+            let document = document.replace("\\\n", " ");
+            for line in document.lines().filter(|l| l.starts_with("    virtuozo ")) {
+                found += 1;
+                if let Err(error) = Cli::try_parse_from(words(line)) {
+                    panic!("a document has a command that does not parse: {line}\n{error}");
+                }
+            }
+        }
+        assert!(found > 8, "the commands were not found in the documents");
+    }
+
+    #[test]
     fn a_password_is_never_an_argument() {
         let mut all = Vec::new();
         commands(&Cli::command(), "virtuozo", &mut all);

@@ -15,6 +15,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
+    commands::status,
     context::Context,
     describe,
     error::{AlreadyReported, Interrupted},
@@ -152,6 +153,8 @@ pub(crate) struct RunView {
     pub(crate) host_runs: Vec<HostRunLine>,
     pub(crate) guest_runs: Vec<GuestRunLine>,
     pub(crate) steps: Vec<StepLine>,
+    /// Workers that were heard of lately.
+    pub(crate) workers: usize,
 }
 
 impl RunView {
@@ -162,7 +165,18 @@ impl RunView {
             host_runs: report::host_runs(pool, id).await?,
             guest_runs: report::guest_runs(pool, id).await?,
             steps: report::steps(pool, id).await?,
+            workers: report::processes(pool)
+                .await?
+                .iter()
+                .filter(|process| process.kind == "worker" && !status::is_silent(process))
+                .count(),
         })
+    }
+
+    /// Why nothing goes on at all, if that is so.
+    fn stands_still(&self) -> Option<&'static str> {
+        (self.run.state == "running" && self.workers == 0)
+            .then_some("no worker is running: start `virtuozo up` or `virtuozo worker`")
     }
 
     /// Lines for watching it.
@@ -197,7 +211,16 @@ impl RunView {
                 about,
             }
         });
-        hosts.chain(guests).collect()
+        let stands_still = self.stands_still().map(|why| LiveLine {
+            about: "site".to_owned(),
+            text: why.to_owned(),
+            gist: why.to_owned(),
+        });
+        stands_still
+            .into_iter()
+            .chain(hosts)
+            .chain(guests)
+            .collect()
     }
 }
 
@@ -275,6 +298,9 @@ fn show(context: &Context, view: &RunView) -> Result<()> {
     out.line(&head)?;
     if let Some(error) = &run.error {
         out.line(error)?;
+    }
+    if let Some(why) = view.stands_still() {
+        out.line(why)?;
     }
     for host in &view.host_runs {
         if let Some(why) = describe::why_host_waits(host).or_else(|| host.error.clone()) {

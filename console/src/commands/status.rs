@@ -118,7 +118,7 @@ impl Site {
         }
         lines.push(String::new());
         for process in &self.processes {
-            let heard = if process.silent_secs > SILENT_SECS {
+            let heard = if is_silent(process) {
                 format!("silent for {} s", process.silent_secs)
             } else {
                 "up".to_owned()
@@ -242,6 +242,11 @@ fn obligation(open: &ObligationLine) -> String {
         None => String::new(),
     };
     format!("STILL TO UNDO  {}/{}: {what}{why}", open.host, open.guest)
+}
+
+/// Whether a process was not heard of for so long that it is likely dead.
+pub(crate) fn is_silent(process: &ProcessLine) -> bool {
+    process.silent_secs > SILENT_SECS
 }
 
 /// Takes out of `from` what `wanted` says, in order.
