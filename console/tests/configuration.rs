@@ -3,15 +3,19 @@
 
 use std::{
     io::Write,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
+use disk::vmdk::DiskKind;
 use shared::testing::TestDb;
 use tempfile::TempDir;
+use vix::lab::{Broken, DiskSpec, GuestSpec, HostSpec, Lab, Product};
 
 struct Site {
     db: TestDb,
     dir: TempDir,
+    library: PathBuf,
 }
 
 struct Answer {
@@ -25,6 +29,7 @@ impl Site {
         Self {
             db: TestDb::new().await,
             dir: TempDir::new().unwrap(),
+            library: PathBuf::from("/absent/libvix.so"),
         }
     }
 
@@ -34,7 +39,8 @@ impl Site {
             .args(args)
             .env("DATABASE_URL", self.db.url())
             .env("VIRTUOZO_KEY_FILE", self.dir.path().join("key"))
-            .env("VIRTUOZO_VIX_LIBRARY", self.dir.path().join("absent.so"))
+            .env("VIRTUOZO_VIX_LIBRARY", &self.library)
+            .env("VIRTUOZO_SIM_ROOT", self.dir.path().join("lab"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -222,7 +228,7 @@ async fn wrong_input_of_each_kind_is_refused_with_what_is_right() {
             2,
             "empty",
         ),
-        (&["host", "test", "alpha"], 1, "absent.so"),
+        (&["host", "test", "alpha"], 1, "/absent/libvix.so"),
         (&["host", "check", "beta"], 2, "no host \"beta\""),
         (&["guest", "add", "alpha", "mail"], 2, "already"),
         (&["guest", "add", "alpha", "web"], 2, ".vmx"),
@@ -302,11 +308,11 @@ async fn a_password_is_nowhere_in_the_database_or_in_what_is_shown() {
     for args in [&["host", "show", "alpha"][..], &["host", "list", "--json"]] {
         assert!(!site.done(args).contains("horse"));
     }
-    let id: uuid::Uuid = sqlx::query_scalar("SELECT id FROM virtuozo.hosts")
+    let id: uuid::Uuid = sqlx::query_scalar("SELECT id FROM virtuozo_core.hosts")
         .fetch_one(&site.db.pool)
         .await
         .unwrap();
-    let sealed: Vec<u8> = sqlx::query_scalar("SELECT password_sealed FROM virtuozo.hosts")
+    let sealed: Vec<u8> = sqlx::query_scalar("SELECT password_sealed FROM virtuozo_core.hosts")
         .fetch_one(&site.db.pool)
         .await
         .unwrap();
@@ -317,4 +323,95 @@ async fn a_password_is_nowhere_in_the_database_or_in_what_is_shown() {
         secrecy::ExposeSecret::expose_secret(&opened),
         "correct horse"
     );
+}
+
+/// The simulator's library, which is built together with the program.
+fn simulator() -> PathBuf {
+    let beside = Path::new(env!("CARGO_BIN_EXE_virtuozo")).with_file_name("libvix.so");
+    assert!(
+        beside.exists(),
+        "{} is missing: run `cargo build --workspace`",
+        beside.display()
+    );
+    beside
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_is_tested_and_its_guests_are_found_and_judged() {
+    let mut site = Site::new().await;
+    site.library = simulator();
+    let lab = Lab::create(&site.dir.path().join("lab")).unwrap();
+    let spec = HostSpec::new("alpha", Product::Server2);
+    let host = lab.host(&spec).unwrap();
+    let disk = || DiskSpec::new("scsi0:0", DiskKind::MonolithicSparse, 8 << 20);
+    let broken = GuestSpec {
+        broken: Some(Broken::TruncatedDisk),
+        ..GuestSpec::new("scratch", vec![disk()])
+    };
+    for guest in [GuestSpec::new("mail", vec![disk()]), broken] {
+        host.guest(&guest).unwrap();
+    }
+    let config_dir = host.config_dir.display().to_string();
+    let add = [
+        "host",
+        "add",
+        "alpha",
+        "--kind",
+        "server2",
+        "--password-stdin",
+    ];
+    let place = [
+        "--address",
+        &host.url,
+        "--user",
+        &spec.user,
+        "--config-dir",
+        &config_dir,
+    ];
+    let typed = |password: &str, args: &[&str]| {
+        let answer = site.typed(args, password);
+        (answer.code, answer.out + &answer.err)
+    };
+    assert_eq!(
+        typed(&spec.password, &[&add[..], &place].concat()).0,
+        Some(0)
+    );
+
+    let tested = site.done(&["host", "test", "alpha"]);
+    assert!(tested.contains("2 guests"), "{tested}");
+    assert_eq!(
+        site.done(&["guest", "list", "--json"]).trim(),
+        "[]",
+        "a test changes nothing"
+    );
+
+    let checked = site.done(&["host", "check", "--json"]);
+    let checked: serde_json::Value = serde_json::from_str(&checked).unwrap();
+    let states: Vec<_> = checked["guests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|guest| {
+            (
+                guest["name"].as_str().unwrap(),
+                guest["state"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(states, [("mail", "ok"), ("scratch", "invalid")]);
+    assert!(
+        site.done(&["disk", "list", "--guest", "alpha/mail"])
+            .contains("8.00 MiB")
+    );
+    assert!(site.done(&["host", "list"]).contains("ok"));
+
+    assert_eq!(
+        typed("wrong", &["host", "password", "alpha", "--password-stdin"]).0,
+        Some(0)
+    );
+    let (code, said) = typed("", &["host", "check", "alpha"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("password"), "{said}");
+    let shown = site.done(&["host", "show", "alpha"]);
+    assert!(shown.contains("invalid"), "{shown}");
 }
