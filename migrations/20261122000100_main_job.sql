@@ -2,10 +2,10 @@
 -- who moves what from where to where. apalis keeps its own tables in its own schema: they deliver,
 -- these are the truth.
 
-CREATE SCHEMA virtuozo;
+CREATE SCHEMA virtuozo_core;
 
 -- One row: the site's settings. Read afresh wherever they are used, so a change applies at once.
-CREATE TABLE virtuozo.settings (
+CREATE TABLE virtuozo_core.settings (
     only_row             boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     host_threads         integer NOT NULL DEFAULT 10 CHECK (host_threads BETWEEN 1 AND 10),
     guest_threads        integer NOT NULL DEFAULT 2 CHECK (guest_threads BETWEEN 1 AND 64),
@@ -27,9 +27,9 @@ CREATE TABLE virtuozo.settings (
     event_keep_days      integer NOT NULL DEFAULT 90 CHECK (event_keep_days >= 1),
     updated_at           timestamptz NOT NULL DEFAULT now()
 );
-INSERT INTO virtuozo.settings DEFAULT VALUES;
+INSERT INTO virtuozo_core.settings DEFAULT VALUES;
 
-CREATE TABLE virtuozo.hosts (
+CREATE TABLE virtuozo_core.hosts (
     id              uuid PRIMARY KEY,
     name            text NOT NULL UNIQUE CHECK (name <> ''),
     kind            text NOT NULL CHECK (kind IN ('server2', 'workstation', 'workstation_shared', 'esxi')),
@@ -47,8 +47,8 @@ CREATE TABLE virtuozo.hosts (
 );
 
 -- Where workers read a host's datastore. local_path NULL: at the path the host itself gives.
-CREATE TABLE virtuozo.datastores (
-    host_id    uuid NOT NULL REFERENCES virtuozo.hosts ON DELETE CASCADE,
+CREATE TABLE virtuozo_core.datastores (
+    host_id    uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
     name       text NOT NULL CHECK (name <> ''),
     host_path  text,
     local_path text,
@@ -56,9 +56,9 @@ CREATE TABLE virtuozo.datastores (
     PRIMARY KEY (host_id, name)
 );
 
-CREATE TABLE virtuozo.guests (
+CREATE TABLE virtuozo_core.guests (
     id                 uuid PRIMARY KEY,
-    host_id            uuid NOT NULL REFERENCES virtuozo.hosts ON DELETE CASCADE,
+    host_id            uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
     vmx_path           text NOT NULL CHECK (vmx_path <> ''),
     name               text NOT NULL,
     -- false: found in the inventory while settings.new_guests was 'report', nobody has taken it over yet
@@ -79,9 +79,9 @@ CREATE TABLE virtuozo.guests (
     UNIQUE (host_id, vmx_path)
 );
 
-CREATE TABLE virtuozo.disks (
+CREATE TABLE virtuozo_core.disks (
     id             uuid PRIMARY KEY,
-    guest_id       uuid NOT NULL REFERENCES virtuozo.guests ON DELETE CASCADE,
+    guest_id       uuid NOT NULL REFERENCES virtuozo_core.guests ON DELETE CASCADE,
     device         text NOT NULL CHECK (device <> ''),
     file_name      text NOT NULL,
     ignored        boolean NOT NULL DEFAULT false,
@@ -93,7 +93,7 @@ CREATE TABLE virtuozo.disks (
     UNIQUE (guest_id, device)
 );
 
-CREATE TABLE virtuozo.schedules (
+CREATE TABLE virtuozo_core.schedules (
     id         uuid PRIMARY KEY,
     name       text NOT NULL UNIQUE CHECK (name <> ''),
     cron       text,                 -- NULL: Monday to Friday at settings.daily_start_time
@@ -106,17 +106,17 @@ CREATE TABLE virtuozo.schedules (
 );
 
 -- No row for a schedule: the whole site.
-CREATE TABLE virtuozo.schedule_targets (
-    schedule_id uuid NOT NULL REFERENCES virtuozo.schedules ON DELETE CASCADE,
-    host_id     uuid REFERENCES virtuozo.hosts ON DELETE CASCADE,
-    guest_id    uuid REFERENCES virtuozo.guests ON DELETE CASCADE,
+CREATE TABLE virtuozo_core.schedule_targets (
+    schedule_id uuid NOT NULL REFERENCES virtuozo_core.schedules ON DELETE CASCADE,
+    host_id     uuid REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
+    guest_id    uuid REFERENCES virtuozo_core.guests ON DELETE CASCADE,
     CHECK (num_nonnulls(host_id, guest_id) = 1),
     UNIQUE NULLS NOT DISTINCT (schedule_id, host_id, guest_id)
 );
 
-CREATE TABLE virtuozo.runs (
+CREATE TABLE virtuozo_core.runs (
     id               uuid PRIMARY KEY,
-    schedule_id      uuid REFERENCES virtuozo.schedules ON DELETE SET NULL,
+    schedule_id      uuid REFERENCES virtuozo_core.schedules ON DELETE SET NULL,
     due_at           timestamptz,          -- NULL: started by hand
     requested_by     text NOT NULL,        -- 'schedule NAME', 'user NAME', 'demo'
     state            text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'succeeded', 'failed', 'cancelled')),
@@ -126,20 +126,20 @@ CREATE TABLE virtuozo.runs (
     ended_at         timestamptz,
     CHECK ((state = 'running') = (ended_at IS NULL))
 );
-CREATE INDEX runs_running ON virtuozo.runs (created_at) WHERE state = 'running';
+CREATE INDEX runs_running ON virtuozo_core.runs (created_at) WHERE state = 'running';
 
 -- One row for each due time that became a run: two schedulers make one.
-CREATE TABLE virtuozo.ticks (
-    schedule_id uuid NOT NULL REFERENCES virtuozo.schedules ON DELETE CASCADE,
+CREATE TABLE virtuozo_core.ticks (
+    schedule_id uuid NOT NULL REFERENCES virtuozo_core.schedules ON DELETE CASCADE,
     due_at      timestamptz NOT NULL,
-    run_id      uuid NOT NULL REFERENCES virtuozo.runs ON DELETE CASCADE,
+    run_id      uuid NOT NULL REFERENCES virtuozo_core.runs ON DELETE CASCADE,
     PRIMARY KEY (schedule_id, due_at)
 );
 
-CREATE TABLE virtuozo.host_runs (
+CREATE TABLE virtuozo_core.host_runs (
     id          uuid PRIMARY KEY,
-    run_id      uuid NOT NULL REFERENCES virtuozo.runs ON DELETE CASCADE,
-    host_id     uuid NOT NULL REFERENCES virtuozo.hosts ON DELETE CASCADE,
+    run_id      uuid NOT NULL REFERENCES virtuozo_core.runs ON DELETE CASCADE,
+    host_id     uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
     -- NULL: all guests of the host; otherwise only these
     guest_ids   uuid[],
     state       text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')),
@@ -158,14 +158,14 @@ CREATE TABLE virtuozo.host_runs (
     CHECK ((state = 'running') = (lease_until IS NOT NULL)),
     CHECK ((state IN ('queued', 'running')) = (ended_at IS NULL))
 );
-CREATE INDEX host_runs_open ON virtuozo.host_runs (run_id) WHERE state IN ('queued', 'running');
+CREATE INDEX host_runs_open ON virtuozo_core.host_runs (run_id) WHERE state IN ('queued', 'running');
 
-CREATE TABLE virtuozo.guest_runs (
+CREATE TABLE virtuozo_core.guest_runs (
     id             uuid PRIMARY KEY,
-    run_id         uuid NOT NULL REFERENCES virtuozo.runs ON DELETE CASCADE,
-    host_run_id    uuid NOT NULL REFERENCES virtuozo.host_runs ON DELETE CASCADE,
-    host_id        uuid NOT NULL REFERENCES virtuozo.hosts ON DELETE CASCADE,
-    guest_id       uuid NOT NULL REFERENCES virtuozo.guests ON DELETE CASCADE,
+    run_id         uuid NOT NULL REFERENCES virtuozo_core.runs ON DELETE CASCADE,
+    host_run_id    uuid NOT NULL REFERENCES virtuozo_core.host_runs ON DELETE CASCADE,
+    host_id        uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
+    guest_id       uuid NOT NULL REFERENCES virtuozo_core.guests ON DELETE CASCADE,
     -- waiting: for a slot (or for run_after); admitted: has a slot, its job is queued; running: under a lease
     state          text NOT NULL DEFAULT 'waiting'
         CHECK (state IN ('waiting', 'admitted', 'running', 'succeeded', 'failed', 'skipped', 'cancelled')),
@@ -193,26 +193,26 @@ CREATE TABLE virtuozo.guest_runs (
     CHECK ((state = 'running') = (lease_until IS NOT NULL)),
     CHECK ((state IN ('waiting', 'admitted', 'running')) = (ended_at IS NULL))
 );
-CREATE INDEX guest_runs_waiting ON virtuozo.guest_runs (host_id, created_at, id) WHERE state = 'waiting';
-CREATE INDEX guest_runs_open ON virtuozo.guest_runs (run_id) WHERE state IN ('waiting', 'admitted', 'running');
-CREATE INDEX guest_runs_lease ON virtuozo.guest_runs (lease_until) WHERE state = 'running';
+CREATE INDEX guest_runs_waiting ON virtuozo_core.guest_runs (host_id, created_at, id) WHERE state = 'waiting';
+CREATE INDEX guest_runs_open ON virtuozo_core.guest_runs (run_id) WHERE state IN ('waiting', 'admitted', 'running');
+CREATE INDEX guest_runs_lease ON virtuozo_core.guest_runs (lease_until) WHERE state = 'running';
 -- Two runs never work on one guest at the same time.
-CREATE UNIQUE INDEX guest_runs_one_active ON virtuozo.guest_runs (guest_id) WHERE state IN ('admitted', 'running');
-CREATE INDEX guest_runs_guest ON virtuozo.guest_runs (guest_id, created_at DESC);
+CREATE UNIQUE INDEX guest_runs_one_active ON virtuozo_core.guest_runs (guest_id) WHERE state IN ('admitted', 'running');
+CREATE INDEX guest_runs_guest ON virtuozo_core.guest_runs (guest_id, created_at DESC);
 
 -- The right to work on one more guest of a host. As many rows as the host may have guests in work,
 -- so the cap is structural, not counted.
-CREATE TABLE virtuozo.guest_slots (
-    host_id      uuid NOT NULL REFERENCES virtuozo.hosts ON DELETE CASCADE,
+CREATE TABLE virtuozo_core.guest_slots (
+    host_id      uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
     slot_no      integer NOT NULL CHECK (slot_no >= 1),
-    guest_run_id uuid UNIQUE REFERENCES virtuozo.guest_runs ON DELETE SET NULL,
+    guest_run_id uuid UNIQUE REFERENCES virtuozo_core.guest_runs ON DELETE SET NULL,
     taken_at     timestamptz,
     PRIMARY KEY (host_id, slot_no)
 );
 
 -- What each attempt did: one row for each step and fence. output is what the next steps need.
-CREATE TABLE virtuozo.steps (
-    guest_run_id uuid NOT NULL REFERENCES virtuozo.guest_runs ON DELETE CASCADE,
+CREATE TABLE virtuozo_core.steps (
+    guest_run_id uuid NOT NULL REFERENCES virtuozo_core.guest_runs ON DELETE CASCADE,
     fence        bigint NOT NULL,
     name         text NOT NULL CHECK (name IN ('validate', 'snapshot', 'power_off', 'copy', 'commit', 'power_on', 'publish')),
     state        text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'done', 'failed')),
@@ -224,8 +224,8 @@ CREATE TABLE virtuozo.steps (
 );
 
 -- Live progress of each disk in the copy step.
-CREATE TABLE virtuozo.disk_progress (
-    guest_run_id uuid NOT NULL REFERENCES virtuozo.guest_runs ON DELETE CASCADE,
+CREATE TABLE virtuozo_core.disk_progress (
+    guest_run_id uuid NOT NULL REFERENCES virtuozo_core.guest_runs ON DELETE CASCADE,
     device       text NOT NULL,
     bytes_total  bigint NOT NULL,
     bytes_copied bigint NOT NULL DEFAULT 0,
@@ -235,12 +235,12 @@ CREATE TABLE virtuozo.disk_progress (
 
 -- What must be undone whatever happens. Written before the host is changed, deleted only after it was
 -- seen to be met.
-CREATE TABLE virtuozo.obligations (
+CREATE TABLE virtuozo_core.obligations (
     id              uuid PRIMARY KEY,
     kind            text NOT NULL CHECK (kind IN ('remove_snapshot', 'power_on')),
-    host_id         uuid NOT NULL REFERENCES virtuozo.hosts ON DELETE RESTRICT,
-    guest_id        uuid NOT NULL REFERENCES virtuozo.guests ON DELETE RESTRICT,
-    guest_run_id    uuid NOT NULL REFERENCES virtuozo.guest_runs ON DELETE RESTRICT,
+    host_id         uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE RESTRICT,
+    guest_id        uuid NOT NULL REFERENCES virtuozo_core.guests ON DELETE RESTRICT,
+    guest_run_id    uuid NOT NULL REFERENCES virtuozo_core.guest_runs ON DELETE RESTRICT,
     fence           bigint NOT NULL,
     snapshot_name   text,
     attempts        integer NOT NULL DEFAULT 0,
@@ -253,13 +253,13 @@ CREATE TABLE virtuozo.obligations (
     CHECK ((claim_id IS NULL) = (claimed_until IS NULL)),
     CHECK ((kind = 'remove_snapshot') = (snapshot_name IS NOT NULL))
 );
-CREATE UNIQUE INDEX obligations_snapshot ON virtuozo.obligations (guest_id, snapshot_name) WHERE kind = 'remove_snapshot';
-CREATE UNIQUE INDEX obligations_power ON virtuozo.obligations (guest_id) WHERE kind = 'power_on';
+CREATE UNIQUE INDEX obligations_snapshot ON virtuozo_core.obligations (guest_id, snapshot_name) WHERE kind = 'remove_snapshot';
+CREATE UNIQUE INDEX obligations_power ON virtuozo_core.obligations (guest_id) WHERE kind = 'power_on';
 
-CREATE TABLE virtuozo.restore_points (
+CREATE TABLE virtuozo_core.restore_points (
     id                uuid PRIMARY KEY,
-    guest_id          uuid REFERENCES virtuozo.guests ON DELETE SET NULL,
-    guest_run_id      uuid UNIQUE REFERENCES virtuozo.guest_runs ON DELETE SET NULL,
+    guest_id          uuid REFERENCES virtuozo_core.guests ON DELETE SET NULL,
+    guest_run_id      uuid UNIQUE REFERENCES virtuozo_core.guest_runs ON DELETE SET NULL,
     host_name         text NOT NULL,
     guest_name        text NOT NULL,
     repository        text NOT NULL,       -- the destination directory
@@ -275,10 +275,10 @@ CREATE TABLE virtuozo.restore_points (
     damage            text,
     UNIQUE (repository, path)
 );
-CREATE INDEX restore_points_guest ON virtuozo.restore_points (guest_id, taken_at DESC);
+CREATE INDEX restore_points_guest ON virtuozo_core.restore_points (guest_id, taken_at DESC);
 
 -- Every incarnation of a process; names may repeat, ids never.
-CREATE TABLE virtuozo.workers (
+CREATE TABLE virtuozo_core.workers (
     id           uuid PRIMARY KEY,
     kind         text NOT NULL CHECK (kind IN ('worker', 'scheduler')),
     name         text NOT NULL,
@@ -291,17 +291,17 @@ CREATE TABLE virtuozo.workers (
 );
 
 -- What people are told: 50 and 100 debug (code flow, threading), 200 user (done, failed).
-CREATE TABLE virtuozo.events (
+CREATE TABLE virtuozo_core.events (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at           timestamptz NOT NULL DEFAULT now(),
     code         integer NOT NULL CHECK (code IN (50, 100, 200)),
     severity     text NOT NULL CHECK (severity IN ('info', 'warning', 'error')),
     message      text NOT NULL,
-    run_id       uuid REFERENCES virtuozo.runs ON DELETE CASCADE,
-    host_id      uuid REFERENCES virtuozo.hosts ON DELETE CASCADE,
-    guest_id     uuid REFERENCES virtuozo.guests ON DELETE CASCADE,
-    guest_run_id uuid REFERENCES virtuozo.guest_runs ON DELETE CASCADE,
+    run_id       uuid REFERENCES virtuozo_core.runs ON DELETE CASCADE,
+    host_id      uuid REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
+    guest_id     uuid REFERENCES virtuozo_core.guests ON DELETE CASCADE,
+    guest_run_id uuid REFERENCES virtuozo_core.guest_runs ON DELETE CASCADE,
     detail       jsonb
 );
-CREATE INDEX events_at ON virtuozo.events (at);
-CREATE INDEX events_run ON virtuozo.events (run_id) WHERE run_id IS NOT NULL;
+CREATE INDEX events_at ON virtuozo_core.events (at);
+CREATE INDEX events_run ON virtuozo_core.events (run_id) WHERE run_id IS NOT NULL;

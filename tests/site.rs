@@ -236,7 +236,7 @@ impl Site {
     pub async fn ended(&self, run: &str) -> Result<Value> {
         eventually("the run to end", async || {
             let state: String =
-                sqlx::query_scalar("SELECT state FROM virtuozo.runs WHERE id = $1::uuid")
+                sqlx::query_scalar("SELECT state FROM virtuozo_core.runs WHERE id = $1::uuid")
                     .bind(run)
                     .fetch_one(self.pool())
                     .await?;
@@ -252,7 +252,7 @@ impl Site {
     /// Something stays.
     pub async fn nothing_owed(&self) -> Result<()> {
         eventually("all obligations to be met", async || {
-            let owed: i64 = sqlx::query_scalar("SELECT count(*) FROM virtuozo.obligations")
+            let owed: i64 = sqlx::query_scalar("SELECT count(*) FROM virtuozo_core.obligations")
                 .fetch_one(self.pool())
                 .await?;
             Ok((owed == 0).then_some(()))
@@ -266,7 +266,7 @@ impl Site {
     /// It has none, or several.
     pub async fn only_point(&self, guest: &str) -> Result<PathBuf> {
         let points: Vec<(String, String)> =
-            sqlx::query_as("SELECT repository, path FROM virtuozo.restore_points WHERE guest_name = $1 AND state = 'published'")
+            sqlx::query_as("SELECT repository, path FROM virtuozo_core.restore_points WHERE guest_name = $1 AND state = 'published'")
                 .bind(guest)
                 .fetch_all(self.pool())
                 .await?;

@@ -20,9 +20,9 @@ async fn no_host_ever_has_more_guests_in_work_than_its_slots() -> Result<()> {
     ensure!(run["state"] == "succeeded", "{run:#}");
     // How many were in work when each began, by what the database recorded.
     let most: i64 = sqlx::query_scalar(
-        "SELECT max((SELECT count(*) FROM virtuozo.guest_runs b
+        "SELECT max((SELECT count(*) FROM virtuozo_core.guest_runs b
                       WHERE b.started_at <= a.started_at AND b.ended_at > a.started_at))
-           FROM virtuozo.guest_runs a",
+           FROM virtuozo_core.guest_runs a",
     )
     .fetch_one(site.pool())
     .await?;

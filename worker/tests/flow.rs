@@ -1,4 +1,5 @@
 //! Backups that go as they should, and guests that cannot be backed up.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
@@ -44,10 +45,10 @@ async fn running_guests_are_backed_up_hot_and_guests_that_are_off_cold() {
     site.assert_clean(&guests).await;
     assert_eq!(site.world.calls("power_off"), 0, "nobody was powered off");
     let verified: i64 = site
-        .scalar("SELECT count(*) FROM virtuozo.restore_points WHERE verified_at IS NOT NULL")
+        .scalar("SELECT count(*) FROM virtuozo_core.restore_points WHERE verified_at IS NOT NULL")
         .await;
     assert_eq!(verified, 4);
-    let told: i64 = site.scalar("SELECT count(*) FROM virtuozo.events WHERE code = 200 AND message LIKE '%: backed up %'").await;
+    let told: i64 = site.scalar("SELECT count(*) FROM virtuozo_core.events WHERE code = 200 AND message LIKE '%: backed up %'").await;
     assert_eq!(told, 4);
     worker.stopped().await;
     assert_eq!(
@@ -78,8 +79,8 @@ async fn a_cold_backup_shuts_the_guest_down_and_brings_it_back() {
     settings::set(&site.db.pool, &[("mode", "cold")])
         .await
         .unwrap();
-    site.execute("INSERT INTO virtuozo.guests (id, host_id, vmx_path, name, resume_power_state)
-                  SELECT gen_random_uuid(), id, '[standard] stays/stays.vmx', 'stays', false FROM virtuozo.hosts").await;
+    site.execute("INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name, resume_power_state)
+                  SELECT gen_random_uuid(), id, '[standard] stays/stays.vmx', 'stays', false FROM virtuozo_core.hosts").await;
     let worker = site.worker("one");
     let run = site.run_now().await;
     assert_eq!(site.settled(run).await, "succeeded");
@@ -102,7 +103,7 @@ async fn foreign_snapshots_stay_and_are_named_in_the_restore_point() {
     let run = site.run_now().await;
     assert_eq!(site.settled(run).await, "succeeded");
     let foreign: Vec<String> = site
-        .scalar("SELECT foreign_snapshots FROM virtuozo.restore_points")
+        .scalar("SELECT foreign_snapshots FROM virtuozo_core.restore_points")
         .await;
     assert_eq!(foreign, ["before upgrade"]);
     assert_eq!(site.world.with("mail", |g| g.snapshots.len()), 1);
@@ -164,7 +165,7 @@ async fn one_bad_guest_does_not_end_the_run_of_the_others() {
         );
     }
     let state: String = site
-        .scalar("SELECT state FROM virtuozo.guests WHERE name = 'lost'")
+        .scalar("SELECT state FROM virtuozo_core.guests WHERE name = 'lost'")
         .await;
     assert_eq!(state, "not_in_inventory");
     site.assert_clean(&[("good", On), ("broken", On)]).await;
@@ -185,7 +186,7 @@ async fn a_host_that_does_not_answer_fails_alone_and_with_the_reason() {
     let run = site.run_now().await;
     assert_eq!(site.settled(run).await, "failed");
     let (state, attempts, error): (String, i32, Option<String>) = sqlx::query_as(
-        "SELECT r.state, r.attempts, r.error FROM virtuozo.host_runs r JOIN virtuozo.hosts h ON h.id = r.host_id WHERE h.name = 'down'",
+        "SELECT r.state, r.attempts, r.error FROM virtuozo_core.host_runs r JOIN virtuozo_core.hosts h ON h.id = r.host_id WHERE h.name = 'down'",
     )
     .fetch_one(&site.db.pool)
     .await
@@ -193,7 +194,7 @@ async fn a_host_that_does_not_answer_fails_alone_and_with_the_reason() {
     assert_eq!((state.as_str(), attempts), ("failed", 2), "{error:?}");
     assert!(error.is_some_and(|e| e.contains("refused")));
     let state: String = site
-        .scalar("SELECT state FROM virtuozo.hosts WHERE name = 'down'")
+        .scalar("SELECT state FROM virtuozo_core.hosts WHERE name = 'down'")
         .await;
     assert_eq!(state, "unreachable");
     assert_eq!(site.row(run, "lab-mail").await.state, "succeeded");
@@ -211,13 +212,13 @@ async fn guests_that_are_off_are_left_out_where_the_settings_say_so() {
     assert_eq!(site.settled(run).await, "succeeded");
     assert_eq!(site.row(run, "old").await.state, "skipped");
     let state: String = site
-        .scalar("SELECT state FROM virtuozo.guests WHERE name = 'old'")
+        .scalar("SELECT state FROM virtuozo_core.guests WHERE name = 'old'")
         .await;
     assert_eq!(state, "powered_off");
 
     // Only the guest that is asked for.
     let mail: uuid::Uuid = site
-        .scalar("SELECT id FROM virtuozo.guests WHERE name = 'mail'")
+        .scalar("SELECT id FROM virtuozo_core.guests WHERE name = 'mail'")
         .await;
     let run = site
         .run_of(Targets {
@@ -245,7 +246,7 @@ async fn the_last_verified_restore_points_are_kept_and_older_ones_go() {
         "two restore points are left, in the database and on disk",
         || async {
             let rows: i64 = site
-                .scalar("SELECT count(*) FROM virtuozo.restore_points")
+                .scalar("SELECT count(*) FROM virtuozo_core.restore_points")
                 .await;
             (rows == 2 && site.directories("mail").len() == 2).then_some(())
         },
@@ -274,7 +275,7 @@ async fn never_more_guests_of_a_host_are_in_work_than_it_has_slots() {
         assert_eq!(site.points(name).await.len(), 2, "{name}");
     }
     let slots: i64 = site
-        .scalar("SELECT count(*) FROM virtuozo.guest_slots")
+        .scalar("SELECT count(*) FROM virtuozo_core.guest_slots")
         .await;
     assert_eq!(slots, 2);
     site.assert_clean(&guests).await;
@@ -289,7 +290,7 @@ async fn a_worker_is_connected_to_as_many_hosts_as_it_may_and_does_the_others_la
     settings::set(&site.db.pool, &[("host_threads", "1")])
         .await
         .unwrap();
-    site.execute("DELETE FROM virtuozo.hosts").await;
+    site.execute("DELETE FROM virtuozo_core.hosts").await;
     for host in ["a", "b", "c"] {
         add_host(&site.db.pool, host).await;
     }

@@ -1,4 +1,5 @@
 //! The database is away for longer than a lease holds.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

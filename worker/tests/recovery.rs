@@ -1,5 +1,6 @@
 //! Failures, deaths and interruptions at every place: the guest comes back, and a restore point is true
 //! or absent.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
@@ -160,12 +161,12 @@ async fn what_could_not_be_undone_is_undone_later_and_people_are_told() {
         .await;
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
         while site
-            .scalar::<i64>("SELECT count(*) FROM virtuozo.obligations")
+            .scalar::<i64>("SELECT count(*) FROM virtuozo_core.obligations")
             .await
             > 0
         {
             // Time passes.
-            site.execute("UPDATE virtuozo.obligations SET next_attempt_at = now()")
+            site.execute("UPDATE virtuozo_core.obligations SET next_attempt_at = now()")
                 .await;
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             assert!(
@@ -175,7 +176,7 @@ async fn what_could_not_be_undone_is_undone_later_and_people_are_told() {
         }
         site.assert_clean(&[("mail", On)]).await;
         let loud: i64 = site
-            .scalar("SELECT count(*) FROM virtuozo.events WHERE severity = 'error' AND message LIKE '%by hand%'")
+            .scalar("SELECT count(*) FROM virtuozo_core.events WHERE severity = 'error' AND message LIKE '%by hand%'")
             .await;
         assert!(loud >= 1, "{undo}: people are told what to do");
         worker.stopped().await;
@@ -286,10 +287,10 @@ async fn a_worker_whose_lease_was_taken_writes_nothing_more() {
         let first = site.worker("first");
         let run = site.run_now().await;
         gate.reached().await;
-        let guest_run: uuid::Uuid = site.scalar("SELECT id FROM virtuozo.guest_runs").await;
+        let guest_run: uuid::Uuid = site.scalar("SELECT id FROM virtuozo_core.guest_runs").await;
         // Nobody but us: the first worker must not see the job of its own successor.
         let other = uuid::Uuid::now_v7();
-        site.execute("UPDATE virtuozo.guest_runs SET state = 'admitted', lease_until = NULL")
+        site.execute("UPDATE virtuozo_core.guest_runs SET state = 'admitted', lease_until = NULL")
             .await;
         let taken = guest_runs::take(&site.db.pool, guest_run, other)
             .await
@@ -309,7 +310,7 @@ async fn a_worker_whose_lease_was_taken_writes_nothing_more() {
         );
         assert!(site.points("mail").await.is_empty(), "{operation}");
         let done: i64 = site
-            .scalar("SELECT count(*) FROM virtuozo.steps s JOIN virtuozo.guest_runs g ON g.id = s.guest_run_id AND g.fence = s.fence")
+            .scalar("SELECT count(*) FROM virtuozo_core.steps s JOIN virtuozo_core.guest_runs g ON g.id = s.guest_run_id AND g.fence = s.fence")
             .await;
         assert_eq!(done, 0, "{operation}: nothing stands under the new fence");
         first.stopped().await;
@@ -329,8 +330,7 @@ async fn a_cancelled_run_stops_its_copies_and_brings_the_guests_back() {
         gate.reached().await;
         runs::cancel(&site.db.pool, run).await.unwrap();
         // A cancelled run is learned of with the next renewal of the lease.
-        const RENEWED: &str =
-            "SELECT count(*) FROM virtuozo.guest_runs WHERE lease_until > now() + interval '3.5 s'";
+        const RENEWED: &str = "SELECT count(*) FROM virtuozo_core.guest_runs WHERE lease_until > now() + interval '3.5 s'";
         for state in [0, 1] {
             site.until("a lease is renewed", || async {
                 (site.scalar::<i64>(RENEWED).await.min(1) == state).then_some(())

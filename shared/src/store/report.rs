@@ -1,5 +1,8 @@
 //! What people and programs want to see: the site, its runs and its restore points.
-#![allow(missing_docs, reason = "fields are named like the columns that migrations/ documents")]
+#![allow(
+    missing_docs,
+    reason = "fields are named like the columns that migrations/ documents"
+)]
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;

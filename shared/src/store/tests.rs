@@ -65,11 +65,13 @@ async fn inventory(db: &TestDb, host: &Host, paths: &[&str]) -> Vec<Guest> {
 }
 
 async fn slots_of(db: &TestDb, host: &Host) -> Vec<i32> {
-    sqlx::query_scalar("SELECT slot_no FROM virtuozo.guest_slots WHERE host_id = $1 ORDER BY 1")
-        .bind(host.id)
-        .fetch_all(&db.pool)
-        .await
-        .unwrap()
+    sqlx::query_scalar(
+        "SELECT slot_no FROM virtuozo_core.guest_slots WHERE host_id = $1 ORDER BY 1",
+    )
+    .bind(host.id)
+    .fetch_all(&db.pool)
+    .await
+    .unwrap()
 }
 
 fn refusal<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
@@ -545,7 +547,7 @@ async fn a_schedule_with_a_new_rhythm_does_not_catch_up_the_past() {
     };
     let id = schedules::insert(&db.pool, &config).await.unwrap();
     let past: chrono::DateTime<chrono::Utc> = "2026-01-01T00:00:00Z".parse().unwrap();
-    sqlx::query("UPDATE virtuozo.schedules SET done_until = $1")
+    sqlx::query("UPDATE virtuozo_core.schedules SET done_until = $1")
         .bind(past)
         .execute(&db.pool)
         .await

@@ -473,8 +473,9 @@ impl Guest for Handle {
                 device: Some("scsi0:0".to_owned()),
                 format: ImageFormat::Vmdk {
                     parent: None,
-                    adapter_type: "lsilogic".to_owned(),
-                    hardware_version: 7,
+                    disk_database: [("adapterType", "lsilogic"), ("virtualHWVersion", "7")]
+                        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                        .into(),
                 },
                 source: Box::new(Memory {
                     world: Arc::clone(&self.world),

@@ -108,7 +108,7 @@ impl Site {
     pub async fn settled(&self, run_id: Uuid) -> String {
         self.until("the run has ended and nothing is owed", || async {
             let owed: i64 = self
-                .scalar("SELECT count(*) FROM virtuozo.obligations")
+                .scalar("SELECT count(*) FROM virtuozo_core.obligations")
                 .await;
             let state = self.run_state(run_id).await;
             (owed == 0 && state != "running").then_some(state)
@@ -117,7 +117,7 @@ impl Site {
     }
 
     pub async fn run_state(&self, run_id: Uuid) -> String {
-        sqlx::query_scalar("SELECT state FROM virtuozo.runs WHERE id = $1")
+        sqlx::query_scalar("SELECT state FROM virtuozo_core.runs WHERE id = $1")
             .bind(run_id)
             .fetch_one(&self.db.pool)
             .await
@@ -127,7 +127,7 @@ impl Site {
     pub async fn rows(&self, run_id: Uuid) -> Vec<Row> {
         sqlx::query_as(
             "SELECT g.name AS guest, r.state, r.mode, r.step, r.attempts, r.crashes, r.fence, r.error, r.error_class
-               FROM virtuozo.guest_runs r JOIN virtuozo.guests g ON g.id = r.guest_id
+               FROM virtuozo_core.guest_runs r JOIN virtuozo_core.guests g ON g.id = r.guest_id
               WHERE r.run_id = $1 ORDER BY g.name",
         )
         .bind(run_id)
@@ -162,10 +162,10 @@ impl Site {
         // A lease that ran out before the server began is left for one lease more, so the server's age
         // must not matter here.
         self.until("the leases are taken over", || async {
-            self.execute("UPDATE virtuozo.guest_runs SET lease_until = '-infinity' WHERE state = 'running'").await;
+            self.execute("UPDATE virtuozo_core.guest_runs SET lease_until = '-infinity' WHERE state = 'running'").await;
             sweeps::expire_guest_runs(&self.db.pool).await.unwrap();
             let running: i64 =
-                self.scalar("SELECT count(*) FROM virtuozo.guest_runs WHERE state = 'running' AND lease_until < now()").await;
+                self.scalar("SELECT count(*) FROM virtuozo_core.guest_runs WHERE state = 'running' AND lease_until < now()").await;
             (running == 0).then_some(())
         })
         .await;
@@ -183,12 +183,12 @@ impl Site {
             }
             if tokio::time::Instant::now() > deadline {
                 let rows: Vec<(String, Option<String>, Option<String>)> =
-                    sqlx::query_as("SELECT state, step, error FROM virtuozo.guest_runs")
+                    sqlx::query_as("SELECT state, step, error FROM virtuozo_core.guest_runs")
                         .fetch_all(&self.db.pool)
                         .await
                         .unwrap();
                 let owed: Vec<(String, Option<String>)> =
-                    sqlx::query_as("SELECT kind, last_error FROM virtuozo.obligations")
+                    sqlx::query_as("SELECT kind, last_error FROM virtuozo_core.obligations")
                         .fetch_all(&self.db.pool)
                         .await
                         .unwrap();
@@ -213,11 +213,11 @@ impl Site {
             });
         }
         let taken: i64 = self
-            .scalar("SELECT count(*) FROM virtuozo.guest_slots WHERE guest_run_id IS NOT NULL")
+            .scalar("SELECT count(*) FROM virtuozo_core.guest_slots WHERE guest_run_id IS NOT NULL")
             .await;
         assert_eq!(taken, 0, "slots taken");
         let owed: i64 = self
-            .scalar("SELECT count(*) FROM virtuozo.obligations")
+            .scalar("SELECT count(*) FROM virtuozo_core.obligations")
             .await;
         assert_eq!(owed, 0, "obligations left");
     }
@@ -225,7 +225,7 @@ impl Site {
     /// The bytes of the disk in each restore point of a guest, newest first.
     pub async fn points(&self, guest: &str) -> Vec<Vec<u8>> {
         let paths: Vec<(String, String)> = sqlx::query_as(
-            "SELECT repository, path FROM virtuozo.restore_points WHERE guest_name = $1 ORDER BY taken_at DESC",
+            "SELECT repository, path FROM virtuozo_core.restore_points WHERE guest_name = $1 ORDER BY taken_at DESC",
         )
         .bind(guest)
         .fetch_all(&self.db.pool)

@@ -2,33 +2,33 @@
 -- waits; of two runs of one guest the older goes first. The caller holds the host's row lock.
 WITH slot AS (
     SELECT s.slot_no, row_number() OVER (ORDER BY s.slot_no) AS n
-      FROM (SELECT slot_no FROM virtuozo.guest_slots
+      FROM (SELECT slot_no FROM virtuozo_core.guest_slots
              WHERE host_id = $1 AND guest_run_id IS NULL
              ORDER BY slot_no
                FOR UPDATE SKIP LOCKED) s
 ), next AS (
     SELECT w.id, row_number() OVER (ORDER BY w.created_at, w.id) AS n
       FROM (SELECT g.id, g.created_at
-              FROM virtuozo.guest_runs g
+              FROM virtuozo_core.guest_runs g
              WHERE g.host_id = $1 AND g.state = 'waiting' AND g.run_after <= now()
-               AND NOT EXISTS (SELECT 1 FROM virtuozo.guest_runs o
+               AND NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_runs o
                                 WHERE o.guest_id = g.guest_id AND o.state IN ('admitted', 'running'))
-               AND NOT EXISTS (SELECT 1 FROM virtuozo.guest_runs o
+               AND NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_runs o
                                 WHERE o.guest_id = g.guest_id AND o.state = 'waiting' AND o.run_after <= now()
                                   AND (o.created_at, o.id) < (g.created_at, g.id))
-               AND NOT EXISTS (SELECT 1 FROM virtuozo.obligations o
+               AND NOT EXISTS (SELECT 1 FROM virtuozo_core.obligations o
                                 WHERE o.guest_id = g.guest_id AND o.claimed_until > now())
              ORDER BY g.created_at, g.id
              LIMIT (SELECT count(*) FROM slot)
                FOR UPDATE OF g SKIP LOCKED) w
 ), taken AS (
-    UPDATE virtuozo.guest_slots s
+    UPDATE virtuozo_core.guest_slots s
        SET guest_run_id = next.id, taken_at = now()
       FROM slot JOIN next USING (n)
      WHERE s.host_id = $1 AND s.slot_no = slot.slot_no
  RETURNING s.guest_run_id
 )
-UPDATE virtuozo.guest_runs g
+UPDATE virtuozo_core.guest_runs g
    SET state = 'admitted', admitted_at = now()
   FROM taken
  WHERE g.id = taken.guest_run_id

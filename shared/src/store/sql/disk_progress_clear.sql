@@ -1,1 +1,1 @@
-DELETE FROM virtuozo.disk_progress WHERE guest_run_id = $1
+DELETE FROM virtuozo_core.disk_progress WHERE guest_run_id = $1

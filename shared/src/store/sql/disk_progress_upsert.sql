@@ -1,4 +1,4 @@
-INSERT INTO virtuozo.disk_progress (guest_run_id, device, bytes_total, bytes_copied)
+INSERT INTO virtuozo_core.disk_progress (guest_run_id, device, bytes_total, bytes_copied)
 SELECT $1, p.device, p.bytes_total, p.bytes_copied
   FROM unnest($2::text[], $3::bigint[], $4::bigint[]) AS p (device, bytes_total, bytes_copied)
 ON CONFLICT (guest_run_id, device)

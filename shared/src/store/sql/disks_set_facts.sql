@@ -1,12 +1,12 @@
 -- The disks that the guest's configuration names now; the others are marked, so that what was said about
 -- them (ignored) is still known should they come back.
 WITH gone AS (
-    UPDATE virtuozo.disks
+    UPDATE virtuozo_core.disks
        SET state = 'not_in_inventory', state_reason = 'the guest''s configuration does not name it',
            checked_at = now()
      WHERE guest_id = $1 AND device <> ALL ($2::text[])
 )
-INSERT INTO virtuozo.disks (id, guest_id, device, file_name, capacity_bytes, state, state_reason, checked_at)
+INSERT INTO virtuozo_core.disks (id, guest_id, device, file_name, capacity_bytes, state, state_reason, checked_at)
 SELECT gen_random_uuid(), $1, seen.device, seen.file_name, seen.capacity_bytes,
        CASE WHEN seen.problem IS NULL THEN 'ok' ELSE 'invalid' END, seen.problem, now()
   FROM unnest($2::text[], $3::text[], $4::bigint[], $5::text[])

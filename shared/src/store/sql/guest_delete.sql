@@ -1,1 +1,1 @@
-DELETE FROM virtuozo.guests WHERE id = $1
+DELETE FROM virtuozo_core.guests WHERE id = $1

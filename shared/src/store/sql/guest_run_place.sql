@@ -1,1 +1,1 @@
-SELECT host_id FROM virtuozo.guest_runs WHERE id = $1 AND state = 'admitted'
+SELECT host_id FROM virtuozo_core.guest_runs WHERE id = $1 AND state = 'admitted'

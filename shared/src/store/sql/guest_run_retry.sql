@@ -1,6 +1,6 @@
 -- Back among the waiting, without a slot. With $6 the next taker goes on after the steps that are done,
 -- otherwise it begins afresh.
-UPDATE virtuozo.guest_runs
+UPDATE virtuozo_core.guest_runs
    SET state = 'waiting', lease_until = NULL, owner_id = NULL, admitted_at = NULL, attempts = attempts + 1,
        run_after = now() + make_interval(secs => $3), error = $4, error_class = $5,
        attempt_fence = CASE WHEN $6 THEN attempt_fence END

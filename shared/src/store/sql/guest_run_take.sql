@@ -1,11 +1,11 @@
 -- The one way into 'running': raises the fence, so whatever an earlier owner still writes hits no row.
-UPDATE virtuozo.guest_runs g
+UPDATE virtuozo_core.guest_runs g
    SET fence = g.fence + 1,
        attempt_fence = coalesce(g.attempt_fence, g.fence + 1),
        owner_id = $2,
        lease_until = now() + make_interval(secs => s.lease_secs),
        state = 'running',
        started_at = coalesce(g.started_at, now())
-  FROM virtuozo.settings s, virtuozo.runs r
+  FROM virtuozo_core.settings s, virtuozo_core.runs r
  WHERE g.id = $1 AND r.id = g.run_id AND g.state = 'admitted'
 RETURNING g.id, g.run_id, g.host_id, g.guest_id, g.fence, g.attempt_fence, g.attempts, r.cancel_requested, s.lease_secs

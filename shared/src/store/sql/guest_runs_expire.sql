@@ -1,6 +1,6 @@
 -- Leases that ran out. A restart of the database itself gives every owner one more lease. The run keeps
 -- its slot and goes on after the steps that are done; after too many crashes it ends.
-UPDATE virtuozo.guest_runs g
+UPDATE virtuozo_core.guest_runs g
    SET crashes = g.crashes + 1,
        lease_until = NULL,
        owner_id = NULL,
@@ -9,7 +9,7 @@ UPDATE virtuozo.guest_runs g
        ended_at = CASE WHEN g.crashes + 1 >= s.max_crashes THEN now() END,
        error = format('the worker stopped answering in step %s (%s of at most %s times)', coalesce(g.step, 'validate'), g.crashes + 1, s.max_crashes),
        error_class = CASE WHEN g.crashes + 1 >= s.max_crashes THEN 'permanent' ELSE 'retry' END
-  FROM virtuozo.settings s, virtuozo.guests u, virtuozo.hosts h
+  FROM virtuozo_core.settings s, virtuozo_core.guests u, virtuozo_core.hosts h
  WHERE u.id = g.guest_id AND h.id = g.host_id AND g.state = 'running'
    AND now() > greatest(g.lease_until, pg_postmaster_start_time() + make_interval(secs => s.lease_secs))
 RETURNING g.id, g.run_id, g.host_id, g.guest_id, h.name || '/' || u.name AS name, g.state, g.error

@@ -1,6 +1,6 @@
 -- Admitted guest runs whose job nobody will deliver any more: it was done, dropped, or its claimer died.
 SELECT g.id
-  FROM virtuozo.guest_runs g
+  FROM virtuozo_core.guest_runs g
  WHERE g.state = 'admitted'
    AND g.admitted_at < now() - interval '5 seconds'
    AND NOT EXISTS (

@@ -2,5 +2,5 @@
 SELECT id,
        CASE WHEN state IN ('waiting', 'admitted', 'running') AND attempt_fence IS NOT NULL THEN attempt_fence
             ELSE 9223372036854775807 END
-  FROM virtuozo.guest_runs
+  FROM virtuozo_core.guest_runs
  WHERE id = ANY ($1::uuid[])

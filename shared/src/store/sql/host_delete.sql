@@ -1,1 +1,1 @@
-DELETE FROM virtuozo.hosts WHERE id = $1
+DELETE FROM virtuozo_core.hosts WHERE id = $1

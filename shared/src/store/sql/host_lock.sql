@@ -1,2 +1,2 @@
 -- Who pairs slots with runs, or claims obligations, of one host does so alone.
-SELECT id FROM virtuozo.hosts WHERE id = $1 FOR NO KEY UPDATE
+SELECT id FROM virtuozo_core.hosts WHERE id = $1 FOR NO KEY UPDATE

@@ -1,1 +1,1 @@
-SELECT password_sealed FROM virtuozo.hosts WHERE id = $1
+SELECT password_sealed FROM virtuozo_core.hosts WHERE id = $1

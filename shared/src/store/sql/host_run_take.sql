@@ -1,10 +1,10 @@
 -- The one way into 'running': raises the fence, so whatever an earlier owner still writes hits no row.
-UPDATE virtuozo.host_runs h
+UPDATE virtuozo_core.host_runs h
    SET fence = h.fence + 1,
        owner_id = $2,
        lease_until = now() + make_interval(secs => s.lease_secs),
        state = 'running',
        started_at = coalesce(h.started_at, now())
-  FROM virtuozo.settings s, virtuozo.runs r
+  FROM virtuozo_core.settings s, virtuozo_core.runs r
  WHERE h.id = $1 AND r.id = h.run_id AND h.state = 'queued' AND h.run_after <= now()
 RETURNING h.id, h.run_id, h.host_id, h.guest_ids, h.fence, h.attempts, r.cancel_requested, s.lease_secs

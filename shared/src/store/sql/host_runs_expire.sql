@@ -1,5 +1,5 @@
 -- Leases that ran out. A restart of the database itself gives every owner one more lease.
-UPDATE virtuozo.host_runs h
+UPDATE virtuozo_core.host_runs h
    SET crashes = h.crashes + 1,
        lease_until = NULL,
        owner_id = NULL,
@@ -7,7 +7,7 @@ UPDATE virtuozo.host_runs h
        ended_at = CASE WHEN h.crashes + 1 >= s.max_crashes THEN now() END,
        error = format('the worker stopped answering while it validated the host (%s of at most %s times)', h.crashes + 1, s.max_crashes),
        error_class = CASE WHEN h.crashes + 1 >= s.max_crashes THEN 'permanent' ELSE 'retry' END
-  FROM virtuozo.settings s, virtuozo.hosts o
+  FROM virtuozo_core.settings s, virtuozo_core.hosts o
  WHERE o.id = h.host_id AND h.state = 'running'
    AND now() > greatest(h.lease_until, pg_postmaster_start_time() + make_interval(secs => s.lease_secs))
 RETURNING h.id, h.run_id, h.host_id, o.name, h.state, h.error

@@ -1,6 +1,6 @@
 -- Due host runs whose job nobody will deliver any more: it was done, dropped, or its claimer died.
 SELECT h.id
-  FROM virtuozo.host_runs h
+  FROM virtuozo_core.host_runs h
  WHERE h.state = 'queued'
    AND h.run_after <= now()
    AND h.created_at < now() - interval '5 seconds'

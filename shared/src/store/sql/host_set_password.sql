@@ -1,3 +1,3 @@
-UPDATE virtuozo.hosts
+UPDATE virtuozo_core.hosts
    SET password_sealed = $2, state = 'unknown', state_reason = NULL, updated_at = now()
  WHERE id = $1

@@ -1,6 +1,6 @@
-INSERT INTO virtuozo.obligations (id, kind, host_id, guest_id, guest_run_id, fence, snapshot_name)
+INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, fence, snapshot_name)
 SELECT $3, 'remove_snapshot', g.host_id, g.guest_id, g.id, g.fence, $4
-  FROM virtuozo.guest_runs g
+  FROM virtuozo_core.guest_runs g
  WHERE g.id = $1 AND g.fence = $2 AND g.state = 'running'
 ON CONFLICT (guest_id, snapshot_name) WHERE kind = 'remove_snapshot'
 DO UPDATE SET guest_run_id = EXCLUDED.guest_run_id, fence = EXCLUDED.fence

@@ -1,1 +1,1 @@
-SELECT host_id FROM virtuozo.obligations WHERE guest_id = $1 LIMIT 1
+SELECT host_id FROM virtuozo_core.obligations WHERE guest_id = $1 LIMIT 1

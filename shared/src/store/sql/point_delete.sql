@@ -1,1 +1,1 @@
-DELETE FROM virtuozo.restore_points WHERE id = $1 AND state = 'deleting'
+DELETE FROM virtuozo_core.restore_points WHERE id = $1 AND state = 'deleting'

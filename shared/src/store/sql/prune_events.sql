@@ -1,2 +1,2 @@
-DELETE FROM virtuozo.events
- WHERE at < now() - make_interval(days => (SELECT event_keep_days FROM virtuozo.settings))
+DELETE FROM virtuozo_core.events
+ WHERE at < now() - make_interval(days => (SELECT event_keep_days FROM virtuozo_core.settings))

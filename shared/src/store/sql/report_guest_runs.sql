@@ -2,21 +2,21 @@
 SELECT gr.id, h.name AS host, g.name AS guest, gr.guest_id, gr.state, gr.mode, gr.step, gr.attempts, gr.crashes,
        gr.run_after, gr.run_after > now() AS is_delayed, gr.error, gr.error_class,
        gr.bytes_total, gr.bytes_copied, gr.progress_at,
-       (SELECT max(s.started_at) FROM virtuozo.steps s WHERE s.guest_run_id = gr.id AND s.name = 'copy') AS copy_started_at,
+       (SELECT max(s.started_at) FROM virtuozo_core.steps s WHERE s.guest_run_id = gr.id AND s.name = 'copy') AS copy_started_at,
        gr.created_at, gr.started_at, gr.ended_at,
        w.name AS worker,
        p.id AS point_id, p.taken_at, p.size_bytes, p.verified_at,
-       (SELECT count(*) FROM virtuozo.guest_slots s WHERE s.host_id = gr.host_id) AS slots,
-       (SELECT count(s.guest_run_id) FROM virtuozo.guest_slots s WHERE s.host_id = gr.host_id) AS slots_busy,
-       (SELECT count(*) FROM virtuozo.guest_runs o
+       (SELECT count(*) FROM virtuozo_core.guest_slots s WHERE s.host_id = gr.host_id) AS slots,
+       (SELECT count(s.guest_run_id) FROM virtuozo_core.guest_slots s WHERE s.host_id = gr.host_id) AS slots_busy,
+       (SELECT count(*) FROM virtuozo_core.guest_runs o
         WHERE o.host_id = gr.host_id AND o.state = 'waiting'
           AND (o.created_at, o.id) < (gr.created_at, gr.id)) AS waiting_before,
-       EXISTS (SELECT FROM virtuozo.guest_runs o
+       EXISTS (SELECT FROM virtuozo_core.guest_runs o
                WHERE o.guest_id = gr.guest_id AND o.id <> gr.id AND o.state IN ('admitted', 'running')) AS guest_in_other_run
-FROM virtuozo.guest_runs gr
-JOIN virtuozo.hosts h ON h.id = gr.host_id
-JOIN virtuozo.guests g ON g.id = gr.guest_id
-LEFT JOIN virtuozo.workers w ON w.id = gr.owner_id
-LEFT JOIN virtuozo.restore_points p ON p.guest_run_id = gr.id
+FROM virtuozo_core.guest_runs gr
+JOIN virtuozo_core.hosts h ON h.id = gr.host_id
+JOIN virtuozo_core.guests g ON g.id = gr.guest_id
+LEFT JOIN virtuozo_core.workers w ON w.id = gr.owner_id
+LEFT JOIN virtuozo_core.restore_points p ON p.guest_run_id = gr.id
 WHERE gr.run_id = $1
 ORDER BY h.name, g.name

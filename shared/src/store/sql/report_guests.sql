@@ -3,16 +3,16 @@ SELECT g.id, g.host_id, g.name, g.vmx_path, g.configured, g.ignored, g.state, g.
        p.taken_at AS last_point_at,
        r.id AS guest_run_id, r.run_id, r.state AS run_state, r.step, r.mode,
        r.bytes_total, r.bytes_copied, r.progress_at,
-       (SELECT max(s.started_at) FROM virtuozo.steps s WHERE s.guest_run_id = r.id AND s.name = 'copy') AS copy_started_at
-FROM virtuozo.guests g
+       (SELECT max(s.started_at) FROM virtuozo_core.steps s WHERE s.guest_run_id = r.id AND s.name = 'copy') AS copy_started_at
+FROM virtuozo_core.guests g
 LEFT JOIN LATERAL (
-    SELECT taken_at FROM virtuozo.restore_points
+    SELECT taken_at FROM virtuozo_core.restore_points
     WHERE guest_id = g.id AND state = 'published'
     ORDER BY taken_at DESC LIMIT 1
 ) p ON true
 LEFT JOIN LATERAL (
     -- The one in work stands before those that wait.
-    SELECT * FROM virtuozo.guest_runs
+    SELECT * FROM virtuozo_core.guest_runs
     WHERE guest_id = g.id AND state IN ('waiting', 'admitted', 'running')
     ORDER BY state = 'running' DESC, state = 'admitted' DESC, created_at LIMIT 1
 ) r ON true

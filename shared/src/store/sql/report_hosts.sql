@@ -2,7 +2,7 @@
 SELECT h.id, h.name, h.kind, h.ignored, h.state, h.state_reason, h.checked_at,
        count(s.slot_no) AS slots,
        count(s.guest_run_id) AS slots_busy
-FROM virtuozo.hosts h
-LEFT JOIN virtuozo.guest_slots s ON s.host_id = h.id
+FROM virtuozo_core.hosts h
+LEFT JOIN virtuozo_core.guest_slots s ON s.host_id = h.id
 GROUP BY h.id
 ORDER BY h.name

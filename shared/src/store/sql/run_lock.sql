@@ -1,1 +1,1 @@
-SELECT id FROM virtuozo.runs WHERE id = $1 AND state = 'running' FOR NO KEY UPDATE
+SELECT id FROM virtuozo_core.runs WHERE id = $1 AND state = 'running' FOR NO KEY UPDATE

@@ -1,1 +1,1 @@
-SELECT state FROM virtuozo.runs WHERE id = $1
+SELECT state FROM virtuozo_core.runs WHERE id = $1

@@ -1,1 +1,1 @@
-DELETE FROM virtuozo.schedules WHERE id = $1
+DELETE FROM virtuozo_core.schedules WHERE id = $1

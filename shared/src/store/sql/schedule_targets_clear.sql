@@ -1,1 +1,1 @@
-DELETE FROM virtuozo.schedule_targets WHERE schedule_id = $1
+DELETE FROM virtuozo_core.schedule_targets WHERE schedule_id = $1

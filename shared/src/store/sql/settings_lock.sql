@@ -1,2 +1,2 @@
 -- Who changes settings does so alone: the change is read, made and written.
-SELECT only_row FROM virtuozo.settings FOR UPDATE
+SELECT only_row FROM virtuozo_core.settings FOR UPDATE

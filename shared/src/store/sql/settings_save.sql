@@ -1,4 +1,4 @@
-UPDATE virtuozo.settings
+UPDATE virtuozo_core.settings
    SET host_threads = $1, guest_threads = $2, destination = $3, mode = $4, resume_power_state = $5,
        backup_when_off = $6, new_guests = $7, verify_after_backup = $8, keep_last = $9,
        daily_start_time = $10, time_zone = $11, soft_power_off_secs = $12, snapshot_limit_secs = $13,
