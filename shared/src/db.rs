@@ -122,12 +122,64 @@ pub(crate) fn all_migrations() -> [Migrator; 2] {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::TestDb;
+    use std::os::unix::fs::PermissionsExt;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{pg::Cluster, testing::TestDb};
 
     #[tokio::test]
     async fn migrating_a_database_that_is_up_to_date_changes_nothing() {
         let db = TestDb::new().await;
-        super::migrate(&db.pool).await.unwrap();
-        super::migrate(&db.pool).await.unwrap();
+        migrate(&db.pool).await.unwrap();
+        migrate(&db.pool).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_comes_before_the_database_waits_for_it_and_all_may_migrate_at_once() {
+        let place = TempDir::new().unwrap();
+        std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let dir = place.path().join("pg");
+        let cluster = Cluster::start(&dir).unwrap();
+        let url = cluster.url().to_owned();
+        assert!(cluster.stop().unwrap());
+
+        let limit = Duration::from_millis(1200);
+        let error = connect_within(&url, limit).await.unwrap_err();
+        assert!(error.is_unavailable(), "{error}");
+        let early = tokio::spawn(async move { connect(&url).await });
+        let cluster = Cluster::start(&dir).unwrap();
+        let pool = early.await.unwrap().unwrap();
+        let (a, b, c) = tokio::join!(migrate(&pool), migrate(&pool), migrate(&pool));
+        a.and(b).and(c).unwrap();
+        pool.close().await;
+        assert!(cluster.stop().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_database_that_does_not_exist_is_told_at_once() {
+        let db = TestDb::new().await;
+        let name = db.url().replacen("/test_", "/absent_", 1);
+        let limit = Duration::from_secs(3600);
+        let answer = tokio::time::timeout(ACQUIRE_LIMIT, connect_within(&name, limit)).await;
+        let error = answer.expect("waiting cannot help").unwrap_err();
+        assert!(error.to_string().contains("absent_"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_wrong_url_is_refused_without_a_word_about_its_password() {
+        for url in [
+            "postgres://u:s3cret@host:notaport/db",
+            "s3cret",
+            "postgres://u:s3cret@[::/db",
+        ] {
+            let error = connect(url).await.unwrap_err();
+            assert!(matches!(error, StoreError::Url(_)), "{error:?}");
+            assert!(
+                !format!("{error} {error:?}").contains("s3cret"),
+                "{error:?}"
+            );
+        }
     }
 }
