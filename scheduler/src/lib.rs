@@ -6,13 +6,12 @@
 mod sweep;
 mod tick;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shared::{
     StoreError,
     model::ProcessKind,
-    outage,
-    store::{leadership, workers},
+    store::{leadership::Leadership, workers},
 };
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -24,10 +23,6 @@ use crate::{sweep::Sweeper, tick::Ticker};
 const EVERY: Duration = Duration::from_secs(1);
 /// A sign of life is given every so many looks.
 const LOOKS_PER_HEARTBEAT: u32 = 5;
-/// A look that takes longer waits for a connection that is dead.
-const LOOK_LIMIT: Duration = Duration::from_secs(30);
-/// If even the lead takes longer to renew, the database was away for everybody.
-const PROMPT: Duration = Duration::from_secs(1);
 
 /// How a scheduler runs.
 #[derive(Debug, Clone)]
@@ -61,41 +56,29 @@ impl Scheduler {
         let mut state = State {
             pool,
             id,
-            leads: false,
-            refused: false,
+            leadership: None,
+            silent: false,
             looks: 0,
             registered: false,
         };
-        let (mut ticker, mut sweeper) = (Ticker::default(), Sweeper::new());
+        let (mut ticker, mut sweeper) = (Ticker::default(), Sweeper::default());
         tracing::info!(name = options.name, %id, "scheduler runs");
         while !shutdown.is_cancelled() {
-            let asked_at = Instant::now();
-            let look = state.look(&options.name, &mut ticker, &mut sweeper);
-            match tokio::time::timeout(LOOK_LIMIT, look).await {
-                Ok(Ok(())) => {
-                    outage::answered(asked_at);
-                    if state.refused {
-                        tracing::info!("work goes on");
-                        state.refused = false;
-                    }
+            match state.look(&options.name, &mut ticker, &mut sweeper).await {
+                Ok(()) if state.silent => {
+                    tracing::info!("work goes on");
+                    state.silent = false;
                 }
-                Ok(Err(error)) if !error.is_unavailable() && !state.registered => {
-                    return Err(error);
-                }
-                Ok(Err(error)) if !error.is_unavailable() => {
-                    if !state.refused {
-                        tracing::warn!(%error, "nothing can be done for now, trying again");
-                        state.refused = true;
-                    }
-                }
-                away => {
+                Ok(()) => {}
+                Err(error) if error.is_unavailable() || state.registered => {
+                    state.leadership = None;
                     sweeper.lost_sight();
-                    let why = match away {
-                        Ok(Err(error)) => error.to_string(),
-                        _ => "it is silent".to_owned(),
-                    };
-                    outage::silent("schedules and sweeps", asked_at, &why);
+                    if !state.silent {
+                        tracing::warn!(%error, "nothing can be done for now, trying again");
+                        state.silent = true;
+                    }
                 }
+                Err(error) => return Err(error),
             }
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
@@ -111,9 +94,9 @@ impl Scheduler {
 struct State {
     pool: PgPool,
     id: Uuid,
-    leads: bool,
-    /// The last look failed although the database answered, and that was said.
-    refused: bool,
+    leadership: Option<Leadership>,
+    /// The last look failed, and that was said.
+    silent: bool,
     looks: u32,
     registered: bool,
 }
@@ -131,25 +114,17 @@ impl State {
         }
         self.looks = self.looks.wrapping_add(1);
         if self.looks.is_multiple_of(LOOKS_PER_HEARTBEAT) {
-            if workers::heartbeat(&self.pool, self.id).await? == workers::Heard::Unknown {
-                workers::register(&self.pool, self.id, ProcessKind::Scheduler, name).await?;
-            }
+            workers::heartbeat(&self.pool, self.id).await?;
         }
-        let asked_at = Instant::now();
-        let leads = leadership::take(&self.pool, self.id).await?;
-        if asked_at.elapsed() > PROMPT {
-            sweeper.lost_sight();
-        }
-        if leads != self.leads {
-            self.leads = leads;
-            if leads {
+        match &mut self.leadership {
+            Some(leadership) => leadership.confirm().await?,
+            None => {
+                self.leadership = Leadership::try_take(&self.pool).await?;
+                if self.leadership.is_none() {
+                    return Ok(());
+                }
                 tracing::info!("this scheduler leads");
-            } else {
-                tracing::info!("another scheduler leads");
             }
-        }
-        if !leads {
-            return Ok(());
         }
         ticker.tick(&self.pool).await?;
         sweeper.sweep(&self.pool).await
@@ -158,7 +133,9 @@ impl State {
     async fn farewell(self) {
         // Within a limit: the database may be away.
         let farewell = async {
-            leadership::resign(&self.pool, self.id).await?;
+            if let Some(leadership) = self.leadership {
+                leadership.resign().await?;
+            }
             workers::stop(&self.pool, self.id).await
         };
         if !matches!(tokio::time::timeout(EVERY, farewell).await, Ok(Ok(()))) {
