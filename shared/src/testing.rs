@@ -101,7 +101,13 @@ impl Shared {
     async fn start() -> Result<Self, Failure> {
         let dir = directory()?;
         // A crash of the machine ends the directory's life, so nothing has to survive one.
-        let settings = ["fsync=off", "synchronous_commit=off", "max_connections=300"];
+        let settings = [
+            "fsync=off",
+            "synchronous_commit=off",
+            "full_page_writes=off",
+            "autovacuum=off",
+            "max_connections=300",
+        ];
         let cluster =
             tokio::task::spawn_blocking(move || Cluster::start_with(&dir, &settings)).await??;
         let mut admin = PgConnection::connect(cluster.url()).await?;

@@ -1,18 +1,15 @@
 //! Tests of the statements, and of what administrators configure.
 
+mod of_guests;
+mod of_schedules;
+
 use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
-use super::{
-    guests::GuestConfig,
-    hosts::HostConfig,
-    inventory::{DiskObservation, GuestObservation},
-    schedules::ScheduleConfig,
-    *,
-};
+use super::{hosts::HostConfig, *};
 use crate::{
-    model::{DiskState, Guest, GuestState, Host, HostKind, HostState, Mode, Power, Severity},
+    model::{Guest, Host, HostKind, HostState, Mode},
     testing::TestDb,
 };
 
@@ -54,7 +51,7 @@ async fn add_host(db: &TestDb, name: &str) -> Host {
     hosts::by_name(&db.pool, name).await.unwrap()
 }
 
-async fn inventory(db: &TestDb, host: &Host, paths: &[&str]) -> Vec<Guest> {
+async fn found_on(db: &TestDb, host: &Host, paths: &[&str]) -> Vec<Guest> {
     let paths: Vec<String> = paths.iter().map(|p| (*p).to_owned()).collect();
     let mut tx = db.pool.begin().await.unwrap();
     let guests = inventory::apply_guest_inventory(&mut tx, host.id, &paths)
@@ -62,6 +59,13 @@ async fn inventory(db: &TestDb, host: &Host, paths: &[&str]) -> Vec<Guest> {
         .unwrap();
     tx.commit().await.unwrap();
     guests
+}
+
+fn refusal<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
+    match result.unwrap_err() {
+        StoreError::Refused(why) => why,
+        other => panic!("another error: {other}"),
+    }
 }
 
 async fn slots_of(db: &TestDb, host: &Host) -> Vec<i32> {
@@ -72,13 +76,6 @@ async fn slots_of(db: &TestDb, host: &Host) -> Vec<i32> {
     .fetch_all(&db.pool)
     .await
     .unwrap()
-}
-
-fn refusal<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
-    match result.unwrap_err() {
-        StoreError::Refused(why) => why,
-        other => panic!("another error: {other}"),
-    }
 }
 
 #[tokio::test]
@@ -262,197 +259,6 @@ async fn every_setting_takes_its_own_value_back_and_refuses_nonsense() {
 }
 
 #[tokio::test]
-async fn guests_that_appear_go_and_come_back_are_told_once() {
-    let db = TestDb::new().await;
-    let host = add_host(&db, "alpha").await;
-    let (mail, web) = ("[s] mail/mail.vmx", "[s] web/web.vmx");
-    let guests = inventory(&db, &host, &[mail]).await;
-    assert_eq!(
-        (guests.len(), guests[0].name.as_str(), guests[0].configured),
-        (1, "mail", true)
-    );
-
-    settings::set(&db.pool, &[("new_guests", "report")])
-        .await
-        .unwrap();
-    for _ in 0..2 {
-        let guests = inventory(&db, &host, &[web]).await;
-        let states: Vec<_> = guests
-            .iter()
-            .map(|g| (g.name.as_str(), g.configured, g.state))
-            .collect();
-        assert_eq!(
-            states,
-            [
-                ("mail", true, GuestState::NotInInventory),
-                ("web", false, GuestState::NotConfigured)
-            ]
-        );
-    }
-    let guests = inventory(&db, &host, &[mail, web]).await;
-    assert_eq!(guests[0].state, GuestState::Unknown);
-    assert!(guests::configure(&db.pool, guests[1].id).await.unwrap());
-    assert!(
-        !guests::configure(&db.pool, guests[1].id).await.unwrap(),
-        "it is configured already"
-    );
-
-    let told: Vec<_> = events::list(&db.pool, events::USER, None, None, 100)
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|e| (e.severity, e.message.split(';').next().unwrap().to_owned()))
-        .collect();
-    let expected = [
-        (Severity::Info, "guest mail: new on its host"),
-        (Severity::Warning, "guest mail: its host no longer knows it"),
-        (
-            Severity::Warning,
-            "guest web: new on its host and not backed up",
-        ),
-        (Severity::Info, "guest mail: its host knows it again"),
-    ];
-    assert_eq!(told.len(), expected.len(), "{told:?}");
-    for ((severity, text), (wanted, start)) in told.iter().zip(expected) {
-        assert_eq!(*severity, wanted, "{text}");
-        assert_eq!(text, start);
-    }
-}
-
-#[tokio::test]
-async fn a_disk_that_goes_and_comes_back_is_still_ignored() {
-    let db = TestDb::new().await;
-    let host = add_host(&db, "alpha").await;
-    let guest = inventory(&db, &host, &["[s] mail/mail.vmx"])
-        .await
-        .remove(0);
-    let disk = |device: &str, problem: Option<&str>| DiskObservation {
-        device: device.into(),
-        file_name: "mail.vmdk".into(),
-        capacity_bytes: problem.is_none().then_some(1 << 30),
-        problem: problem.map(str::to_owned),
-    };
-    let seen = |disks| GuestObservation {
-        name: "Mail".into(),
-        power: Power::On,
-        state: GuestState::Ok,
-        reason: None,
-        disks,
-    };
-    let mut conn = db.pool.acquire().await.unwrap();
-    let both = seen(vec![disk("scsi0:0", None), disk("scsi0:1", None)]);
-    inventory::apply_guest_facts(&mut conn, guest.id, &both)
-        .await
-        .unwrap();
-    disks::set_ignored(&db.pool, guest.id, "scsi0:1", true)
-        .await
-        .unwrap();
-    let one = seen(vec![disk("scsi0:0", Some("truncated"))]);
-    inventory::apply_guest_facts(&mut conn, guest.id, &one)
-        .await
-        .unwrap();
-    let stored = disks::list(&db.pool, Some(guest.id)).await.unwrap();
-    assert_eq!(
-        (stored[0].state, stored[1].state),
-        (DiskState::Invalid, DiskState::NotInInventory)
-    );
-    assert_eq!(
-        stored[0].capacity_bytes,
-        Some(1 << 30),
-        "what was known of it stays known"
-    );
-    inventory::apply_guest_facts(&mut conn, guest.id, &both)
-        .await
-        .unwrap();
-    let stored = disks::list(&db.pool, Some(guest.id)).await.unwrap();
-    assert_eq!((stored[1].state, stored[1].ignored), (DiskState::Ok, true));
-    assert_eq!(
-        guests::by_id(&db.pool, guest.id).await.unwrap().name,
-        "Mail"
-    );
-    let missing = disks::set_ignored(&db.pool, guest.id, "ide0:0", true).await;
-    assert!(matches!(
-        missing,
-        Err(StoreError::NotFound { what: "disk", .. })
-    ));
-}
-
-#[tokio::test]
-async fn a_guest_is_found_by_the_names_that_people_type() {
-    let db = TestDb::new().await;
-    let (alpha, beta) = (add_host(&db, "alpha").await, add_host(&db, "beta").await);
-    let mail = inventory(&db, &alpha, &["[s] mail/mail.vmx"])
-        .await
-        .remove(0);
-    let web = inventory(&db, &alpha, &["[s] mail/mail.vmx", "[s] web/web.vmx"])
-        .await
-        .remove(1);
-    let other = inventory(&db, &beta, &["[s] web/web.vmx"]).await.remove(0);
-    for text in [
-        "mail",
-        "alpha/mail",
-        "alpha/[s] mail/mail.vmx",
-        &mail.id.to_string(),
-    ] {
-        assert_eq!(
-            guests::by_name(&db.pool, text).await.unwrap().id,
-            mail.id,
-            "{text}"
-        );
-    }
-    assert_eq!(
-        guests::by_name(&db.pool, "beta/web").await.unwrap().id,
-        other.id
-    );
-    assert_eq!(
-        guests::on_host(&db.pool, alpha.id, "web").await.unwrap().id,
-        web.id
-    );
-    let why = refusal(guests::by_name(&db.pool, "web").await);
-    assert!(
-        why.contains("alpha/[s] web/web.vmx") && why.contains("beta/"),
-        "{why}"
-    );
-    assert!(matches!(
-        guests::by_name(&db.pool, "beta/mail").await,
-        Err(StoreError::NotFound { .. })
-    ));
-}
-
-#[tokio::test]
-async fn a_guests_own_settings_are_kept_and_checked() {
-    let db = TestDb::new().await;
-    let host = add_host(&db, "alpha").await;
-    let id = guests::insert(&db.pool, &host, "[s] db/db.vmx")
-        .await
-        .unwrap();
-    assert!(refusal(guests::insert(&db.pool, &host, "db").await).contains(".vmx"));
-    let config = GuestConfig {
-        ignored: true,
-        destination: Some("/srv/db".into()),
-        mode: Some(Mode::Hot),
-        resume_power_state: Some(false),
-        backup_when_off: Some(true),
-        keep_last: Some(2),
-    };
-    guests::update(&db.pool, id, &config).await.unwrap();
-    let guest = guests::by_id(&db.pool, id).await.unwrap();
-    assert_eq!(GuestConfig::from(&guest), config);
-    let relative = GuestConfig {
-        destination: Some("srv".into()),
-        ..config.clone()
-    };
-    assert!(refusal(guests::update(&db.pool, id, &relative).await).contains("absolute"));
-    let none = GuestConfig {
-        keep_last: Some(0),
-        ..config
-    };
-    assert!(refusal(guests::update(&db.pool, id, &none).await).contains("at least one"));
-    guests::remove(&db.pool, &guest).await.unwrap();
-    assert!(guests::list(&db.pool, None).await.unwrap().is_empty());
-}
-
-#[tokio::test]
 async fn datastores_keep_their_mapping_while_the_host_changes_its_own() {
     let db = TestDb::new().await;
     let host = add_host(&db, "alpha").await;
@@ -496,92 +302,21 @@ async fn datastores_keep_their_mapping_while_the_host_changes_its_own() {
 }
 
 #[tokio::test]
-async fn removing_the_last_target_of_a_schedule_is_refused() {
-    let db = TestDb::new().await;
-    let host = add_host(&db, "alpha").await;
-    let guests = inventory(&db, &host, &["[s] mail/mail.vmx", "[s] web/web.vmx"]).await;
-    let mut config = ScheduleConfig {
-        name: "nightly".into(),
-        cron: Some("30 22 * * *".into()),
-        time_zone: Some("Europe/Berlin".into()),
-        enabled: true,
-        host_ids: vec![],
-        guest_ids: vec![guests[0].id, guests[1].id],
-    };
-    let id = schedules::insert(&db.pool, &config).await.unwrap();
-    guests::remove(&db.pool, &guests[0]).await.unwrap();
-    for why in [
-        refusal(guests::remove(&db.pool, &guests[1]).await),
-        refusal(hosts::remove(&db.pool, &host).await),
-    ] {
-        assert!(
-            why.contains("nightly") && why.contains("whole site"),
-            "{why}"
-        );
-    }
-    let stored = schedules::by_name(&db.pool, "nightly").await.unwrap();
-    assert_eq!(stored.guest_ids, [guests[1].id]);
-    config.guest_ids.clear();
-    schedules::update(&db.pool, id, &config).await.unwrap();
-    assert_eq!(
-        ScheduleConfig::from(schedules::list(&db.pool).await.unwrap().remove(0)),
-        config
-    );
-    guests::remove(&db.pool, &guests[1]).await.unwrap();
-    hosts::remove(&db.pool, &host).await.unwrap();
-    config.cron = Some("0 0 30 2 *".into());
-    assert!(refusal(schedules::update(&db.pool, id, &config).await).contains("never due"));
-    schedules::remove(&db.pool, id).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_schedule_with_a_new_rhythm_does_not_catch_up_the_past() {
-    let db = TestDb::new().await;
-    let mut config = ScheduleConfig {
-        name: "nightly".into(),
-        cron: None,
-        time_zone: None,
-        enabled: true,
-        host_ids: vec![],
-        guest_ids: vec![],
-    };
-    let id = schedules::insert(&db.pool, &config).await.unwrap();
-    let past: chrono::DateTime<chrono::Utc> = "2026-01-01T00:00:00Z".parse().unwrap();
-    sqlx::query("UPDATE virtuozo_core.schedules SET done_until = $1")
-        .bind(past)
-        .execute(&db.pool)
-        .await
-        .unwrap();
-    config.name = "other".into();
-    schedules::update(&db.pool, id, &config).await.unwrap();
-    assert_eq!(
-        schedules::by_name(&db.pool, "other")
-            .await
-            .unwrap()
-            .done_until,
-        past
-    );
-    config.cron = Some("0 3 * * *".into());
-    schedules::update(&db.pool, id, &config).await.unwrap();
-    assert!(
-        schedules::by_name(&db.pool, "other")
-            .await
-            .unwrap()
-            .done_until
-            > past
-    );
-}
-
-#[tokio::test]
 async fn a_worker_that_was_stopped_learns_it_at_its_next_heartbeat() {
     let db = TestDb::new().await;
     let id = Uuid::now_v7();
     workers::register(&db.pool, id, crate::model::ProcessKind::Worker, "w1")
         .await
         .unwrap();
-    assert!(workers::heartbeat(&db.pool, id).await.unwrap());
+    assert_eq!(
+        workers::heartbeat(&db.pool, id).await.unwrap(),
+        workers::Heard::GoOn
+    );
     workers::stop(&db.pool, id).await.unwrap();
-    assert!(!workers::heartbeat(&db.pool, id).await.unwrap());
+    assert_eq!(
+        workers::heartbeat(&db.pool, id).await.unwrap(),
+        workers::Heard::Unknown
+    );
     let stored = workers::list(&db.pool).await.unwrap().remove(0);
     assert_eq!(stored.pid, i32::try_from(std::process::id()).unwrap());
     assert!(stored.stopped_at.is_some());
