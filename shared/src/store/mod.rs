@@ -99,4 +99,6 @@ async fn refuse_if_in_use(
 }
 
 #[cfg(test)]
+mod state_machine;
+#[cfg(test)]
 mod tests;
