@@ -1,9 +1,10 @@
 -- Pairs the free slots of a host with its oldest waiting guest runs. A guest in work, or being undone,
--- waits; of two runs of one guest the older goes first. The caller holds the host's row lock.
+-- waits; of two runs of one guest the older goes first; a paused host gets nothing.
+-- The caller holds the host's row lock.
 WITH slot AS (
     SELECT s.slot_no, row_number() OVER (ORDER BY s.slot_no) AS n
       FROM (SELECT slot_no FROM virtuozo_core.guest_slots
-             WHERE host_id = $1 AND guest_run_id IS NULL
+             WHERE host_id = $1 AND guest_run_id IS NULL AND NOT virtuozo_core.is_paused($1)
              ORDER BY slot_no
                FOR UPDATE SKIP LOCKED) s
 ), next AS (

@@ -3,6 +3,7 @@ SELECT h.id
   FROM virtuozo_core.host_runs h
  WHERE h.state = 'queued'
    AND h.run_after <= now()
+   AND NOT virtuozo_core.is_paused(h.host_id)
    AND h.created_at < now() - interval '5 seconds'
    AND NOT EXISTS (
         SELECT 1 FROM apalis.jobs j

@@ -2,7 +2,7 @@
 -- statement, so of two last guest runs that end at the same time the second sees the first.
 UPDATE virtuozo_core.runs r
    SET ended_at = now(),
-       state = CASE WHEN r.cancel_requested AND c.cancelled > 0 THEN 'cancelled'
+       state = CASE WHEN c.cancelled > 0 AND (r.cancel_requested OR c.failed + c.hosts_failed = 0) THEN 'cancelled'
                     WHEN c.failed + c.hosts_failed > 0 THEN 'failed'
                     ELSE 'succeeded' END,
        error = CASE WHEN c.failed + c.hosts_failed > 0
