@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -63,6 +63,27 @@ pub trait BlockSource: Send + Sync {
     /// # Errors
     /// [`DiskError::OutOfRange`] past the end; a truncated file is an error, never a short read.
     fn read_at(&self, offset_bytes: u64, buf: &mut [u8]) -> Result<(), DiskError>;
+
+    /// What tells this state of the source from any other one: it stays the same, in all processes,
+    /// for as long as nobody writes. None where that cannot be told.
+    fn fingerprint(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Sizes and times of change of the files that hold a source.
+pub(crate) fn fingerprint_of(files: &[PathBuf]) -> Option<String> {
+    let mut all = Vec::with_capacity(files.len());
+    for path in files {
+        let metadata = fs::metadata(path).ok()?;
+        all.push(format!(
+            "{}:{}.{:09}",
+            metadata.size(),
+            metadata.mtime(),
+            metadata.mtime_nsec()
+        ));
+    }
+    Some(all.join(" "))
 }
 
 /// All ranges of a source in order, neighbours of one kind joined.
@@ -109,6 +130,10 @@ impl<T: BlockSource + ?Sized> BlockSource for Arc<T> {
 
     fn read_at(&self, offset_bytes: u64, buf: &mut [u8]) -> Result<(), DiskError> {
         (**self).read_at(offset_bytes, buf)
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        (**self).fingerprint()
     }
 }
 
@@ -217,6 +242,10 @@ impl BlockSource for RawFile {
         self.file
             .read_exact_at(buf, offset_bytes)
             .map_err(DiskError::io("read", &self.path))
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        fingerprint_of(std::slice::from_ref(&self.path))
     }
 }
 

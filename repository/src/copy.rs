@@ -1,7 +1,7 @@
 //! The copy engine: reads what a source holds, drops zeros, stores and hashes, each on its own thread.
 //!
 //! ```text
-//! reader ──blocks──▶ writer (the caller's thread) ──what was written where──▶ hasher
+//! reader ──blocks──▶ writer (the caller's thread) ──what was written where──▶ hasher ──notes──▶ journal
 //!    ▲                                                                          │
 //!    └──────────────────────────── empty buffers ◀──────────────────────────────┘
 //! ```
@@ -11,7 +11,7 @@
 use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     thread,
 };
 
@@ -24,6 +24,7 @@ use crate::{
     CopyObserver, FileEntry, FileFormat, FileSpec, RepositoryError, Result, StoredFormat,
     grains::{self, GRAIN_BYTES, Run, RunKind},
     hash::{ChunkHasher, is_zero},
+    journal::{Block as NotedBlock, Earlier, Journal, Note, Subfile, TakeOver},
     plan,
     sink::Sink,
 };
@@ -42,19 +43,37 @@ pub(crate) struct Target<'a> {
     pub(crate) content_id: u32,
     /// The stored parent, for a delta.
     pub(crate) parent: Option<ParentLink>,
+    /// What an earlier attempt has left.
+    pub(crate) earlier: Option<&'a Earlier>,
+}
+
+/// A file that was stored.
+pub(crate) struct StoredFile {
+    pub(crate) entry: FileEntry,
+    /// How much of it was taken over from an earlier attempt instead of being read from the source.
+    pub(crate) resumed_bytes: u64,
 }
 
 /// Copies `source` into a new file below `target.dir` and syncs it.
 pub(crate) fn store(
     target: &Target<'_>,
+    journal: &mut Journal,
     spec: &FileSpec,
     source: &dyn BlockSource,
     observer: &dyn CopyObserver,
-) -> Result<FileEntry> {
+) -> Result<StoredFile> {
     let path = target.dir.join(&spec.name);
     let total_bytes = plan::read_bytes(spec, source)?;
-    let mut sink = Sink::create(&path, target, spec, source.size_bytes())?;
+    let (mut sink, data) = Sink::create(&path, target, spec, source.size_bytes())?;
     let holes_stay = sink.holes_stay();
+    let about = Subfile::of(spec, source);
+    let is_noted = about.is_some();
+    let take_over = about.as_ref().and_then(|about| target.earlier?.file(about));
+    if let Some(about) = about {
+        journal.begin_file(about);
+    }
+    let (note, notes) = channel();
+    let note = is_noted.then_some(note);
 
     let (empty, empties) = sync_channel(BUFFERS);
     for _ in 0..BUFFERS {
@@ -72,14 +91,25 @@ pub(crate) fn store(
             .as_ref()
             .map(|parent| target.dir.join(&parent.hint)),
         parent: None,
+        take_over,
         empties,
         filled,
     };
+    let mut resumed_bytes = 0;
     let (file, data_bytes, hasher) = thread::scope(|scope| {
         let hashing = thread::Builder::new()
             .name("copy-hash".to_owned())
-            .spawn_scoped(scope, move || hash(holes_stay, &to_hash, &empty))
+            .spawn_scoped(scope, move || {
+                hash(holes_stay, &to_hash, &empty, note.as_ref())
+            })
             .map_err(RepositoryError::io("start a thread to hash", &path))?;
+        let keeping = thread::Builder::new()
+            .name("copy-journal".to_owned())
+            .spawn_scoped(scope, {
+                let (journal, path) = (&mut *journal, &path);
+                move || journal.keep(&notes, &data, path, observer)
+            })
+            .map_err(RepositoryError::io("start a thread to sync", &path))?;
         thread::Builder::new()
             .name("copy-read".to_owned())
             .spawn_scoped(scope, move || reader.run())
@@ -91,9 +121,13 @@ pub(crate) fn store(
                 Block::Zeros(run) => sink.zeros(run.first_grain, run.grains)?,
                 Block::Data(data) => {
                     copied_bytes += data.bytes.len() as u64;
+                    if data.is_resumed {
+                        resumed_bytes += data.bytes.len() as u64;
+                    }
                     let writes = sink.write(data.first_grain, &data.bytes, data.zero_grains)?;
                     // Fails only if the hasher panicked, which joining it reports.
                     let _ = stored.send(Stored {
+                        first_grain: Some(data.first_grain),
                         bytes: data.bytes,
                         writes,
                     });
@@ -103,6 +137,7 @@ pub(crate) fn store(
         }
         let (file, data_bytes, writes) = sink.finish()?;
         let _ = stored.send(Stored {
+            first_grain: None,
             bytes: Vec::new(),
             writes,
         });
@@ -110,6 +145,9 @@ pub(crate) fn store(
         let hasher = hashing
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        keeping
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok::<_, RepositoryError>((file, data_bytes, hasher))
     })?;
 
@@ -122,11 +160,14 @@ pub(crate) fn store(
         .map_err(RepositoryError::io("read back", &path))?;
     file.sync_all()
         .map_err(RepositoryError::io("sync", &path))?;
+    if is_noted {
+        journal.end_file(&hash.chunks)?;
+    }
     let (format, parent) = match &spec.format {
         FileFormat::Raw => (StoredFormat::Raw, None),
         FileFormat::Vmdk { parent, .. } => (StoredFormat::Vmdk, parent.clone()),
     };
-    Ok(FileEntry {
+    let entry = FileEntry {
         name: spec.name.clone(),
         device: spec.device.clone(),
         format,
@@ -136,6 +177,10 @@ pub(crate) fn store(
         data_bytes,
         blake3: hash.blake3,
         chunks: hash.chunks,
+    };
+    Ok(StoredFile {
+        entry,
+        resumed_bytes,
     })
 }
 
@@ -152,10 +197,14 @@ struct DataBlock {
     bytes: Vec<u8>,
     /// Bit n: the n-th grain of the block is all zero.
     zero_grains: u32,
+    /// Taken over from an earlier attempt, not read from the source.
+    is_resumed: bool,
 }
 
 /// Bytes that were written, and where which of them went.
 struct Stored {
+    /// Where the block begins in the source; none for what completes the file.
+    first_grain: Option<u64>,
     bytes: Vec<u8>,
     writes: Vec<Write>,
 }
@@ -171,10 +220,21 @@ pub(crate) struct Write {
     pub(crate) from: Option<usize>,
 }
 
-fn hash(holes_stay: bool, to_hash: &Receiver<Stored>, empty: &SyncSender<Vec<u8>>) -> ChunkHasher {
+fn hash(
+    holes_stay: bool,
+    to_hash: &Receiver<Stored>,
+    empty: &SyncSender<Vec<u8>>,
+    note: Option<&Sender<Note>>,
+) -> ChunkHasher {
     let mut hasher = ChunkHasher::new(holes_stay);
-    for Stored { bytes, writes } in to_hash {
-        for write in writes {
+    let mut noted_chunks = 0;
+    for Stored {
+        first_grain,
+        bytes,
+        writes,
+    } in to_hash
+    {
+        for write in &writes {
             let part = write
                 .from
                 .and_then(|from| bytes.get(from..from + write.len_bytes as usize));
@@ -183,10 +243,36 @@ fn hash(holes_stay: bool, to_hash: &Receiver<Stored>, empty: &SyncSender<Vec<u8>
                 None => hasher.forget(write.offset_bytes, write.len_bytes),
             }
         }
+        // What completes the file changes chunks once more: those are noted when it is done.
+        if let (Some(first_grain), Some(note)) = (first_grain, note) {
+            let (chunks, next) = hasher.whole_since(noted_chunks);
+            noted_chunks = next;
+            let chunks = chunks
+                .into_iter()
+                .map(|(index, digest)| Note::Chunk(index, digest));
+            let block = block_of(first_grain, bytes.len() as u64, &writes).map(Note::Block);
+            for one in block.into_iter().chain(chunks) {
+                // Fails only if syncing failed, which joining that thread reports.
+                let _ = note.send(one);
+            }
+        }
         // Fails once the reader has read everything.
         let _ = empty.send(bytes);
     }
     hasher
+}
+
+/// None where something was written that is not in the block as it is, such as a filled-up last grain.
+fn block_of(first_grain: u64, len_bytes: u64, writes: &[Write]) -> Option<NotedBlock> {
+    let writes: Option<Vec<_>> = writes
+        .iter()
+        .map(|write| Some((write.offset_bytes, write.len_bytes, write.from? as u64)))
+        .collect();
+    Some(NotedBlock {
+        first_grain,
+        len_bytes,
+        writes: writes?,
+    })
 }
 
 struct Reader<'a> {
@@ -195,6 +281,7 @@ struct Reader<'a> {
     observer: &'a dyn CopyObserver,
     parent_path: Option<PathBuf>,
     parent: Option<Chain>,
+    take_over: Option<TakeOver<'a>>,
     empties: Receiver<Vec<u8>>,
     filled: SyncSender<Result<Block>>,
 }
@@ -240,11 +327,17 @@ impl Reader<'_> {
         self.observer.wait_allowed()?;
         let offset_bytes = run.first_grain * GRAIN_BYTES;
         bytes.resize(run.len_bytes(self.source.size_bytes()) as usize, 0);
-        self.source
-            .read_at(offset_bytes, &mut bytes)
-            .map_err(self.spec.unreadable(offset_bytes))?;
-        if run.kind == RunKind::Mixed && self.spec.is_delta() {
-            self.fill_from_parent(offset_bytes, &mut bytes)?;
+        let is_resumed = self
+            .take_over
+            .as_mut()
+            .is_some_and(|earlier| earlier.read(run.first_grain, &mut bytes));
+        if !is_resumed {
+            self.source
+                .read_at(offset_bytes, &mut bytes)
+                .map_err(self.spec.unreadable(offset_bytes))?;
+            if run.kind == RunKind::Mixed && self.spec.is_delta() {
+                self.fill_from_parent(offset_bytes, &mut bytes)?;
+            }
         }
         let zero_grains = bytes
             .chunks(GRAIN_BYTES as usize)
@@ -256,6 +349,7 @@ impl Reader<'_> {
             first_grain: run.first_grain,
             bytes,
             zero_grains,
+            is_resumed,
         })
     }
 

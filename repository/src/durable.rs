@@ -78,6 +78,27 @@ pub(crate) fn remove_dir(path: &Path) -> Result<()> {
     }
 }
 
+/// Names of the directories in a directory, sorted; names of ours are UTF-8, others are passed over.
+/// A directory that is not there has none.
+pub(crate) fn dirs(path: &Path) -> Result<Vec<String>> {
+    let unreadable = || RepositoryError::io("list", path);
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(unreadable())?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(unreadable())?;
+        if entry.file_type().map_err(unreadable())?.is_dir()
+            && let Ok(name) = entry.file_name().into_string()
+        {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
 /// Bytes that may still be written below this directory.
 pub(crate) fn free_bytes(path: &Path) -> Result<u64> {
     let stat = rustix::fs::statvfs(path)

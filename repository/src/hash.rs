@@ -156,6 +156,15 @@ impl ChunkHasher {
         self.take(bytes);
     }
 
+    /// The chunks from `first` on that were seen whole, and where to look next time.
+    pub(crate) fn whole_since(&self, first: usize) -> (Vec<(u64, Digest)>, usize) {
+        let whole = (first as u64..)
+            .zip(self.chunks.iter().skip(first))
+            .filter_map(|(index, digest)| digest.map(|digest| (index, digest)))
+            .collect();
+        (whole, self.chunks.len())
+    }
+
     /// Something was written here that was not fed: these chunks must be read again.
     pub(crate) fn forget(&mut self, offset_bytes: u64, len_bytes: u64) {
         let first = offset_bytes / CHUNK_BYTES;

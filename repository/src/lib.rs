@@ -11,6 +11,7 @@ mod durable;
 mod error;
 mod grains;
 mod hash;
+mod journal;
 mod manifest;
 mod names;
 mod observe;

@@ -10,6 +10,9 @@ use crate::{RepositoryError, Result};
 /// The manifest of a restore point.
 pub const MANIFEST_NAME: &str = "virtuozo-manifest.json";
 
+/// What a copy has made durable, in a partial directory only.
+pub(crate) const JOURNAL_NAME: &str = "virtuozo-journal";
+
 /// Longest encoded name; NAME_MAX is 255 bytes, and `.deleting-` must fit before it.
 const NAME_LIMIT_BYTES: usize = 200;
 
@@ -88,8 +91,10 @@ pub(crate) fn check_file_name(name: &str) -> Result<()> {
             ));
         }
     }
-    if name == MANIFEST_NAME {
-        return Err(unfit("this name belongs to the manifest"));
+    if name == MANIFEST_NAME || name == JOURNAL_NAME {
+        return Err(unfit(
+            "this name belongs to the manifest or to the journal of a copy",
+        ));
     }
     if name.contains(char::is_control) {
         return Err(unfit("the name has control characters"));

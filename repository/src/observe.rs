@@ -17,6 +17,9 @@ pub trait CopyObserver: Sync {
     /// # Errors
     /// [`Stopped`] ends the operation, leaving nothing that counts as complete.
     fn wait_allowed(&self) -> std::result::Result<(), Stopped>;
+
+    /// What a copy has stored was made durable, so that a successor can go on from here.
+    fn durable(&self) {}
 }
 
 /// Watches nothing and allows everything.

@@ -1,6 +1,9 @@
 //! Writing a restore point: begun under a temporary name, filled file by file, sealed by its manifest.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use chrono::Utc;
 use disk::{BlockSource, vmdk::ParentLink};
@@ -12,6 +15,7 @@ use crate::{
     StoredFormat,
     copy::{self, Target},
     durable, hash,
+    journal::{Earlier, Journal},
     names::{self, MANIFEST_NAME},
 };
 
@@ -29,6 +33,9 @@ pub struct SealedPoint {
     pub size_bytes: u64,
     /// Sum of the disks' sizes, in bytes.
     pub source_bytes: u64,
+    /// What an earlier attempt had copied already and was not read from the source again, in bytes.
+    #[serde(default)]
+    pub resumed_bytes: u64,
 }
 
 /// A restore point that is there for everyone.
@@ -53,11 +60,15 @@ pub struct PointWriter {
     path: PathBuf,
     point: NewPoint,
     files: Vec<FileEntry>,
+    journal: Journal,
+    earlier: Option<Earlier>,
+    resumed_bytes: u64,
 }
 
 impl PointWriter {
     /// Makes the partial directory; one of the same run and fence is an earlier attempt of the same
-    /// lease holder and is removed.
+    /// lease holder and is removed. Of those under lower fences, one that holds the same instant is
+    /// taken over from; the others are removed.
     pub(crate) fn begin(root: &Path, point: NewPoint) -> Result<Self> {
         let folder = Path::new(&names::encode(&point.host)).join(names::encode(&point.guest));
         let partial_path = folder.join(names::partial_name(point.guest_run_id, point.fence));
@@ -70,12 +81,32 @@ impl PointWriter {
         durable::remove_dir(&dir)?;
         durable::create_dirs(&dir)?;
         Ok(Self {
+            journal: Journal::new(&dir, &point),
+            earlier: Earlier::find(&root.join(&folder), &point)?,
             dir,
             partial_path,
             path,
             point,
             files: Vec::new(),
+            resumed_bytes: 0,
         })
+    }
+
+    /// Changes how often what is copied is made durable for a successor; every two seconds without
+    /// this.
+    pub fn checkpoint_every(&mut self, every: Duration) {
+        self.journal.set_every(every);
+    }
+
+    /// Gives up what an earlier attempt has left, where the space for both is missing. Returns
+    /// whether there was anything.
+    pub fn discard_earlier(&mut self) -> bool {
+        let earlier = self.earlier.take();
+        let found = earlier.is_some();
+        if let Some(earlier) = earlier {
+            earlier.discard();
+        }
+        found
     }
 
     /// Stores a small file.
@@ -118,9 +149,11 @@ impl PointWriter {
             dir: &self.dir,
             content_id: self.content_id(&spec.name),
             parent: self.parent_of(spec, source.size_bytes())?,
+            earlier: self.earlier.as_ref(),
         };
-        let entry = copy::store(&target, spec, source, observer)?;
-        Ok(self.push(entry))
+        let stored = copy::store(&target, &mut self.journal, spec, source, observer)?;
+        self.resumed_bytes += stored.resumed_bytes;
+        Ok(self.push(stored.entry))
     }
 
     /// Writes the manifest and makes all durable.
@@ -143,15 +176,20 @@ impl PointWriter {
             source_bytes,
             files: self.files,
         };
+        self.journal.remove()?;
         let path = self.dir.join(MANIFEST_NAME);
         durable::write_file(&path, &manifest.to_bytes(&path)?)?;
         durable::sync_dir(&self.dir)?;
+        if let Some(earlier) = self.earlier {
+            earlier.discard();
+        }
         Ok(SealedPoint {
             point_id,
             partial_path: self.partial_path,
             path: self.path,
             size_bytes,
             source_bytes,
+            resumed_bytes: self.resumed_bytes,
         })
     }
 
@@ -203,11 +241,11 @@ impl PointWriter {
         }))
     }
 
-    /// The content id of a disk: the same for the same point and name, so that a repeated copy gives
-    /// the same bytes.
+    /// The content id of a disk: the same for the same guest run and name, so that a copy that goes
+    /// on from an earlier attempt gives the same bytes as that.
     fn content_id(&self, name: &str) -> u32 {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(self.point.point_id.as_bytes());
+        hasher.update(self.point.guest_run_id.as_bytes());
         hasher.update(name.as_bytes());
         let mut bytes = [0; 4];
         hasher.finalize_xof().fill(&mut bytes);

@@ -252,7 +252,7 @@ impl Repository {
     ) -> Result<Vec<PathBuf>> {
         let folder = Path::new(&names::encode(host)).join(names::encode(guest));
         let mut removed = Vec::new();
-        for name in dirs(&self.root.join(&folder))? {
+        for name in durable::dirs(&self.root.join(&folder))? {
             let abandoned = match names::parse_partial(&name) {
                 Some((guest_run_id, fence)) => !keep(guest_run_id, fence),
                 None => names::is_deleting(&name),
@@ -279,30 +279,9 @@ impl From<Manifest> for PointSummary {
     }
 }
 
-/// Names of the directories in a directory, sorted; names of ours are UTF-8, others are passed over.
-/// A directory that is not there has none.
-fn dirs(path: &Path) -> Result<Vec<String>> {
-    let unreadable = || RepositoryError::io("list", path);
-    let entries = match fs::read_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(unreadable())?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(unreadable())?;
-        if entry.file_type().map_err(unreadable())?.is_dir()
-            && let Ok(name) = entry.file_name().into_string()
-        {
-            names.push(name);
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
-}
-
-/// As [`dirs`], without those that are being written or deleted.
+/// As [`durable::dirs`], without those that are being written or deleted.
 fn subdirs(path: &Path) -> Result<Vec<String>> {
-    let mut names = dirs(path)?;
+    let mut names = durable::dirs(path)?;
     names.retain(|name| !name.starts_with('.'));
     Ok(names)
 }

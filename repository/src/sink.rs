@@ -49,15 +49,20 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
+    /// Also gives a handle by which the file can be synced while it is written.
     pub(crate) fn create(
         path: &Path,
         target: &Target<'_>,
         spec: &FileSpec,
         size_bytes: u64,
-    ) -> Result<Self> {
+    ) -> Result<(Self, File)> {
         let log = Log::default();
+        let file = durable::create_file(path)?;
+        let data = file
+            .try_clone()
+            .map_err(RepositoryError::io("open", path))?;
         let file = LoggedFile {
-            file: durable::create_file(path)?,
+            file,
             log: Rc::clone(&log),
         };
         let format = match &spec.format {
@@ -84,13 +89,14 @@ impl Sink {
                 }
             }
         };
-        Ok(Self {
+        let sink = Self {
             format,
             log,
             name: spec.name.clone(),
             path: path.to_owned(),
             data_bytes: 0,
-        })
+        };
+        Ok((sink, data))
     }
 
     /// Whether what is not written stays a hole, and so reads as zeros.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     BlockRange, BlockSource, DiskError, SECTOR_BYTES,
-    source::{Access, check_bounds},
+    source::{Access, check_bounds, fingerprint_of},
 };
 
 /// How an error names this format.
@@ -351,5 +351,9 @@ impl BlockSource for Layer {
             }
         }
         Ok(())
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        fingerprint_of(&self.files)
     }
 }

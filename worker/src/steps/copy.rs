@@ -128,8 +128,14 @@ fn copy(
         watch.expect(spec.device.as_deref().unwrap_or(&spec.name), read_bytes);
         files.push((spec, file.source, read_bytes));
     }
-    repository.check_capacity(&plan)?;
     let mut writer = repository.begin(point)?;
+    match repository.check_capacity(&plan) {
+        // Room for one copy goes before the time that a second one saves.
+        Err(RepositoryError::NoSpace { .. }) if writer.discard_earlier() => {
+            repository.check_capacity(&plan)?;
+        }
+        outcome => outcome?,
+    }
     for file in &image.small {
         writer.add_small(&file.name, &file.bytes)?;
     }
@@ -137,7 +143,14 @@ fn copy(
         writer.add_file(&spec, source.as_ref(), watch)?;
         watch.file_done(spec.device.as_deref().unwrap_or(&spec.name), read_bytes);
     }
-    Ok(writer.seal()?)
+    let sealed = writer.seal()?;
+    if sealed.resumed_bytes > 0 {
+        tracing::info!(
+            resumed_bytes = sealed.resumed_bytes,
+            "went on from what an earlier attempt had copied"
+        );
+    }
+    Ok(sealed)
 }
 
 /// Removes what attempts that are over have left in the guest's folder.
@@ -160,6 +173,7 @@ async fn sweep_partials(run: &GuestRun, validated: &Validated) -> Result<(), Ste
     if found.is_empty() {
         return Ok(());
     }
+    let guest_run_id = run.row.guest_run_id;
     let pool = &run.context.pool;
     let needed_from: HashMap<Uuid, i64> = patiently("attempts that are over", || {
         guest_runs::needed_from(pool, &found)
@@ -172,7 +186,10 @@ async fn sweep_partials(run: &GuestRun, validated: &Validated) -> Result<(), Ste
         Repository::open(root_again)?.sweep_partials(
             &names_again.0,
             &names_again.1,
-            &|id, fence| needed_from.get(&id).is_none_or(|&from| fence >= from),
+            // Of this run's own, the copy itself sees what it can take over.
+            &|id, fence| {
+                id == guest_run_id || needed_from.get(&id).is_none_or(|&from| fence >= from)
+            },
         )?;
         Ok(())
     })
@@ -278,10 +295,13 @@ impl Watch {
 }
 
 impl CopyObserver for Watch {
-    fn progress(&self, device_or_file: &str, copied_bytes: u64, _: u64) {
+    fn progress(&self, device_or_file: &str, copied_bytes: u64, total_bytes: u64) {
         self.change(device_or_file, |d| d.current_bytes = copied_bytes);
         if copied_bytes > 0 && !self.began.swap(true, Ordering::Relaxed) {
             hold::at_blocking("copy.middle");
+        }
+        if copied_bytes > total_bytes / 2 {
+            hold::not_past("copy.durable");
         }
     }
 
@@ -298,5 +318,8 @@ impl CopyObserver for Watch {
             self.runtime
                 .block_on(async { tokio::time::sleep(LOOK_EVERY).await });
         }
+    }
+    fn durable(&self) {
+        hold::at_blocking("copy.durable");
     }
 }
