@@ -76,9 +76,8 @@ pub(crate) async fn at(place: &str) -> Result<(), StepError> {
         }
     }
     if FAIL.happens(place) {
-        return Err(StepError::retry(format!(
-            "failed at {place}, as VIRTUOZO_FAIL_AT asks for"
-        )));
+        tracing::warn!(place, "fails, as VIRTUOZO_FAIL_AT asks for");
+        return Err(StepError::retry(format!("it was made to fail at {place}")));
     }
     Ok(())
 }

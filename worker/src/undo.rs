@@ -5,7 +5,7 @@ use std::time::Duration;
 use hypervisor::{Guest, PowerState, snapshot_name};
 use shared::store::obligations::{self, Duty, Obligation};
 
-use crate::{error::StepError, patience::patiently, steps::GuestRun};
+use crate::{error::StepError, hold, patience::patiently, steps::GuestRun};
 
 /// How long powering a guest on, or cutting its power, may take.
 pub(crate) const POWER_LIMIT: Duration = Duration::from_secs(120);
@@ -63,6 +63,7 @@ pub(crate) async fn meet_own(run: &GuestRun) -> Result<(), StepError> {
         run.lease.held().await?;
         let met = async {
             let guest = run.open().await?;
+            hold::at("undo.change").await?;
             meet(guest.as_ref(), obligation, run.snapshot_limit()).await
         };
         match met.await {

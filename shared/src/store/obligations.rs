@@ -99,6 +99,34 @@ pub async fn owe_power_on(pool: &PgPool, lease: &GuestLease) -> Result<Fence, St
     Ok(Fence::of(row.is_some()))
 }
 
+/// Records what has to be undone because a change took effect after its guest run's lease was lost.
+/// Without a fence: the guest has been changed, whoever has the lease now. An obligation of the same kind
+/// that is there already gets a new id, so that it stays even if its owner saw it met before the change.
+///
+/// # Errors
+/// What the database says.
+pub async fn owe_late(pool: &PgPool, guest_run_id: Uuid, duty: Duty<'_>) -> Result<(), StoreError> {
+    let (statement, name) = match duty {
+        Duty::RemoveSnapshot(name) => (
+            include_str!("sql/obligation_insert_late_snapshot.sql"),
+            Some(name),
+        ),
+        Duty::PowerOn => (
+            include_str!("sql/obligation_insert_late_power_on.sql"),
+            None,
+        ),
+    };
+    let query = sqlx::query(statement)
+        .bind(guest_run_id)
+        .bind(Uuid::now_v7());
+    let query = match name {
+        Some(name) => query.bind(name),
+        None => query,
+    };
+    query.execute(pool).await?;
+    Ok(())
+}
+
 /// All that a guest is owed, oldest first.
 ///
 /// # Errors

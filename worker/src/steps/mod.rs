@@ -306,9 +306,26 @@ impl GuestRun {
             })
             .await?,
         )?;
-        hold::at(&format!("{step}.before")).await;
+        hold::at(&format!("{step}.before")).await?;
         tracing::info!(guest = self.guest.full_name(), %step, "step begins");
-        let recorded = match step {
+        let mut output = self.carry_out(step, outputs).await?;
+        if hold::repeats(step.as_str()) {
+            output = self.carry_out(step, outputs).await?;
+        }
+        let Some(output) = output else { return Ok(()) };
+        hold::at(&format!("{step}.effect")).await?;
+        let mode = outputs.validated.as_ref().map(|v| mode_name(v.mode));
+        check(patiently("a step's output", || self.record(step, &output, mode)).await?)?;
+        hold::at(&format!("{step}.recorded")).await
+    }
+
+    /// Does what a step is for. Returns what is to be recorded; nothing if that is done already.
+    async fn carry_out(
+        &self,
+        step: StepName,
+        outputs: &mut Outputs,
+    ) -> Result<Option<Value>, StepError> {
+        let output = match step {
             StepName::Validate => {
                 let validated = validate::run(self).await?;
                 let value = serde_json::to_value(&validated);
@@ -340,23 +357,19 @@ impl GuestRun {
             }
             // Its record is the transaction that publishes.
             StepName::Publish => {
-                return publish::run(
+                publish::run(
                     self,
                     outputs.validated()?,
                     outputs.frozen()?,
                     outputs.sealed()?,
                 )
-                .await;
+                .await?;
+                return Ok(None);
             }
         };
-        let recorded = recorded.map_err(|e| {
+        output.map(Some).map_err(|e| {
             StepError::permanent(format!("the output of step {step} cannot be stored: {e}"))
-        })?;
-        hold::at(&format!("{step}.effect")).await;
-        let mode = outputs.validated.as_ref().map(|v| mode_name(v.mode));
-        check(patiently("a step's output", || self.record(step, &recorded, mode)).await?)?;
-        hold::at(&format!("{step}.recorded")).await;
-        Ok(())
+        })
     }
 
     async fn record(

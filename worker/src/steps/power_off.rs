@@ -3,10 +3,18 @@
 use std::time::Duration;
 
 use hypervisor::{PowerOff, PowerState};
-use shared::store::{obligations, runs};
+use shared::store::{
+    obligations::{self, Duty},
+    runs,
+};
 
 use super::{Frozen, GuestRun, Validated, check, secs};
-use crate::{error::StepError, hold, patience::patiently, undo::POWER_LIMIT};
+use crate::{
+    error::{StepError, Stop},
+    hold,
+    patience::patiently,
+    undo::POWER_LIMIT,
+};
 
 /// Powers the guest off, after writing down that it has to be powered on again. A guest that is off or
 /// suspended stays as it is.
@@ -21,13 +29,22 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
             });
             check(owed.await?)?;
         }
-        hold::at("power_off.owed").await;
         run.lease.allowed().await?;
+        hold::at("power_off.change").await?;
         let how = PowerOff {
             soft_limit: secs(run.settings.soft_power_off_secs),
             hard_limit: POWER_LIMIT.max(Duration::from_secs(1)),
         };
-        guest.power_off(how).await?;
+        let off = guest.power_off(how).await;
+        if validated.resume_power && run.lease.held().await.is_err() {
+            // Whoever has the lease now may have brought the guest back before this took effect.
+            patiently("powering on a guest that was powered off too late", || {
+                obligations::owe_late(pool, run.row.guest_run_id, Duty::PowerOn)
+            })
+            .await?;
+            return Err(Stop::Fenced.into());
+        }
+        off?;
         power = guest.power_state().await?;
     }
     match power {

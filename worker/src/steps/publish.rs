@@ -31,6 +31,7 @@ pub(super) async fn run(
         verify(run, validated.destination.clone(), sealed.clone()).await?;
     }
     run.lease.allowed().await?;
+    hold::at(&format!("{}.change", StepName::Publish)).await?;
     let (root, to_publish) = (validated.destination.clone(), sealed.clone());
     let (published, foreign) = blocking(move || {
         let repository = Repository::open(root)?;
@@ -39,11 +40,10 @@ pub(super) async fn run(
         Ok((published, manifest.point.foreign_snapshots))
     })
     .await?;
-    hold::at(&format!("{}.effect", StepName::Publish)).await;
+    hold::at(&format!("{}.effect", StepName::Publish)).await?;
     let record = || record(run, validated, frozen, &published, &foreign, verified);
     check(patiently("the restore point", record).await?)?;
-    hold::at(&format!("{}.recorded", StepName::Publish)).await;
-    Ok(())
+    hold::at(&format!("{}.recorded", StepName::Publish)).await
 }
 
 async fn verify(run: &GuestRun, root: PathBuf, sealed: SealedPoint) -> Result<(), StepError> {

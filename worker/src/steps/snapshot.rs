@@ -1,7 +1,10 @@
 //! Step `snapshot`: freeze the disks of a running guest.
 
 use hypervisor::{PowerState, snapshot_name};
-use shared::store::{obligations, runs};
+use shared::store::{
+    obligations::{self, Duty},
+    runs,
+};
 
 use super::{Frozen, GuestRun, Validated, check};
 use crate::{error::StepError, hold, patience::patiently, undo};
@@ -17,9 +20,9 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
         obligations::owe_snapshot(pool, &run.row, &name)
     });
     check(owed.await?)?;
-    hold::at("snapshot.owed").await;
     let taken_at = patiently("the time", || runs::database_now(pool)).await?;
     run.lease.allowed().await?;
+    hold::at("snapshot.change").await?;
     let description = format!(
         "taken by Virtuozo to back up {}; it removes it again",
         validated.guest_name
@@ -28,11 +31,11 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
         .create_snapshot(&name, &description, run.snapshot_limit())
         .await;
     if run.lease.held().await.is_err() {
-        // Whoever has the lease now may have looked before the snapshot appeared. Nobody else uses this
-        // name, so removing it disturbs nobody.
-        if let Err(error) = guest.remove_snapshot(&name, run.snapshot_limit()).await {
-            tracing::warn!(snapshot = name, %error, "a snapshot taken too late could not be removed");
-        }
+        // Whoever has the lease now may have looked before the snapshot appeared.
+        patiently("the removal of a snapshot taken too late", || {
+            obligations::owe_late(pool, run.row.guest_run_id, Duty::RemoveSnapshot(&name))
+        })
+        .await?;
         return Err(crate::error::Stop::Fenced.into());
     }
     created?;
