@@ -176,10 +176,9 @@ pub enum ImageFormat {
     Vmdk {
         /// Name of the [`ImageFile`] below this one; it stands earlier in the list.
         parent: Option<String>,
-        /// `ddb.adapterType`, for example `lsilogic`.
-        adapter_type: String,
-        /// `ddb.virtualHWVersion`.
-        hardware_version: u32,
+        /// The source's `ddb.*` entries without the prefix (adapter, geometry, uuid and the like), so
+        /// that the guest finds its disk as it knows it.
+        disk_database: BTreeMap<String, String>,
     },
 }
 

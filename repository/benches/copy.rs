@@ -116,8 +116,9 @@ fn back_up(repo: &Repository, round: u128, image: &Path) -> PublishedPoint {
         device: Some("scsi0:0".to_owned()),
         format: FileFormat::Vmdk {
             parent: None,
-            adapter_type: "lsilogic".to_owned(),
-            hardware_version: 7,
+            disk_database: [("adapterType", "lsilogic"), ("virtualHWVersion", "7")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
         },
     };
     writer

@@ -1,5 +1,7 @@
 //! What a copy is going to store, and how much space it takes.
 
+use std::collections::BTreeMap;
+
 use disk::BlockSource;
 
 use crate::{
@@ -27,10 +29,9 @@ pub enum FileFormat {
     Vmdk {
         /// Name of the file below this one, added earlier.
         parent: Option<String>,
-        /// `ddb.adapterType`, for example `lsilogic`.
-        adapter_type: String,
-        /// `ddb.virtualHWVersion`.
-        hardware_version: u32,
+        /// The source's `ddb.*` entries without the prefix (adapter, geometry, uuid and the like), so
+        /// that the guest finds its disk as it knows it.
+        disk_database: BTreeMap<String, String>,
     },
 }
 

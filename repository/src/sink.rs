@@ -69,16 +69,14 @@ impl Sink {
             FileFormat::Raw => Format::Raw { file, size_bytes },
             FileFormat::Vmdk {
                 parent,
-                adapter_type,
-                hardware_version,
+                disk_database,
             } => {
                 let options = SparseOptions {
                     file_name: spec.name.clone(),
                     capacity_bytes: size_bytes,
                     content_id: target.content_id,
                     parent: target.parent.clone(),
-                    adapter_type: adapter_type.clone(),
-                    hardware_version: *hardware_version,
+                    ddb: disk_database.clone(),
                     ..SparseOptions::default()
                 };
                 let disk = SparseWriter::new(file, path, &options)

@@ -2,14 +2,14 @@
 //! a name of its own.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use disk::{
     DiskError,
-    vmdk::{Chain, Layer},
+    vmdk::{Chain, Descriptor, Layer},
 };
 
 use crate::{ImageFile, ImageFormat};
@@ -100,11 +100,7 @@ impl Links {
                     device: Some(link.device),
                     format: ImageFormat::Vmdk {
                         parent: link.parent,
-                        adapter_type: descriptor
-                            .adapter_type()
-                            .unwrap_or(DEFAULT_ADAPTER)
-                            .to_owned(),
-                        hardware_version: descriptor.hardware_version().unwrap_or(DEFAULT_HARDWARE),
+                        disk_database: disk_database(descriptor),
                     },
                     source: Box::new(link.layer),
                 }
@@ -126,6 +122,21 @@ fn file_name(path: &Path) -> String {
     } else {
         format!("{name}.vmdk")
     }
+}
+
+/// The `ddb.*` entries for the copy of a disk: the source's own, less the long form of the content id,
+/// which must fit the new one. VMware's deltas often name no adapter.
+fn disk_database(descriptor: &Descriptor) -> BTreeMap<String, String> {
+    let mut entries = descriptor.ddb().clone();
+    entries.retain(|key, _| !key.eq_ignore_ascii_case("longContentID"));
+    if descriptor.adapter_type().is_none() {
+        entries.insert("adapterType".to_owned(), DEFAULT_ADAPTER.to_owned());
+    }
+    if descriptor.hardware_version().is_none() {
+        entries.retain(|key, _| !key.eq_ignore_ascii_case("virtualHWVersion"));
+        entries.insert("virtualHWVersion".to_owned(), DEFAULT_HARDWARE.to_string());
+    }
+    entries
 }
 
 #[cfg(test)]

@@ -108,8 +108,9 @@ pub fn vmdk(name: &str, parent: Option<&str>) -> FileSpec {
         device: Some("scsi0:0".to_owned()),
         format: FileFormat::Vmdk {
             parent: parent.map(str::to_owned),
-            adapter_type: "lsilogic".to_owned(),
-            hardware_version: 7,
+            disk_database: [("adapterType", "lsilogic"), ("virtualHWVersion", "7")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
         },
     }
 }

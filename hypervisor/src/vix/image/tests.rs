@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use disk::{
-    vmdk::{CreateOptions, DiskKind, WritableDisk, create, create_delta},
+    vmdk::{CreateOptions, DiskKind, Layer, WritableDisk, create, create_delta},
     vmware::{
         lock::{LockKind, acquire},
         vmsd::FrozenDisk,
@@ -152,8 +152,11 @@ fn under_our_snapshot_alone_the_image_is_a_plain_guest() {
         image.files[0].format,
         ImageFormat::Vmdk {
             parent: None,
-            adapter_type: "buslogic".into(),
-            hardware_version: 7
+            disk_database: Layer::open(folder.path("vm.vmdk"))
+                .unwrap()
+                .descriptor()
+                .ddb()
+                .clone(),
         }
     );
     assert!(image.foreign_snapshots.is_empty());
