@@ -124,11 +124,20 @@ fn file_name(path: &Path) -> String {
     }
 }
 
-/// The `ddb.*` entries for the copy of a disk: the source's own, less the long form of the content id,
-/// which must fit the new one. VMware's deltas often name no adapter.
+/// The `ddb.*` entries for the copy of a disk: those of the source by which a guest knows its disk. The
+/// others speak of the source's files (content id, encoding, provisioning). VMware's deltas often name no
+/// adapter.
 fn disk_database(descriptor: &Descriptor) -> BTreeMap<String, String> {
     let mut entries = descriptor.ddb().clone();
-    entries.retain(|key, _| !key.eq_ignore_ascii_case("longContentID"));
+    entries.retain(|key, _| {
+        let key = key.to_ascii_lowercase();
+        key.starts_with("geometry.")
+            || key.starts_with("biosgeometry.")
+            || matches!(
+                key.as_str(),
+                "adaptertype" | "virtualhwversion" | "uuid" | "toolsversion"
+            )
+    });
     if descriptor.adapter_type().is_none() {
         entries.insert("adapterType".to_owned(), DEFAULT_ADAPTER.to_owned());
     }
