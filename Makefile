@@ -2,13 +2,16 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test lint bench-copy help
+.PHONY: demo test lint crash-matrix bench-copy bench-queue fleet-proof help
 
 help:
 	@echo "make demo        see it work: a lab of simulated hosts is backed up, verified, restored"
 	@echo "make test        build everything and run all tests"
 	@echo "make lint        formatting, clippy, documentation, dependencies"
+	@echo "make crash-matrix disturb each step of a backup in every way, and see what stays true"
 	@echo "make bench-copy  compare the copy engine with cp and qemu-img"
+	@echo "make bench-queue what a guest run costs the database, beside other queues (needs node, npm, python3)"
+	@echo "make fleet-proof 8 workers, 40 hosts, 2,000 guests: limits hold while workers are killed"
 
 demo:
 	@scripts/needs.sh compiler postgres qemu
@@ -32,3 +35,25 @@ lint:
 bench-copy:
 	@scripts/needs.sh compiler qemu
 	$(CARGO) bench --locked -p repository --bench copy
+
+crash-matrix:
+	@scripts/needs.sh compiler postgres
+	$(CARGO) build --locked --workspace
+	$(CARGO) test --locked -p tests --test crash-matrix
+
+# The peers come by their package names into the target directory, and run from there.
+PEERS := $(abspath $(TARGET))/bench-queue
+bench-queue:
+	@scripts/needs.sh compiler postgres
+	mkdir -p $(PEERS)/node
+	npm install --silent --no-audit --no-fund --prefix $(PEERS)/node graphile-worker@0.17 pg-boss@10 pg@8
+	test -x $(PEERS)/py/bin/pip || python3 -m venv $(PEERS)/py
+	$(PEERS)/py/bin/pip install --quiet "procrastinate==3.*" "psycopg[binary,pool]==3.*"
+	cp tests/benches/queue/peers/*.mjs $(PEERS)/node/
+	cp tests/benches/queue/peers/*.py $(PEERS)/py/
+	BENCH_PEERS=$(PEERS) $(CARGO) bench --locked -p tests --bench queue
+
+fleet-proof:
+	@scripts/needs.sh compiler postgres
+	$(CARGO) build --locked --release --workspace
+	$(CARGO) test --locked --release -p tests --test fleet -- --ignored --nocapture

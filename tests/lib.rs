@@ -4,6 +4,7 @@
 //! A site has a database, a lab of simulated hosts, a key, a repository, and as many scheduler and
 //! worker processes as the test starts. All of it goes away with the [`Site`].
 
+pub mod crash;
 mod image;
 mod process;
 mod site;

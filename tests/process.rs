@@ -120,15 +120,32 @@ impl Background {
         Ok(())
     }
 
+    /// Whether it has not ended yet.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn runs(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// Sends it a signal by its name without `SIG`.
+    ///
+    /// # Errors
+    /// It cannot be signalled.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let answer = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()?;
+        anyhow::ensure!(answer.success(), "kill -{name} failed");
+        Ok(())
+    }
+
     /// Asks it to end with SIGTERM and waits.
     ///
     /// # Errors
     /// It cannot be signalled, or ends with a failure.
     pub fn terminate(&mut self) -> Result<()> {
-        let answer = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
-            .status()?;
-        anyhow::ensure!(answer.success(), "kill -TERM failed");
+        self.signal("TERM")?;
         let status = self.child.wait()?;
         anyhow::ensure!(status.success(), "ended with {status}:\n{}", self.said());
         Ok(())

@@ -1,0 +1,127 @@
+//! Goes through the whole crash matrix, writes its table into docs/RELIABILITY.md, and ends with one line
+//! of JSON. `make crash-matrix` runs it. Arguments narrow it down to cells whose names contain them all;
+//! nothing is written then.
+
+use std::{
+    env,
+    fmt::Write as _,
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use anyhow::{Context, Result};
+use tests::crash::{Cell, Fault, Mode};
+
+/// Cells that are tried at the same time. Most of a cell's time is spent waiting for a lease to run out.
+const AT_ONCE: usize = 3;
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/RELIABILITY.md");
+const BEGIN: &str = "<!-- crash matrix: begin (written by `make crash-matrix`) -->\n";
+const END: &str = "<!-- crash matrix: end -->";
+
+fn main() -> Result<ExitCode> {
+    let only: Vec<String> = env::args().skip(1).collect();
+    let cells: Vec<Cell> = Cell::all()
+        .into_iter()
+        .filter(|cell| only.iter().all(|part| cell.to_string().contains(part)))
+        .collect();
+    let results = try_all(&cells);
+    if only.is_empty() {
+        write_table(Path::new(PAGE), &table(&results))?;
+    }
+    let held = results.iter().filter(|(_, held)| *held).count();
+    println!(
+        "{}",
+        serde_json::json!({ "cells": results.len(), "held": held })
+    );
+    Ok(if held == results.len() && held > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn try_all(cells: &[Cell]) -> Vec<(Cell, bool)> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(&cell) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let held = try_one(cell);
+                    results
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push((cell, held));
+                }
+            });
+        }
+    });
+    results.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn try_one(cell: Cell) -> bool {
+    let began = Instant::now();
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(cell.hold())
+    }));
+    let secs = began.elapsed().as_secs();
+    match outcome {
+        Ok(Ok(())) => {
+            println!("held    {cell} ({secs} s)");
+            true
+        }
+        Ok(Err(error)) => {
+            println!("BROKEN  {cell} ({secs} s): {error:#}");
+            false
+        }
+        Err(_) => {
+            println!("BROKEN  {cell} ({secs} s): the test itself died");
+            false
+        }
+    }
+}
+
+fn table(results: &[(Cell, bool)]) -> String {
+    let mut table = String::from("| mode | step |");
+    for fault in Fault::ALL {
+        let _ = write!(table, " {} |", fault.title());
+    }
+    table.push_str("\n|---|---|");
+    table.push_str(&"---|".repeat(Fault::ALL.len()));
+    table.push('\n');
+    for mode in Mode::ALL {
+        for step in mode.steps() {
+            let _ = write!(table, "| {} | `{step}` |", mode.name());
+            for fault in Fault::ALL {
+                let cell = Cell { mode, step, fault };
+                let held = results.iter().any(|(tried, held)| *tried == cell && *held);
+                table.push_str(if held { " held |" } else { " **broken** |" });
+            }
+            table.push('\n');
+        }
+    }
+    table
+}
+
+fn write_table(page: &Path, table: &str) -> Result<()> {
+    let text = fs::read_to_string(page).with_context(|| format!("read {}", page.display()))?;
+    let (head, rest) = text
+        .split_once(BEGIN)
+        .with_context(|| format!("{} lacks the line {BEGIN}", page.display()))?;
+    let (_, tail) = rest
+        .split_once(END)
+        .with_context(|| format!("{} lacks the line {END}", page.display()))?;
+    fs::write(page, format!("{head}{BEGIN}\n{table}\n{END}{tail}"))?;
+    Ok(())
+}
