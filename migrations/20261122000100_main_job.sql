@@ -23,7 +23,7 @@ CREATE TABLE virtuozo_core.settings (
     max_attempts         integer NOT NULL DEFAULT 3 CHECK (max_attempts BETWEEN 1 AND 20),
     max_crashes          integer NOT NULL DEFAULT 3 CHECK (max_crashes BETWEEN 1 AND 20),
     retry_delay_secs     integer NOT NULL DEFAULT 30 CHECK (retry_delay_secs BETWEEN 0 AND 86400),
-    lease_secs           integer NOT NULL DEFAULT 12 CHECK (lease_secs BETWEEN 2 AND 3600),
+    lease_secs           integer NOT NULL DEFAULT 10 CHECK (lease_secs BETWEEN 2 AND 3600),
     event_keep_days      integer NOT NULL DEFAULT 90 CHECK (event_keep_days >= 1),
     updated_at           timestamptz NOT NULL DEFAULT now()
 );

@@ -401,3 +401,36 @@ fn the_few_grains_of_a_disk_of_two_tebibytes_are_found() {
         assert_eq!(range.len_bytes, GRAIN_BYTES);
     }
 }
+
+#[test]
+fn a_fingerprint_tells_a_write_into_any_file_of_a_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    for (number, kind) in [
+        DiskKind::MonolithicSparse,
+        DiskKind::MonolithicFlat,
+        DiskKind::TwoGbMaxExtentSparse,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = dir.path().join(format!("{number}.vmdk"));
+        let capacity_bytes = 4 << 20;
+        disk::vmdk::create(&path, &create_options(kind, capacity_bytes)).unwrap();
+        let before = Layer::open(&path).unwrap().fingerprint().unwrap();
+        assert_eq!(
+            Layer::open(&path).unwrap().fingerprint(),
+            Some(before.clone())
+        );
+        for file in Layer::open(&path).unwrap().files() {
+            // As a write does that changes no size, a second later.
+            let file = std::fs::File::options().write(true).open(file).unwrap();
+            let was = file.metadata().unwrap().modified().unwrap();
+            file.set_modified(was + std::time::Duration::from_secs(1))
+                .unwrap();
+            let after = Layer::open(&path).unwrap().fingerprint().unwrap();
+            assert_ne!(after, before, "{kind:?}");
+            file.set_modified(was).unwrap();
+        }
+        assert_eq!(Layer::open(&path).unwrap().fingerprint(), Some(before));
+    }
+}

@@ -111,12 +111,10 @@ fn copy(
             ImageFormat::Raw => FileFormat::Raw,
             ImageFormat::Vmdk {
                 parent,
-                adapter_type,
-                hardware_version,
+                disk_database,
             } => FileFormat::Vmdk {
                 parent,
-                adapter_type,
-                hardware_version,
+                disk_database,
             },
         };
         let spec = FileSpec {
