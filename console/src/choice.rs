@@ -36,6 +36,15 @@ where
     PossibleValuesParser::new(words).try_map(|word| word.parse::<T>())
 }
 
+/// A cap on guests in work, in words.
+pub(crate) fn at_most(guests: Option<i32>) -> String {
+    match guests {
+        Some(1) => "1 guest in work at most".to_owned(),
+        Some(n) => format!("{n} guests in work at most"),
+        None => "as many guests in work as their hosts permit".to_owned(),
+    }
+}
+
 /// Puts what was given in the place of what was there.
 pub(crate) fn change<T>(place: &mut Option<T>, given: Option<Choice<T>>) {
     if let Some(Choice(value)) = given {

@@ -98,6 +98,9 @@ pub(crate) enum Command {
     /// Datastores of hosts, and where workers read them
     #[command(subcommand, after_help = "Example:\n  virtuozo datastore list")]
     Datastore(datastore::DatastoreCommand),
+    /// Repositories: where restore points go
+    #[command(subcommand, after_help = "Example:\n  virtuozo repository list")]
+    Repository(repository::RepositoryCommand),
     /// Schedules: when to back up what
     #[command(subcommand, after_help = "Example:\n  virtuozo schedule list")]
     Schedule(schedule::ScheduleCommand),

@@ -110,6 +110,8 @@ pub(crate) fn copying_now(line: &GuestLine) -> Option<Copying> {
 pub(crate) fn why_waiting(line: &GuestRunLine) -> Option<String> {
     match line.state.as_str() {
         "admitted" => Some("has a slot and waits for a worker".to_owned()),
+        // Nothing else matters before it is resumed.
+        "waiting" if reason(line).ends_with("paused") => Some(reason(line).to_owned()),
         "waiting" if line.is_delayed => Some(delayed(
             line.attempts,
             line.run_after,
@@ -123,11 +125,19 @@ pub(crate) fn why_waiting(line: &GuestRunLine) -> Option<String> {
             line.slots_busy, line.slots, line.waiting_before
         )),
         "waiting" => Some(format!(
-            "waits to be admitted; {} before it",
+            "{}; {} before it",
+            reason(line),
             line.waiting_before
         )),
         _ => None,
     }
+}
+
+/// What the database gives as the reason.
+fn reason(line: &GuestRunLine) -> &str {
+    line.waiting_reason
+        .as_deref()
+        .unwrap_or("waits to be admitted")
 }
 
 /// Why a host run is not being worked on, as a sentence; none if it is, or has ended.
@@ -235,6 +245,7 @@ mod tests {
             slots_busy: 0,
             waiting_before: 0,
             guest_in_other_run: false,
+            waiting_reason: None,
         }
     }
 
@@ -261,6 +272,21 @@ mod tests {
             ..waiting()
         };
         assert!(guest_run(&other).contains("another run"));
+        let capped = GuestRunLine {
+            waiting_reason: Some("cap reached: fleet, 3 of 3 guests in work".into()),
+            waiting_before: 1,
+            ..waiting()
+        };
+        assert_eq!(
+            guest_run(&capped),
+            "cap reached: fleet, 3 of 3 guests in work; 1 before it"
+        );
+        let paused = GuestRunLine {
+            waiting_reason: Some("its host is paused".into()),
+            slots_busy: 2,
+            ..waiting()
+        };
+        assert_eq!(guest_run(&paused), "its host is paused");
     }
 
     #[test]

@@ -2,9 +2,13 @@
 
 use anyhow::Result;
 use clap::Subcommand;
-use shared::store::{datastores, hosts};
+use shared::store::{caps, datastores, hosts};
 
-use crate::{context::Context, output};
+use crate::{
+    choice::{self, Choice},
+    context::Context,
+    output,
+};
 
 /// Commands on datastores.
 #[derive(Debug, Subcommand)]
@@ -27,6 +31,19 @@ pub(crate) enum DatastoreCommand {
         datastore: String,
         /// The directory, the same on every worker
         dir: String,
+    },
+    /// Say how many guests of a datastore may be in work at once
+    #[command(after_help = "Examples:
+  virtuozo datastore limit alpha standard 2
+  virtuozo datastore limit alpha standard none")]
+    Limit {
+        /// The host
+        host: String,
+        /// The datastore's name on the host
+        datastore: String,
+        /// How many; none takes the cap away
+        #[arg(value_name = "N", value_parser = choice::or_none::<i32>)]
+        guests: Choice<i32>,
     },
     /// Read a datastore at the path that its host gives
     #[command(after_help = "Example:\n  virtuozo datastore unmap alpha standard")]
@@ -54,6 +71,7 @@ pub(crate) async fn run(context: &Context, command: DatastoreCommand) -> Result<
                     "Datastore",
                     "On the host",
                     "Read by workers at",
+                    "At most",
                     "Last seen",
                 ],
                 |store| {
@@ -62,6 +80,7 @@ pub(crate) async fn run(context: &Context, command: DatastoreCommand) -> Result<
                         store.name.clone(),
                         output::or_dash(store.host_path.as_deref()),
                         output::or_dash(store.local_path.as_deref().or(store.host_path.as_deref())),
+                        output::or_dash(store.guest_threads),
                         output::time_or_dash(store.seen_at),
                     ]
                 },
@@ -77,6 +96,19 @@ pub(crate) async fn run(context: &Context, command: DatastoreCommand) -> Result<
             context.out.done(&format!(
                 "workers read the datastore {datastore} of {} in {dir}",
                 host.name
+            ))
+        }
+        DatastoreCommand::Limit {
+            host,
+            datastore,
+            guests,
+        } => {
+            let host = hosts::by_name(&db.pool, &host).await?;
+            caps::set_datastore(&db.pool, host.id, &datastore, guests.0).await?;
+            context.out.done(&format!(
+                "{datastore} of {}: {}",
+                host.name,
+                choice::at_most(guests.0)
             ))
         }
         DatastoreCommand::Unmap { host, datastore } => {

@@ -8,6 +8,7 @@ pub(crate) mod guest;
 pub(crate) mod host;
 pub(crate) mod internal;
 pub(crate) mod point;
+pub(crate) mod repository;
 pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod service;
@@ -28,6 +29,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Guest(command) => guest::run(context, command).await,
         Command::Disk(command) => disk::run(context, command).await,
         Command::Datastore(command) => datastore::run(context, command).await,
+        Command::Repository(command) => repository::run(context, command).await,
         Command::Schedule(command) => schedule::run(context, command).await,
         Command::Settings(command) => settings::run(context, command).await,
         Command::Run(command) => run::run(context, command).await,

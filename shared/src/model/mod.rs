@@ -165,6 +165,14 @@ pub struct Settings {
     pub lease_secs: i32,
     /// How long events are kept, in days.
     pub event_keep_days: i32,
+    /// Events that are kept at most.
+    pub event_keep_count: i32,
+    /// How long ended runs are kept, in days.
+    pub history_keep_days: i32,
+    /// Ended runs that are kept at most.
+    pub history_keep_runs: i32,
+    /// Guests of all hosts that are in work at most; none: no cap.
+    pub fleet_guest_threads: Option<i32>,
 }
 
 /// A hypervisor. Its password is read apart, by the one who connects.
@@ -276,6 +284,8 @@ pub struct Datastore {
     pub host_path: Option<String>,
     /// Directory as workers read it; none: at `host_path`.
     pub local_path: Option<String>,
+    /// Guests in it that are in work at most; none: no cap.
+    pub guest_threads: Option<i32>,
     /// When the host's configuration last named it.
     pub seen_at: Option<DateTime<Utc>>,
 }

@@ -24,8 +24,12 @@ fn settings() -> Settings {
         max_attempts: 3,
         max_crashes: 3,
         retry_delay_secs: 30,
-        lease_secs: 12,
+        lease_secs: 10,
         event_keep_days: 90,
+        event_keep_count: 1_000_000,
+        history_keep_days: 180,
+        history_keep_runs: 1000,
+        fleet_guest_threads: None,
     }
 }
 

@@ -8,17 +8,23 @@ use crate::{
     queue::{self, GuestJob},
 };
 
-/// Admits as many waiting guest runs of a host as it has free slots, and pushes their jobs. Returns how
-/// many. Called where guest runs come into being, where one ends, and by the sweep.
+/// Admits as many waiting guest runs of a host as it has free slots, and pushes their jobs. Where any cap
+/// reaches over hosts, those of all hosts, the oldest first, as far as the caps allow. Returns how many.
+/// Called where guest runs come into being, where one ends, and by the sweep.
 ///
 /// # Errors
 /// What the database says.
 pub async fn admit(tx: &mut PgConnection, host_id: Uuid) -> Result<usize, StoreError> {
-    lock_host(tx, host_id).await?;
-    let admitted: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/admit.sql"))
-        .bind(host_id)
-        .fetch_all(&mut *tx)
-        .await?;
+    let admitted: Vec<Uuid> = if lock_host(tx, host_id).await? {
+        sqlx::query_scalar(include_str!("sql/admit_under_caps.sql"))
+            .fetch_all(&mut *tx)
+            .await?
+    } else {
+        sqlx::query_scalar(include_str!("sql/admit.sql"))
+            .bind(host_id)
+            .fetch_all(&mut *tx)
+            .await?
+    };
     let jobs: Vec<GuestJob> = admitted
         .iter()
         .map(|&guest_run_id| GuestJob { guest_run_id })
@@ -27,7 +33,8 @@ pub async fn admit(tx: &mut PgConnection, host_id: Uuid) -> Result<usize, StoreE
     Ok(admitted.len())
 }
 
-/// Hosts that have both a free slot and a guest run that is due.
+/// Hosts that have both a free slot and a guest run that is due; one of them where admission looks at all
+/// hosts anyway.
 ///
 /// # Errors
 /// What the database says.
@@ -38,13 +45,14 @@ pub async fn hosts_to_admit(pool: &PgPool) -> Result<Vec<Uuid>, StoreError> {
 }
 
 /// Keeps everybody else from admitting runs or claiming obligations of this host until the transaction
-/// ends. What follows must be a new statement, so that it sees what the one before has committed.
-pub(super) async fn lock_host(tx: &mut PgConnection, host_id: Uuid) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/host_lock.sql"))
+/// ends. What follows must be a new statement, so that it sees what the one before has committed. Tells
+/// whether any cap reaches over hosts.
+pub(super) async fn lock_host(tx: &mut PgConnection, host_id: Uuid) -> Result<bool, StoreError> {
+    let has_caps: Option<bool> = sqlx::query_scalar(include_str!("sql/host_lock.sql"))
         .bind(host_id)
-        .execute(tx)
+        .fetch_optional(tx)
         .await?;
-    Ok(())
+    Ok(has_caps.unwrap_or_default())
 }
 
 /// Frees the slots of guest runs that hold none any more.

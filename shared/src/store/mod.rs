@@ -1,6 +1,7 @@
 //! All SQL, by topic. Statements stand in `sql/`, one in each file.
 
 pub mod admission;
+pub mod caps;
 pub mod datastores;
 pub mod disks;
 pub mod events;

@@ -157,6 +157,8 @@ pub struct GuestRunLine {
     pub waiting_before: i64,
     /// Another run has this guest in work.
     pub guest_in_other_run: bool,
+    /// Why it is not in work, as a sentence; none if it is, or has ended.
+    pub waiting_reason: Option<String>,
 }
 
 /// One step of one attempt.

@@ -53,6 +53,22 @@ pub static KEYS: &[Key] = &[
         |t| { number(t, 1, 64) }
     ),
     Key {
+        name: "fleet_guest_threads",
+        about: "guests of all hosts in work at most, over all workers; empty for no cap",
+        read: |settings| {
+            settings
+                .fleet_guest_threads
+                .map_or_else(String::new, |n| n.to_string())
+        },
+        write: |settings, text| {
+            settings.fleet_guest_threads = match text {
+                "" => None,
+                text => Some(number(text, 1, i32::MAX)?),
+            };
+            Ok(())
+        },
+    },
+    Key {
         name: "destination",
         about: "directory for restore points, as workers see it; empty for none",
         read: |settings| settings.destination.clone().unwrap_or_default(),
@@ -148,6 +164,19 @@ pub static KEYS: &[Key] = &[
         1,
         i32::MAX
     )),
+    key!(
+        event_keep_count,
+        "events that are kept at most (from 1000 up)",
+        |t| number(t, 1000, i32::MAX)
+    ),
+    key!(
+        history_keep_days,
+        "days that ended runs are kept, with their guests and steps",
+        |t| { number(t, 1, i32::MAX) }
+    ),
+    key!(history_keep_runs, "ended runs that are kept at most", |t| {
+        number(t, 1, i32::MAX)
+    }),
 ];
 
 fn show(value: &impl Display) -> String {
@@ -244,6 +273,10 @@ pub async fn set(pool: &PgPool, changes: &[(&str, &str)]) -> Result<Settings, St
         .bind(s.retry_delay_secs)
         .bind(s.lease_secs)
         .bind(s.event_keep_days)
+        .bind(s.event_keep_count)
+        .bind(s.history_keep_days)
+        .bind(s.history_keep_runs)
+        .bind(s.fleet_guest_threads)
         .execute(&mut *tx)
         .await?;
     slots::sync(&mut tx).await?;

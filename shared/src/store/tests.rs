@@ -1,5 +1,6 @@
 //! Tests of the statements, and of what administrators configure.
 
+mod of_caps;
 mod of_guests;
 mod of_schedules;
 

@@ -5,3 +5,4 @@ SELECT h.id
    AND EXISTS (SELECT 1 FROM virtuozo_core.guest_slots s WHERE s.host_id = h.id AND s.guest_run_id IS NULL)
    AND EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g
                 WHERE g.host_id = h.id AND g.state = 'waiting' AND g.run_after <= now())
+ LIMIT CASE WHEN virtuozo_core.has_caps() THEN 1 END

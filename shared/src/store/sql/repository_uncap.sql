@@ -1,0 +1,1 @@
+DELETE FROM virtuozo_core.repositories WHERE path = $1
