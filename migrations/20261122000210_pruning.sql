@@ -15,4 +15,4 @@ CREATE INDEX events_guest_run ON virtuozo_core.events (guest_run_id) WHERE guest
 -- Jobs on their way, by payload: the sweeps look for lost ones every second.
 CREATE INDEX virtuozo_jobs_open ON apalis.jobs (job_type, job) WHERE status IN ('Pending', 'Queued', 'Running');
 -- Jobs that are over, by age.
-CREATE INDEX virtuozo_jobs_over ON apalis.jobs (done_at) WHERE status IN ('Done', 'Failed', 'Killed');
+CREATE INDEX virtuozo_jobs_over ON apalis.jobs (coalesce(done_at, run_at)) WHERE status IN ('Done', 'Failed', 'Killed');

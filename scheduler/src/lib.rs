@@ -11,7 +11,7 @@ use std::time::Duration;
 use shared::{
     StoreError,
     model::ProcessKind,
-    store::{leadership::Leadership, workers},
+    store::{leadership::Leadership, wake::Wake, workers},
 };
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +53,7 @@ impl Scheduler {
         shutdown: CancellationToken,
     ) -> Result<(), StoreError> {
         let id = Uuid::now_v7();
+        let mut wake = Wake::new(pool.clone());
         let mut state = State {
             pool,
             id,
@@ -81,7 +82,7 @@ impl Scheduler {
                 Err(error) => return Err(error),
             }
             tokio::select! {
-                () = tokio::time::sleep(EVERY) => {}
+                () = wake.pause(EVERY) => {}
                 () = shutdown.cancelled() => {}
             }
         }

@@ -61,8 +61,9 @@ impl Sweeper {
         );
         said("runs ended", sweeps::end_runs(pool).await?);
         if self.pruned_at.is_none_or(|at| at.elapsed() > PRUNE_EVERY) {
-            sweeps::prune(pool).await?;
-            self.pruned_at = Some(Instant::now());
+            // What is left over is for the next look: the sweeps above do not wait for it.
+            let more = sweeps::prune(pool).await?;
+            self.pruned_at = (!more).then(Instant::now);
         }
         Ok(())
     }

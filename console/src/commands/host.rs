@@ -12,6 +12,7 @@ use shared::{
     store::{
         datastores, guests,
         hosts::{self, HostConfig},
+        operators,
     },
 };
 use tokio::task::JoinSet;
@@ -76,6 +77,18 @@ pub(crate) enum HostCommand {
     Check {
         /// Only this host
         name: Option<String>,
+    },
+    /// Begin no guest of a host any more; what is in work goes on
+    #[command(after_help = "Examples:\n  virtuozo host pause alpha\n  virtuozo host pause all")]
+    Pause {
+        /// Its name, or `all`
+        name: String,
+    },
+    /// Begin guests of a paused host again
+    #[command(after_help = "Examples:\n  virtuozo host resume alpha\n  virtuozo host resume all")]
+    Resume {
+        /// Its name, or `all`
+        name: String,
     },
 }
 
@@ -165,6 +178,10 @@ pub(crate) async fn run(context: &Context, command: HostCommand) -> Result<()> {
         }
         HostCommand::Test { name } => test(context, &db, &name).await,
         HostCommand::Check { name } => check(context, &db, name.as_deref()).await,
+        HostCommand::Pause { name } => context.out.done(&operators::pause(&db.pool, &name).await?),
+        HostCommand::Resume { name } => {
+            context.out.done(&operators::resume(&db.pool, &name).await?)
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `virtuozo run …`: start, list, explain and cancel runs.
+//! `virtuozo run …`: start, list, explain, cancel and retry runs.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,7 +7,7 @@ use chrono::Utc;
 use clap::Subcommand;
 use serde_json::json;
 use shared::store::{
-    guests, hosts,
+    guests, hosts, operators,
     report::{self, GuestRunLine, HostRunLine, RunLine, StepLine},
     runs::{self, NewRun, Targets},
 };
@@ -63,6 +63,12 @@ pub(crate) enum RunCommand {
     /// Stop a run: what waits is dropped, what runs is undone
     #[command(after_help = "Example:\n  virtuozo run cancel 5f2c81aa")]
     Cancel {
+        /// Id, or a beginning or end that only this run has; or `latest`
+        run: String,
+    },
+    /// Try everything in a run that failed once more, in the same run
+    #[command(after_help = "Example:\n  virtuozo run retry latest")]
+    Retry {
         /// Id, or a beginning or end that only this run has; or `latest`
         run: String,
     },
@@ -141,6 +147,10 @@ pub(crate) async fn run(context: &Context, command: RunCommand) -> Result<()> {
                 "run {} is cancelled; what was in work is being undone",
                 output::short(id)
             ))
+        }
+        RunCommand::Retry { run } => {
+            let id = names::run(pool, &run).await?;
+            out.done(&operators::retry_failed(pool, id).await?)
         }
     }
 }

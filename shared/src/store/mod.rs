@@ -13,6 +13,7 @@ pub mod inventory;
 pub mod leadership;
 pub mod leases;
 pub mod obligations;
+pub mod operators;
 pub mod points;
 pub mod report;
 pub mod runs;
@@ -21,6 +22,7 @@ pub mod settings;
 mod slots;
 pub mod steps;
 pub mod sweeps;
+pub mod wake;
 pub mod workers;
 
 use sqlx::PgConnection;

@@ -5,8 +5,8 @@ use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{
-    admission,
     events::{self, NewEvent},
+    operators, sweeps,
 };
 use crate::{
     StoreError,
@@ -134,44 +134,14 @@ pub async fn start_tick(
 /// within about a lease's quarter.
 ///
 /// # Errors
-/// [`StoreError::NotFound`], [`StoreError::Refused`] if the run has ended, or what the database says.
+/// [`StoreError::Refused`] if there is no such run or it has ended, or what the database says.
 pub async fn cancel(pool: &PgPool, run_id: Uuid) -> Result<(), StoreError> {
-    let asked = sqlx::query(include_str!("sql/run_request_cancel.sql"))
-        .bind(run_id)
-        .execute(pool)
-        .await?;
-    if asked.rows_affected() == 0 {
-        let state: Option<String> = sqlx::query_scalar(include_str!("sql/run_state.sql"))
-            .bind(run_id)
-            .fetch_optional(pool)
-            .await?;
-        return Err(match state {
-            Some(state) => StoreError::Refused(format!("the run has ended already ({state})")),
-            None => StoreError::NotFound {
-                what: "run",
-                name: run_id.to_string(),
-            },
-        });
-    }
     let mut tx = pool.begin().await?;
-    let ended: Vec<(Uuid, Uuid)> = sqlx::query_as(include_str!("sql/run_cancel_guests.sql"))
-        .bind(run_id)
-        .fetch_all(&mut *tx)
-        .await?;
-    sqlx::query(include_str!("sql/run_cancel_hosts.sql"))
-        .bind(run_id)
-        .execute(&mut *tx)
-        .await?;
-    let guest_runs: Vec<Uuid> = ended.iter().map(|(id, _)| *id).collect();
-    admission::free_slots(&mut tx, &guest_runs).await?;
-    let mut hosts: Vec<Uuid> = ended.iter().map(|(_, host_id)| *host_id).collect();
-    hosts.sort_unstable();
-    hosts.dedup();
-    for host_id in hosts {
-        admission::admit(&mut tx, host_id).await?;
-    }
+    operators::call(&mut tx, include_str!("sql/operator_cancel.sql"), run_id).await?;
     end_if_done(&mut tx, run_id).await?;
     tx.commit().await?;
+    // The slots that came free are given away at once, also where no scheduler runs.
+    sweeps::admit_all(pool).await?;
     Ok(())
 }
 

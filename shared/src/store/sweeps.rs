@@ -174,18 +174,47 @@ pub async fn end_runs(pool: &PgPool) -> Result<usize, StoreError> {
     Ok(ended)
 }
 
-/// Deletes old events, and the rows that finished jobs and ended processes leave behind.
+/// Events and jobs that one transaction deletes at most.
+const ROWS_AT_ONCE: i64 = 5000;
+/// Guest runs that one transaction deletes, as far as whole runs permit.
+const GUEST_RUNS_AT_ONCE: i64 = 1000;
+
+/// Deletes what is too old or too much of the history, of events, and of the rows that finished jobs and
+/// ended processes leave behind; a part at a time. True if there is more to do.
 ///
 /// # Errors
 /// What the database says.
-pub async fn prune(pool: &PgPool) -> Result<(), StoreError> {
+pub async fn prune(pool: &PgPool) -> Result<bool, StoreError> {
     for statement in [
-        include_str!("sql/prune_events.sql"),
         include_str!("sql/prune_workers.sql"),
-        include_str!("sql/prune_jobs.sql"),
         include_str!("sql/prune_job_workers.sql"),
     ] {
         sqlx::query(statement).execute(pool).await?;
     }
-    Ok(())
+    let rows = u64::try_from(ROWS_AT_ONCE).unwrap_or_default();
+    let mut more = false;
+    for statement in [
+        include_str!("sql/prune_events.sql"),
+        include_str!("sql/prune_jobs.sql"),
+    ] {
+        let done = sqlx::query(statement)
+            .bind(ROWS_AT_ONCE)
+            .execute(pool)
+            .await?;
+        more |= done.rows_affected() >= rows;
+    }
+    // Alone, so that no operator puts a guest run back meanwhile.
+    let mut tx = pool.begin().await?;
+    sqlx::query(include_str!("sql/operators_alone.sql"))
+        .execute(&mut *tx)
+        .await?;
+    let runs = sqlx::query(include_str!("sql/prune_runs.sql"))
+        .bind(GUEST_RUNS_AT_ONCE)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(more || runs.rows_affected() > 0)
 }
+
+#[cfg(test)]
+mod tests;

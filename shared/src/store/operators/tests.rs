@@ -1,0 +1,678 @@
+//! The interface for operators: each function in each state, the views, the roles, the queries that the
+//! documents show, and rows that somebody writes into the queues by hand.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::super::{admission, host_runs, runs, sweeps, wake::Wake};
+use crate::{
+    StoreError,
+    queue::{self, GuestJob, UndoJob},
+    testing::TestDb,
+};
+
+/// Host alpha with two slots and a guest for each state, each with a guest run in that state; the ids are
+/// made from the names.
+const SITE: &str = "
+    INSERT INTO virtuozo_core.hosts (id, name, kind) VALUES (md5('alpha')::uuid, 'alpha', 'workstation');
+    INSERT INTO virtuozo_core.guest_slots (host_id, slot_no) SELECT md5('alpha')::uuid, generate_series(1, 2);
+    INSERT INTO virtuozo_core.runs (id, requested_by) VALUES (md5('run')::uuid, 'test');
+    INSERT INTO virtuozo_core.host_runs (id, run_id, host_id, state, ended_at)
+    VALUES (md5('host run')::uuid, md5('run')::uuid, md5('alpha')::uuid, 'succeeded', now());
+    INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+    SELECT md5('guest ' || s)::uuid, md5('alpha')::uuid, s || '.vmx', s
+      FROM unnest(ARRAY['waiting', 'admitted', 'running', 'succeeded', 'failed', 'cancelled', 'skipped']) s;
+    INSERT INTO virtuozo_core.guest_runs (id, run_id, host_run_id, host_id, guest_id, state, fence, attempts, run_after,
+                                          lease_until, admitted_at, error, error_class, ended_at)
+    SELECT md5(g.name)::uuid, md5('run')::uuid, md5('host run')::uuid, md5('alpha')::uuid, g.id, g.name, 7, 1,
+           now() + CASE g.name WHEN 'waiting' THEN interval '1 hour' ELSE interval '0' END,
+           CASE g.name WHEN 'running' THEN now() + interval '1 hour' END,
+           CASE WHEN g.name IN ('admitted', 'running') THEN now() END,
+           CASE g.name WHEN 'failed' THEN 'the disk is broken' END, CASE g.name WHEN 'failed' THEN 'permanent' END,
+           CASE WHEN g.name NOT IN ('waiting', 'admitted', 'running') THEN now() END
+      FROM virtuozo_core.guests g;
+    UPDATE virtuozo_core.guest_slots SET guest_run_id = md5('running')::uuid, taken_at = now() WHERE slot_no = 1;
+    UPDATE virtuozo_core.guest_slots SET guest_run_id = md5('admitted')::uuid, taken_at = now() WHERE slot_no = 2";
+
+const STATES: [&str; 7] = [
+    "waiting",
+    "admitted",
+    "running",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "skipped",
+];
+
+async fn site() -> TestDb {
+    let db = TestDb::new().await;
+    execute(&db.pool, SITE).await;
+    db
+}
+
+async fn execute(pool: &PgPool, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(pool)
+        .await
+        .unwrap_or_else(|e| panic!("{e}: {sql}"));
+}
+
+/// One text out of the database.
+async fn text(pool: &PgPool, sql: &str) -> String {
+    scalar(pool, sql)
+        .await
+        .unwrap_or_else(|e| panic!("{e}: {sql}"))
+}
+
+async fn scalar(pool: &PgPool, sql: &str) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar(AssertSqlSafe(format!("SELECT ({sql})::text")))
+        .fetch_one(pool)
+        .await
+}
+
+/// What a function that is to refuse says.
+async fn refusal(pool: &PgPool, sql: &str) -> String {
+    match scalar(pool, sql).await {
+        Err(sqlx::Error::Database(e)) => e.message().to_owned(),
+        other => panic!("{sql}: {other:?}"),
+    }
+}
+
+async fn state_of(pool: &PgPool, guest: &str) -> String {
+    let sql = format!(
+        "SELECT state || ' ' || fence || CASE WHEN cancel_requested THEN ' cancelling' ELSE '' END
+           FROM virtuozo_core.guest_runs WHERE id = md5('{guest}')::uuid"
+    );
+    text(pool, &sql).await
+}
+
+#[tokio::test]
+async fn a_guest_run_is_requeued_from_every_state_that_permits_it() {
+    let db = site().await;
+    for state in STATES {
+        let call = format!("SELECT virtuozo.requeue(md5('{state}')::uuid)");
+        let permitted = match state {
+            "waiting" => Ok(("waits for a slot only", "waiting 7")),
+            "admitted" => Ok(("delivered again", "admitted 7")),
+            "failed" | "cancelled" => Ok(("begins afresh", "waiting 7")),
+            "running" => Err("a worker works on guest alpha/running"),
+            _ => Err("stays so"),
+        };
+        match permitted {
+            Ok((says, after)) => {
+                let said = text(&db.pool, &call).await;
+                assert!(said.contains(says), "{said}");
+                assert_eq!(state_of(&db.pool, state).await, after);
+            }
+            Err(says) => {
+                let said = refusal(&db.pool, &call).await;
+                assert!(said.contains(says), "{said}");
+                assert_eq!(state_of(&db.pool, state).await, format!("{state} 7"));
+            }
+        }
+    }
+    let due = "SELECT bool_and(run_after <= now() AND ended_at IS NULL) FROM virtuozo_core.guest_runs WHERE state = 'waiting'";
+    assert_eq!(text(&db.pool, due).await, "true");
+    let job = "SELECT convert_from(job, 'UTF8')::jsonb->>'guest_run_id' = md5('admitted')::uuid::text FROM apalis.jobs";
+    assert_eq!(text(&db.pool, job).await, "true");
+    let unknown = refusal(&db.pool, "SELECT virtuozo.requeue(gen_random_uuid())").await;
+    assert!(unknown.contains("there is no guest run"), "{unknown}");
+}
+
+#[tokio::test]
+async fn a_requeued_guest_reopens_its_run_unless_that_is_being_cancelled() {
+    let db = site().await;
+    execute(
+        &db.pool,
+        "UPDATE virtuozo_core.runs SET cancel_requested = true",
+    )
+    .await;
+    let why = refusal(&db.pool, "SELECT virtuozo.requeue(md5('failed')::uuid)").await;
+    assert!(why.contains("is being cancelled"), "{why}");
+    assert_eq!(state_of(&db.pool, "failed").await, "failed 7");
+    execute(
+        &db.pool,
+        "UPDATE virtuozo_core.guest_runs SET state = 'failed', ended_at = now(), lease_until = NULL WHERE ended_at IS NULL;
+         UPDATE virtuozo_core.guest_slots SET guest_run_id = NULL;
+         UPDATE virtuozo_core.runs SET state = 'cancelled', ended_at = now(), error = 'x'",
+    )
+    .await;
+    text(&db.pool, "SELECT virtuozo.requeue(md5('failed')::uuid)").await;
+    let run = "SELECT state || cancel_requested || coalesce(error, '-') FROM virtuozo_core.runs";
+    assert_eq!(text(&db.pool, run).await, "runningfalse-");
+    assert_eq!(sweeps::admit_all(&db.pool).await.unwrap(), 1);
+    assert_eq!(state_of(&db.pool, "failed").await, "admitted 7");
+}
+
+#[tokio::test]
+async fn a_guest_run_is_cancelled_in_every_state_in_which_it_is_open() {
+    let db = site().await;
+    for state in STATES {
+        let call = format!("SELECT virtuozo.cancel(md5('{state}')::uuid)");
+        match state {
+            "waiting" | "admitted" | "running" => {
+                let said = text(&db.pool, &call).await;
+                assert!(said.contains("is cancelled in its run"), "{said}");
+                let after = if state == "running" {
+                    state
+                } else {
+                    "cancelled"
+                };
+                assert_eq!(
+                    state_of(&db.pool, state).await,
+                    format!("{after} 7 cancelling")
+                );
+            }
+            _ => {
+                let said = refusal(&db.pool, &call).await;
+                assert!(
+                    said.contains(&format!("has ended already ({state})")),
+                    "{said}"
+                );
+            }
+        }
+    }
+    let taken = "SELECT string_agg(slot_no::text, ',') FROM virtuozo_core.guest_slots WHERE guest_run_id IS NOT NULL";
+    assert_eq!(
+        text(&db.pool, taken).await,
+        "1",
+        "the running one keeps its slot"
+    );
+    let unknown = refusal(&db.pool, "SELECT virtuozo.cancel(gen_random_uuid())").await;
+    assert!(unknown.contains("no run and no guest run"), "{unknown}");
+}
+
+#[tokio::test]
+async fn a_run_is_cancelled_once_and_its_slots_beyond_the_cap_go_away() {
+    let db = site().await;
+    execute(&db.pool, "UPDATE virtuozo_core.hosts SET guest_threads = 1").await;
+    for _ in 0..2 {
+        text(&db.pool, "SELECT virtuozo.cancel(md5('run')::uuid)").await;
+        assert_eq!(state_of(&db.pool, "waiting").await, "cancelled 7");
+        assert_eq!(state_of(&db.pool, "admitted").await, "cancelled 7");
+        assert_eq!(state_of(&db.pool, "running").await, "running 7");
+    }
+    let slots = "SELECT string_agg(slot_no::text, ',') FROM virtuozo_core.guest_slots";
+    assert_eq!(text(&db.pool, slots).await, "1");
+    execute(
+        &db.pool,
+        "UPDATE virtuozo_core.guest_runs SET state = 'cancelled', ended_at = now(), lease_until = NULL WHERE state = 'running'",
+    )
+    .await;
+    assert_eq!(sweeps::end_runs(&db.pool).await.unwrap(), 1);
+    let why = refusal(&db.pool, "SELECT virtuozo.cancel(md5('run')::uuid)").await;
+    assert_eq!(why, "the run has ended already (cancelled)");
+    let same = runs::cancel(&db.pool, Uuid::nil()).await;
+    assert!(matches!(same, Err(StoreError::Refused(_))), "{same:?}");
+}
+
+#[tokio::test]
+async fn a_paused_host_begins_nothing_until_it_is_resumed() {
+    let db = site().await;
+    execute(
+        &db.pool,
+        "UPDATE virtuozo_core.guest_slots SET guest_run_id = NULL WHERE slot_no = 2;
+         UPDATE virtuozo_core.guest_runs SET state = 'cancelled', ended_at = now() WHERE state = 'admitted';
+         UPDATE virtuozo_core.guest_runs SET run_after = now() WHERE state = 'waiting';
+         UPDATE virtuozo_core.host_runs SET state = 'queued', ended_at = NULL, created_at = now() - interval '1 hour'",
+    )
+    .await;
+    let host_run: Uuid = sqlx::query_scalar("SELECT md5('host run')::uuid")
+        .fetch_one(&db.pool)
+        .await
+        .unwrap();
+    let host: Uuid = sqlx::query_scalar("SELECT md5('alpha')::uuid")
+        .fetch_one(&db.pool)
+        .await
+        .unwrap();
+    for target in ["alpha", "all"] {
+        assert!(
+            super::pause(&db.pool, target)
+                .await
+                .unwrap()
+                .ends_with(": paused")
+        );
+        assert!(
+            super::pause(&db.pool, target)
+                .await
+                .unwrap()
+                .contains("already")
+        );
+        let mut tx = db.pool.begin().await.unwrap();
+        assert_eq!(admission::admit(&mut tx, host).await.unwrap(), 0);
+        tx.commit().await.unwrap();
+        assert_eq!(sweeps::admit_all(&db.pool).await.unwrap(), 0);
+        assert_eq!(sweeps::push_lost_jobs(&db.pool).await.unwrap(), 0);
+        assert_eq!(
+            host_runs::host_of_queued(&db.pool, host_run).await.unwrap(),
+            None
+        );
+        let taken = host_runs::take(&db.pool, host_run, Uuid::now_v7()).await;
+        assert!(taken.unwrap().is_none());
+        let reason = "SELECT waiting_reason FROM virtuozo.guest_runs WHERE state = 'waiting'";
+        execute(&db.pool, ALIVE).await;
+        assert!(text(&db.pool, reason).await.contains("paused"));
+        assert!(
+            super::resume(&db.pool, target)
+                .await
+                .unwrap()
+                .ends_with(": resumed")
+        );
+        assert!(
+            super::resume(&db.pool, target)
+                .await
+                .unwrap()
+                .contains("already")
+        );
+    }
+    assert_eq!(sweeps::admit_all(&db.pool).await.unwrap(), 1);
+    assert_eq!(
+        sweeps::push_lost_jobs(&db.pool).await.unwrap(),
+        1,
+        "the host run"
+    );
+    super::pause(&db.pool, "all").await.unwrap();
+    let why = super::resume(&db.pool, "alpha")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(why.contains("all hosts are paused"), "{why}");
+    for call in [
+        super::pause(&db.pool, "beta").await,
+        super::resume(&db.pool, "beta").await,
+    ] {
+        let why = call.unwrap_err().to_string();
+        assert!(why.contains("there is no host 'beta'"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn what_failed_in_a_run_is_tried_again_and_nothing_else() {
+    let db = site().await;
+    let said = super::retry_failed(&db.pool, md5(&db.pool, "run").await)
+        .await
+        .unwrap();
+    assert_eq!(said, "1 guests and 0 hosts of the run begin afresh");
+    assert_eq!(state_of(&db.pool, "failed").await, "waiting 7");
+    assert_eq!(state_of(&db.pool, "cancelled").await, "cancelled 7");
+    let why = refusal(&db.pool, "SELECT virtuozo.retry_failed(md5('run')::uuid)").await;
+    assert!(why.contains("nothing in the run"), "{why}");
+    let unknown = refusal(&db.pool, "SELECT virtuozo.retry_failed(gen_random_uuid())").await;
+    assert!(unknown.contains("there is no run"), "{unknown}");
+
+    // A host that could not be validated, in a run that is over.
+    execute(
+        &db.pool,
+        "UPDATE virtuozo_core.guest_runs SET state = 'cancelled', ended_at = now(), lease_until = NULL WHERE ended_at IS NULL;
+         UPDATE virtuozo_core.host_runs SET state = 'failed', attempts = 3;
+         UPDATE virtuozo_core.runs SET state = 'failed', ended_at = now()",
+    )
+    .await;
+    text(&db.pool, "SELECT virtuozo.retry_failed(md5('run')::uuid)").await;
+    let after = "SELECT h.state || ' ' || h.attempts || ' ' || r.state
+                   FROM virtuozo_core.host_runs h JOIN virtuozo_core.runs r ON r.id = h.run_id";
+    assert_eq!(text(&db.pool, after).await, "queued 0 running");
+    let job = "SELECT count(*) FROM apalis.jobs WHERE job_type = 'virtuozo-host' AND status = 'Pending' AND run_at <= now()";
+    assert_eq!(text(&db.pool, job).await, "1");
+
+    execute(
+        &db.pool,
+        "UPDATE virtuozo_core.runs SET cancel_requested = true;
+                       UPDATE virtuozo_core.host_runs SET state = 'failed', ended_at = now()",
+    )
+    .await;
+    let why = refusal(&db.pool, "SELECT virtuozo.retry_failed(md5('run')::uuid)").await;
+    assert!(why.contains("is being cancelled"), "{why}");
+}
+
+async fn md5(pool: &PgPool, of: &str) -> Uuid {
+    sqlx::query_scalar("SELECT md5($1)::uuid")
+        .bind(of)
+        .fetch_one(pool)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_operators_do_wakes_the_schedulers_and_is_told() {
+    let db = site().await;
+    let mut wake = Wake::new(db.pool.clone());
+    // The first pause begins to listen.
+    wake.pause(Duration::from_millis(200)).await;
+    super::pause(&db.pool, "alpha").await.unwrap();
+    tokio::time::timeout(
+        Duration::from_secs(60),
+        wake.pause(Duration::from_secs(600)),
+    )
+    .await
+    .expect("a notification ends the pause");
+    let told = text(
+        &db.pool,
+        "SELECT message FROM virtuozo.events WHERE host = 'alpha'",
+    )
+    .await;
+    assert!(
+        told.starts_with("host alpha: paused (by the database user "),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn rows_that_would_stop_the_workers_are_refused_and_good_ones_are_delivered() {
+    let db = site().await;
+    let payload = r#"convert_to('{"guest_id":"' || gen_random_uuid() || '"}', 'UTF8')"#;
+    let id = "apalis.generate_ulid()";
+    let bad = [
+        ("id, job", format!("'my-job', {payload}"), "no ULID"),
+        (
+            "id, job",
+            format!("gen_random_uuid()::text, {payload}"),
+            "no ULID",
+        ),
+        (
+            "id, job, metadata",
+            format!("{id}, {payload}, hstore('a', NULL)"),
+            "NULL",
+        ),
+        (
+            "id, job, run_at",
+            format!("{id}, {payload}, '1969-01-01'"),
+            "before 1970",
+        ),
+        (
+            "id, job, run_at",
+            format!("{id}, {payload}, '-infinity'"),
+            "before 1970",
+        ),
+        (
+            "id, job, done_at",
+            format!("{id}, {payload}, 'infinity'"),
+            "after 9999",
+        ),
+        ("id, job, attempts", format!("{id}, {payload}, -1"), "below"),
+        ("id, job, priority", format!("{id}, {payload}, -1"), "below"),
+        (
+            "id, job, status",
+            format!("{id}, {payload}, 'Waiting'"),
+            "status",
+        ),
+        ("id, job", format!(r"{id}, '\xff00'"), "payload"),
+        ("id, job", format!("{id}, 'no json'"), "payload"),
+        ("id, job", format!("{id}, '[]'"), "payload"),
+        ("id, job", format!("{id}, '{{}}'"), "payload"),
+        (
+            "id, job",
+            format!(r#"{id}, '{{"guest_id":"mail"}}'"#),
+            "payload",
+        ),
+    ];
+    for (columns, values, why) in bad {
+        let sql = format!(
+            "INSERT INTO apalis.jobs (job_type, {columns}) VALUES ('virtuozo-undo', {values})"
+        );
+        let error = sqlx::raw_sql(AssertSqlSafe(sql.clone()))
+            .execute(&db.pool)
+            .await;
+        let message = error.expect_err(&sql).to_string();
+        assert!(
+            message.contains(why) && message.contains("would stop every worker"),
+            "{sql}: {message}"
+        );
+    }
+    // Rows of others are none of our business, and a row that is changed is looked at as well.
+    execute(
+        &db.pool,
+        "INSERT INTO apalis.jobs (id, job, job_type) VALUES ('x', 'y', 'something-else')",
+    )
+    .await;
+    let sql = "UPDATE apalis.jobs SET job_type = 'virtuozo-guest'";
+    sqlx::raw_sql(sql).execute(&db.pool).await.expect_err(sql);
+
+    let good = format!(
+        "INSERT INTO apalis.jobs (job_type, id, job) VALUES ('virtuozo-undo', {id}, {payload})"
+    );
+    execute(&db.pool, &good).await;
+    let delivered = Arc::new(Mutex::new(Vec::new()));
+    let (seen, stop) = (Arc::clone(&delivered), CancellationToken::new());
+    let serving = tokio::spawn(queue::serve(
+        db.pool.clone(),
+        Uuid::now_v7(),
+        move |job: UndoJob| {
+            seen.lock().unwrap().push(job.guest_id);
+            async { Ok(()) }
+        },
+        stop.clone(),
+    ));
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while delivered.lock().unwrap().is_empty() {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "the good row was not delivered"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop.cancel();
+    serving.await.unwrap();
+}
+
+/// A worker and a scheduler that are alive.
+const ALIVE: &str = "
+    INSERT INTO virtuozo_core.workers (id, kind, name, machine, pid, version)
+    SELECT md5(k)::uuid, k, k, 'm', 1, '1' FROM unnest(ARRAY['worker', 'scheduler']) k ON CONFLICT DO NOTHING";
+
+#[tokio::test]
+async fn jobs_are_shown_with_their_payload_decoded_even_if_it_cannot_be() {
+    let db = site().await;
+    execute(&db.pool, ALIVE).await;
+    let mut tx = db.pool.begin().await.unwrap();
+    for guest_run_id in [
+        md5(&db.pool, "admitted").await,
+        md5(&db.pool, "failed").await,
+    ] {
+        queue::push(&mut tx, &[GuestJob { guest_run_id }], 0)
+            .await
+            .unwrap();
+    }
+    tx.commit().await.unwrap();
+    execute(
+        &db.pool,
+        r"UPDATE apalis.jobs SET metadata = hstore('traceparent', '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01');
+          ALTER TABLE apalis.jobs DISABLE TRIGGER virtuozo_refuse_payload;
+          INSERT INTO apalis.jobs (job_type, id, job) VALUES ('virtuozo-guest', apalis.generate_ulid(), '\xff00')",
+    )
+    .await;
+    let rows: Vec<(Option<String>, Option<String>, Option<String>, Option<String>)> = sqlx::query_as(
+        "SELECT host || '/' || guest, last_error, trace_id, waiting_reason FROM virtuozo.jobs ORDER BY guest NULLS LAST",
+    )
+    .fetch_all(&db.pool)
+    .await
+    .unwrap();
+    let rows: Vec<Vec<&str>> = rows
+        .iter()
+        .map(|(a, b, c, d)| [a, b, c, d].map(|x| x.as_deref().unwrap_or("-")).to_vec())
+        .collect();
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    assert_eq!(
+        rows,
+        [
+            vec![
+                "alpha/admitted",
+                "-",
+                trace,
+                "has a slot; the next worker with room for its host takes it"
+            ],
+            vec!["alpha/failed", "the disk is broken", trace, "-"],
+            vec!["-", "-", "-", "its payload cannot be read"],
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_columns_of_the_views_are_those_that_were_promised() {
+    let db = TestDb::new().await;
+    let columns: Vec<(String, String)> = sqlx::query_as(
+        "SELECT table_name::text, string_agg(column_name, ' ' ORDER BY ordinal_position)
+           FROM information_schema.columns WHERE table_schema = 'virtuozo' GROUP BY 1 ORDER BY 1",
+    )
+    .fetch_all(&db.pool)
+    .await
+    .unwrap();
+    let promised = [
+        (
+            "events",
+            "id at severity code message host guest run_id guest_run_id detail",
+        ),
+        (
+            "guest_runs",
+            "id run_id host guest state mode step waiting_reason worker fence lease_until attempts crashes \
+                        last_error error_class run_after cancel_requested bytes_total bytes_copied progress_at \
+                        created_at started_at ended_at restore_point verified_at",
+        ),
+        (
+            "guests",
+            "id host guest ignored state state_reason power checked_at last_point_at last_point \
+                    last_point_verified_at last_run_state last_error",
+        ),
+        (
+            "hosts",
+            "id name kind address ignored state state_reason checked_at paused_since slots slots_taken guests_waiting",
+        ),
+        (
+            "jobs",
+            "id queue status payload run_id host_run_id guest_run_id host guest step attempts last_error trace_id \
+                  waiting_reason deliveries run_at claimed_at worker done_at",
+        ),
+        (
+            "obligations",
+            "id kind host guest snapshot_name guest_run_id run_id in_work attempts next_attempt_at \
+                         last_error created_at",
+        ),
+        (
+            "runs",
+            "id state requested_by schedule due_at cancel_requested error created_at ended_at duration hosts_open \
+                  hosts_failed guests guests_open guests_succeeded guests_failed guests_skipped guests_cancelled bytes_copied",
+        ),
+        ("stuck", "kind id host guest since reason advice"),
+        (
+            "workers",
+            "id kind name machine pid version state started_at heartbeat_at stopped_at silent_secs guest_runs host_runs",
+        ),
+    ];
+    assert_eq!(columns.len(), promised.len(), "{columns:?}");
+    for ((view, columns), (name, start)) in columns.iter().zip(promised) {
+        assert_eq!(view, name);
+        // Later versions may add columns, at the end.
+        assert!(
+            format!("{columns} ").starts_with(&format!("{start} ")),
+            "{view}: {columns}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_kind_of_standstill_is_shown_and_a_healthy_site_shows_none() {
+    let db = site().await;
+    execute(&db.pool, ALIVE).await;
+    let kinds = "SELECT coalesce(string_agg(kind, ' ' ORDER BY kind), '') FROM virtuozo.stuck";
+    assert_eq!(text(&db.pool, kinds).await, "");
+    execute(
+        &db.pool,
+        "UPDATE virtuozo_core.workers SET heartbeat_at = now() - interval '1 minute';
+         UPDATE virtuozo_core.guest_runs SET step = 'copy', lease_until = now() - interval '1 minute',
+                progress_at = now() - interval '1 hour' WHERE state = 'running';
+         UPDATE virtuozo_core.guest_runs SET admitted_at = now() - interval '1 hour' WHERE state = 'admitted';
+         UPDATE virtuozo_core.host_runs SET state = 'queued', ended_at = NULL, run_after = now() - interval '1 hour';
+         INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, fence, attempts, last_error)
+         SELECT id, 'power_on', host_id, guest_id, id, 1, 3, 'refused' FROM virtuozo_core.guest_runs WHERE state = 'failed'",
+    )
+    .await;
+    assert_eq!(
+        text(&db.pool, kinds).await,
+        "admitted copy host lease no_scheduler no_worker obligation"
+    );
+}
+
+async fn as_role(conn: &mut PgConnection, role: &str, sql: &str) -> Result<(), String> {
+    for (statement, must) in [(format!("SET ROLE {role}"), true), (sql.to_owned(), false)] {
+        if let Err(e) = sqlx::raw_sql(AssertSqlSafe(statement))
+            .execute(&mut *conn)
+            .await
+        {
+            assert!(!must, "{e}");
+            sqlx::raw_sql("RESET ROLE")
+                .execute(&mut *conn)
+                .await
+                .unwrap();
+            return Err(e.to_string());
+        }
+    }
+    sqlx::raw_sql("RESET ROLE")
+        .execute(&mut *conn)
+        .await
+        .unwrap();
+    Ok(())
+}
+
+#[tokio::test]
+async fn readers_read_operators_act_and_neither_reaches_the_tables() {
+    let db = site().await;
+    execute(&db.pool, ALIVE).await;
+    let mut conn = db.pool.acquire().await.unwrap();
+    let views: Vec<String> = sqlx::query_scalar(
+        "SELECT table_name::text FROM information_schema.views WHERE table_schema = 'virtuozo'",
+    )
+    .fetch_all(&mut *conn)
+    .await
+    .unwrap();
+    assert!(views.len() >= 9, "{views:?}");
+    let act = "SELECT virtuozo.pause('alpha'), virtuozo.resume('alpha'), virtuozo.retry_failed(md5('run')::uuid),
+                      virtuozo.requeue(md5('cancelled')::uuid), virtuozo.cancel(md5('run')::uuid)";
+    for role in ["virtuozo_read", "virtuozo_operator"] {
+        for view in &views {
+            let read = as_role(&mut conn, role, &format!("SELECT * FROM virtuozo.{view}")).await;
+            assert_eq!(read, Ok(()), "{role}: {view}");
+        }
+        for table in [
+            "virtuozo_core.hosts",
+            "virtuozo_core.settings",
+            "apalis.jobs",
+        ] {
+            let read = as_role(&mut conn, role, &format!("SELECT * FROM {table}")).await;
+            assert!(
+                read.unwrap_err().contains("permission denied"),
+                "{role}: {table}"
+            );
+        }
+    }
+    let denied = as_role(&mut conn, "virtuozo_read", act).await.unwrap_err();
+    assert!(
+        denied.contains("permission denied for function"),
+        "{denied}"
+    );
+    assert_eq!(as_role(&mut conn, "virtuozo_operator", act).await, Ok(()));
+}
+
+#[tokio::test]
+async fn every_query_of_the_operations_page_runs_with_an_operators_rights() {
+    let page = include_str!("../../../../docs/OPERATIONS.md");
+    let blocks: Vec<&str> = page
+        .split("```sql\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    assert!(blocks.len() >= 12, "only {} queries", blocks.len());
+    for block in blocks {
+        // What one changes, the next must not find changed.
+        let db = site().await;
+        execute(&db.pool, ALIVE).await;
+        let mut conn = db.pool.acquire().await.unwrap();
+        let done = as_role(&mut conn, "virtuozo_operator", block).await;
+        assert_eq!(done, Ok(()), "{block}");
+    }
+}

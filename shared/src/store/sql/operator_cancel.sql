@@ -1,0 +1,1 @@
+SELECT virtuozo.cancel($1)

@@ -1,0 +1,1 @@
+SELECT virtuozo.pause($1)

@@ -1,0 +1,1 @@
+SELECT virtuozo.resume($1)

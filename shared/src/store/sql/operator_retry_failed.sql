@@ -1,0 +1,1 @@
+SELECT virtuozo.retry_failed($1)

@@ -1,0 +1,1 @@
+SELECT virtuozo_core.alone()

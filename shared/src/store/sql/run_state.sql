@@ -1,1 +1,0 @@
-SELECT state FROM virtuozo_core.runs WHERE id = $1

@@ -1,0 +1,52 @@
+//! What operators do in SQL takes effect at once: their functions notify, schedulers listen.
+
+use std::time::Duration;
+
+use sqlx::{PgPool, postgres::PgListener};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// The channel that the functions of the schema `virtuozo` notify.
+const CHANNEL: &str = "virtuozo::look";
+
+/// A pause that a notification ends. Without a connection it is a mere pause: what is missed is found at
+/// its end.
+#[derive(Debug)]
+pub struct Wake {
+    pool: PgPool,
+    listener: Option<PgListener>,
+}
+
+impl Wake {
+    /// Listens from the first pause on, over a connection that it takes from the pool and keeps.
+    pub fn new(pool: PgPool) -> Self {
+        Self {
+            pool,
+            listener: None,
+        }
+    }
+
+    /// Returns when an operator has done something since the last pause, or after `limit`.
+    pub async fn pause(&mut self, limit: Duration) {
+        let end = Instant::now() + limit;
+        if self.listener.is_none() {
+            self.listener = match timeout_at(end, listen(&self.pool)).await {
+                Ok(Ok(listener)) => Some(listener),
+                _ => None,
+            };
+        }
+        if let Some(listener) = &mut self.listener {
+            match timeout_at(end, listener.recv()).await {
+                Ok(Ok(_)) => return,
+                Ok(Err(_)) => self.listener = None,
+                Err(_) => return,
+            }
+        }
+        sleep_until(end).await;
+    }
+}
+
+async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(CHANNEL).await?;
+    Ok(listener)
+}
