@@ -265,3 +265,82 @@ pub async fn hand_back(pool: &PgPool, guest_id: Uuid, delay_secs: u32) -> Result
     tx.commit().await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{store::guest_runs, testing::TestDb};
+
+    /// A guest run that a worker has taken.
+    async fn taken(pool: &PgPool) -> GuestLease {
+        sqlx::raw_sql(
+            "INSERT INTO virtuozo_core.runs (id, requested_by) VALUES (md5('run')::uuid, 'test');
+             INSERT INTO virtuozo_core.hosts (id, name, kind) VALUES (md5('host')::uuid, 'alpha', 'esxi');
+             INSERT INTO virtuozo_core.host_runs (id, run_id, host_id)
+             VALUES (md5('host run')::uuid, md5('run')::uuid, md5('host')::uuid);
+             INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+             VALUES (md5('guest')::uuid, md5('host')::uuid, '[s] mail.vmx', 'mail');
+             INSERT INTO virtuozo_core.guest_runs (id, run_id, host_run_id, host_id, guest_id, state, admitted_at)
+             VALUES (md5('guest run')::uuid, md5('run')::uuid, md5('host run')::uuid, md5('host')::uuid,
+                     md5('guest')::uuid, 'admitted', now());",
+        )
+        .execute(pool)
+        .await
+        .unwrap();
+        let guest_run: Uuid = sqlx::query_scalar("SELECT id FROM virtuozo_core.guest_runs")
+            .fetch_one(pool)
+            .await
+            .unwrap();
+        guest_runs::take(pool, guest_run, Uuid::now_v7())
+            .await
+            .unwrap()
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_owed_late_stays_although_its_like_was_seen_to_be_met_before() {
+        let db = TestDb::new().await;
+        let lease = taken(&db.pool).await;
+        let name = "virtuozo-late";
+        assert_eq!(owe_power_on(&db.pool, &lease).await.unwrap(), Fence::Held);
+        let fence = owe_snapshot(&db.pool, &lease, name).await.unwrap();
+        assert_eq!(fence, Fence::Held);
+        let seen = of_guest(&db.pool, lease.guest_id).await.unwrap();
+        assert_eq!(seen.len(), 2);
+
+        for duty in [Duty::PowerOn, Duty::RemoveSnapshot(name)] {
+            owe_late(&db.pool, lease.guest_run_id, duty).await.unwrap();
+        }
+        for obligation in &seen {
+            met(&db.pool, obligation).await.unwrap();
+        }
+        let owed = of_guest(&db.pool, lease.guest_id).await.unwrap();
+        let duties: Vec<_> = owed.iter().map(Obligation::duty).collect();
+        assert_eq!(owed.len(), 2, "{owed:?}");
+        assert!(duties.contains(&Duty::PowerOn), "{duties:?}");
+        assert!(duties.contains(&Duty::RemoveSnapshot(name)), "{duties:?}");
+
+        for obligation in &owed {
+            met(&db.pool, obligation).await.unwrap();
+        }
+        assert!(of_guest(&db.pool, lease.guest_id).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_owed_late_needs_no_lease() {
+        let db = TestDb::new().await;
+        let lease = taken(&db.pool).await;
+        sqlx::query("UPDATE virtuozo_core.guest_runs SET fence = fence + 1")
+            .execute(&db.pool)
+            .await
+            .unwrap();
+        let fence = owe_power_on(&db.pool, &lease).await.unwrap();
+        assert_eq!(fence, Fence::Lost, "before a change the lease counts");
+        owe_late(&db.pool, lease.guest_run_id, Duty::PowerOn)
+            .await
+            .unwrap();
+        let owed = of_guest(&db.pool, lease.guest_id).await.unwrap();
+        assert_eq!(owed.len(), 1, "{owed:?}");
+        assert_eq!(owed[0].guest_run_id, lease.guest_run_id);
+    }
+}

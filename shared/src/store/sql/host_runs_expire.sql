@@ -10,4 +10,8 @@ UPDATE virtuozo_core.host_runs h
   FROM virtuozo_core.settings s, virtuozo_core.hosts o
  WHERE o.id = h.host_id AND h.state = 'running'
    AND now() > greatest(h.lease_until, pg_postmaster_start_time() + make_interval(secs => s.lease_secs))
+   -- A worker that was frozen within a transaction keeps its row locked: the others do not wait for it.
+   AND h.id IN (SELECT x.id FROM virtuozo_core.host_runs x
+                 WHERE x.state = 'running' AND x.lease_until < now()
+                   FOR UPDATE SKIP LOCKED)
 RETURNING h.id, h.run_id, h.host_id, o.name, h.state, h.error
