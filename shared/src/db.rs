@@ -41,7 +41,9 @@ pub async fn connect_within(url: &str, limit: Duration) -> Result<PgPool, StoreE
 async fn connect_until(url: &str, deadline: Option<Instant>) -> Result<PgPool, StoreError> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|e| StoreError::Url(e.to_string()))?
-        .application_name("virtuozo");
+        .application_name("virtuozo")
+        // A process that froze within a transaction keeps its rows locked no longer than this.
+        .options([("idle_in_transaction_session_timeout", "10s")]);
     let place = describe(&options);
     let mut waits = false;
     loop {
