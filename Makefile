@@ -2,7 +2,7 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test lint crash-matrix bench-copy bench-queue fleet-proof help
+.PHONY: demo test lint crash-matrix bench-copy bench-queue help
 
 help:
 	@echo "make demo        see it work: a lab of simulated hosts is backed up, verified, restored"
@@ -11,7 +11,6 @@ help:
 	@echo "make crash-matrix disturb each step of a backup in every way, and see what stays true"
 	@echo "make bench-copy  compare the copy engine with cp and qemu-img"
 	@echo "make bench-queue what a guest run costs the database, beside other queues (needs node, npm, python3)"
-	@echo "make fleet-proof 8 workers, 40 hosts, 2,000 guests: limits hold while workers are killed"
 
 demo:
 	@scripts/needs.sh compiler postgres qemu
@@ -52,8 +51,3 @@ bench-queue:
 	cp tests/benches/queue/peers/*.mjs $(PEERS)/node/
 	cp tests/benches/queue/peers/*.py $(PEERS)/py/
 	BENCH_PEERS=$(PEERS) $(CARGO) bench --locked -p tests --bench queue
-
-fleet-proof:
-	@scripts/needs.sh compiler postgres
-	$(CARGO) build --locked --release --workspace
-	$(CARGO) test --locked --release -p tests --test fleet -- --ignored --nocapture
