@@ -172,11 +172,6 @@ async fn hot_statements_use_indexes(conn: &mut PgConnection) {
             include_str!("../sql/steps_of_attempt.sql"),
             vec![id, "1"],
         ),
-        (
-            "prune_events",
-            include_str!("../sql/prune_events.sql"),
-            vec!["100"],
-        ),
     ];
     for (name, sql, arguments) in statements {
         let arguments = if arguments.is_empty() {
