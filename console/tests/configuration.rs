@@ -340,7 +340,7 @@ fn simulator() -> PathBuf {
 async fn a_host_is_tested_and_its_guests_are_found_and_judged() {
     let mut site = Site::new().await;
     site.library = simulator();
-    let lab = Lab::create(&site.dir.path().join("lab")).unwrap();
+    let lab = Lab::create(site.dir.path().join("lab")).unwrap();
     let spec = HostSpec::new("alpha", Product::Server2);
     let host = lab.host(&spec).unwrap();
     let disk = || DiskSpec::new("scsi0:0", DiskKind::MonolithicSparse, 8 << 20);
