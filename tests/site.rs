@@ -31,7 +31,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// An empty site with fast leases and no retry delay; add hosts to `lab`, then [`Site::add_host`].
+    /// An empty site with fast leases and no retry delay; add hosts to `lab`, each with [`Site::host`].
     ///
     /// # Errors
     /// Programs that have not been built, or no database.

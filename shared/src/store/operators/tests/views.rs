@@ -1,0 +1,222 @@
+//! What the views show, to whom, and the queries that the documents show.
+
+use super::*;
+
+/// Guest, last error, trace id and waiting reason of a job.
+type Row = (
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+);
+
+#[tokio::test]
+async fn jobs_are_shown_with_their_payload_decoded_even_if_it_cannot_be() {
+    let db = site().await;
+    execute(&db.pool, ALIVE).await;
+    let mut tx = db.pool.begin().await.unwrap();
+    for guest_run_id in [
+        md5(&db.pool, "admitted").await,
+        md5(&db.pool, "failed").await,
+    ] {
+        queue::push(&mut tx, &[GuestJob { guest_run_id }], 0)
+            .await
+            .unwrap();
+    }
+    tx.commit().await.unwrap();
+    execute(
+        &db.pool,
+        r"UPDATE apalis.jobs SET metadata = hstore('traceparent', '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01');
+          ALTER TABLE apalis.jobs DISABLE TRIGGER virtuozo_refuse_payload;
+          INSERT INTO apalis.jobs (job_type, id, job) VALUES ('virtuozo-guest', apalis.generate_ulid(), '\xff00')",
+    )
+    .await;
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT host || '/' || guest, last_error, trace_id, waiting_reason FROM virtuozo.jobs ORDER BY guest NULLS LAST",
+    )
+    .fetch_all(&db.pool)
+    .await
+    .unwrap();
+    let rows: Vec<Vec<&str>> = rows
+        .iter()
+        .map(|(a, b, c, d)| [a, b, c, d].map(|x| x.as_deref().unwrap_or("-")).to_vec())
+        .collect();
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    assert_eq!(
+        rows,
+        [
+            vec![
+                "alpha/admitted",
+                "-",
+                trace,
+                "has a slot; the next worker with room for its host takes it"
+            ],
+            vec!["alpha/failed", "the disk is broken", trace, "-"],
+            vec!["-", "-", "-", "its payload cannot be read"],
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_columns_of_the_views_are_those_that_were_promised() {
+    let db = TestDb::new().await;
+    let columns: Vec<(String, String)> = sqlx::query_as(
+        "SELECT table_name::text, string_agg(column_name, ' ' ORDER BY ordinal_position)
+           FROM information_schema.columns WHERE table_schema = 'virtuozo' GROUP BY 1 ORDER BY 1",
+    )
+    .fetch_all(&db.pool)
+    .await
+    .unwrap();
+    let promised = [
+        (
+            "events",
+            "id at severity code message host guest run_id guest_run_id detail",
+        ),
+        (
+            "guest_runs",
+            "id run_id host guest state mode step waiting_reason worker fence lease_until attempts crashes \
+                        last_error error_class run_after cancel_requested bytes_total bytes_copied progress_at \
+                        created_at started_at ended_at restore_point verified_at",
+        ),
+        (
+            "guests",
+            "id host guest ignored state state_reason power checked_at last_point_at last_point \
+                    last_point_verified_at last_run_state last_error",
+        ),
+        (
+            "hosts",
+            "id name kind address ignored state state_reason checked_at paused_since slots slots_taken guests_waiting",
+        ),
+        (
+            "jobs",
+            "id queue status payload run_id host_run_id guest_run_id host guest step attempts last_error trace_id \
+                  waiting_reason deliveries run_at claimed_at worker done_at",
+        ),
+        (
+            "obligations",
+            "id kind host guest snapshot_name guest_run_id run_id in_work attempts next_attempt_at \
+                         last_error created_at",
+        ),
+        (
+            "runs",
+            "id state requested_by schedule due_at cancel_requested error created_at ended_at duration hosts_open \
+                  hosts_failed guests guests_open guests_succeeded guests_failed guests_skipped guests_cancelled bytes_copied",
+        ),
+        ("stuck", "kind id host guest since reason advice"),
+        (
+            "workers",
+            "id kind name machine pid version state started_at heartbeat_at stopped_at silent_secs guest_runs host_runs",
+        ),
+    ];
+    assert_eq!(columns.len(), promised.len(), "{columns:?}");
+    for ((view, columns), (name, start)) in columns.iter().zip(promised) {
+        assert_eq!(view, name);
+        // Later versions may add columns, at the end.
+        assert!(
+            format!("{columns} ").starts_with(&format!("{start} ")),
+            "{view}: {columns}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_kind_of_standstill_is_shown_and_a_healthy_site_shows_none() {
+    let db = site().await;
+    execute(&db.pool, ALIVE).await;
+    let kinds = "SELECT coalesce(string_agg(kind, ' ' ORDER BY kind), '') FROM virtuozo.stuck";
+    assert_eq!(text(&db.pool, kinds).await, "");
+    execute(
+        &db.pool,
+        "UPDATE virtuozo_core.workers SET heartbeat_at = now() - interval '1 minute';
+         UPDATE virtuozo_core.guest_runs SET step = 'copy', lease_until = now() - interval '1 minute',
+                progress_at = now() - interval '1 hour' WHERE state = 'running';
+         UPDATE virtuozo_core.guest_runs SET admitted_at = now() - interval '1 hour' WHERE state = 'admitted';
+         UPDATE virtuozo_core.host_runs SET state = 'queued', ended_at = NULL, run_after = now() - interval '1 hour';
+         INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, fence, attempts, last_error)
+         SELECT id, 'power_on', host_id, guest_id, id, 1, 3, 'refused' FROM virtuozo_core.guest_runs WHERE state = 'failed'",
+    )
+    .await;
+    assert_eq!(
+        text(&db.pool, kinds).await,
+        "admitted copy host lease no_scheduler no_worker obligation"
+    );
+}
+
+async fn as_role(conn: &mut PgConnection, role: &str, sql: &str) -> Result<(), String> {
+    for (statement, must) in [(format!("SET ROLE {role}"), true), (sql.to_owned(), false)] {
+        if let Err(e) = sqlx::raw_sql(AssertSqlSafe(statement))
+            .execute(&mut *conn)
+            .await
+        {
+            assert!(!must, "{e}");
+            sqlx::raw_sql("RESET ROLE")
+                .execute(&mut *conn)
+                .await
+                .unwrap();
+            return Err(e.to_string());
+        }
+    }
+    sqlx::raw_sql("RESET ROLE")
+        .execute(&mut *conn)
+        .await
+        .unwrap();
+    Ok(())
+}
+
+#[tokio::test]
+async fn readers_read_operators_act_and_neither_reaches_the_tables() {
+    let db = site().await;
+    execute(&db.pool, ALIVE).await;
+    let mut conn = db.pool.acquire().await.unwrap();
+    let views: Vec<String> = sqlx::query_scalar(
+        "SELECT table_name::text FROM information_schema.views WHERE table_schema = 'virtuozo'",
+    )
+    .fetch_all(&mut *conn)
+    .await
+    .unwrap();
+    assert!(views.len() >= 9, "{views:?}");
+    let act = "SELECT virtuozo.pause('alpha'), virtuozo.resume('alpha'), virtuozo.retry_failed(md5('run')::uuid),
+                      virtuozo.requeue(md5('cancelled')::uuid), virtuozo.cancel(md5('run')::uuid)";
+    for role in ["virtuozo_read", "virtuozo_operator"] {
+        for view in &views {
+            let read = as_role(&mut conn, role, &format!("SELECT * FROM virtuozo.{view}")).await;
+            assert_eq!(read, Ok(()), "{role}: {view}");
+        }
+        for table in [
+            "virtuozo_core.hosts",
+            "virtuozo_core.settings",
+            "apalis.jobs",
+        ] {
+            let read = as_role(&mut conn, role, &format!("SELECT * FROM {table}")).await;
+            assert!(
+                read.unwrap_err().contains("permission denied"),
+                "{role}: {table}"
+            );
+        }
+    }
+    let denied = as_role(&mut conn, "virtuozo_read", act).await.unwrap_err();
+    assert!(
+        denied.contains("permission denied for function"),
+        "{denied}"
+    );
+    assert_eq!(as_role(&mut conn, "virtuozo_operator", act).await, Ok(()));
+}
+
+#[tokio::test]
+async fn every_query_of_the_operations_page_runs_with_an_operators_rights() {
+    let page = include_str!("../../../../../docs/OPERATIONS.md");
+    let blocks: Vec<&str> = page
+        .split("```sql\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    assert!(blocks.len() >= 12, "only {} queries", blocks.len());
+    for block in blocks {
+        // What one changes, the next must not find changed.
+        let db = site().await;
+        execute(&db.pool, ALIVE).await;
+        let mut conn = db.pool.acquire().await.unwrap();
+        let done = as_role(&mut conn, "virtuozo_operator", block).await;
+        assert_eq!(done, Ok(()), "{block}");
+    }
+}
