@@ -2,13 +2,14 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test lint crash-matrix bench-copy bench-queue help
+.PHONY: demo test lint outage-proof crash-matrix bench-copy bench-queue help
 
 help:
 	@echo "make demo        see it work: a lab of simulated hosts is backed up, verified, restored"
 	@echo "make test        build everything and run all tests"
 	@echo "make lint        formatting, clippy, documentation, dependencies"
 	@echo "make crash-matrix disturb each step of a backup in every way, and see what stays true"
+	@echo "make outage-proof the database is away for ten minutes in the middle of backups"
 	@echo "make bench-copy  compare the copy engine with cp and qemu-img"
 	@echo "make bench-queue what a guest run costs the database, beside other queues (needs node, npm, python3)"
 
@@ -30,6 +31,11 @@ lint:
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	scripts/deny.sh
+
+outage-proof:
+	@scripts/needs.sh compiler postgres qemu
+	$(CARGO) build --locked --workspace
+	$(CARGO) test --locked --workspace --test faults -- --ignored ten_minutes
 
 bench-copy:
 	@scripts/needs.sh compiler qemu

@@ -107,6 +107,11 @@ impl Site {
         &self.db.pool
     }
 
+    /// The connection string of the site's database.
+    pub fn url(&self) -> &str {
+        self.db.url()
+    }
+
     /// The destination of all backups.
     pub fn repository(&self) -> PathBuf {
         self.dir.path().join("repository")

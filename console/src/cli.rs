@@ -133,7 +133,11 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it runs on and on and tells what it does in log lines.
     pub(crate) fn is_service(&self) -> bool {
-        matches!(self, Self::Up(_) | Self::Scheduler(_) | Self::Worker(_))
+        match self {
+            Self::Up(_) | Self::Scheduler(_) => true,
+            Self::Worker(args) => args.command.is_none(),
+            _ => false,
+        }
     }
 }
 

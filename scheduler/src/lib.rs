@@ -6,12 +6,13 @@
 mod sweep;
 mod tick;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::{
     StoreError,
     model::ProcessKind,
-    store::{leadership::Leadership, wake::Wake, workers},
+    outage,
+    store::{leadership, wake::Wake, workers},
 };
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,10 @@ use crate::{sweep::Sweeper, tick::Ticker};
 const EVERY: Duration = Duration::from_secs(1);
 /// A sign of life is given every so many looks.
 const LOOKS_PER_HEARTBEAT: u32 = 5;
+/// A look that takes longer waits for a connection that is dead.
+const LOOK_LIMIT: Duration = Duration::from_secs(30);
+/// If even the lead takes longer to renew, the database was away for everybody.
+const PROMPT: Duration = Duration::from_secs(1);
 
 /// How a scheduler runs.
 #[derive(Debug, Clone)]
@@ -57,29 +62,41 @@ impl Scheduler {
         let mut state = State {
             pool,
             id,
-            leadership: None,
-            silent: false,
+            leads: false,
+            refused: false,
             looks: 0,
             registered: false,
         };
-        let (mut ticker, mut sweeper) = (Ticker::default(), Sweeper::default());
+        let (mut ticker, mut sweeper) = (Ticker::default(), Sweeper::new());
         tracing::info!(name = options.name, %id, "scheduler runs");
         while !shutdown.is_cancelled() {
-            match state.look(&options.name, &mut ticker, &mut sweeper).await {
-                Ok(()) if state.silent => {
-                    tracing::info!("work goes on");
-                    state.silent = false;
-                }
-                Ok(()) => {}
-                Err(error) if error.is_unavailable() || state.registered => {
-                    state.leadership = None;
-                    sweeper.lost_sight();
-                    if !state.silent {
-                        tracing::warn!(%error, "nothing can be done for now, trying again");
-                        state.silent = true;
+            let asked_at = Instant::now();
+            let look = state.look(&options.name, &mut ticker, &mut sweeper);
+            match tokio::time::timeout(LOOK_LIMIT, look).await {
+                Ok(Ok(())) => {
+                    outage::answered(asked_at);
+                    if state.refused {
+                        tracing::info!("work goes on");
+                        state.refused = false;
                     }
                 }
-                Err(error) => return Err(error),
+                Ok(Err(error)) if !error.is_unavailable() && !state.registered => {
+                    return Err(error);
+                }
+                Ok(Err(error)) if !error.is_unavailable() => {
+                    if !state.refused {
+                        tracing::warn!(%error, "nothing can be done for now, trying again");
+                        state.refused = true;
+                    }
+                }
+                away => {
+                    sweeper.lost_sight();
+                    let why = match away {
+                        Ok(Err(error)) => error.to_string(),
+                        _ => "it is silent".to_owned(),
+                    };
+                    outage::silent("schedules and sweeps", asked_at, &why);
+                }
             }
             tokio::select! {
                 () = wake.pause(EVERY) => {}
@@ -95,9 +112,9 @@ impl Scheduler {
 struct State {
     pool: PgPool,
     id: Uuid,
-    leadership: Option<Leadership>,
-    /// The last look failed, and that was said.
-    silent: bool,
+    leads: bool,
+    /// The last look failed although the database answered, and that was said.
+    refused: bool,
     looks: u32,
     registered: bool,
 }
@@ -114,18 +131,26 @@ impl State {
             self.registered = true;
         }
         self.looks = self.looks.wrapping_add(1);
-        if self.looks.is_multiple_of(LOOKS_PER_HEARTBEAT) {
-            workers::heartbeat(&self.pool, self.id).await?;
+        if self.looks.is_multiple_of(LOOKS_PER_HEARTBEAT)
+            && workers::heartbeat(&self.pool, self.id).await? == workers::Heard::Unknown
+        {
+            workers::register(&self.pool, self.id, ProcessKind::Scheduler, name).await?;
         }
-        match &mut self.leadership {
-            Some(leadership) => leadership.confirm().await?,
-            None => {
-                self.leadership = Leadership::try_take(&self.pool).await?;
-                if self.leadership.is_none() {
-                    return Ok(());
-                }
+        let asked_at = Instant::now();
+        let leads = leadership::take(&self.pool, self.id).await?;
+        if asked_at.elapsed() > PROMPT {
+            sweeper.lost_sight();
+        }
+        if leads != self.leads {
+            self.leads = leads;
+            if leads {
                 tracing::info!("this scheduler leads");
+            } else {
+                tracing::info!("another scheduler leads");
             }
+        }
+        if !leads {
+            return Ok(());
         }
         ticker.tick(&self.pool).await?;
         sweeper.sweep(&self.pool).await
@@ -134,9 +159,7 @@ impl State {
     async fn farewell(self) {
         // Within a limit: the database may be away.
         let farewell = async {
-            if let Some(leadership) = self.leadership {
-                leadership.resign().await?;
-            }
+            leadership::resign(&self.pool, self.id).await?;
             workers::stop(&self.pool, self.id).await
         };
         if !matches!(tokio::time::timeout(EVERY, farewell).await, Ok(Ok(()))) {

@@ -13,14 +13,22 @@ use tokio::time::Instant;
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 
 /// Finds what was left behind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Sweeper {
-    /// Since when the database has been answering, if it did not before.
+    /// Since when the database has been answering, if it did not before or nobody knows.
     in_sight_since: Option<Instant>,
     pruned_at: Option<Instant>,
 }
 
 impl Sweeper {
+    /// One that has just begun, perhaps because the database is back for everybody.
+    pub(crate) fn new() -> Self {
+        Self {
+            in_sight_since: Some(Instant::now()),
+            pruned_at: None,
+        }
+    }
+
     /// The database does not answer. Perhaps it does not answer the workers either, so they get a lease's
     /// time to renew once it is back.
     pub(crate) fn lost_sight(&mut self) {

@@ -211,8 +211,7 @@ async fn a_scheduler_that_dies_is_replaced_as_leader() {
     let db = TestDb::new().await;
     add_host(&db.pool, "a").await;
     let first = Running::start(&db.pool, "first");
-    let leading = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted
-                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let leading = "SELECT count(*) FROM virtuozo_core.lead WHERE lease_until > now()";
     until("the first leads", || async {
         (count(&db.pool, leading).await == 1).then_some(())
     })

@@ -1,24 +1,39 @@
 //! Connections to the database and its schema.
 
+mod pool;
+
 use std::{
     str::FromStr,
     time::{Duration, Instant},
 };
 
 use sqlx::{
-    Connection, PgConnection, PgPool,
-    migrate::Migrator,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    Connection, Executor, PgConnection, PgPool, migrate::Migrator, postgres::PgConnectOptions,
 };
 
-use crate::{StoreError, error::is_connection_error};
+use crate::{StoreError, error::is_connection_error, outage};
+
+pub(crate) use pool::Pulse;
 
 /// How long an operation waits for a connection before it counts the database as away.
-const ACQUIRE_LIMIT: Duration = Duration::from_secs(30);
+const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
 /// The pause between two attempts to reach a database that is away.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// A process needs few connections: its statements are short.
-const MAX_CONNECTIONS: u32 = 16;
+const MAX_CONNECTIONS: u32 = 12;
+/// What the server is to hold every connection of ours to, so that a process that froze, or a machine
+/// that lost its power, does not keep rows locked from all others: a transaction that is left alone and
+/// a peer that is gone are ended (PostgreSQL, "Client Connection Defaults" and "TCP Settings").
+const SESSION: [(&str, &str); 6] = [
+    ("statement_timeout", "60s"),
+    ("idle_in_transaction_session_timeout", "10s"),
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "2"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "12000"),
+];
+/// A migration takes as long as it takes, and so does waiting for another process that migrates.
+const NO_LIMITS: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0";
 
 /// Connects to the database at `url` and waits as long as it takes until it answers. Says once what
 /// it waits for, and once when the wait is over.
@@ -42,10 +57,8 @@ async fn connect_until(url: &str, deadline: Option<Instant>) -> Result<PgPool, S
     let options = PgConnectOptions::from_str(url)
         .map_err(|e| StoreError::Url(e.to_string()))?
         .application_name("virtuozo")
-        // A process that froze within a transaction keeps its rows locked no longer than this.
-        .options([("idle_in_transaction_session_timeout", "10s")]);
+        .options(SESSION);
     let place = describe(&options);
-    let mut waits = false;
     loop {
         // A connection of its own, not one of the pool: a pool tells of a refusal only that time ran out.
         // And an attempt may hang on a silent network, so it has a limit.
@@ -53,18 +66,14 @@ async fn connect_until(url: &str, deadline: Option<Instant>) -> Result<PgPool, S
             Some(at) => ACQUIRE_LIMIT.min(at.saturating_duration_since(Instant::now())),
             None => ACQUIRE_LIMIT,
         };
+        let asked_at = Instant::now();
         let source = match tokio::time::timeout(attempt, PgConnection::connect_with(&options)).await
         {
             Ok(Ok(connection)) => {
                 // It has answered: whether it also hears the farewell does not matter.
                 let _ = connection.close().await;
-                if waits {
-                    tracing::info!(database = %place, "the database answers");
-                }
-                return Ok(PgPoolOptions::new()
-                    .max_connections(MAX_CONNECTIONS)
-                    .acquire_timeout(ACQUIRE_LIMIT)
-                    .connect_lazy_with(options));
+                outage::answered(asked_at);
+                return Ok(pool::lazy(options, MAX_CONNECTIONS, &Pulse::default()));
             }
             Ok(Err(error)) => error,
             Err(_) => sqlx::Error::PoolTimedOut,
@@ -78,10 +87,7 @@ async fn connect_until(url: &str, deadline: Option<Instant>) -> Result<PgPool, S
             Some(at) if !can_heal || Instant::now() + RETRY_PAUSE >= at => return Err(error),
             _ => {}
         }
-        if !waits {
-            tracing::warn!(%error, "waiting for the database");
-            waits = true;
-        }
+        outage::silent("the connection", asked_at, &error);
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
@@ -105,12 +111,22 @@ fn describe(options: &PgConnectOptions) -> String {
 /// # Errors
 /// If a statement fails or an applied migration is not the one in this program.
 pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
+    let mut connection = pool.acquire().await?;
+    connection.close_on_drop();
+    connection.execute(NO_LIMITS).await?;
     for mut migrations in all_migrations() {
         // A database may be newer than this program: see the rules in migrations/README.md.
         migrations.set_ignore_missing(true);
-        migrations.run(pool).await?;
+        migrations.run(&mut *connection).await?;
     }
     Ok(())
+}
+
+/// A few connections of their own to the database of `pool`, for a part of the process that may break
+/// without the others; `pulse` tells when they were last answered.
+pub(crate) fn aside(pool: &PgPool, connections: u32, pulse: &Pulse) -> PgPool {
+    let options = pool.connect_options().as_ref().clone();
+    pool::lazy(options, connections, pulse)
 }
 
 /// apalis' migrations and ours, in the order in which they run.

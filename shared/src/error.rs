@@ -90,9 +90,14 @@ pub(crate) fn is_connection_error(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
         // 08: connection; 57P01..57P03: the server stops, crashed or starts; 53300: too many
-        // connections (PostgreSQL, appendix "Error Codes").
+        // connections; 57014 and 25P03: a statement or a pause in a transaction took longer than our
+        // sessions permit; 25006: a server that has become a standby (PostgreSQL, appendix "Error Codes").
         sqlx::Error::Database(e) => e.code().is_some_and(|code| {
-            code.starts_with("08") || matches!(code.as_ref(), "57P01" | "57P02" | "57P03" | "53300")
+            code.starts_with("08")
+                || matches!(
+                    code.as_ref(),
+                    "57P01" | "57P02" | "57P03" | "53300" | "57014" | "25P03" | "25006"
+                )
         }),
         _ => false,
     }

@@ -3,6 +3,7 @@
 pub mod db;
 mod error;
 pub mod model;
+pub mod outage;
 pub mod pg;
 pub mod queue;
 pub mod schedule;

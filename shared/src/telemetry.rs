@@ -18,7 +18,8 @@ pub enum Format {
 /// once in a process; further calls change nothing.
 pub fn init(format: Format, level: Level) {
     // Statements of sqlx at INFO would drown everything else.
-    let quiet = format!("{level},sqlx=warn,apalis=warn");
+    // And of an outage one word is enough: ours.
+    let quiet = format!("{level},sqlx=warn,sqlx::pool=error,sqlx_core::pool=error,apalis=warn");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(quiet));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)

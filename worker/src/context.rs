@@ -1,6 +1,9 @@
 //! What all parts of a worker share.
 
-use std::sync::Arc;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -18,6 +21,38 @@ pub(crate) struct Context {
     pub(crate) incarnation: Uuid,
     /// The work in progress. It outlives the delivery of its job.
     pub(crate) work: TaskTracker,
+    /// What that work is about.
+    pub(crate) in_hand: InHand,
     /// This worker stops: nothing new is begun, and what takes long is handed over.
     pub(crate) drain: CancellationToken,
+}
+
+/// The runs that this process has in hand: a second delivery of one is no news, and a lease of this
+/// process on another is one that it does not know of, because the answer to the taking was lost.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct InHand(Arc<Mutex<HashSet<Uuid>>>);
+
+impl InHand {
+    /// Takes a run in hand; none if it is already.
+    pub(crate) fn take(&self, id: Uuid) -> Option<Hand> {
+        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.insert(id).then(|| Hand {
+            all: self.clone(),
+            id,
+        })
+    }
+}
+
+/// A run in hand, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Hand {
+    all: InHand,
+    id: Uuid,
+}
+
+impl Drop for Hand {
+    fn drop(&mut self) {
+        let mut ids = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.remove(&self.id);
+    }
 }

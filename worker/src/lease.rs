@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shared::{
-    StoreError,
+    StoreError, outage,
     store::{
         guest_runs::{self, GuestLease},
         host_runs::{self, HostLease},
@@ -105,7 +105,6 @@ impl Drop for LeaseKeeper {
 
 async fn keep(pool: PgPool, held: Held, first: Renewal, standing: watch::Sender<Standing>) {
     let mut every = duration(first.lease_secs) / 4;
-    let mut silent = false;
     loop {
         tokio::time::sleep(every).await;
         let asked_at = Instant::now();
@@ -116,10 +115,7 @@ async fn keep(pool: PgPool, held: Held, first: Renewal, standing: watch::Sender<
         };
         match answer {
             Ok(Some(renewal)) => {
-                if silent {
-                    tracing::info!("the lease is renewed again");
-                    silent = false;
-                }
+                outage::answered(asked_at.into_std());
                 every = duration(renewal.lease_secs) / 4;
                 standing.send_replace(Standing::after(renewal, asked_at));
             }
@@ -129,10 +125,7 @@ async fn keep(pool: PgPool, held: Held, first: Renewal, standing: watch::Sender<
             }
             // No answer is not "lost": work goes on while the lease holds, and pauses then.
             Err(error) => {
-                if !silent {
-                    tracing::warn!(%error, "the lease cannot be renewed, trying again");
-                    silent = true;
-                }
+                outage::silent("the renewal of leases", asked_at.into_std(), &error);
             }
         }
     }

@@ -18,21 +18,31 @@ mod steps;
 mod target;
 mod undo;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hypervisor::Connector;
 use shared::{
     StoreError,
     model::ProcessKind,
+    outage,
     queue::{self, GuestJob, HostJob, UndoJob},
     secrets,
-    store::workers,
+    store::workers::{self, Heard},
 };
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use crate::{connections::Connections, context::Context, patience::patiently, target::Targets};
+use crate::{
+    connections::Connections,
+    context::{Context, InHand},
+    patience::patiently,
+    target::Targets,
+};
 
 pub use inspection::{CheckError, check_host};
 pub use target::{TargetError, host_target};
@@ -85,7 +95,14 @@ impl Worker {
         })
         .await?;
         tracing::info!(name = options.name, id = %incarnation, "worker runs");
-        let heart = tokio::spawn(beat(pool.clone(), incarnation));
+        // Ends with the process that was told to, or because an operator drains this worker.
+        let shutdown = shutdown.child_token();
+        let heart = tokio::spawn(beat(
+            pool.clone(),
+            incarnation,
+            options.name.clone(),
+            shutdown.clone(),
+        ));
         let targets = Targets {
             pool: pool.clone(),
             key_file: options.key_file,
@@ -95,6 +112,7 @@ impl Worker {
             connections: Connections::new(connector, targets),
             incarnation,
             work: TaskTracker::new(),
+            in_hand: InHand::default(),
             drain: shutdown.clone(),
         });
 
@@ -148,11 +166,29 @@ impl Worker {
     }
 }
 
-async fn beat(pool: PgPool, incarnation: Uuid) {
+/// Gives signs of life, also while the worker drains, and begins to drain when it is asked to.
+async fn beat(pool: PgPool, incarnation: Uuid, name: String, shutdown: CancellationToken) {
     loop {
         tokio::time::sleep(HEARTBEAT).await;
-        if let Err(error) = workers::heartbeat(&pool, incarnation).await {
-            tracing::debug!(%error, "no sign of life could be given");
+        let asked_at = Instant::now();
+        let heard = async {
+            let heard = workers::heartbeat(&pool, incarnation).await?;
+            if heard == Heard::Unknown {
+                workers::register(&pool, incarnation, ProcessKind::Worker, &name).await?;
+            }
+            Ok::<_, StoreError>(heard)
+        };
+        match tokio::time::timeout(HEARTBEAT, heard).await {
+            Ok(Ok(Heard::Drain)) if !shutdown.is_cancelled() => {
+                tracing::info!(name, "worker is drained: it takes nothing more, and ends");
+                shutdown.cancel();
+            }
+            Ok(Ok(_)) => outage::answered(asked_at),
+            Ok(Err(error)) if error.is_unavailable() => {
+                outage::silent("signs of life", asked_at, &error);
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "no sign of life could be given"),
+            Err(_) => outage::silent("signs of life", asked_at, &"it is silent"),
         }
     }
 }

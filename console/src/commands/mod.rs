@@ -15,6 +15,7 @@ pub(crate) mod service;
 pub(crate) mod settings;
 pub(crate) mod status;
 pub(crate) mod version;
+pub(crate) mod workers;
 
 use anyhow::Result;
 

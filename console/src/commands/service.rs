@@ -11,6 +11,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use worker::{Worker, WorkerOptions};
 
+use super::workers::{self, WorkerCommand};
 use crate::context::{Context, Database};
 
 /// How long a worker that ends with the process that started it may take to bring its guests back.
@@ -38,12 +39,19 @@ pub(crate) struct SchedulerArgs {
 /// Options of `worker`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  virtuozo worker --name rack2 --database-url postgres://virtuozo@db/virtuozo"
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  virtuozo worker --name rack2 --database-url postgres://virtuozo@db/virtuozo\n  virtuozo worker --drain-limit 60"
 )]
 pub(crate) struct WorkerArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<WorkerCommand>,
     /// Name of this worker in lists and messages [default: the machine's name]
     #[arg(long)]
     name: Option<String>,
+    /// How long a worker that was told to end may take to finish its work or bring its guests back,
+    /// in seconds; what is left then is taken over by other workers
+    #[arg(long, default_value_t = 600, value_name = "SECS")]
+    drain_limit: u64,
     #[command(flatten)]
     life: Life,
 }
@@ -126,14 +134,18 @@ pub(crate) async fn scheduler(context: &Context, args: SchedulerArgs) -> Result<
 }
 
 pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
+    if let Some(command) = args.command {
+        return workers::run(context, command).await;
+    }
     let stop = args.life.stop(context)?;
     let connector = connector(context).await?;
     let Some(db) = database(context, &stop).await? else {
         return Ok(());
     };
     let mut options = worker_options(context, args.name);
+    options.drain_limit = Duration::from_secs(args.drain_limit);
     if args.life.stop_with_stdin {
-        options.drain_limit = CHILD_DRAIN_LIMIT;
+        options.drain_limit = options.drain_limit.min(CHILD_DRAIN_LIMIT);
     }
     Ok(Worker::run(db.pool, options, connector, stop).await?)
 }
@@ -163,7 +175,7 @@ async fn connect(url: &str, stop: &CancellationToken) -> Result<Option<PgPool>> 
             if !error.is_unavailable() {
                 return Err(error);
             }
-            tracing::warn!(%error, "waiting for the database");
+            tracing::debug!(%error, "the database went away again");
             drop(db::connect(url).await?);
         }
         Ok(pool)

@@ -334,6 +334,8 @@ pub struct Worker {
     pub silent_secs: f64,
     /// End, if it ended cleanly.
     pub stopped_at: Option<DateTime<Utc>>,
+    /// It was asked to finish its work, or hand it over, and to end.
+    pub drain_requested: bool,
 }
 
 /// What people are told.

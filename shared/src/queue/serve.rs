@@ -1,16 +1,25 @@
 //! Receives the jobs of one queue for as long as the process runs.
 
-use std::{fmt, future::Future, pin::Pin, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    time::{Duration, Instant},
+};
 
 use apalis::prelude::{
     BackendExt, BoxDynError, WorkerBuilder, WorkerBuilderExt, WorkerContext, WorkerError,
 };
 use apalis_postgres::{Config, PostgresStorage};
-use sqlx::PgPool;
+use sqlx::{Connection, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Job;
+use crate::{
+    db::{self, Pulse},
+    outage,
+};
 
 /// How often a queue is looked at without being woken: for jobs with a delay, and for lost wake-ups.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -22,6 +31,12 @@ const MISSED_HEARTBEATS: usize = 12;
 const MIN_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause between restarts.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// One to be woken over, one to claim, one to say what became of a job.
+const CONNECTIONS: u32 = 3;
+/// The loop asks far more often than this; if nothing was answered for so long it hangs.
+const SILENCE: Duration = Duration::from_secs(20);
+/// How long the database may take for the answer to nothing.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 /// How long jobs that were just claimed may take to be handed over when the process stops.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -39,10 +54,12 @@ impl std::error::Error for HandlerError {}
 
 /// Claims the jobs of `J`'s queue one by one and gives them to `handler`, until `stop`.
 ///
-/// A handler takes the lease, starts the work in a task of its own and returns: what it must not lose
-/// it may not hold, since every error of apalis ends its loop and drops all handlers in flight. The loop
-/// then starts again, under a new name each time, because the name of a claimer that died without
-/// saying so keeps its jobs locked.
+/// A handler starts the work in a task of its own and returns: what it must not lose it may not hold,
+/// since every error of apalis ends its loop and drops all handlers in flight. The loop then starts
+/// again, under a new name each time, because the name of a claimer that died without saying so keeps
+/// its jobs locked. It has connections of its own: on one that fell silent it would wait for ever, so
+/// that is watched, and after every outage it starts afresh, since nothing tells that the connection
+/// over which it is woken is gone.
 pub async fn serve<J, H, F>(pool: PgPool, incarnation: Uuid, handler: H, stop: CancellationToken)
 where
     J: Job,
@@ -62,7 +79,9 @@ where
             .heartbeat_interval(HEARTBEAT)
             .missed_heartbeats(MISSED_HEARTBEATS)
             .lock_tasks(false);
-        let backend = PostgresStorage::<J>::new(&pool)
+        let pulse = Pulse::default();
+        let own = db::aside(&pool, CONNECTIONS, &pulse);
+        let backend = PostgresStorage::<J>::new(&own)
             .with_config(config)
             .with_pubsub()
             .poll_with_interval(POLL_INTERVAL);
@@ -74,12 +93,18 @@ where
                 let work = handler(job);
                 async move { work.await.map_err(BoxDynError::from) }
             });
-        let began = tokio::time::Instant::now();
+        let mut outage_over = outage::over();
+        let began = Instant::now();
         // Boxed with its type written out: the compiler cannot tell that the bare future may be sent.
         let mut running: Pin<Box<dyn Future<Output = Result<(), WorkerError>> + Send>> =
             Box::pin(worker.run());
         let ended = tokio::select! {
-            ended = &mut running => ended,
+            ended = &mut running => Some(match ended {
+                Ok(()) => "it ended by itself".to_owned(),
+                Err(error) => error.to_string(),
+            }),
+            () = pulse.stops(SILENCE) => Some("nothing is answered".to_owned()),
+            _ = outage_over.changed() => None,
             () = stop.cancelled() => {
                 // An error means that it has not started: then nothing is claimed either.
                 if context.stop().is_ok() {
@@ -88,22 +113,54 @@ where
                 return;
             }
         };
+        drop(running);
+        // Closing waits for those who use a connection, and they may hang.
+        drop(tokio::spawn(tokio::time::timeout(STOP_LIMIT, async move {
+            own.close().await;
+        })));
+        let Some(error) = ended else {
+            tracing::debug!(queue = J::QUEUE, "starts afresh after an outage");
+            continue;
+        };
+        tokio::select! {
+            () = answer(&pool, &error) => {}
+            () = stop.cancelled() => return,
+        }
         if began.elapsed() > MAX_PAUSE {
             pause = MIN_PAUSE;
         }
-        match ended {
-            Ok(()) => tracing::warn!(
-                queue = J::QUEUE,
-                "the queue's loop ended, starting it again"
-            ),
-            Err(error) => {
-                tracing::warn!(queue = J::QUEUE, %error, "the queue does not answer, trying again");
-            }
-        }
+        tracing::debug!(
+            queue = J::QUEUE,
+            error,
+            "the queue's loop ended, starting it again"
+        );
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
         }
         pause = (pause * 2).min(MAX_PAUSE);
+    }
+}
+
+/// Waits until the database answers. If it does at once, `error` has another reason, and is told.
+async fn answer(pool: &PgPool, error: &str) {
+    let mut waits = false;
+    loop {
+        let asked_at = Instant::now();
+        let ping = tokio::time::timeout(ANSWER_LIMIT, async { pool.acquire().await?.ping().await });
+        let why = match ping.await {
+            Ok(Ok(())) => {
+                outage::answered(asked_at);
+                break;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it is silent".to_owned(),
+        };
+        outage::silent("the queues", asked_at, &why);
+        waits = true;
+        tokio::time::sleep(MIN_PAUSE).await;
+    }
+    if !waits {
+        tracing::warn!(error, "a queue's loop ended, starting it again");
     }
 }

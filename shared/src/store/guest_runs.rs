@@ -114,6 +114,20 @@ pub async fn take(
         .await?)
 }
 
+/// Gives up a lease of `owner_id` that it does not know of, because the answer to its taking was lost: the
+/// guest run can be taken again. Only for a guest run that nobody works on in that process.
+///
+/// # Errors
+/// What the database says.
+pub async fn put_back(pool: &PgPool, guest_run_id: Uuid, owner_id: Uuid) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/guest_run_put_back.sql"))
+        .bind(guest_run_id)
+        .bind(owner_id)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
 /// Renews the lease. None: it is lost.
 ///
 /// # Errors

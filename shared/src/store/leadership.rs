@@ -1,54 +1,36 @@
 //! Which of several schedulers leads. Two that both believe they do make no error: every due time and
 //! every lease is decided by one statement. It only spares work.
 
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::PgExecutor;
+use uuid::Uuid;
 
 use crate::StoreError;
 
-/// The first key of Virtuozo's advisory locks: "virt".
-const LOCK_CLASS: i32 = 0x7669_7274;
-/// The second key: the scheduler's.
-const LOCK_SCHEDULER: i32 = 1;
+/// How long the lead lasts without being renewed. A leader that is gone, frozen or cut off is replaced
+/// after this time and one look of another.
+pub const LEAD_SECS: f64 = 8.0;
 
-/// The leadership, for as long as its connection lives.
-#[derive(Debug)]
-pub struct Leadership {
-    // Of its own: a pool may close or hand out a connection, and the lock is the connection's.
-    connection: PgConnection,
+/// Takes the lead if nobody has it, or renews it. False: another scheduler leads.
+///
+/// # Errors
+/// What the database says.
+pub async fn take(db: impl PgExecutor<'_>, scheduler_id: Uuid) -> Result<bool, StoreError> {
+    let done = sqlx::query(include_str!("sql/lead_take.sql"))
+        .bind(scheduler_id)
+        .bind(LEAD_SECS)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected() == 1)
 }
 
-impl Leadership {
-    /// Takes the leadership if nobody has it.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn try_take(pool: &PgPool) -> Result<Option<Self>, StoreError> {
-        let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
-        let taken: bool = sqlx::query_scalar(include_str!("sql/leadership_try.sql"))
-            .bind(LOCK_CLASS)
-            .bind(LOCK_SCHEDULER)
-            .fetch_one(&mut connection)
-            .await?;
-        if taken {
-            return Ok(Some(Self { connection }));
-        }
-        connection.close().await?;
-        Ok(None)
-    }
-
-    /// Looks whether the connection lives, and with it the leadership.
-    ///
-    /// # Errors
-    /// If it does not.
-    pub async fn confirm(&mut self) -> Result<(), StoreError> {
-        Ok(self.connection.ping().await?)
-    }
-
-    /// Gives the leadership up.
-    ///
-    /// # Errors
-    /// If the connection was broken already.
-    pub async fn resign(self) -> Result<(), StoreError> {
-        Ok(self.connection.close().await?)
-    }
+/// Gives the lead up, if this scheduler has it.
+///
+/// # Errors
+/// What the database says.
+pub async fn resign(db: impl PgExecutor<'_>, scheduler_id: Uuid) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/lead_resign.sql"))
+        .bind(scheduler_id)
+        .execute(db)
+        .await?;
+    Ok(())
 }

@@ -102,6 +102,8 @@ async fn refuse_if_in_use(
 }
 
 #[cfg(test)]
+mod exactly_once;
+#[cfg(test)]
 mod state_machine;
 #[cfg(test)]
 mod tests;

@@ -309,9 +309,15 @@ async fn a_worker_that_was_stopped_learns_it_at_its_next_heartbeat() {
     workers::register(&db.pool, id, crate::model::ProcessKind::Worker, "w1")
         .await
         .unwrap();
-    assert!(workers::heartbeat(&db.pool, id).await.unwrap());
+    assert_eq!(
+        workers::heartbeat(&db.pool, id).await.unwrap(),
+        workers::Heard::GoOn
+    );
     workers::stop(&db.pool, id).await.unwrap();
-    assert!(!workers::heartbeat(&db.pool, id).await.unwrap());
+    assert_eq!(
+        workers::heartbeat(&db.pool, id).await.unwrap(),
+        workers::Heard::Unknown
+    );
     let stored = workers::list(&db.pool).await.unwrap().remove(0);
     assert_eq!(stored.pid, i32::try_from(std::process::id()).unwrap());
     assert!(stored.stopped_at.is_some());

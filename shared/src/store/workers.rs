@@ -30,16 +30,53 @@ pub async fn register(
     Ok(())
 }
 
-/// Gives a sign of life. False: this incarnation was stopped or pruned and must not go on under its id.
+/// What a process learns when it gives a sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Nothing new.
+    GoOn,
+    /// Somebody wants it to finish its work, or hand it over, and to end.
+    Drain,
+    /// It is not known any more: it was stopped, or silent for so long that its row was pruned.
+    Unknown,
+}
+
+/// Gives a sign of life.
 ///
 /// # Errors
 /// What the database says.
-pub async fn heartbeat(db: impl PgExecutor<'_>, id: Uuid) -> Result<bool, StoreError> {
-    let done = sqlx::query(include_str!("sql/worker_heartbeat.sql"))
+pub async fn heartbeat(db: impl PgExecutor<'_>, id: Uuid) -> Result<Heard, StoreError> {
+    let drain: Option<bool> = sqlx::query_scalar(include_str!("sql/worker_heartbeat.sql"))
         .bind(id)
-        .execute(db)
+        .fetch_optional(db)
         .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(match drain {
+        Some(false) => Heard::GoOn,
+        Some(true) => Heard::Drain,
+        None => Heard::Unknown,
+    })
+}
+
+/// Asks workers to drain: all that run under this name, or the one with this id. They learn it with
+/// their next sign of life. Returns their ids and names.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if no such worker runs, or what the database says.
+pub async fn drain(
+    db: impl PgExecutor<'_>,
+    name_or_id: &str,
+) -> Result<Vec<(Uuid, String)>, StoreError> {
+    let asked: Vec<(Uuid, String)> = sqlx::query_as(include_str!("sql/worker_drain.sql"))
+        .bind(name_or_id)
+        .fetch_all(db)
+        .await?;
+    if asked.is_empty() {
+        return Err(StoreError::NotFound {
+            what: "running worker",
+            name: name_or_id.to_owned(),
+        });
+    }
+    Ok(asked)
 }
 
 /// Notes a clean end.

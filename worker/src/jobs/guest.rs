@@ -16,10 +16,10 @@ use shared::{
 };
 use tokio::time::Instant;
 
-use super::{HAND_BACK_SECS, again, delay_secs, seat};
+use super::{HAND_BACK_SECS, delay_secs, outside, seat};
 use crate::{
     connections::{self, Seat},
-    context::Context,
+    context::{Context, Hand},
     error::{StepError, Stop},
     lease::{Held, Lease, LeaseKeeper},
     patience::patiently,
@@ -31,13 +31,35 @@ use crate::{
 /// Takes the guest run's lease and starts the work. From then on the lease, not the job, sees to it that
 /// the run comes to its end.
 pub(crate) async fn deliver(context: Arc<Context>, job: GuestJob) -> Result<(), HandlerError> {
-    begin(&context, job).await.map_err(again)
+    let hand = context.in_hand.take(job.guest_run_id).map(Arc::new);
+    outside(
+        &context,
+        "the taking of a guest run",
+        move |context, again| {
+            let hand = hand.clone();
+            async move { begin(&context, job, hand, again).await }
+        },
+    );
+    Ok(())
 }
 
-async fn begin(context: &Arc<Context>, job: GuestJob) -> Result<(), StoreError> {
+async fn begin(
+    context: &Arc<Context>,
+    job: GuestJob,
+    hand: Option<Arc<Hand>>,
+    again: bool,
+) -> Result<(), StoreError> {
     let pool = &context.pool;
+    if again && hand.is_some() {
+        // An earlier attempt may have been carried out, and its answer lost.
+        guest_runs::put_back(pool, job.guest_run_id, context.incarnation).await?;
+    }
     let Some(host_id) = guest_runs::host_of_admitted(pool, job.guest_run_id).await? else {
         return Ok(());
+    };
+    let Some(hand) = hand else {
+        // Work of this process on it, under a lease that it lost, has not ended yet.
+        return guest_runs::hand_back(pool, job.guest_run_id, HAND_BACK_SECS).await;
     };
     let Some(seat) = seat(context, host_id).await? else {
         return guest_runs::hand_back(pool, job.guest_run_id, HAND_BACK_SECS).await;
@@ -51,7 +73,7 @@ async fn begin(context: &Arc<Context>, job: GuestJob) -> Result<(), StoreError> 
     context.work.spawn(async move {
         // A panic ends this task and with it the keeper: the lease runs out, and the sweep counts a crash.
         work(context_of_work, row, keeper.lease(), seat).await;
-        drop(keeper);
+        drop((keeper, hand));
     });
     Ok(())
 }

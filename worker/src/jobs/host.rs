@@ -17,10 +17,10 @@ use shared::{
 };
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{HAND_BACK_SECS, again, delay_secs, seat};
+use super::{HAND_BACK_SECS, delay_secs, outside, seat};
 use crate::{
     connections::Seat,
-    context::Context,
+    context::{Context, Hand},
     error::{StepError, Stop},
     inspection,
     lease::{Held, Lease, LeaseKeeper},
@@ -33,13 +33,35 @@ const LOOK_AT_ONCE: usize = 4;
 
 /// Takes the host run's lease and starts the work.
 pub(crate) async fn deliver(context: Arc<Context>, job: HostJob) -> Result<(), HandlerError> {
-    begin(&context, job).await.map_err(again)
+    let hand = context.in_hand.take(job.host_run_id).map(Arc::new);
+    outside(
+        &context,
+        "the taking of a host run",
+        move |context, again| {
+            let hand = hand.clone();
+            async move { begin(&context, job, hand, again).await }
+        },
+    );
+    Ok(())
 }
 
-async fn begin(context: &Arc<Context>, job: HostJob) -> Result<(), StoreError> {
+async fn begin(
+    context: &Arc<Context>,
+    job: HostJob,
+    hand: Option<Arc<Hand>>,
+    again: bool,
+) -> Result<(), StoreError> {
     let pool = &context.pool;
+    if again && hand.is_some() {
+        // An earlier attempt may have been carried out, and its answer lost.
+        host_runs::put_back(pool, job.host_run_id, context.incarnation).await?;
+    }
     let Some(host_id) = host_runs::host_of_queued(pool, job.host_run_id).await? else {
         return Ok(());
+    };
+    let Some(hand) = hand else {
+        // Work of this process on it, under a lease that it lost, has not ended yet.
+        return host_runs::hand_back(pool, job.host_run_id, HAND_BACK_SECS).await;
     };
     let Some(seat) = seat(context, host_id).await? else {
         return host_runs::hand_back(pool, job.host_run_id, HAND_BACK_SECS).await;
@@ -53,7 +75,7 @@ async fn begin(context: &Arc<Context>, job: HostJob) -> Result<(), StoreError> {
     context.work.spawn(async move {
         // A panic ends this task and with it the keeper: the lease runs out, and the sweep counts a crash.
         work(&context_of_work, &row, &keeper.lease(), &seat).await;
-        drop(keeper);
+        drop((keeper, hand));
     });
     Ok(())
 }

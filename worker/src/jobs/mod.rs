@@ -4,13 +4,17 @@ pub(crate) mod guest;
 pub(crate) mod host;
 pub(crate) mod undo;
 
-use shared::{StoreError, queue::HandlerError, store::settings};
+use std::{future::Future, sync::Arc, time::Duration};
+
+use shared::{StoreError, store::settings};
 use uuid::Uuid;
 
-use crate::{connections::Seat, context::Context};
+use crate::{connections::Seat, context::Context, patience::patiently};
 
 /// After how long another worker is offered a job that this one has no room for, in seconds.
 pub(crate) const HAND_BACK_SECS: u32 = 1;
+/// How long one attempt to take a lease may take: not longer than the shortest useful lease holds.
+const BEGIN_LIMIT: Duration = Duration::from_secs(8);
 /// The longest pause between two attempts, in seconds.
 const MAX_DELAY_SECS: f64 = 3600.0;
 
@@ -24,9 +28,28 @@ async fn seat(context: &Context, host_id: Uuid) -> Result<Option<Seat>, StoreErr
     Ok(context.connections.reserve(host_id, max_hosts))
 }
 
-/// Makes the error of a delivery: the queue delivers again.
-fn again(error: StoreError) -> HandlerError {
-    HandlerError(error.to_string())
+/// Does the beginning of a job outside of its delivery, which the queue drops when the database is away;
+/// `begin` learns whether an earlier attempt got no answer.
+/// What is lost nevertheless, with this process, the scheduler delivers again.
+fn outside<F, Fut>(context: &Arc<Context>, what: &'static str, begin: F)
+where
+    F: Fn(Arc<Context>, bool) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), StoreError>> + Send,
+{
+    let of_work = Arc::clone(context);
+    context.work.spawn(async move {
+        let mut again = false;
+        let beginning = || {
+            let begun = begin(Arc::clone(&of_work), std::mem::replace(&mut again, true));
+            async {
+                let begun = tokio::time::timeout(BEGIN_LIMIT, begun).await;
+                begun.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))
+            }
+        };
+        if let Err(error) = patiently(what, beginning).await {
+            tracing::warn!(%error, "{what} was refused");
+        }
+    });
 }
 
 /// The pause before the next attempt, after so many failed ones: twice as long each time, and never the

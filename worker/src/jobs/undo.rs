@@ -15,7 +15,7 @@ use shared::{
 };
 use tokio::time::Instant;
 
-use super::{HAND_BACK_SECS, again, delay_secs, seat};
+use super::{HAND_BACK_SECS, delay_secs, outside, seat};
 use crate::{
     connections::Seat,
     context::Context,
@@ -33,7 +33,12 @@ const LOUD_FROM: i32 = 3;
 
 /// Claims what the guest is owed and starts the work.
 pub(crate) async fn deliver(context: Arc<Context>, job: UndoJob) -> Result<(), HandlerError> {
-    begin(&context, job).await.map_err(again)
+    outside(
+        &context,
+        "the taking of an undo job",
+        move |context, _| async move { begin(&context, job).await },
+    );
+    Ok(())
 }
 
 async fn begin(context: &Arc<Context>, job: UndoJob) -> Result<(), StoreError> {

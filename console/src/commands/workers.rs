@@ -1,0 +1,80 @@
+//! `virtuozo worker list|drain`: the workers of the site, and taking one out of service.
+
+use anyhow::Result;
+use clap::Subcommand;
+use shared::{
+    model::{ProcessKind, Worker},
+    store::workers,
+};
+
+use crate::{context::Context, output};
+
+/// After so long without a sign of life a worker counts as gone, in seconds: three are due in that time.
+const SILENT_SECS: f64 = 15.0;
+
+/// Commands on workers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkerCommand {
+    /// Workers of the last day, running ones first
+    #[command(after_help = "Example:\n  virtuozo worker list")]
+    List,
+    /// Have a worker take nothing more, finish or hand over what it has, and end
+    #[command(after_help = "Example:\n  virtuozo worker drain rack2")]
+    Drain {
+        /// The worker's name, for all of that name, or the id from `virtuozo worker list`, for one
+        worker: String,
+    },
+}
+
+pub(crate) async fn run(context: &Context, command: WorkerCommand) -> Result<()> {
+    let db = context.database().await?;
+    match command {
+        WorkerCommand::List => {
+            let mut all = workers::list(&db.pool).await?;
+            all.retain(|one| one.kind == ProcessKind::Worker);
+            context.out.list(
+                &all,
+                "no worker has run in the last day; start one with `virtuozo worker`",
+                &[
+                    "Name", "Id", "Machine", "Process", "Version", "State", "Since",
+                ],
+                |one| {
+                    vec![
+                        one.name.clone(),
+                        one.id.to_string(),
+                        one.machine.clone(),
+                        one.pid.to_string(),
+                        one.version.clone(),
+                        state(one),
+                        output::time(one.started_at),
+                    ]
+                },
+            )
+        }
+        WorkerCommand::Drain { worker } => {
+            let asked = workers::drain(&db.pool, &worker).await?;
+            let ids: Vec<String> = asked.iter().map(|(id, _)| id.to_string()).collect();
+            context.out.done(&format!(
+                "drains: {worker} ({}); it takes nothing more and ends when its work is finished or handed over",
+                ids.join(", ")
+            ))
+        }
+    }
+}
+
+fn state(worker: &Worker) -> String {
+    match worker {
+        Worker {
+            stopped_at: Some(at),
+            ..
+        } => format!("ended {}", output::time(*at)),
+        Worker { silent_secs, .. } if *silent_secs > SILENT_SECS => {
+            format!("silent for {silent_secs:.0} s")
+        }
+        Worker {
+            drain_requested: true,
+            ..
+        } => "draining".to_owned(),
+        _ => "running".to_owned(),
+    }
+}

@@ -1,0 +1,125 @@
+//! Connections that are held against silence: one whose other end is gone is found by a question with a
+//! time limit, and takes all that are as old as it along.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use sqlx::{
+    Connection, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::ACQUIRE_LIMIT;
+use crate::outage;
+
+/// How long the answer to nothing but "are you there?" may take.
+const PING_LIMIT: Duration = Duration::from_secs(3);
+/// An answer that is not there after this time makes one wonder.
+const PROMPT: Duration = Duration::from_millis(300);
+/// A connection that was in use so short a time ago need not be asked.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// When the connections of a pool were last answered, and which of them are not to be trusted.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pulse {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    answered_at: Option<Instant>,
+    /// Connections that are older than this go: one of their age was silent.
+    suspect_before: Option<Instant>,
+}
+
+impl Pulse {
+    /// Waits until there was no answer for `limit`, counted from now on.
+    pub(crate) async fn stops(&self, limit: Duration) {
+        let mut last = Instant::now();
+        loop {
+            tokio::time::sleep_until((last + limit).into()).await;
+            match self.now().answered_at {
+                Some(at) if at > last => last = at,
+                _ => return,
+            }
+        }
+    }
+
+    fn now(&self) -> State {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn is_suspect(&self, age: Duration) -> bool {
+        let born = Instant::now().checked_sub(age);
+        born < self.now().suspect_before
+    }
+
+    /// Asks the other end of a connection whether it is there.
+    async fn answers(&self, connection: &mut PgConnection) -> bool {
+        let mut question = Question {
+            pulse: self,
+            asked_at: Instant::now(),
+            answered: None,
+        };
+        let answer = tokio::time::timeout(PING_LIMIT, connection.ping()).await;
+        let answers = matches!(answer, Ok(Ok(())));
+        question.answered = Some(answers);
+        if answers {
+            outage::answered(question.asked_at);
+        }
+        answers
+    }
+}
+
+/// Counts also if nobody waited for its end.
+struct Question<'a> {
+    pulse: &'a Pulse,
+    asked_at: Instant,
+    answered: Option<bool>,
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        let silent = match self.answered {
+            Some(answered) => !answered,
+            None => self.asked_at.elapsed() > PROMPT,
+        };
+        self.pulse.change(|state| {
+            if self.answered == Some(true) {
+                state.answered_at = Some(Instant::now());
+            } else if silent {
+                state.suspect_before = Some(self.asked_at);
+            }
+        });
+    }
+}
+
+/// A pool that connects when it is first used. What answers neither before nor after its use is closed.
+pub(super) fn lazy(options: PgConnectOptions, connections: u32, pulse: &Pulse) -> PgPool {
+    let (before, after) = (pulse.clone(), pulse.clone());
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_LIMIT)
+        // It would wait for as long as the kernel believes in the connection.
+        .test_before_acquire(false)
+        .before_acquire(move |connection, facts| {
+            let pulse = before.clone();
+            Box::pin(async move {
+                Ok(!pulse.is_suspect(facts.age)
+                    && (facts.idle_for < FRESH || pulse.answers(connection).await))
+            })
+        })
+        .after_release(move |connection, facts| {
+            let pulse = after.clone();
+            Box::pin(
+                async move { Ok(!pulse.is_suspect(facts.age) && pulse.answers(connection).await) },
+            )
+        })
+        .connect_lazy_with(options)
+}

@@ -1,0 +1,1 @@
+DELETE FROM virtuozo_core.lead WHERE scheduler_id = $1

@@ -1,0 +1,5 @@
+-- $1: a name, of all workers that have it, or an id.
+UPDATE virtuozo_core.workers SET drain_requested = true
+ WHERE kind = 'worker' AND stopped_at IS NULL AND heartbeat_at > now() - interval '1 hour'
+   AND (name = $1 OR id::text = $1)
+RETURNING id, name

@@ -1,0 +1,113 @@
+//! A way to the database that can be cut, fall silent and come back.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::{Context, Result};
+use sqlx::postgres::PgConnectOptions;
+use tokio::{
+    net::{TcpListener, TcpStream, UnixStream},
+    sync::watch,
+    task::JoinHandle,
+};
+
+/// What becomes of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// They are forwarded.
+    Open,
+    /// They end, and nobody gets a new one.
+    Refused,
+    /// They stay, and nothing comes through any more: neither in those that are there nor in new ones,
+    /// also not when the way is open again.
+    Silent,
+}
+
+/// Forwards a port of its own to a server's socket.
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    database: String,
+    target: PathBuf,
+    state: watch::Sender<State>,
+    listener: Option<JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// A way to the database at `url`, which names a directory with a socket.
+    pub(crate) async fn to(url: &str) -> Result<Self> {
+        let options: PgConnectOptions = url.parse()?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let mut proxy = Self {
+            address: listener.local_addr()?,
+            database: options.get_database().context("no database")?.to_owned(),
+            target: socket(&options)?,
+            state: watch::Sender::new(State::Open),
+            listener: None,
+        };
+        proxy.accept(listener);
+        Ok(proxy)
+    }
+
+    /// The database's URL by this way.
+    pub(crate) fn url(&self) -> String {
+        format!(
+            "postgres://virtuozo@{}/{}?sslmode=disable",
+            self.address, self.database
+        )
+    }
+
+    /// Ends all connections; new ones are refused.
+    pub(crate) fn refuse(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            listener.abort();
+        }
+        self.state.send_replace(State::Refused);
+    }
+
+    /// Lets everything through silently disappear.
+    pub(crate) fn fall_silent(&self) {
+        self.state.send_replace(State::Silent);
+    }
+
+    /// Opens the way for new connections.
+    pub(crate) async fn open(&mut self) -> Result<()> {
+        self.state.send_replace(State::Open);
+        if self.listener.is_none() {
+            let listener = TcpListener::bind(self.address).await?;
+            self.accept(listener);
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, listener: TcpListener) {
+        let (target, state) = (self.target.clone(), self.state.clone());
+        self.listener = Some(tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(forward(client, target.clone(), state.subscribe()));
+            }
+        }));
+    }
+}
+
+async fn forward(mut client: TcpStream, target: PathBuf, mut state: watch::Receiver<State>) {
+    let now = *state.borrow_and_update();
+    let end = if now == State::Open {
+        let Ok(mut server) = UnixStream::connect(target).await else {
+            return;
+        };
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
+            end = state.wait_for(|state| *state != State::Open) => end.map(|state| *state),
+        }
+    } else {
+        Ok(now)
+    };
+    if end.is_ok_and(|state| state == State::Silent) {
+        // Open on this side for as long as the test runs, as if the other machine had lost its power.
+        std::future::pending::<()>().await;
+    }
+}
+
+fn socket(options: &PgConnectOptions) -> Result<PathBuf> {
+    let directory = options.get_socket().context("not a socket")?;
+    Ok(directory.join(".s.PGSQL.5432"))
+}
