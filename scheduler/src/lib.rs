@@ -9,7 +9,7 @@ mod tick;
 use std::time::{Duration, Instant};
 
 use shared::{
-    StoreError,
+    StoreError, liveness,
     model::ProcessKind,
     outage,
     store::{leadership, wake::Wake, workers},
@@ -26,6 +26,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const LOOKS_PER_HEARTBEAT: u32 = 5;
 /// A look that takes longer waits for a connection that is dead.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
+/// A look and the pause after it are over by then, or nobody looks any more.
+const LOOKS_LIMIT: Duration = Duration::from_secs(60);
 /// If even the lead takes longer to renew, the database was away for everybody.
 const PROMPT: Duration = Duration::from_secs(1);
 
@@ -69,7 +71,9 @@ impl Scheduler {
         };
         let (mut ticker, mut sweeper) = (Ticker::default(), Sweeper::new());
         tracing::info!(name = options.name, %id, "scheduler runs");
+        let looks = liveness::watch("schedules and sweeps", LOOKS_LIMIT);
         while !shutdown.is_cancelled() {
+            looks.turned();
             let asked_at = Instant::now();
             let look = state.look(&options.name, &mut ticker, &mut sweeper);
             match tokio::time::timeout(LOOK_LIMIT, look).await {

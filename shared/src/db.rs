@@ -11,7 +11,7 @@ use sqlx::{
     Connection, Executor, PgConnection, PgPool, migrate::Migrator, postgres::PgConnectOptions,
 };
 
-use crate::{StoreError, error::is_connection_error, outage};
+use crate::{StoreError, error::is_connection_error, liveness, outage};
 
 pub(crate) use pool::Pulse;
 
@@ -19,6 +19,8 @@ pub(crate) use pool::Pulse;
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
 /// The pause between two attempts to reach a database that is away.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// An attempt and the pause after it are over by then, or nobody attempts any more.
+const ATTEMPTS_LIMIT: Duration = Duration::from_secs(30);
 /// A process needs few connections: its statements are short.
 const MAX_CONNECTIONS: u32 = 12;
 /// What the server is to hold every connection of ours to, so that a process that froze, or a machine
@@ -59,7 +61,9 @@ async fn connect_until(url: &str, deadline: Option<Instant>) -> Result<PgPool, S
         .application_name("virtuozo")
         .options(SESSION);
     let place = describe(&options);
+    let attempts = liveness::watch("attempts to reach the database", ATTEMPTS_LIMIT);
     loop {
+        attempts.turned();
         // A connection of its own, not one of the pool: a pool tells of a refusal only that time ran out.
         // And an attempt may hang on a silent network, so it has a limit.
         let attempt = match deadline {

@@ -2,6 +2,7 @@
 
 pub mod db;
 mod error;
+pub mod liveness;
 pub mod model;
 pub mod outage;
 pub mod pg;

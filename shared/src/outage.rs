@@ -69,6 +69,11 @@ pub fn answered(asked_at: Instant) {
     OVER.send_modify(|outages| *outages += 1);
 }
 
+/// How long the database has been silent, if it is.
+pub fn silent_for() -> Option<Duration> {
+    sight().silent_since.map(|since| since.elapsed())
+}
+
 /// Tells of every outage that is over from now on.
 pub fn over() -> watch::Receiver<u64> {
     OVER.subscribe()

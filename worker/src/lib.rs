@@ -26,7 +26,7 @@ use std::{
 
 use hypervisor::Connector;
 use shared::{
-    StoreError,
+    StoreError, liveness,
     model::ProcessKind,
     outage,
     queue::{self, GuestJob, HostJob, UndoJob},
@@ -49,6 +49,8 @@ pub use target::{TargetError, host_target};
 
 /// How often a worker gives a sign of life.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// A sign of life, answered or not, was tried by then, or nobody tries any more.
+const HEARTBEATS_LIMIT: Duration = Duration::from_secs(60);
 
 /// How a worker runs.
 #[derive(Debug, Clone)]
@@ -168,7 +170,9 @@ impl Worker {
 
 /// Gives signs of life, also while the worker drains, and begins to drain when it is asked to.
 async fn beat(pool: PgPool, incarnation: Uuid, name: String, shutdown: CancellationToken) {
+    let signs = liveness::watch("signs of life", HEARTBEATS_LIMIT);
     loop {
+        signs.turned();
         tokio::time::sleep(HEARTBEAT).await;
         let asked_at = Instant::now();
         let heard = async {
