@@ -5,10 +5,12 @@
 //! worker processes as the test starts. All of it goes away with the [`Site`].
 
 pub mod crash;
+mod http;
 mod image;
 mod process;
 mod site;
 
+pub use http::Endpoint;
 pub use image::PointDisks;
 pub use process::{Answer, Background};
 pub use site::{Site, eventually};

@@ -6,6 +6,7 @@ mod commands;
 mod context;
 mod describe;
 mod error;
+mod listen;
 mod live;
 mod names;
 mod output;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use shared::{
     StoreError, liveness,
     model::ProcessKind,
-    outage,
+    outage, readiness,
     store::{leadership, wake::Wake, workers},
 };
 use sqlx::PgPool;
@@ -72,6 +72,7 @@ impl Scheduler {
         let (mut ticker, mut sweeper) = (Ticker::default(), Sweeper::new());
         tracing::info!(name = options.name, %id, "scheduler runs");
         let looks = liveness::watch("schedules and sweeps", LOOKS_LIMIT);
+        let standing = readiness::starts("the scheduler");
         while !shutdown.is_cancelled() {
             looks.turned();
             let asked_at = Instant::now();
@@ -79,6 +80,7 @@ impl Scheduler {
             match tokio::time::timeout(LOOK_LIMIT, look).await {
                 Ok(Ok(())) => {
                     outage::answered(asked_at);
+                    standing.is_ready();
                     if state.refused {
                         tracing::info!("work goes on");
                         state.refused = false;
@@ -88,6 +90,7 @@ impl Scheduler {
                     return Err(error);
                 }
                 Ok(Err(error)) if !error.is_unavailable() => {
+                    standing.waits("is refused by the database; its log says why");
                     if !state.refused {
                         tracing::warn!(%error, "nothing can be done for now, trying again");
                         state.refused = true;
@@ -107,6 +110,7 @@ impl Scheduler {
                 () = shutdown.cancelled() => {}
             }
         }
+        standing.waits("stops");
         state.farewell().await;
         tracing::info!(name = options.name, "scheduler has stopped");
         Ok(())

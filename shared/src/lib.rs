@@ -7,6 +7,7 @@ pub mod model;
 pub mod outage;
 pub mod pg;
 pub mod queue;
+pub mod readiness;
 pub mod schedule;
 pub mod secrets;
 pub mod store;

@@ -60,7 +60,10 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        loops().all.retain(|one| one.id != self.id);
+        // A loop that ends by a panic is to be missed.
+        if !std::thread::panicking() {
+            loops().all.retain(|one| one.id != self.id);
+        }
     }
 }
 
@@ -104,5 +107,14 @@ mod tests {
         drop(brisk);
         assert_eq!(standstill(), None);
         drop(patient);
+
+        let panics = std::thread::spawn(|| {
+            let _broken = watch("broken loops", Duration::ZERO);
+            std::panic::resume_unwind(Box::new(()));
+        });
+        assert!(panics.join().is_err());
+        let found = standstill().map(|stands| stands.what);
+        assert_eq!(found, Some("broken loops"));
+        loops().all.retain(|one| one.what != "broken loops");
     }
 }

@@ -1,6 +1,7 @@
 //! What a fleet meets: a database that is away or silent, schedulers that die or freeze, workers that are
 //! drained, updated or poisoned.
 
+mod endpoints;
 mod outage;
 mod proxy;
 mod schedulers;

@@ -19,14 +19,14 @@ enum How {
 }
 
 /// A site whose processes reach the database through a proxy, with the usual leases.
-struct Apart {
-    site: Site,
-    proxy: Proxy,
+pub(crate) struct Apart {
+    pub(crate) site: Site,
+    pub(crate) proxy: Proxy,
     url: String,
 }
 
 impl Apart {
-    async fn new() -> Result<Self> {
+    pub(crate) async fn new() -> Result<Self> {
         let site = Site::new().await?;
         site.virtuozo(&["settings", "set", "lease_secs", "12"])?
             .ok()?;
@@ -37,7 +37,11 @@ impl Apart {
         Ok(Self { site, proxy, url })
     }
 
-    fn spawn(&self, args: &[&str], env: &[(&str, &std::path::Path)]) -> Result<Background> {
+    pub(crate) fn spawn(
+        &self,
+        args: &[&str],
+        env: &[(&str, &std::path::Path)],
+    ) -> Result<Background> {
         let mut all = vec![("DATABASE_URL", self.url.as_ref())];
         all.extend_from_slice(env);
         self.site.spawn(args[0], args, &all)

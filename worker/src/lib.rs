@@ -30,7 +30,7 @@ use shared::{
     model::ProcessKind,
     outage,
     queue::{self, GuestJob, HostJob, UndoJob},
-    secrets,
+    readiness, secrets,
     store::workers::{self, Heard},
 };
 use sqlx::PgPool;
@@ -92,6 +92,7 @@ impl Worker {
         shutdown: CancellationToken,
     ) -> Result<(), StoreError> {
         let incarnation = Uuid::now_v7();
+        let standing = readiness::starts("the worker");
         patiently("the worker's entry", || {
             workers::register(&pool, incarnation, ProcessKind::Worker, &options.name)
         })
@@ -123,7 +124,12 @@ impl Worker {
             Arc::clone(&context),
             Arc::clone(&context),
         );
+        standing.is_ready();
         tokio::join!(
+            async {
+                shutdown.cancelled().await;
+                standing.waits("drains: it takes nothing more, and ends");
+            },
             queue::serve(
                 pool.clone(),
                 incarnation,

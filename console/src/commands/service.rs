@@ -1,6 +1,6 @@
 //! The processes that run on: `scheduler`, `worker`, and `up`, which is both.
 
-use std::{io::Read, sync::Arc, time::Duration};
+use std::{io::Read, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -12,7 +12,10 @@ use tokio_util::sync::CancellationToken;
 use worker::{Worker, WorkerOptions};
 
 use super::workers::{self, WorkerCommand};
-use crate::context::{Context, Database};
+use crate::{
+    context::{Context, Database},
+    listen,
+};
 
 /// How long a worker that ends with the process that started it may take to bring its guests back.
 const CHILD_DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -24,14 +27,18 @@ pub(crate) struct UpArgs {
     /// Name of the worker in lists and messages [default: the machine's name]
     #[arg(long)]
     name: Option<String>,
+    #[command(flatten)]
+    watch: Watch,
 }
 
 /// Options of `scheduler`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  virtuozo scheduler --database-url postgres://virtuozo@db/virtuozo"
+    after_help = "Examples:\n  virtuozo scheduler --database-url postgres://virtuozo@db/virtuozo\n  virtuozo scheduler --listen 127.0.0.1:9464"
 )]
 pub(crate) struct SchedulerArgs {
+    #[command(flatten)]
+    watch: Watch,
     #[command(flatten)]
     life: Life,
 }
@@ -53,7 +60,28 @@ pub(crate) struct WorkerArgs {
     #[arg(long, default_value_t = 600, value_name = "SECS")]
     drain_limit: u64,
     #[command(flatten)]
+    watch: Watch,
+    #[command(flatten)]
     life: Life,
+}
+
+/// How a process is watched.
+#[derive(Debug, Args)]
+struct Watch {
+    /// Answer http://ADDR:PORT/healthz and /readyz; without a login, so take an address that only
+    /// those who watch can reach [default: none]
+    #[arg(long, env = "VIRTUOZO_LISTEN", value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+}
+
+impl Watch {
+    /// Begins to answer, before anything else: probes come early.
+    async fn start(&self) -> Result<()> {
+        match self.listen {
+            Some(address) => listen::start(address).await,
+            None => Ok(()),
+        }
+    }
 }
 
 /// How long a process lives.
@@ -83,6 +111,7 @@ impl Life {
 
 pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
     let stop = context.catch_signals()?;
+    args.watch.start().await?;
     let connector = connector(context).await?;
     let cluster = match &context.global.database_url {
         Some(_) => None,
@@ -127,6 +156,7 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
 
 pub(crate) async fn scheduler(context: &Context, args: SchedulerArgs) -> Result<()> {
     let stop = args.life.stop(context)?;
+    args.watch.start().await?;
     let Some(db) = database(context, &stop).await? else {
         return Ok(());
     };
@@ -138,6 +168,7 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
         return workers::run(context, command).await;
     }
     let stop = args.life.stop(context)?;
+    args.watch.start().await?;
     let connector = connector(context).await?;
     let Some(db) = database(context, &stop).await? else {
         return Ok(());

@@ -1,0 +1,97 @@
+//! What a service answers over HTTP to those who watch it: `/healthz` and `/readyz`.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{ALLOW, CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use shared::{liveness, readiness};
+use tokio::{net::TcpListener, sync::Semaphore};
+
+/// Connections that are answered at the same time; whoever comes then waits.
+const MAX_CONNECTIONS: usize = 32;
+/// How long one connection may last. It is for one question, whose answer is short.
+const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
+/// The pause after a connection could not be accepted, because there are too many open files, say.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Listens, and answers for as long as the process lives.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub(crate) async fn start(address: SocketAddr) -> Result<()> {
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; name another address with --listen or VIRTUOZO_LISTEN")
+    })?;
+    // With port 0 the system has chosen one.
+    let address = listener.local_addr()?;
+    tracing::info!(%address, "answers /healthz and /readyz");
+    tokio::spawn(accept(listener));
+    Ok(())
+}
+
+async fn accept(listener: TcpListener) {
+    let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    // The semaphore is never closed.
+    while let Ok(seat) = Arc::clone(&seats).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let connection = http1::Builder::new()
+                    .keep_alive(false)
+                    .timer(TokioTimer::new())
+                    .serve_connection(TokioIo::new(stream), service_fn(answer));
+                tokio::spawn(async move {
+                    // What becomes of the answer is the asker's affair.
+                    let _ = tokio::time::timeout(CONNECTION_LIMIT, connection).await;
+                    drop(seat);
+                });
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a connection could not be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return Ok(response);
+    }
+    Ok(match request.uri().path() {
+        "/healthz" => probe(liveness::standstill().map(|stands| stands.to_string())),
+        "/readyz" => probe(readiness::obstacle()),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "there are /healthz and /readyz\n".to_owned(),
+        ),
+    })
+}
+
+fn probe(obstacle: Option<String>) -> Response<Full<Bytes>> {
+    match obstacle {
+        None => text(StatusCode::OK, "ok\n".to_owned()),
+        Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}

@@ -1,0 +1,92 @@
+//! What probes are told while the database is away, and while a worker drains.
+
+use anyhow::{Result, ensure};
+use tests::{Endpoint, eventually};
+
+use crate::outage::Apart;
+
+const LISTEN: [&str; 2] = ["--listen", "127.0.0.1:0"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_the_database_lives_and_is_not_ready() -> Result<()> {
+    let mut apart = Apart::new().await?;
+    apart.proxy.refuse();
+    let scheduler = apart.spawn(&["scheduler", LISTEN[0], LISTEN[1]], &[])?;
+    let worker = apart.spawn(&["worker", LISTEN[0], LISTEN[1]], &[])?;
+    let endpoints = [
+        Endpoint::of(&scheduler).await?,
+        Endpoint::of(&worker).await?,
+    ];
+    for endpoint in endpoints {
+        // Before the database was ever there.
+        let why = endpoint.becomes(503).await?;
+        ensure!(why.contains("database") || why.contains("starts"), "{why}");
+        ensure!(endpoint.get("/healthz").await? == (200, "ok\n".to_owned()));
+    }
+    apart.proxy.open().await?;
+    for endpoint in endpoints {
+        ensure!(endpoint.becomes(200).await? == "ok\n");
+    }
+    apart.proxy.fall_silent();
+    for endpoint in endpoints {
+        let why = endpoint.becomes(503).await?;
+        ensure!(why.contains("database"), "{why}");
+        ensure!(endpoint.get("/healthz").await?.0 == 200);
+    }
+    apart.proxy.open().await?;
+    for endpoint in endpoints {
+        endpoint.becomes(200).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_drains_is_not_ready_and_says_so_until_its_work_is_handed_over() -> Result<()>
+{
+    let apart = Apart::new().await?;
+    let held = apart.site.path("held");
+    let _scheduler = apart.spawn(&["scheduler"], &[])?;
+    let mut worker = apart.spawn(
+        &["worker", LISTEN[0], LISTEN[1]],
+        &[
+            ("VIRTUOZO_HOLD_AT", "copy.middle".as_ref()),
+            ("VIRTUOZO_HOLD_FILE", &held),
+        ],
+    )?;
+    let endpoint = Endpoint::of(&worker).await?;
+    apart.site.start_run()?;
+    eventually("the copy to be under way", async || {
+        Ok(held.exists().then_some(()))
+    })
+    .await?;
+    endpoint.becomes(200).await?;
+    worker.signal("TERM")?;
+    let why = endpoint.becomes(503).await?;
+    ensure!(why.contains("drains"), "{why}");
+    ensure!(endpoint.get("/healthz").await?.0 == 200);
+    std::fs::remove_file(&held)?;
+    eventually("the worker to end", async || {
+        Ok((!worker.runs()?).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_taken_is_named_and_other_questions_are_refused() -> Result<()> {
+    let apart = Apart::new().await?;
+    let scheduler = apart.spawn(&["scheduler", LISTEN[0], LISTEN[1]], &[])?;
+    let endpoint = Endpoint::of(&scheduler).await?;
+    ensure!(endpoint.get("/secrets").await?.0 == 404);
+    ensure!(endpoint.ask("POST", "/healthz").await?.0 == 405);
+
+    let taken = endpoint.to_string();
+    let answer = apart.site.virtuozo(&["worker", "--listen", &taken])?;
+    ensure!(answer.code == 1, "{answer:?}");
+    ensure!(
+        answer.stderr.contains(&taken) && answer.stderr.contains("--listen"),
+        "{answer:?}"
+    );
+    let answer = apart.site.virtuozo(&["worker", "--listen", "9464"])?;
+    ensure!(answer.code == 2, "{answer:?}");
+    Ok(())
+}
