@@ -1,5 +1,7 @@
 //! Log lines of a process, on stderr.
 
+pub mod otlp;
+
 use std::io::{self, IsTerminal};
 
 use tracing::Level;
