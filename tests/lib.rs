@@ -7,10 +7,14 @@
 pub mod crash;
 mod http;
 mod image;
+pub mod outage;
 mod process;
+pub mod proof;
+mod proxy;
+mod server;
 mod site;
 
 pub use http::Endpoint;
 pub use image::PointDisks;
 pub use process::{Answer, Background};
-pub use site::{Site, eventually};
+pub use site::{Site, eventually, small_guest};

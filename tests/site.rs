@@ -7,12 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use disk::vmdk::DiskKind;
 use serde_json::Value;
-use shared::testing::TestDb;
+use shared::{db, testing::TestDb};
 use sqlx::PgPool;
 use tempfile::TempDir;
-use vix::lab::{HostSpec, Lab, LabHost, Product};
+use vix::lab::{DiskSpec, GuestSpec, HostSpec, Lab, LabGuest, LabHost, Power, Product};
 
 use crate::process::{Answer, Background, built};
 
@@ -26,7 +27,12 @@ pub struct Site {
     processes: Vec<Background>,
     /// The simulated hosts.
     pub lab: Lab,
-    db: TestDb,
+    pool: PgPool,
+    url: String,
+    /// None if the test has a server of its own.
+    _db: Option<TestDb>,
+    /// What is run as `virtuozo`.
+    program: PathBuf,
     dir: TempDir,
 }
 
@@ -36,12 +42,40 @@ impl Site {
     /// # Errors
     /// Programs that have not been built, or no database.
     pub async fn new() -> Result<Self> {
+        Self::with(TestDb::new().await, built("virtuozo")?)
+    }
+
+    /// As [`Site::new`], but made by another version of `virtuozo`, schema and all.
+    ///
+    /// # Errors
+    /// As [`Site::new`].
+    pub async fn of_version(program: &Path) -> Result<Self> {
+        Self::with(TestDb::empty().await, program.to_owned())
+    }
+
+    /// As [`Site::new`], with the database at `url`, which is empty and outlives the site.
+    ///
+    /// # Errors
+    /// As [`Site::new`].
+    pub async fn at(url: &str) -> Result<Self> {
+        let pool = db::connect(url).await?;
+        Self::lay(pool, url.to_owned(), None, built("virtuozo")?)
+    }
+
+    fn with(db: TestDb, program: PathBuf) -> Result<Self> {
+        Self::lay(db.pool.clone(), db.url().to_owned(), Some(db), program)
+    }
+
+    fn lay(pool: PgPool, url: String, db: Option<TestDb>, program: PathBuf) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let lab = Lab::create(dir.path().join("lab"))?;
         let site = Self {
             processes: Vec::new(),
             lab,
-            db: TestDb::new().await,
+            pool,
+            url,
+            _db: db,
+            program,
             dir,
         };
         fs::write(site.faults(), "")?;
@@ -58,6 +92,11 @@ impl Site {
         site.virtuozo(&["settings", "set", "lease_secs", "3"])?
             .ok()?;
         Ok(site)
+    }
+
+    /// Commands and processes are of this version of `virtuozo` from now on.
+    pub fn change_version(&mut self, program: &Path) {
+        self.program = program.to_owned();
     }
 
     /// Adds a host to the lab and, as an administrator would, to the site.
@@ -104,12 +143,12 @@ impl Site {
 
     /// The site's database.
     pub fn pool(&self) -> &PgPool {
-        &self.db.pool
+        &self.pool
     }
 
     /// The connection string of the site's database.
     pub fn url(&self) -> &str {
-        self.db.url()
+        &self.url
     }
 
     /// The destination of all backups.
@@ -128,10 +167,10 @@ impl Site {
     }
 
     fn command(&self, args: &[&str]) -> Result<Command> {
-        let mut command = Command::new(built("virtuozo")?);
+        let mut command = Command::new(&self.program);
         command
             .args(args)
-            .env("DATABASE_URL", self.db.url())
+            .env("DATABASE_URL", &self.url)
             .env("VIRTUOZO_KEY_FILE", self.path("key"))
             .env("VIRTUOZO_DATA_DIR", self.path("data"))
             .env("VIRTUOZO_VIX_LIBRARY", built("libvix.so")?)
@@ -265,6 +304,36 @@ impl Site {
         .await
     }
 
+    /// Insists that a run succeeded at its first attempt, under its first lease, with one point, and that
+    /// it was the only run.
+    ///
+    /// # Errors
+    /// It was disturbed.
+    pub async fn undisturbed(&self, run: &str, guest: &str) -> Result<()> {
+        let shown = self.ended(run).await?;
+        ensure!(shown["state"] == "succeeded", "{shown:#}");
+        let (attempts, crashes, fence): (i32, i32, i64) = sqlx::query_as(
+            "SELECT g.attempts, g.crashes, g.fence FROM virtuozo_core.guest_runs g
+               JOIN virtuozo_core.guests u ON u.id = g.guest_id
+              WHERE g.run_id = $1::uuid AND u.name = $2",
+        )
+        .bind(run)
+        .bind(guest)
+        .fetch_one(self.pool())
+        .await?;
+        ensure!(
+            (attempts, crashes, fence) == (0, 0, 1),
+            "attempts, crashes, fence: {:?}",
+            (attempts, crashes, fence)
+        );
+        let runs: i64 = sqlx::query_scalar("SELECT count(*) FROM virtuozo_core.runs")
+            .fetch_one(self.pool())
+            .await?;
+        ensure!(runs == 1, "{runs} runs");
+        self.only_point(guest).await?;
+        self.nothing_owed().await
+    }
+
     /// The directory of the only restore point of a guest.
     ///
     /// # Errors
@@ -300,6 +369,17 @@ impl Site {
         }
         Ok(left)
     }
+}
+
+/// A running guest with one small disk.
+///
+/// # Errors
+/// The lab refused.
+pub fn small_guest(host: &LabHost, name: &str) -> Result<LabGuest> {
+    let disk = DiskSpec::new("scsi0:0", DiskKind::MonolithicSparse, 16 << 20);
+    let mut spec = GuestSpec::new(name, vec![disk]);
+    spec.power = Power::On;
+    Ok(host.guest(&spec)?)
 }
 
 /// Asks again and again until there is an answer.

@@ -30,6 +30,9 @@ const LOOK_LIMIT: Duration = Duration::from_secs(30);
 const LOOKS_LIMIT: Duration = Duration::from_secs(60);
 /// If even the lead takes longer to renew, the database was away for everybody.
 const PROMPT: Duration = Duration::from_secs(1);
+/// How long a look that is under way may take when the scheduler is told to end. What it has not
+/// committed then is rolled back.
+const LAST_LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 /// How a scheduler runs.
 #[derive(Debug, Clone)]
@@ -77,7 +80,11 @@ impl Scheduler {
             looks.turned();
             let asked_at = Instant::now();
             let look = state.look(&options.name, &mut ticker, &mut sweeper);
-            match tokio::time::timeout(LOOK_LIMIT, look).await {
+            let looked = tokio::select! {
+                looked = tokio::time::timeout(LOOK_LIMIT, look) => looked,
+                () = told_to_end(&shutdown) => break,
+            };
+            match looked {
                 Ok(Ok(())) => {
                     outage::answered(asked_at);
                     standing.is_ready();
@@ -115,6 +122,12 @@ impl Scheduler {
         tracing::info!(name = options.name, "scheduler has stopped");
         Ok(())
     }
+}
+
+/// Some time after `shutdown`.
+async fn told_to_end(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(LAST_LOOK_LIMIT).await;
 }
 
 struct State {

@@ -19,9 +19,9 @@ pub enum Format {
 /// Begins to log what is at least as grave as `level`; the variable `RUST_LOG` changes that. To be called
 /// once in a process; further calls change nothing.
 pub fn init(format: Format, level: Level) {
-    // Statements of sqlx at INFO would drown everything else.
-    // And of an outage one word is enough: ours.
-    let quiet = format!("{level},sqlx=warn,sqlx::pool=error,sqlx_core::pool=error,apalis=warn");
+    // Statements of sqlx would drown everything else. And of an outage one word is enough, ours: what ends
+    // in apalis is told by who starts it again.
+    let quiet = format!("{level},sqlx=error,apalis=off");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(quiet));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{db, pg::Cluster};
 
-/// A database of its own for one test, with the whole schema. Dropped with this value.
+/// A database of its own for one test. Dropped with this value.
 #[derive(Debug)]
 pub struct TestDb {
     /// Connections to the database.
@@ -36,26 +36,43 @@ static NEXT: AtomicU32 = AtomicU32::new(1);
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl TestDb {
-    /// Makes a database.
+    /// Makes a database with the whole schema.
     ///
     /// # Panics
     /// If it cannot, with the reason: a test without its database has failed.
     #[allow(clippy::panic)]
     pub async fn new() -> Self {
-        match Self::try_new().await {
+        match Self::try_new(true).await {
             Ok(db) => db,
             Err(e) => panic!("no test database: {e}"),
         }
     }
 
-    async fn try_new() -> Result<Self, Failure> {
+    /// Makes a database with nothing in it.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
+    #[allow(clippy::panic)]
+    pub async fn empty() -> Self {
+        match Self::try_new(false).await {
+            Ok(db) => db,
+            Err(e) => panic!("no test database: {e}"),
+        }
+    }
+
+    async fn try_new(with_schema: bool) -> Result<Self, Failure> {
         let shared = SHARED.get_or_try_init(Shared::start).await?;
+        let template = if with_schema {
+            &shared.template
+        } else {
+            "template1"
+        };
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{}_{number}", std::process::id());
         let mut admin = PgConnection::connect(shared.cluster.url()).await?;
         execute(
             &mut admin,
-            format!("CREATE DATABASE {name} TEMPLATE {}", shared.template),
+            format!("CREATE DATABASE {name} TEMPLATE {template}"),
         )
         .await?;
         admin.close().await?;

@@ -2,23 +2,13 @@
 //! of JSON. `make crash-matrix` runs it. Arguments narrow it down to cells whose names contain them all;
 //! nothing is written then.
 
-use std::{
-    env,
-    fmt::Write as _,
-    fs,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    process::ExitCode,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-    time::Instant,
-};
+use std::{env, fmt::Write as _, fs, path::Path, process::ExitCode};
 
 use anyhow::{Context, Result};
-use tests::crash::{Cell, Fault, Mode};
+use tests::{
+    crash::{Cell, Fault, Mode},
+    proof,
+};
 
 /// Cells that are tried at the same time. Most of a cell's time is spent waiting for a lease to run out.
 const AT_ONCE: usize = 3;
@@ -32,64 +22,11 @@ fn main() -> Result<ExitCode> {
         .into_iter()
         .filter(|cell| only.iter().all(|part| cell.to_string().contains(part)))
         .collect();
-    let results = try_all(&cells);
+    let results = proof::hold_all(&cells, AT_ONCE, async |cell: Cell| cell.hold().await);
     if only.is_empty() {
         write_table(Path::new(PAGE), &table(&results))?;
     }
-    let held = results.iter().filter(|(_, held)| *held).count();
-    println!(
-        "{}",
-        serde_json::json!({ "cells": results.len(), "held": held })
-    );
-    Ok(if held == results.len() && held > 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
-}
-
-fn try_all(cells: &[Cell]) -> Vec<(Cell, bool)> {
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while let Some(&cell) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let held = try_one(cell);
-                    results
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push((cell, held));
-                }
-            });
-        }
-    });
-    results.into_inner().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn try_one(cell: Cell) -> bool {
-    let began = Instant::now();
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?
-            .block_on(cell.hold())
-    }));
-    let secs = began.elapsed().as_secs();
-    match outcome {
-        Ok(Ok(())) => {
-            println!("held    {cell} ({secs} s)");
-            true
-        }
-        Ok(Err(error)) => {
-            println!("BROKEN  {cell} ({secs} s): {error:#}");
-            false
-        }
-        Err(_) => {
-            println!("BROKEN  {cell} ({secs} s): the test itself died");
-            false
-        }
-    }
+    Ok(proof::conclude(&results))
 }
 
 fn table(results: &[(Cell, bool)]) -> String {

@@ -1,16 +1,17 @@
 //! What probes are told while the database is away, and while a worker drains.
 
 use anyhow::{Result, ensure};
-use tests::{Endpoint, eventually};
-
-use crate::outage::Apart;
+use tests::{
+    Endpoint, eventually,
+    outage::{Apart, Way},
+};
 
 const LISTEN: [&str; 2] = ["--listen", "127.0.0.1:0"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_the_database_lives_and_is_not_ready() -> Result<()> {
-    let mut apart = Apart::new().await?;
-    apart.proxy.refuse();
+    let mut apart = Apart::new(Way::Refused).await?;
+    apart.cut(Way::Refused).await?;
     let scheduler = apart.spawn(&["scheduler", LISTEN[0], LISTEN[1]], &[])?;
     let worker = apart.spawn(&["worker", LISTEN[0], LISTEN[1]], &[])?;
     let endpoints = [
@@ -23,17 +24,17 @@ async fn who_waits_for_the_database_lives_and_is_not_ready() -> Result<()> {
         ensure!(why.contains("database") || why.contains("starts"), "{why}");
         ensure!(endpoint.get("/healthz").await? == (200, "ok\n".to_owned()));
     }
-    apart.proxy.open().await?;
+    apart.mend().await?;
     for endpoint in endpoints {
         ensure!(endpoint.becomes(200).await? == "ok\n");
     }
-    apart.proxy.fall_silent();
+    apart.cut(Way::Silent).await?;
     for endpoint in endpoints {
         let why = endpoint.becomes(503).await?;
         ensure!(why.contains("database"), "{why}");
         ensure!(endpoint.get("/healthz").await?.0 == 200);
     }
-    apart.proxy.open().await?;
+    apart.mend().await?;
     for endpoint in endpoints {
         endpoint.becomes(200).await?;
     }
@@ -43,7 +44,7 @@ async fn who_waits_for_the_database_lives_and_is_not_ready() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_drains_is_not_ready_and_says_so_until_its_work_is_handed_over() -> Result<()>
 {
-    let apart = Apart::new().await?;
+    let apart = Apart::new(Way::Refused).await?;
     let held = apart.site.path("held");
     let _scheduler = apart.spawn(&["scheduler"], &[])?;
     let mut worker = apart.spawn(
@@ -73,7 +74,7 @@ async fn a_worker_that_drains_is_not_ready_and_says_so_until_its_work_is_handed_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_is_taken_is_named_and_other_questions_are_refused() -> Result<()> {
-    let apart = Apart::new().await?;
+    let apart = Apart::new(Way::Refused).await?;
     let scheduler = apart.spawn(&["scheduler", LISTEN[0], LISTEN[1]], &[])?;
     let endpoint = Endpoint::of(&scheduler).await?;
     ensure!(endpoint.get("/secrets").await?.0 == 404);

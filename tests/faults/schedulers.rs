@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use sqlx::PgPool;
-use tests::{Background, Site, eventually};
+use tests::{Background, Site, eventually, small_guest};
 use vix::lab::Product;
 
-use crate::{count, guest};
+use crate::count;
 
 /// How long the lead may take to move.
 const MOVES_WITHIN: Duration = Duration::from_secs(15);
@@ -36,7 +36,7 @@ async fn add_missed_schedule(pool: &PgPool) -> Result<()> {
 /// Three schedulers; `end` happens to the leader. Another leads soon, and starts what is due, once.
 async fn the_lead_moves(end: impl FnOnce(&mut Background) -> Result<()>) -> Result<()> {
     let site = Site::new().await?;
-    guest(&site.host("alpha", Product::WorkstationShared)?, "mail")?;
+    small_guest(&site.host("alpha", Product::WorkstationShared)?, "mail")?;
     let mut schedulers = Vec::new();
     for name in ["first", "second", "third"] {
         schedulers.push(site.spawn(name, &["scheduler"], &[])?);

@@ -1,11 +1,11 @@
 //! Workers that are drained, that start together, that are of two versions, and one that a job kills.
 
 use anyhow::{Context, Result, ensure};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tests::{Background, Site, eventually};
+use shared::testing::TestDb;
+use tests::{Background, Site, eventually, small_guest};
 use vix::lab::Product;
 
-use crate::{count, guest};
+use crate::count;
 
 /// Waits until a process has ended and insists that it ended well.
 async fn ends(process: &mut Background) -> Result<()> {
@@ -25,7 +25,7 @@ async fn ends(process: &mut Background) -> Result<()> {
 #[tokio::test]
 async fn a_drained_worker_ends_by_itself_and_its_work_is_done_by_another() -> Result<()> {
     let mut site = Site::new().await?;
-    guest(&site.host("alpha", Product::WorkstationShared)?, "mail")?;
+    small_guest(&site.host("alpha", Product::WorkstationShared)?, "mail")?;
     site.start(0)?;
     let held = site.path("held");
     let mut drained = site.spawn(
@@ -85,19 +85,7 @@ async fn draining_a_worker_that_does_not_run_is_refused() -> Result<()> {
 #[tokio::test]
 async fn processes_that_start_together_on_an_empty_database_migrate_it_once() -> Result<()> {
     let site = Site::new().await?;
-    let name = format!("test_{}_empty", std::process::id());
-    let mut admin = PgConnection::connect(site.url()).await?;
-    sqlx::raw_sql(AssertSqlSafe(format!(
-        "DROP DATABASE IF EXISTS {name} WITH (FORCE); "
-    )))
-    .execute(&mut admin)
-    .await?;
-    sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-        .execute(&mut admin)
-        .await?;
-    let (server, query) = site.url().split_once('?').context("no socket")?;
-    let server = server.rsplit_once('/').context("no database")?.0;
-    let url = format!("{server}/{name}?{query}");
+    let empty = TestDb::empty().await;
     let mut processes = Vec::new();
     for n in 1..=6 {
         let args: &[&str] = if n % 2 == 0 {
@@ -108,20 +96,19 @@ async fn processes_that_start_together_on_an_empty_database_migrate_it_once() ->
         processes.push(site.spawn(
             &format!("process-{n}"),
             args,
-            &[("DATABASE_URL", url.as_ref())],
+            &[("DATABASE_URL", empty.url().as_ref())],
         )?);
     }
-    let mut empty = PgConnection::connect(&url).await?;
     eventually("all six to have entered themselves", async || {
         let table: Option<String> =
             sqlx::query_scalar("SELECT to_regclass('virtuozo_core.workers')::text")
-                .fetch_one(&mut empty)
+                .fetch_one(&empty.pool)
                 .await?;
         if table.is_none() {
             return Ok(None);
         }
         let entered: i64 = sqlx::query_scalar("SELECT count(*) FROM virtuozo_core.workers")
-            .fetch_one(&mut empty)
+            .fetch_one(&empty.pool)
             .await?;
         Ok((entered == 6).then_some(()))
     })
@@ -130,10 +117,6 @@ async fn processes_that_start_together_on_an_empty_database_migrate_it_once() ->
     for process in &mut processes {
         process.terminate()?;
     }
-    empty.close().await?;
-    sqlx::raw_sql(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)")))
-        .execute(&mut admin)
-        .await?;
     Ok(())
 }
 
@@ -159,7 +142,7 @@ const LATER_VERSION: &str = "
 async fn a_worker_goes_on_while_a_later_version_expands_the_schema_and_one_starts_after_it()
 -> Result<()> {
     let mut site = Site::new().await?;
-    guest(&site.host("alpha", Product::WorkstationShared)?, "mail")?;
+    small_guest(&site.host("alpha", Product::WorkstationShared)?, "mail")?;
     site.start(0)?;
     let held = site.path("held");
     let mut before = site.spawn(
@@ -196,7 +179,7 @@ async fn a_worker_goes_on_while_a_later_version_expands_the_schema_and_one_start
 async fn a_guest_that_kills_its_workers_is_given_up_and_holds_up_no_other() -> Result<()> {
     let mut site = Site::new().await?;
     let host = site.host("alpha", Product::WorkstationShared)?;
-    guest(&host, "poison")?;
+    small_guest(&host, "poison")?;
     site.virtuozo(&["settings", "set", "guest_threads", "1"])?
         .ok()?;
     site.start(0)?;
@@ -231,7 +214,7 @@ async fn a_guest_that_kills_its_workers_is_given_up_and_holds_up_no_other() -> R
         "{poison:#}"
     );
     // What it owed is undone by the next worker, and the slot is there for others.
-    guest(&host, "mail")?;
+    small_guest(&host, "mail")?;
     site.start_worker("healthy")?;
     site.nothing_owed().await?;
     let again = site.back_up().await?;

@@ -37,6 +37,8 @@ const CONNECTIONS: u32 = 3;
 const SILENCE: Duration = Duration::from_secs(20);
 /// How long the database may take for the answer to nothing.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+/// A database that takes longer for it was away.
+const PROMPT: Duration = Duration::from_secs(1);
 /// How long jobs that were just claimed may take to be handed over when the process stops.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -123,7 +125,7 @@ where
             continue;
         };
         tokio::select! {
-            () = answer(&pool, &error) => {}
+            () = answer(&pool, J::QUEUE, &error) => {}
             () = stop.cancelled() => return,
         }
         if began.elapsed() > MAX_PAUSE {
@@ -143,8 +145,8 @@ where
 }
 
 /// Waits until the database answers. If it does at once, `error` has another reason, and is told.
-async fn answer(pool: &PgPool, error: &str) {
-    let mut waits = false;
+async fn answer(pool: &PgPool, queue: &str, error: &str) {
+    let began = Instant::now();
     loop {
         let asked_at = Instant::now();
         let ping = tokio::time::timeout(ANSWER_LIMIT, async { pool.acquire().await?.ping().await });
@@ -157,10 +159,9 @@ async fn answer(pool: &PgPool, error: &str) {
             Err(_) => "it is silent".to_owned(),
         };
         outage::silent("the queues", asked_at, &why);
-        waits = true;
         tokio::time::sleep(MIN_PAUSE).await;
     }
-    if !waits {
-        tracing::warn!(error, "a queue's loop ended, starting it again");
+    if began.elapsed() < PROMPT {
+        tracing::warn!(queue, error, "a queue's loop ended, starting it again");
     }
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::{Context, Result};
 use sqlx::postgres::PgConnectOptions;
 use tokio::{
-    net::{TcpListener, TcpStream, UnixStream},
+    net::{TcpListener, TcpSocket, TcpStream, UnixStream},
     sync::watch,
     task::JoinHandle,
 };
@@ -29,6 +29,8 @@ pub(crate) struct Proxy {
     target: PathBuf,
     state: watch::Sender<State>,
     listener: Option<JoinHandle<()>>,
+    /// Keeps the port while nobody listens, so that no other test gets it.
+    kept: Option<TcpSocket>,
 }
 
 impl Proxy {
@@ -42,6 +44,7 @@ impl Proxy {
             target: socket(&options)?,
             state: watch::Sender::new(State::Open),
             listener: None,
+            kept: None,
         };
         proxy.accept(listener);
         Ok(proxy)
@@ -56,11 +59,18 @@ impl Proxy {
     }
 
     /// Ends all connections; new ones are refused.
-    pub(crate) fn refuse(&mut self) {
+    pub(crate) async fn refuse(&mut self) -> Result<()> {
         if let Some(listener) = self.listener.take() {
             listener.abort();
+            // It listens until it is gone.
+            let _ = listener.await;
+            let socket = TcpSocket::new_v4()?;
+            socket.set_reuseaddr(true)?;
+            socket.bind(self.address)?;
+            self.kept = Some(socket);
         }
         self.state.send_replace(State::Refused);
+        Ok(())
     }
 
     /// Lets everything through silently disappear.
@@ -68,12 +78,17 @@ impl Proxy {
         self.state.send_replace(State::Silent);
     }
 
+    /// From the next opening on, the way leads to the database at `url`.
+    pub(crate) fn lead_to(&mut self, url: &str) -> Result<()> {
+        self.target = socket(&url.parse()?)?;
+        Ok(())
+    }
+
     /// Opens the way for new connections.
-    pub(crate) async fn open(&mut self) -> Result<()> {
+    pub(crate) fn open(&mut self) -> Result<()> {
         self.state.send_replace(State::Open);
-        if self.listener.is_none() {
-            let listener = TcpListener::bind(self.address).await?;
-            self.accept(listener);
+        if let Some(socket) = self.kept.take() {
+            self.accept(socket.listen(64)?);
         }
         Ok(())
     }
