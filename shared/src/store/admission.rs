@@ -3,10 +3,7 @@
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::{
-    StoreError,
-    queue::{self, GuestJob},
-};
+use crate::StoreError;
 
 /// Admits as many waiting guest runs of a host as it has free slots, and pushes their jobs. Where any cap
 /// reaches over hosts, those of all hosts, the oldest first, as far as the caps allow. Returns how many.
@@ -15,22 +12,13 @@ use crate::{
 /// # Errors
 /// What the database says.
 pub async fn admit(tx: &mut PgConnection, host_id: Uuid) -> Result<usize, StoreError> {
-    let admitted: Vec<Uuid> = if lock_host(tx, host_id).await? {
-        sqlx::query_scalar(include_str!("sql/admit_under_caps.sql"))
-            .fetch_all(&mut *tx)
-            .await?
+    let admission = if lock_host(tx, host_id).await? {
+        sqlx::query(include_str!("sql/admit_under_caps.sql"))
     } else {
-        sqlx::query_scalar(include_str!("sql/admit.sql"))
-            .bind(host_id)
-            .fetch_all(&mut *tx)
-            .await?
+        sqlx::query(include_str!("sql/admit.sql")).bind(host_id)
     };
-    let jobs: Vec<GuestJob> = admitted
-        .iter()
-        .map(|&guest_run_id| GuestJob { guest_run_id })
-        .collect();
-    queue::push(tx, &jobs, 0).await?;
-    Ok(admitted.len())
+    let admitted = admission.execute(tx).await?.rows_affected();
+    Ok(usize::try_from(admitted).unwrap_or(usize::MAX))
 }
 
 /// Hosts that have both a free slot and a guest run that is due; one of them where admission looks at all

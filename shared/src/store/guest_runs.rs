@@ -8,7 +8,6 @@ use super::{
     leases::{Fence, Renewal},
     points::{self, NewPoint},
     runs,
-    steps::{self, StepName},
 };
 use crate::{
     StoreError,
@@ -140,19 +139,6 @@ pub async fn renew(pool: &PgPool, lease: &GuestLease) -> Result<Option<Renewal>,
         .await?)
 }
 
-/// Holds the guest run's row until the transaction ends, if the lease is still ours.
-///
-/// # Errors
-/// What the database says.
-pub async fn guard(tx: &mut PgConnection, lease: &GuestLease) -> Result<Fence, StoreError> {
-    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/guest_run_guard.sql"))
-        .bind(lease.guest_run_id)
-        .bind(lease.fence)
-        .fetch_optional(tx)
-        .await?;
-    Ok(Fence::of(row.is_some()))
-}
-
 /// Begins the attempt afresh: what earlier owners did counts no more.
 ///
 /// # Errors
@@ -164,24 +150,6 @@ pub async fn restart(pool: &PgPool, lease: &GuestLease) -> Result<Fence, StoreEr
         .fetch_optional(pool)
         .await?;
     Ok(Fence::of(row.is_some()))
-}
-
-/// Records the mode, `hot` or `cold`, in the transaction that ends the step `validate`.
-///
-/// # Errors
-/// What the database says.
-pub async fn set_mode(
-    tx: &mut PgConnection,
-    lease: &GuestLease,
-    mode: &str,
-) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/guest_run_set_mode.sql"))
-        .bind(lease.guest_run_id)
-        .bind(lease.fence)
-        .bind(mode)
-        .execute(tx)
-        .await?;
-    Ok(())
 }
 
 /// How far the copy of one disk, or of one other large file, has come.
@@ -208,26 +176,15 @@ pub async fn progress(
     let totals: Vec<i64> = devices.iter().map(|d| bytes(d.bytes_total)).collect();
     let copied: Vec<i64> = devices.iter().map(|d| bytes(d.bytes_copied)).collect();
     let names: Vec<&str> = devices.iter().map(|d| d.device.as_str()).collect();
-    let mut tx = pool.begin().await?;
     let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/guest_run_progress.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
-        .bind(totals.iter().sum::<i64>())
-        .bind(copied.iter().sum::<i64>())
-        .fetch_optional(&mut *tx)
-        .await?;
-    if row.is_none() {
-        return Ok(Fence::Lost);
-    }
-    sqlx::query(include_str!("sql/disk_progress_upsert.sql"))
-        .bind(lease.guest_run_id)
         .bind(names)
         .bind(totals)
         .bind(copied)
-        .execute(&mut *tx)
+        .fetch_optional(pool)
         .await?;
-    tx.commit().await?;
-    Ok(Fence::Held)
+    Ok(Fence::of(row.is_some()))
 }
 
 /// Forgets the progress of an earlier attempt.
@@ -311,16 +268,9 @@ pub async fn publish(
     lease: &GuestLease,
     point: &NewPoint<'_>,
 ) -> Result<Fence, StoreError> {
-    if end_row(tx, lease, "succeeded", None, None)
-        .await?
-        .rows_affected()
-        == 0
-    {
+    if points::publish(tx, lease, point).await? == Fence::Lost {
         return Ok(Fence::Lost);
     }
-    points::insert(tx, lease, point).await?;
-    let output = serde_json::json!({ "point_id": point.id, "path": point.path });
-    steps::done(tx, lease, StepName::Publish, &output).await?;
     leave_slot(tx, lease).await?;
     Ok(Fence::Held)
 }
@@ -345,7 +295,10 @@ async fn end_row(
 async fn leave_slot(tx: &mut PgConnection, lease: &GuestLease) -> Result<(), StoreError> {
     admission::free_slots(tx, &[lease.guest_run_id]).await?;
     admission::admit(tx, lease.host_id).await?;
-    runs::end_if_done(tx, lease.run_id).await?;
+    // The run's row is shared by all hosts, so it is left alone until the run is over on this one.
+    if !runs::is_open_on(tx, lease.run_id, lease.host_id).await? {
+        runs::end_if_done(tx, lease.run_id).await?;
+    }
     Ok(())
 }
 

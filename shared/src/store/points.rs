@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::guest_runs::GuestLease;
+use super::{guest_runs::GuestLease, leases::Fence};
 use crate::StoreError;
 
 /// A restore point to be entered.
@@ -51,16 +51,17 @@ pub struct GuestPoint {
     pub state: String,
 }
 
-pub(super) async fn insert(
+/// Ends a guest run with its restore point.
+pub(super) async fn publish(
     tx: &mut PgConnection,
     lease: &GuestLease,
     point: &NewPoint<'_>,
-) -> Result<(), StoreError> {
+) -> Result<Fence, StoreError> {
     let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    sqlx::query(include_str!("sql/point_insert.sql"))
-        .bind(point.id)
-        .bind(lease.guest_id)
+    let entered = sqlx::query(include_str!("sql/publish.sql"))
         .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .bind(point.id)
         .bind(point.host_name)
         .bind(point.guest_name)
         .bind(point.repository)
@@ -73,7 +74,7 @@ pub(super) async fn insert(
         .bind(point.verified)
         .execute(tx)
         .await?;
-    Ok(())
+    Ok(Fence::of(entered.rows_affected() == 1))
 }
 
 /// All restore points of a guest, newest first.

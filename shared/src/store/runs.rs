@@ -192,6 +192,20 @@ pub(super) async fn end_if_done(
     Ok(ended)
 }
 
+/// Whether a run has something to do on a host yet; of two that ask, and hold the host's lock, one is told
+/// the last to end.
+pub(super) async fn is_open_on(
+    tx: &mut PgConnection,
+    run_id: Uuid,
+    host_id: Uuid,
+) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar(include_str!("sql/run_open_on_host.sql"))
+        .bind(run_id)
+        .bind(host_id)
+        .fetch_one(tx)
+        .await?)
+}
+
 /// The database's clock: the one that times of different processes are compared by.
 ///
 /// # Errors

@@ -538,7 +538,7 @@ async fn whoever_has_lost_a_lease_can_change_nothing_while_the_next_owner_works(
     assert_eq!(second.fence, first.fence + 1);
     assert_eq!(second.attempt_fence, first.fence, "the attempt goes on");
     site.act_late().await;
-    let step = steps::begin(&db.pool, &first, StepName::Copy)
+    let step = steps::begin(&db.pool, &first, StepName::Copy, None)
         .await
         .unwrap();
     assert_eq!(step, Fence::Lost);

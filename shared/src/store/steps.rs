@@ -48,38 +48,45 @@ impl fmt::Display for StepName {
     }
 }
 
-/// Records that a step begins; [`Fence::Lost`] if the lease is no longer ours.
+/// Records that a step begins, and the mode once it is decided; [`Fence::Lost`] if the lease is no longer
+/// ours.
 ///
 /// # Errors
 /// What the database says.
-pub async fn begin(pool: &PgPool, lease: &GuestLease, step: StepName) -> Result<Fence, StoreError> {
+pub async fn begin(
+    pool: &PgPool,
+    lease: &GuestLease,
+    step: StepName,
+    mode: Option<&str>,
+) -> Result<Fence, StoreError> {
     let row: Option<(String,)> = sqlx::query_as(include_str!("sql/step_begin.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
         .bind(step.as_str())
+        .bind(mode)
         .fetch_optional(pool)
         .await?;
     Ok(Fence::of(row.is_some()))
 }
 
-/// Records a step's output in the caller's transaction, which must have checked the fence.
+/// Records a step's output; [`Fence::Lost`] if the lease is no longer ours.
 ///
 /// # Errors
 /// What the database says.
 pub async fn done(
-    tx: &mut PgConnection,
+    pool: &PgPool,
     lease: &GuestLease,
     step: StepName,
     output: &Value,
-) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/step_done.sql"))
+) -> Result<Fence, StoreError> {
+    let row: Option<(String,)> = sqlx::query_as(include_str!("sql/step_done.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
         .bind(step.as_str())
         .bind(output)
-        .execute(tx)
+        .fetch_optional(pool)
         .await?;
-    Ok(())
+    Ok(Fence::of(row.is_some()))
 }
 
 /// Records a step's failure in the caller's transaction, which must have checked the fence.

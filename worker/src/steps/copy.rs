@@ -16,7 +16,7 @@ use repository::{
     SealedPoint, Stopped,
 };
 use shared::store::guest_runs::{self, DeviceProgress};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant as TokioInstant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -46,11 +46,14 @@ pub(super) async fn run(
     };
     let image = guest.image(&at, &validated.ignored_disks).await?;
     sweep_partials(run, validated).await?;
-    let pool = &run.context.pool;
-    patiently("the copy's progress", || {
-        guest_runs::clear_progress(pool, &run.row)
-    })
-    .await?;
+    // Only an earlier attempt can have left some.
+    if run.row.fence > 1 {
+        let pool = &run.context.pool;
+        patiently("the copy's progress", || {
+            guest_runs::clear_progress(pool, &run.row)
+        })
+        .await?;
+    }
 
     let watch = Arc::new(Watch::new(run.lease.clone(), run.context.drain.clone()));
     let point = NewPoint {
@@ -70,7 +73,7 @@ pub(super) async fn run(
         blocking(move || copy(&root, point, image, &watch))
     };
     tokio::pin!(copying);
-    let mut tick = tokio::time::interval(REPORT_EVERY);
+    let mut tick = tokio::time::interval_at(TokioInstant::now() + REPORT_EVERY, REPORT_EVERY);
     let copied = loop {
         tokio::select! {
             copied = &mut copying => break copied,

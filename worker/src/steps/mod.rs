@@ -300,12 +300,10 @@ impl GuestRun {
             return Err(Stop::Draining.into());
         }
         let step = spec.name;
-        check(
-            patiently("a step's begin", || {
-                steps::begin(&self.context.pool, &self.row, step)
-            })
-            .await?,
-        )?;
+        let pool = &self.context.pool;
+        let mode = outputs.validated.as_ref().map(|v| mode_name(v.mode));
+        let begun = || steps::begin(pool, &self.row, step, mode);
+        check(patiently("a step's begin", begun).await?)?;
         hold::at(&format!("{step}.before")).await?;
         tracing::info!(guest = self.guest.full_name(), %step, "step begins");
         let mut output = self.carry_out(step, outputs).await?;
@@ -314,8 +312,8 @@ impl GuestRun {
         }
         let Some(output) = output else { return Ok(()) };
         hold::at(&format!("{step}.effect")).await?;
-        let mode = outputs.validated.as_ref().map(|v| mode_name(v.mode));
-        check(patiently("a step's output", || self.record(step, &output, mode)).await?)?;
+        let done = || steps::done(pool, &self.row, step, &output);
+        check(patiently("a step's output", done).await?)?;
         hold::at(&format!("{step}.recorded")).await
     }
 
@@ -370,24 +368,6 @@ impl GuestRun {
         output.map(Some).map_err(|e| {
             StepError::permanent(format!("the output of step {step} cannot be stored: {e}"))
         })
-    }
-
-    async fn record(
-        &self,
-        step: StepName,
-        output: &Value,
-        mode: Option<&str>,
-    ) -> Result<Fence, shared::StoreError> {
-        let mut tx = self.context.pool.begin().await?;
-        if guest_runs::guard(&mut tx, &self.row).await? == Fence::Lost {
-            return Ok(Fence::Lost);
-        }
-        steps::done(&mut tx, &self.row, step, output).await?;
-        if let (StepName::Validate, Some(mode)) = (step, mode) {
-            guest_runs::set_mode(&mut tx, &self.row, mode).await?;
-        }
-        tx.commit().await?;
-        Ok(Fence::Held)
     }
 }
 

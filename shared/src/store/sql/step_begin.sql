@@ -1,5 +1,5 @@
 WITH held AS (
-    UPDATE virtuozo_core.guest_runs SET step = $3
+    UPDATE virtuozo_core.guest_runs SET step = $3, mode = coalesce($4, mode)
      WHERE id = $1 AND fence = $2 AND state = 'running'
  RETURNING id
 )

@@ -132,14 +132,24 @@ async fn hot_statements_use_indexes(conn: &mut PgConnection) {
             vec![id, "1"],
         ),
         (
-            "guest_run_guard",
-            include_str!("../sql/guest_run_guard.sql"),
-            vec![id, "1"],
+            "step_begin",
+            include_str!("../sql/step_begin.sql"),
+            vec![id, "1", "'copy'", "NULL"],
+        ),
+        (
+            "step_done",
+            include_str!("../sql/step_done.sql"),
+            vec![id, "1", "'copy'", "'{}'"],
         ),
         (
             "guest_run_progress",
             include_str!("../sql/guest_run_progress.sql"),
-            vec![id, "1", "1", "1"],
+            vec![id, "1", "'{}'", "'{}'", "'{}'"],
+        ),
+        (
+            "run_open_on_host",
+            include_str!("../sql/run_open_on_host.sql"),
+            vec![id, id],
         ),
         (
             "guest_run_end",

@@ -1,1 +1,0 @@
-SELECT id FROM virtuozo_core.guest_runs WHERE id = $1 AND fence = $2 AND state = 'running' FOR NO KEY UPDATE
