@@ -3,6 +3,7 @@
 //! apalis delivers, our own tables are the truth. A job may come twice or never: taking a lease makes a
 //! second delivery harmless, and the scheduler's sweep pushes lost jobs again.
 
+mod delivery;
 mod serve;
 
 use apalis::prelude::TaskBuilder;

@@ -7,15 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use apalis::prelude::{
-    BackendExt, BoxDynError, WorkerBuilder, WorkerBuilderExt, WorkerContext, WorkerError,
-};
-use apalis_postgres::{Config, PostgresStorage};
+use apalis::prelude::{BoxDynError, WorkerBuilder, WorkerBuilderExt, WorkerContext, WorkerError};
+use apalis_postgres::Config;
 use sqlx::{Connection, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Job;
+use super::{Job, delivery::Delivery};
 use crate::{
     db::{self, Pulse},
     outage,
@@ -31,8 +29,8 @@ const MISSED_HEARTBEATS: usize = 12;
 const MIN_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause between restarts.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
-/// One to be woken over, one to claim, one to say what became of a job.
-const CONNECTIONS: u32 = 3;
+/// One to be woken over, one to claim and to say what became of a job.
+const CONNECTIONS: u32 = 2;
 /// The loop asks far more often than this; if nothing was answered for so long it hangs.
 const SILENCE: Duration = Duration::from_secs(20);
 /// How long the database may take for the answer to nothing.
@@ -76,17 +74,11 @@ where
         let context = WorkerContext::new(&name);
         let config = Config::default()
             .queue(J::QUEUE)
-            // More than one would keep jobs from idle workers.
-            .batch_size(1)
             .heartbeat_interval(HEARTBEAT)
-            .missed_heartbeats(MISSED_HEARTBEATS)
-            .lock_tasks(false);
+            .missed_heartbeats(MISSED_HEARTBEATS);
         let pulse = Pulse::default();
         let own = db::aside(&pool, CONNECTIONS, &pulse);
-        let backend = PostgresStorage::<J>::new(&own)
-            .with_config(config)
-            .with_pubsub()
-            .poll_with_interval(POLL_INTERVAL);
+        let backend = Delivery::<J>::new(&own, config, POLL_INTERVAL);
         let handler = handler.clone();
         let worker = WorkerBuilder::new(&context)
             .backend(backend)

@@ -6,19 +6,19 @@ use uuid::Uuid;
 use crate::StoreError;
 
 /// Admits as many waiting guest runs of a host as it has free slots, and pushes their jobs. Where any cap
-/// reaches over hosts, those of all hosts, the oldest first, as far as the caps allow. Returns how many.
+/// reaches over hosts, those of all hosts, the oldest first, as far as the caps allow. Returns
+/// the run of each.
 /// Called where guest runs come into being, where one ends, and by the sweep.
 ///
 /// # Errors
 /// What the database says.
-pub async fn admit(tx: &mut PgConnection, host_id: Uuid) -> Result<usize, StoreError> {
+pub async fn admit(tx: &mut PgConnection, host_id: Uuid) -> Result<Vec<Uuid>, StoreError> {
     let admission = if lock_host(tx, host_id).await? {
-        sqlx::query(include_str!("sql/admit_under_caps.sql"))
+        sqlx::query_scalar(include_str!("sql/admit_under_caps.sql"))
     } else {
-        sqlx::query(include_str!("sql/admit.sql")).bind(host_id)
+        sqlx::query_scalar(include_str!("sql/admit.sql")).bind(host_id)
     };
-    let admitted = admission.execute(tx).await?.rows_affected();
-    Ok(usize::try_from(admitted).unwrap_or(usize::MAX))
+    Ok(admission.fetch_all(tx).await?)
 }
 
 /// Hosts that have both a free slot and a guest run that is due; one of them where admission looks at all

@@ -151,7 +151,7 @@ pub async fn admit_all(pool: &PgPool) -> Result<usize, StoreError> {
     let mut admitted = 0;
     for host_id in admission::hosts_to_admit(pool).await? {
         let mut tx = pool.begin().await?;
-        admitted += admission::admit(&mut tx, host_id).await?;
+        admitted += admission::admit(&mut tx, host_id).await?.len();
         tx.commit().await?;
     }
     Ok(admitted)

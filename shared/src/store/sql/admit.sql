@@ -1,6 +1,6 @@
 -- Pairs the free slots of a host with its oldest waiting guest runs. A guest in work, or being undone,
 -- waits; of two runs of one guest the older goes first; a paused host gets nothing.
--- The caller holds the host's row lock. Their jobs are pushed with it; one row for each.
+-- The caller holds the host's row lock. Their jobs are pushed with it; one row for each, with its run.
 WITH slot AS (
     SELECT s.slot_no, row_number() OVER (ORDER BY s.slot_no) AS n
       FROM (SELECT slot_no FROM virtuozo_core.guest_slots
@@ -33,6 +33,6 @@ WITH slot AS (
        SET state = 'admitted', admitted_at = now()
       FROM taken
      WHERE g.id = taken.guest_run_id
- RETURNING g.id
+ RETURNING g.id, g.run_id
 )
-SELECT virtuozo_core.push_job('virtuozo-guest', 'guest_run_id', id) FROM admitted
+SELECT run_id, virtuozo_core.push_job('virtuozo-guest', 'guest_run_id', id) FROM admitted

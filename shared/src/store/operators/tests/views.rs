@@ -27,7 +27,7 @@ async fn jobs_are_shown_with_their_payload_decoded_even_if_it_cannot_be() {
     execute(
         &db.pool,
         r"UPDATE apalis.jobs SET metadata = hstore('traceparent', '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01');
-          ALTER TABLE apalis.jobs DISABLE TRIGGER virtuozo_refuse_payload;
+          ALTER TABLE apalis.jobs DISABLE TRIGGER virtuozo_guard;
           INSERT INTO apalis.jobs (job_type, id, job) VALUES ('virtuozo-guest', apalis.generate_ulid(), '\xff00')",
     )
     .await;

@@ -1,0 +1,250 @@
+//! How jobs come out of a queue: apalis' loop, states and tables, with a claim only where there may be a job.
+//!
+//! apalis' own backend claims whenever its task is woken, and every process is woken for the jobs of every
+//! queue: with W workers a job costs 3 W claims. This one claims when its own queue was told of a job, when
+//! the last claim found one, and from time to time. It claims one job at a time, so that none waits behind
+//! another while a worker is idle.
+
+use std::{
+    marker::PhantomData,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use apalis::prelude::{Backend, TaskBuilder, TaskId, WorkerContext};
+use apalis_codec::json::JsonCodec;
+use apalis_core::backend::{
+    BackendConfig, WireFormatBackend,
+    finalize::Durable,
+    persistence::{Persisted, Persistence, TaskEvent, TaskPersistLayer},
+};
+use apalis_postgres::{Config, Error, PgTask, Pubsub, queries};
+use futures_core::Stream;
+use serde_json::Value;
+use sqlx::PgPool;
+use tokio::time::{Interval, MissedTickBehavior};
+
+/// The jobs of one queue.
+pub(super) struct Delivery<J> {
+    claims: Persisted<Claims>,
+    /// Tells of new jobs in this queue.
+    notices: Pubsub,
+    /// For jobs with a delay, and for notices that were lost.
+    looks: Interval,
+    codec: JsonCodec,
+    job: PhantomData<fn() -> J>,
+}
+
+impl<J> Delivery<J> {
+    /// Jobs out of the queue that `config` names, which is looked into every `look_every` at least.
+    pub(super) fn new(pool: &PgPool, config: Config, look_every: Duration) -> Self {
+        let mut looks = tokio::time::interval(look_every);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            notices: Pubsub::new(pool.clone(), config.queue.to_string()),
+            claims: Persisted::new(Claims {
+                pool: pool.clone(),
+                config,
+                wanted: Arc::default(),
+                under_way: Arc::default(),
+            }),
+            looks,
+            codec: JsonCodec::default(),
+            job: PhantomData,
+        }
+    }
+}
+
+impl<J> Backend for Delivery<J> {
+    type Task = PgTask;
+    type Error = Error;
+
+    fn poll_ready(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &WorkerContext,
+    ) -> Poll<Result<(), Error>> {
+        let every = self.claims.config.heartbeat_interval;
+        self.claims.poll_ready(cx, worker, every)
+    }
+
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &WorkerContext,
+    ) -> Poll<Option<Result<PgTask, Error>>> {
+        while let Poll::Ready(notice) = Pin::new(&mut self.notices).poll_next(cx) {
+            match notice {
+                Some(Ok(_)) => self.claims.wanted.store(true, SeqCst),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => break,
+            }
+        }
+        while self.looks.poll_tick(cx).is_ready() {
+            self.claims.wanted.store(true, SeqCst);
+        }
+        let claims = Claims::clone(&self.claims);
+        if !claims.is_wanted() && !claims.is_under_way() {
+            return Poll::Pending;
+        }
+        let claimed = self.claims.poll_next(cx, worker);
+        // A notice came while the claim that found nothing was under way.
+        if claimed.is_pending() && claims.is_wanted() && !claims.is_under_way() {
+            cx.waker().wake_by_ref();
+        }
+        claimed
+    }
+
+    fn poll_close(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &WorkerContext,
+    ) -> Poll<Result<(), Error>> {
+        self.claims.poll_close(cx, worker)
+    }
+}
+
+impl<J> BackendConfig for Delivery<J> {
+    type Args = J;
+    type Id = String;
+    type Kind = Durable;
+    type Config = Config;
+    type Layer = TaskPersistLayer<JsonCodec<Value>, Value>;
+
+    fn config(&self) -> &Config {
+        &self.claims.config
+    }
+
+    fn middleware(&mut self, _: &mut WorkerContext) -> Self::Layer {
+        self.claims
+            .layer(JsonCodec::default(), 1)
+            .persist_results(true)
+    }
+}
+
+impl<J> WireFormatBackend for Delivery<J> {
+    type Codec = JsonCodec;
+    type Compact = Vec<u8>;
+
+    fn codec(&self) -> &JsonCodec {
+        &self.codec
+    }
+}
+
+/// Claims jobs and answers for them.
+#[derive(Debug, Clone)]
+struct Claims {
+    pool: PgPool,
+    config: Config,
+    /// There may be a job that no claim has looked for yet.
+    wanted: Arc<AtomicBool>,
+    /// A claim waits for its answer.
+    under_way: Arc<AtomicBool>,
+}
+
+impl Claims {
+    fn is_wanted(&self) -> bool {
+        self.wanted.load(SeqCst)
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.under_way.load(SeqCst)
+    }
+
+    fn queue(&self) -> &str {
+        self.config.queue.as_ref()
+    }
+
+    fn silent_secs(&self) -> u64 {
+        self.config.orphaned_duration().as_secs()
+    }
+}
+
+impl Persistence for Claims {
+    type Compact = Vec<u8>;
+    type Response = Value;
+    type Error = Error;
+
+    async fn register(&mut self, worker: &WorkerContext) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        queries::reenqueue_orphaned(&mut *tx, self.queue(), self.silent_secs()).await?;
+        let now: i64 = sqlx::query_scalar(include_str!("../store/sql/queue_now.sql"))
+            .fetch_one(&mut *tx)
+            .await?;
+        queries::register_worker(&mut *tx, self.queue(), worker, &now.into(), "virtuozo").await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn heartbeat(&mut self, worker: &WorkerContext) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        queries::keep_alive(&mut *tx, self.queue(), worker).await?;
+        queries::reenqueue_orphaned(&mut *tx, self.queue(), self.silent_secs()).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn fetch_next(&mut self, worker: &WorkerContext) -> Result<Vec<PgTask>, Error> {
+        self.under_way.store(true, SeqCst);
+        self.wanted.store(false, SeqCst);
+        let claimed: Result<Option<(String, Vec<u8>, i32)>, _> =
+            sqlx::query_as(include_str!("../store/sql/queue_claim.sql"))
+                .bind(worker.name())
+                .bind(self.queue())
+                .fetch_optional(&self.pool)
+                .await;
+        self.under_way.store(false, SeqCst);
+        let Some((id, job, attempts)) = claimed? else {
+            return Ok(Vec::new());
+        };
+        // Where there was one, there may be more.
+        self.wanted.store(true, SeqCst);
+        let task = TaskBuilder::new(job)
+            .task_id(TaskId::from_string(id))
+            .queue(self.config.queue.clone())
+            .attempt(usize::try_from(attempts).unwrap_or_default())
+            .build();
+        Ok(vec![task])
+    }
+
+    async fn handle_events(
+        &mut self,
+        events: Vec<TaskEvent<Value>>,
+        worker: &WorkerContext,
+    ) -> Result<(), Error> {
+        for event in &events {
+            if let TaskEvent::Complete(result) = event {
+                let answer = serde_json::to_value(result).map_err(Error::JsonError)?;
+                sqlx::query(include_str!("../store/sql/queue_answer.sql"))
+                    .bind(worker.name())
+                    .bind(answer)
+                    .execute(&self.pool)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn reenqueue_abandoned(
+        &mut self,
+        tasks: Vec<PgTask>,
+        worker: &WorkerContext,
+    ) -> Result<u64, Error> {
+        let ids: Vec<String> = tasks
+            .iter()
+            .filter_map(|task| task.task_id().map(ToString::to_string))
+            .collect();
+        let mut conn = self.pool.acquire().await?;
+        queries::reenqueue_abandoned(&mut *conn, self.queue(), worker.name(), &ids).await
+    }
+
+    async fn push_tasks(&mut self, tasks: Vec<PgTask>) -> Result<(), Error> {
+        let mut conn = self.pool.acquire().await?;
+        queries::push_tasks(&mut *conn, self.queue(), tasks).await
+    }
+}
