@@ -41,6 +41,15 @@ BEGIN
      WHERE s.host_id = mine.host_id AND s.slot_no = mine.slot_no AND NOT mine.surplus;
 END $$;
 
+-- Frees the slot of a guest run that ends, and holds the host for the admission that follows as a statement of
+-- its own. Tells whether any cap reaches over hosts.
+CREATE FUNCTION virtuozo_core.leave_slot(guest_run uuid, host uuid) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM virtuozo_core.free_slots(ARRAY[guest_run]);
+    PERFORM 1 FROM virtuozo_core.hosts WHERE id = host FOR NO KEY UPDATE;
+    RETURN virtuozo_core.has_caps();
+END $$;
+
 -- The guard of the queues as one trigger: the condition of each of five was made anew for each statement.
 -- That of the metadata stays: only at its creation the schema of hstore is sure to be found.
 CREATE FUNCTION virtuozo_core.guard_job() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use apalis::prelude::{Backend, TaskBuilder, TaskId, WorkerContext};
+use apalis::prelude::{Backend, Status, TaskBuilder, TaskId, WorkerContext};
 use apalis_codec::json::JsonCodec;
 use apalis_core::backend::{
     BackendConfig, WireFormatBackend,
@@ -136,7 +136,7 @@ impl<J> WireFormatBackend for Delivery<J> {
     }
 }
 
-/// Claims jobs and answers for them.
+/// Claims jobs: each is done with its delivery, unless its handler refuses it.
 #[derive(Debug, Clone)]
 struct Claims {
     pool: PgPool,
@@ -218,14 +218,19 @@ impl Persistence for Claims {
         worker: &WorkerContext,
     ) -> Result<(), Error> {
         for event in &events {
-            if let TaskEvent::Complete(result) = event {
-                let answer = serde_json::to_value(result).map_err(Error::JsonError)?;
-                sqlx::query(include_str!("../store/sql/queue_answer.sql"))
-                    .bind(worker.name())
-                    .bind(answer)
-                    .execute(&self.pool)
-                    .await?;
+            let TaskEvent::Complete(result) = event else {
+                continue;
+            };
+            // The claim has said so already.
+            if *result.status() == Status::Done {
+                continue;
             }
+            let answer = serde_json::to_value(result).map_err(Error::JsonError)?;
+            sqlx::query(include_str!("../store/sql/queue_refuse.sql"))
+                .bind(worker.name())
+                .bind(answer)
+                .execute(&self.pool)
+                .await?;
         }
         Ok(())
     }

@@ -13,7 +13,31 @@ use crate::StoreError;
 /// # Errors
 /// What the database says.
 pub async fn admit(tx: &mut PgConnection, host_id: Uuid) -> Result<Vec<Uuid>, StoreError> {
-    let admission = if lock_host(tx, host_id).await? {
+    let has_caps = lock_host(tx, host_id).await?;
+    admit_alone(tx, host_id, has_caps).await
+}
+
+/// Frees the slot of a guest run that ends and admits those that may come after it. Returns the run of each.
+pub(super) async fn leave_slot(
+    tx: &mut PgConnection,
+    guest_run_id: Uuid,
+    host_id: Uuid,
+) -> Result<Vec<Uuid>, StoreError> {
+    let has_caps = sqlx::query_scalar(include_str!("sql/slot_leave.sql"))
+        .bind(guest_run_id)
+        .bind(host_id)
+        .fetch_one(&mut *tx)
+        .await?;
+    admit_alone(tx, host_id, has_caps).await
+}
+
+/// Admits under the host's lock.
+async fn admit_alone(
+    tx: &mut PgConnection,
+    host_id: Uuid,
+    has_caps: bool,
+) -> Result<Vec<Uuid>, StoreError> {
+    let admission = if has_caps {
         sqlx::query_scalar(include_str!("sql/admit_under_caps.sql"))
     } else {
         sqlx::query_scalar(include_str!("sql/admit.sql")).bind(host_id)
@@ -41,16 +65,4 @@ pub(super) async fn lock_host(tx: &mut PgConnection, host_id: Uuid) -> Result<bo
         .fetch_optional(tx)
         .await?;
     Ok(has_caps.unwrap_or_default())
-}
-
-/// Frees the slots of guest runs that hold none any more.
-pub(super) async fn free_slots(
-    tx: &mut PgConnection,
-    guest_runs: &[Uuid],
-) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/slots_free.sql"))
-        .bind(guest_runs)
-        .execute(tx)
-        .await?;
-    Ok(())
 }

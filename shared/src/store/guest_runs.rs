@@ -293,8 +293,7 @@ async fn end_row(
 }
 
 async fn leave_slot(tx: &mut PgConnection, lease: &GuestLease) -> Result<(), StoreError> {
-    admission::free_slots(tx, &[lease.guest_run_id]).await?;
-    let admitted = admission::admit(tx, lease.host_id).await?;
+    let admitted = admission::leave_slot(tx, lease.guest_run_id, lease.host_id).await?;
     // The run's row is shared by all hosts, so it is left alone until the run is over on this one.
     if !admitted.contains(&lease.run_id)
         && !runs::is_open_on(tx, lease.run_id, lease.host_id).await?

@@ -140,14 +140,6 @@ pub async fn apply_guest_facts(
     guest_id: Uuid,
     seen: &GuestObservation,
 ) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/guest_set_facts.sql"))
-        .bind(guest_id)
-        .bind(&seen.name)
-        .bind(seen.power)
-        .bind(seen.state)
-        .bind(&seen.reason)
-        .execute(&mut *conn)
-        .await?;
     let devices: Vec<&str> = seen.disks.iter().map(|d| d.device.as_str()).collect();
     let files: Vec<&str> = seen.disks.iter().map(|d| d.file_name.as_str()).collect();
     let capacities: Vec<Option<i64>> = seen
@@ -156,8 +148,12 @@ pub async fn apply_guest_facts(
         .map(|d| d.capacity_bytes.and_then(|n| i64::try_from(n).ok()))
         .collect();
     let problems: Vec<Option<&str>> = seen.disks.iter().map(|d| d.problem.as_deref()).collect();
-    sqlx::query(include_str!("sql/disks_set_facts.sql"))
+    sqlx::query(include_str!("sql/guest_set_facts.sql"))
         .bind(guest_id)
+        .bind(&seen.name)
+        .bind(seen.power)
+        .bind(seen.state)
+        .bind(&seen.reason)
         .bind(devices)
         .bind(files)
         .bind(capacities)

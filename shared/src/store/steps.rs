@@ -69,7 +69,16 @@ pub async fn begin(
     Ok(Fence::of(row.is_some()))
 }
 
-/// Records a step's output; [`Fence::Lost`] if the lease is no longer ours.
+/// A step that follows at once on one that is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Next {
+    /// The step.
+    pub step: StepName,
+    /// `hot` or `cold`, as `validate` has decided.
+    pub mode: &'static str,
+}
+
+/// Records a step's output, and that the next one begins; [`Fence::Lost`] if the lease is no longer ours.
 ///
 /// # Errors
 /// What the database says.
@@ -78,12 +87,15 @@ pub async fn done(
     lease: &GuestLease,
     step: StepName,
     output: &Value,
+    next: Option<Next>,
 ) -> Result<Fence, StoreError> {
     let row: Option<(String,)> = sqlx::query_as(include_str!("sql/step_done.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
         .bind(step.as_str())
         .bind(output)
+        .bind(next.map(|n| n.step.as_str()))
+        .bind(next.map(|n| n.mode))
         .fetch_optional(pool)
         .await?;
     Ok(Fence::of(row.is_some()))

@@ -80,8 +80,7 @@ pub async fn expire_guest_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError
                 guest_run_id: one.id,
             });
         } else {
-            admission::free_slots(&mut tx, &[one.id]).await?;
-            admission::admit(&mut tx, one.host_id).await?;
+            admission::leave_slot(&mut tx, one.id, one.host_id).await?;
             runs::end_if_done(&mut tx, one.run_id).await?;
         }
         events::record(&mut *tx, &one.event()).await?;

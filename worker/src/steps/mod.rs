@@ -103,6 +103,7 @@ pub(crate) struct Outputs {
     sealed: Option<SealedPoint>,
     /// The guest is as it was before.
     brought_back: bool,
+    published: bool,
 }
 
 impl Outputs {
@@ -123,6 +124,7 @@ impl Outputs {
             frozen: get(recorded, StepName::Snapshot)?.or(get(recorded, StepName::PowerOff)?),
             sealed: get(recorded, StepName::Copy)?,
             brought_back: has(StepName::Commit) || has(StepName::PowerOn),
+            published: false,
         })
     }
 
@@ -132,8 +134,21 @@ impl Outputs {
             StepName::Snapshot | StepName::PowerOff => self.frozen.is_some(),
             StepName::Copy => self.sealed.is_some(),
             StepName::Commit | StepName::PowerOn => self.brought_back,
-            StepName::Publish => false,
+            StepName::Publish => self.published,
         }
+    }
+
+    /// The first step of the plan that is not done.
+    fn next(&self) -> Option<&'static Spec> {
+        let plan = self.validated.as_ref().map(|v| v.mode);
+        TABLE.iter().find(|spec| {
+            let planned = match plan {
+                None => true,
+                Some(PointMode::Hot) => spec.hot,
+                Some(PointMode::Cold) => spec.cold,
+            };
+            planned && !self.has(spec.name)
+        })
     }
 
     fn validated(&self) -> Result<&Validated, StepError> {
@@ -238,17 +253,13 @@ impl GuestRun {
     /// What went wrong, and in which step.
     pub(crate) async fn attempt(&self) -> Result<(), (Option<&'static Spec>, StepError)> {
         let mut outputs = self.resume().await.map_err(|error| (None, error))?;
-        for spec in &TABLE {
-            let planned = match outputs.validated.as_ref().map(|v| v.mode) {
-                None => true,
-                Some(PointMode::Hot) => spec.hot,
-                Some(PointMode::Cold) => spec.cold,
-            };
-            if planned && !outputs.has(spec.name) {
-                self.perform(spec, &mut outputs)
-                    .await
-                    .map_err(|error| (Some(spec), error))?;
-            }
+        // The record of a step also says that the next one begins.
+        let mut begun = false;
+        while let Some(spec) = outputs.next() {
+            self.perform(spec, &mut outputs, begun)
+                .await
+                .map_err(|error| (Some(spec), error))?;
+            begun = true;
         }
         Ok(())
     }
@@ -294,16 +305,23 @@ impl GuestRun {
         })
     }
 
-    async fn perform(&self, spec: &Spec, outputs: &mut Outputs) -> Result<(), StepError> {
+    async fn perform(
+        &self,
+        spec: &Spec,
+        outputs: &mut Outputs,
+        begun: bool,
+    ) -> Result<(), StepError> {
         self.lease.allowed().await?;
         if spec.gives_way && self.context.drain.is_cancelled() {
             return Err(Stop::Draining.into());
         }
         let step = spec.name;
         let pool = &self.context.pool;
-        let mode = outputs.validated.as_ref().map(|v| mode_name(v.mode));
-        let begun = || steps::begin(pool, &self.row, step, mode);
-        check(patiently("a step's begin", begun).await?)?;
+        if !begun {
+            let mode = outputs.validated.as_ref().map(|v| mode_name(v.mode));
+            let begin = || steps::begin(pool, &self.row, step, mode);
+            check(patiently("a step's begin", begin).await?)?;
+        }
         hold::at(&format!("{step}.before")).await?;
         tracing::info!(guest = self.guest.full_name(), %step, "step begins");
         let mut output = self.carry_out(step, outputs).await?;
@@ -312,7 +330,14 @@ impl GuestRun {
         }
         let Some(output) = output else { return Ok(()) };
         hold::at(&format!("{step}.effect")).await?;
-        let done = || steps::done(pool, &self.row, step, &output);
+        let next = outputs
+            .next()
+            .zip(outputs.validated.as_ref())
+            .map(|(next, validated)| steps::Next {
+                step: next.name,
+                mode: mode_name(validated.mode),
+            });
+        let done = || steps::done(pool, &self.row, step, &output, next);
         check(patiently("a step's output", done).await?)?;
         hold::at(&format!("{step}.recorded")).await
     }
@@ -362,6 +387,7 @@ impl GuestRun {
                     outputs.sealed()?,
                 )
                 .await?;
+                outputs.published = true;
                 return Ok(None);
             }
         };

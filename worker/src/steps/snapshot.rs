@@ -14,7 +14,9 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
     let guest = run.open().await?;
     let pool = &run.context.pool;
     // A run taken over has passed `validate` under an earlier fence, whose snapshot may be there.
-    undo::clear_leftovers(run, guest.as_ref(), &guest.snapshots().await?).await?;
+    if run.row.fence > run.row.attempt_fence {
+        undo::clear_leftovers(run, guest.as_ref(), &guest.snapshots().await?).await?;
+    }
     let name = snapshot_name::make(run.row.guest_run_id, run.row.fence);
     let owed = patiently("the obligation to remove the snapshot", || {
         obligations::owe_snapshot(pool, &run.row, &name)

@@ -1,4 +1,5 @@
--- What apalis.get_jobs does, as a statement that is planned once for a connection instead of at every call.
+-- Like apalis.get_jobs, but planned once for a connection instead of at every call, and a job is done with
+-- its delivery: what is lost on the way is found by the sweep, sooner than apalis would find it.
 -- $1: the claimer, $2: the queue.
 WITH next AS (
     SELECT id FROM apalis.jobs
@@ -9,7 +10,7 @@ WITH next AS (
        FOR UPDATE SKIP LOCKED
 )
 UPDATE apalis.jobs j
-   SET status = 'Queued', lock_by = $1, lock_at = now()
+   SET status = 'Done', lock_by = $1, lock_at = now(), done_at = now()
   FROM next
  WHERE j.id = next.id
 RETURNING j.id, j.job, j.attempts

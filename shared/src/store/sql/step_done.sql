@@ -1,5 +1,13 @@
+-- A step's output and the begin of the next, all or none: without the fence nothing happens.
 WITH held AS (
-    SELECT id FROM virtuozo_core.guest_runs WHERE id = $1 AND fence = $2 AND state = 'running' FOR NO KEY UPDATE
+    UPDATE virtuozo_core.guest_runs SET step = coalesce($5, step), mode = coalesce($6, mode)
+     WHERE id = $1 AND fence = $2 AND state = 'running'
+ RETURNING id
+), next AS (
+    INSERT INTO virtuozo_core.steps (guest_run_id, fence, name)
+    SELECT id, $2, $5 FROM held WHERE $5 IS NOT NULL
+    ON CONFLICT (guest_run_id, fence, name)
+    DO UPDATE SET state = 'running', output = NULL, error = NULL, started_at = now(), ended_at = NULL
 )
 UPDATE virtuozo_core.steps s
    SET state = 'done', output = $4, ended_at = now()

@@ -139,7 +139,7 @@ async fn hot_statements_use_indexes(conn: &mut PgConnection) {
         (
             "step_done",
             include_str!("../sql/step_done.sql"),
-            vec![id, "1", "'copy'", "'{}'"],
+            vec![id, "1", "'copy'", "'{}'", "'commit'", "'hot'"],
         ),
         (
             "guest_run_progress",

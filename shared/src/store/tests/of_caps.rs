@@ -68,8 +68,11 @@ async fn end_all_of(db: &TestDb, host: &Host) {
     .await
     .unwrap();
     let mut tx = db.pool.begin().await.unwrap();
-    admission::free_slots(&mut tx, &ended).await.unwrap();
-    admission::admit(&mut tx, host.id).await.unwrap();
+    for guest_run_id in ended {
+        admission::leave_slot(&mut tx, guest_run_id, host.id)
+            .await
+            .unwrap();
+    }
     tx.commit().await.unwrap();
 }
 

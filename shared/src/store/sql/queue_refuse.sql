@@ -1,5 +1,5 @@
--- What became of a job, as apalis tells it, for as long as its claimer has it. $1: the claimer. apalis' own
--- statement for this joins with all jobs.
+-- A job that could not be handed over, as apalis tells it: it is delivered again, or has failed.
+-- $1: the claimer.
 UPDATE apalis.jobs
    SET status = $2::jsonb ->> 'status', attempts = ($2::jsonb ->> 'attempt')::integer,
        last_result = $2::jsonb -> 'result', done_at = now()

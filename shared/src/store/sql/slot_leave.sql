@@ -1,0 +1,1 @@
+SELECT virtuozo_core.leave_slot($1, $2)

@@ -1,1 +1,0 @@
-SELECT virtuozo_core.free_slots($1::uuid[])
