@@ -110,8 +110,8 @@ pub(crate) fn copying_now(line: &GuestLine) -> Option<Copying> {
 pub(crate) fn why_waiting(line: &GuestRunLine) -> Option<String> {
     match line.state.as_str() {
         "admitted" => Some("has a slot and waits for a worker".to_owned()),
-        // Nothing else matters before it is resumed.
-        "waiting" if reason(line).ends_with("paused") => Some(reason(line).to_owned()),
+        // Nothing else matters before it is resumed, or answers.
+        "waiting" if line.held_reason.is_some() => line.held_reason.clone(),
         "waiting" if line.is_delayed => Some(delayed(
             line.attempts,
             line.run_after,
@@ -124,25 +124,19 @@ pub(crate) fn why_waiting(line: &GuestRunLine) -> Option<String> {
             "slots full: {} of {} busy; {} before it",
             line.slots_busy, line.slots, line.waiting_before
         )),
-        "waiting" => Some(format!(
-            "{}; {} before it",
-            reason(line),
-            line.waiting_before
-        )),
+        "waiting" => {
+            let reason = line.waiting_reason.as_deref();
+            let reason = reason.unwrap_or("waits to be admitted");
+            Some(format!("{reason}; {} before it", line.waiting_before))
+        }
         _ => None,
     }
-}
-
-/// What the database gives as the reason.
-fn reason(line: &GuestRunLine) -> &str {
-    line.waiting_reason
-        .as_deref()
-        .unwrap_or("waits to be admitted")
 }
 
 /// Why a host run is not being worked on, as a sentence; none if it is, or has ended.
 pub(crate) fn why_host_waits(line: &HostRunLine) -> Option<String> {
     match line.state.as_str() {
+        "queued" if line.held_reason.is_some() => line.held_reason.clone(),
         "queued" if line.is_delayed => Some(delayed(
             line.attempts,
             line.run_after,
@@ -245,6 +239,7 @@ mod tests {
             slots_busy: 0,
             waiting_before: 0,
             guest_in_other_run: false,
+            held_reason: None,
             waiting_reason: None,
         }
     }
@@ -282,7 +277,7 @@ mod tests {
             "cap reached: fleet, 3 of 3 guests in work; 1 before it"
         );
         let paused = GuestRunLine {
-            waiting_reason: Some("its host is paused".into()),
+            held_reason: Some("its host is paused".into()),
             slots_busy: 2,
             ..waiting()
         };

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use disk::vmdk::DiskKind;
 use serde_json::Value;
-use tests::Site;
+use tests::{Site, eventually};
 use vix::lab::{Broken, DiskSpec, GuestSpec, HostSpec, LabHost, Power, Product};
 
 fn small_guest(host: &LabHost, name: &str, change: impl FnOnce(&mut GuestSpec)) -> Result<()> {
@@ -154,5 +154,55 @@ async fn a_snapshot_of_ours_from_an_earlier_failure_is_removed_first_and_a_simil
         "{:?}",
         guest.snapshots()?
     );
+    site.stop()
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_answer_is_left_alone_until_somebody_finds_that_it_does() -> Result<()>
+{
+    let mut site = Site::new().await?;
+    let alpha = site.host("alpha", Product::Esxi)?;
+    for name in ["mail", "web"] {
+        small_guest(&alpha, name, |_| {})?;
+    }
+    // So long that no other attempt is made in this test.
+    site.virtuozo(&["settings", "set", "retry_delay_secs", "3600"])?
+        .ok()?;
+    let rule = r#"{"function": "VixHost_Connect", "object": "alpha", "error": 18000}"#;
+    std::fs::write(site.faults(), format!("{rule}\n"))?;
+    site.start(2)?;
+    let run = site.start_run()?;
+    let waits = eventually("the host run to wait for its host", async || {
+        let shown = site.json(&["run", "show", &run])?;
+        let reason = shown["host_runs"][0]["held_reason"].as_str();
+        Ok(reason.map(str::to_owned))
+    })
+    .await?;
+    ensure!(
+        waits.starts_with("its host does not answer (attempt 1 of 3 failed at")
+            && waits.contains("VIX error 18000")
+            && waits.contains("; next probe at"),
+        "{waits}"
+    );
+    let hosts = site.json(&["host", "list"])?;
+    ensure!(
+        hosts
+            .to_string()
+            .contains("does not answer (attempt 1 of 3"),
+        "{hosts:#}"
+    );
+    let refused = site.virtuozo(&["host", "check", "alpha"])?;
+    ensure!(
+        refused.code == 1 && refused.stderr.contains("18000"),
+        "{refused:?}"
+    );
+    // Two workers, one of which tried, and the check.
+    let counts: Value = serde_json::from_slice(&std::fs::read(site.path("faults.state"))?)?;
+    ensure!(counts[rule] == 2, "{counts}");
+
+    std::fs::write(site.faults(), "")?;
+    site.virtuozo(&["host", "check", "alpha"])?.ok()?;
+    let run = site.ended(&run).await?;
+    ensure!(run["state"] == "succeeded", "{run:#}");
     site.stop()
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::{error::StepError, target::Targets};
+use crate::{error::StepError, gate, target::Targets};
 
 /// How long a connection that nobody uses stays open, for the next guest of the same host.
 const LINGER: Duration = Duration::from_secs(3);
@@ -123,10 +123,10 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// The open connection, or a new one.
+    /// The open connection, or a new one if the host's gate lets this worker try.
     ///
     /// # Errors
-    /// What the host or the database says.
+    /// What the host, its gate or the database says.
     pub(crate) async fn host(&self) -> Result<Arc<dyn Host>, StepError> {
         // Held while connecting: the others wait for this attempt instead of making their own.
         let mut connection = self.connection.lock().await;
@@ -134,7 +134,9 @@ impl Seat {
             return Ok(Arc::clone(host));
         }
         let target = self.connections.targets.of(self.host_id).await?;
-        let host = self.connections.connector.connect(&target).await?;
+        let all = &self.connections;
+        let connect = || all.connector.connect(&target);
+        let host = gate::pass(&all.targets.pool, self.host_id, connect).await?;
         *connection = Some(Arc::clone(&host));
         Ok(host)
     }

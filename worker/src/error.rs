@@ -2,7 +2,12 @@
 
 use hypervisor::HypervisorError;
 use repository::RepositoryError;
-use shared::{StoreError, store::guest_runs::FailureClass};
+use shared::{
+    StoreError,
+    store::{gates::Down, guest_runs::FailureClass},
+};
+
+use crate::connections;
 
 /// Why work is given up that has not failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +32,9 @@ pub(crate) enum StepError {
     /// The hypervisor refused.
     #[error(transparent)]
     Hypervisor(#[from] HypervisorError),
+    /// The host does not answer, or did not when it was asked last: nothing was done.
+    #[error("the host {0}")]
+    HostDown(Down),
     /// The repository refused.
     #[error(transparent)]
     Repository(RepositoryError),
@@ -71,10 +79,17 @@ impl StepError {
         }
     }
 
+    /// Everything on the connection to the host is gone.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self, Self::Hypervisor(error) if connections::is_lost(error))
+    }
+
     /// What to do about it.
     pub(crate) fn class(&self) -> FailureClass {
         match self {
-            Self::Stop(_) | Self::Store(_) | Self::BadCopy(_) => FailureClass::Retry,
+            Self::Stop(_) | Self::HostDown(_) | Self::Store(_) | Self::BadCopy(_) => {
+                FailureClass::Retry
+            }
             Self::Hypervisor(error) => match error.class {
                 hypervisor::ErrorClass::Retry => FailureClass::Retry,
                 hypervisor::ErrorClass::Permanent => FailureClass::Permanent,

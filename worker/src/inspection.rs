@@ -9,7 +9,7 @@ use hypervisor::{
 use shared::{
     model::{Guest, GuestState, HostState, Settings},
     store::{
-        disks,
+        disks, gates,
         guest_runs::FailureClass,
         guests,
         host_runs::GuestRunStart,
@@ -59,6 +59,7 @@ pub async fn check_host(
         .map_err(Failure::from)?;
     let checked = async {
         let host = connector.connect(&target).await?;
+        gates::open(pool, host_id).await?;
         let checked = check_guests(pool, host.as_ref(), host_id).await;
         host.close().await;
         checked

@@ -5,6 +5,7 @@ use std::time::Duration;
 use shared::{
     StoreError, outage,
     store::{
+        gates::{self, Probe},
         guest_runs::{self, GuestLease},
         host_runs::{self, HostLease},
         leases::Renewal,
@@ -25,6 +26,8 @@ pub(crate) enum Held {
     Host(HostLease),
     /// What a guest is owed.
     Undo(UndoClaim),
+    /// The right to try whether a host answers again.
+    Probe(Probe),
 }
 
 impl Held {
@@ -33,6 +36,7 @@ impl Held {
             Self::Guest(lease) => guest_runs::renew(pool, lease).await,
             Self::Host(lease) => host_runs::renew(pool, lease).await,
             Self::Undo(claim) => obligations::renew(pool, claim).await,
+            Self::Probe(probe) => gates::renew(pool, probe).await,
         }
     }
 
@@ -41,6 +45,7 @@ impl Held {
             Self::Guest(lease) => (lease.cancel_requested, lease.lease_secs),
             Self::Host(lease) => (lease.cancel_requested, lease.lease_secs),
             Self::Undo(claim) => (false, claim.lease_secs),
+            Self::Probe(probe) => (false, probe.lease_secs),
         };
         Renewal {
             cancel_requested,

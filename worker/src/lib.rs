@@ -7,6 +7,7 @@
 mod connections;
 mod context;
 mod error;
+mod gate;
 mod hold;
 mod inspection;
 mod jobs;

@@ -74,9 +74,7 @@ pub(crate) async fn meet_own(run: &GuestRun) -> Result<(), StepError> {
                 .await?
             }
             Err(error) => {
-                if let StepError::Hypervisor(e) = &error
-                    && crate::connections::is_lost(e)
-                {
+                if error.is_lost() {
                     run.reconnect().await;
                 }
                 first = first.and(Err(error));

@@ -10,7 +10,7 @@ use shared::{
     model::{Datastore, Host, HostKind},
     secrets::Key,
     store::{
-        datastores, guests,
+        datastores, gates, guests,
         hosts::{self, HostConfig},
         operators,
     },
@@ -343,6 +343,7 @@ async fn test(context: &Context, db: &Database, name: &str) -> Result<()> {
     let connector = context.connector();
     let library = connector.probe().await?;
     let connection = connector.connect(&target).await?;
+    gates::open(&db.pool, host.id).await?;
     let facts = connection.facts().await;
     connection.close().await;
     let facts = facts?;

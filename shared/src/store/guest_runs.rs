@@ -71,6 +71,8 @@ pub enum Ending {
         /// The next attempt goes on after the steps that are done, instead of beginning afresh.
         keep_steps: bool,
     },
+    /// Waits until its host answers. Counts as no attempt, and goes on after the steps that are done.
+    WaitsForHost,
     /// Has failed for good.
     Failed,
     /// Was cancelled.
@@ -224,6 +226,15 @@ pub async fn end(
                 .bind(text)
                 .bind(class)
                 .bind(keep_steps)
+                .execute(&mut *tx)
+                .await?
+        }
+        Ending::WaitsForHost => {
+            sqlx::query(include_str!("sql/guest_run_wait.sql"))
+                .bind(lease.guest_run_id)
+                .bind(lease.fence)
+                .bind(text)
+                .bind(class)
                 .execute(&mut *tx)
                 .await?
         }

@@ -210,6 +210,25 @@ pub async fn retry(
     Ok(Fence::of(changed.rows_affected() == 1))
 }
 
+/// Puts a host run back among the queued until its host answers; that counts as no attempt.
+///
+/// # Errors
+/// What the database says.
+pub async fn wait_for_host(
+    pool: &PgPool,
+    lease: &HostLease,
+    error: (&str, FailureClass),
+) -> Result<Fence, StoreError> {
+    let changed = sqlx::query(include_str!("sql/host_run_wait.sql"))
+        .bind(lease.host_run_id)
+        .bind(lease.fence)
+        .bind(error.0)
+        .bind(error.1.as_str())
+        .execute(pool)
+        .await?;
+    Ok(Fence::of(changed.rows_affected() == 1))
+}
+
 /// Gives a host run to another worker, because this one stops.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ pub mod caps;
 pub mod datastores;
 pub mod disks;
 pub mod events;
+pub mod gates;
 pub mod guest_runs;
 pub mod guests;
 pub mod host_runs;

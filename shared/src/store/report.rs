@@ -120,6 +120,8 @@ pub struct HostRunLine {
     pub started_at: Option<DateTime<Utc>>,
     pub ended_at: Option<DateTime<Utc>>,
     pub worker: Option<String>,
+    /// Why nothing of the host is begun, as a sentence; none if it is.
+    pub held_reason: Option<String>,
 }
 
 /// A guest of one run, with what is needed to say why it waits.
@@ -157,6 +159,8 @@ pub struct GuestRunLine {
     pub waiting_before: i64,
     /// Another run has this guest in work.
     pub guest_in_other_run: bool,
+    /// Why nothing of its host is begun, as a sentence; none if it is.
+    pub held_reason: Option<String>,
     /// Why it is not in work, as a sentence; none if it is, or has ended.
     pub waiting_reason: Option<String>,
 }

@@ -65,6 +65,10 @@ pub async fn start_run_in(tx: &mut PgConnection, new: &NewRun) -> Result<Uuid, S
         .bind(&new.targets.guests)
         .fetch_all(&mut *tx)
         .await?;
+    sqlx::query(include_str!("sql/gates_afresh.sql"))
+        .bind(id)
+        .execute(&mut *tx)
+        .await?;
     let event = if host_runs.is_empty() {
         let why = "there is nothing to back up: no host is configured for this, or all are ignored";
         sqlx::query(include_str!("sql/run_fail.sql"))

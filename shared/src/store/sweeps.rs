@@ -14,7 +14,7 @@ use crate::{
     queue::{self, GuestJob, HostJob, Job},
 };
 
-/// A run whose owner stopped renewing its lease.
+/// A run that was decided about without its owner: he stopped renewing its lease, or its host stays silent.
 #[derive(Debug, Clone, FromRow)]
 pub struct Expired {
     /// The guest run or host run.
@@ -35,7 +35,7 @@ pub struct Expired {
 }
 
 impl Expired {
-    fn event(&self) -> NewEvent {
+    pub(super) fn event(&self) -> NewEvent {
         let event = match (self.state.as_str(), self.guest_id) {
             ("failed", Some(_)) => NewEvent::user(
                 Severity::Error,

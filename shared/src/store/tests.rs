@@ -1,6 +1,7 @@
 //! Tests of the statements, and of what administrators configure.
 
 mod of_caps;
+mod of_gates;
 mod of_guests;
 mod of_schedules;
 

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::{HAND_BACK_SECS, delay_secs, outside, seat};
 use crate::{
-    connections::{self, Seat},
+    connections::Seat,
     context::{Context, Hand},
     error::{StepError, Stop},
     lease::{Held, Lease, LeaseKeeper},
@@ -103,9 +103,7 @@ async fn work(context: Arc<Context>, row: GuestLease, lease: Lease, seat: Seat) 
             tracing::warn!(guest = name, "another worker acts for this guest run now");
         }
         Err((spec, error)) => {
-            if let StepError::Hypervisor(e) = &error
-                && connections::is_lost(e)
-            {
+            if error.is_lost() {
                 run.reconnect().await;
             }
             if let Err(problem) = conclude(&run, spec, &error).await {
@@ -123,9 +121,13 @@ async fn conclude(
 ) -> Result<(), StepError> {
     let keeps_copy = spec.is_some_and(|s| s.resumes)
         && !matches!(error, StepError::BadCopy(_) | StepError::Stop(_));
+    let is_down = matches!(error, StepError::HostDown(_));
     let mut message = error.to_string();
-    // What the next attempt begins with is already the undoing.
-    if !keeps_copy && let Err(left) = undo::meet_own(run).await {
+    // What the next attempt begins with is already the undoing. Without the host nothing can be undone.
+    if !keeps_copy
+        && !is_down
+        && let Err(left) = undo::meet_own(run).await
+    {
         if let StepError::Stop(stop) = left {
             return Err(stop.into());
         }
@@ -142,13 +144,29 @@ async fn conclude(
             );
             (Ending::Cancelled, None, event)
         }
+        StepError::HostDown(_) if run.lease.now() == Some(Err(Stop::Cancelled)) => {
+            let event = NewEvent::user(
+                Severity::Warning,
+                format!("guest {name}: cancelled while its host does not answer"),
+            );
+            (Ending::Cancelled, None, event)
+        }
+        StepError::HostDown(down) if !down.is_given_up() => {
+            let event = NewEvent::threading(format!(
+                "guest {name}: waits until its host answers: {message}"
+            ));
+            (Ending::WaitsForHost, Some(error.class()), event)
+        }
         StepError::Stop(_) => {
             let event = NewEvent::threading(format!(
                 "guest {name}: handed over{in_step}, because a worker stops"
             ));
             (Ending::HandedOver { keep_steps: false }, None, event)
         }
-        _ if error.class() == FailureClass::Retry && attempt < run.settings.max_attempts => {
+        _ if !is_down
+            && error.class() == FailureClass::Retry
+            && attempt < run.settings.max_attempts =>
+        {
             let delay_secs = delay_secs(run.settings.retry_delay_secs, run.row.attempts);
             let event = NewEvent::user(
                 Severity::Warning,

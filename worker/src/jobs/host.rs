@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hypervisor::Host;
 use shared::{
     StoreError,
     model::{self, Severity},
@@ -129,10 +130,22 @@ struct Found {
 }
 
 impl HostRun<'_> {
+    fn is_cancelled(&self) -> bool {
+        self.lease.now() == Some(Err(Stop::Cancelled))
+    }
+
     /// Holds what is stored against the host as it is now.
     async fn validate(&self) -> Result<Vec<Found>, StepError> {
         self.lease.allowed().await?;
         let host = self.seat.fresh_host().await?;
+        let found = self.look_at(&host).await;
+        if found.as_ref().is_err_and(StepError::is_lost) {
+            self.seat.discard(&host).await;
+        }
+        found
+    }
+
+    async fn look_at(&self, host: &Arc<dyn Host>) -> Result<Vec<Found>, StepError> {
         let pool = &self.context.pool;
         let (guests, inventory) =
             inspection::take_stock(pool, host.as_ref(), self.row.host_id).await?;
@@ -156,7 +169,7 @@ impl HostRun<'_> {
                 if self.context.drain.is_cancelled() {
                     return Err(Stop::Draining.into());
                 }
-                let host = Arc::clone(&host);
+                let host = Arc::clone(host);
                 looking.spawn(async move {
                     let facts = inspection::look(host.as_ref(), &guest.vmx_path).await;
                     (guest, facts)
@@ -260,15 +273,25 @@ impl HostRun<'_> {
                 });
                 return Ok(check(fence.await?)?);
             }
+            StepError::HostDown(down) if !down.is_given_up() && !self.is_cancelled() => {
+                let why = error.to_string();
+                let fence = patiently("a host run that waits", || {
+                    host_runs::wait_for_host(pool, self.row, (&why, error.class()))
+                });
+                return Ok(check(fence.await?)?);
+            }
             _ => {}
         }
         let message = error.to_string();
         let class = error.class();
-        let cancelled = matches!(error, StepError::Stop(_));
+        let is_down = matches!(error, StepError::HostDown(_));
+        let cancelled = matches!(error, StepError::Stop(_)) || (is_down && self.is_cancelled());
         let attempt = self.row.attempts + 1;
-        let delay =
-            (!cancelled && class == FailureClass::Retry && attempt < self.settings.max_attempts)
-                .then(|| delay_secs(self.settings.retry_delay_secs, self.row.attempts));
+        let delay = (!cancelled
+            && !is_down
+            && class == FailureClass::Retry
+            && attempt < self.settings.max_attempts)
+            .then(|| delay_secs(self.settings.retry_delay_secs, self.row.attempts));
         let event = match delay {
             _ if cancelled => NewEvent::user(Severity::Warning, format!("host {name}: cancelled")),
             Some(delay) => NewEvent::user(

@@ -54,7 +54,7 @@ where
 
 /// The pause before the next attempt, after so many failed ones: twice as long each time, and never the
 /// same for all who failed together.
-fn delay_secs(first_secs: i32, failed_before: i32) -> f64 {
+pub(crate) fn delay_secs(first_secs: i32, failed_before: i32) -> f64 {
     let doubled = f64::from(first_secs.max(0)) * 2_f64.powi(failed_before.clamp(0, 20));
     doubled.min(MAX_DELAY_SECS) * rand::random_range(0.8..1.2)
 }

@@ -88,15 +88,17 @@ async fn work(
     for obligation in &owed {
         lease.held().await?;
         let met = async {
-            let (_, opened) = seat.guest(&guest.vmx_path).await?;
-            undo::meet(
-                opened.as_ref(),
-                obligation,
-                secs(settings.snapshot_limit_secs),
-            )
-            .await
+            let (host, opened) = seat.guest(&guest.vmx_path).await?;
+            let limit = secs(settings.snapshot_limit_secs);
+            let met = undo::meet(opened.as_ref(), obligation, limit).await;
+            if met.as_ref().is_err_and(StepError::is_lost) {
+                seat.discard(&host).await;
+            }
+            met
         };
         match met.await {
+            // The gate knows when it is time to try again, for all that its guests are owed.
+            Err(error @ StepError::HostDown(_)) => return Err(error),
             Ok(()) => {
                 tracing::info!(guest = guest.full_name(), duty = ?obligation.duty(), "obligation met");
                 patiently("an obligation that is met", || async {

@@ -1,11 +1,16 @@
 -- Pairs the free slots of a host with its oldest waiting guest runs. A guest in work, or being undone,
--- waits; of two runs of one guest the older goes first; a paused host gets nothing.
+-- waits; of two runs of one guest the older goes first; a paused host gets nothing, nor does one whose gate
+-- is shut. One that did not answer is to be probed first: one guest is enough for that.
 -- The caller holds the host's row lock. Their jobs are pushed with it; one row for each, with its run.
-WITH slot AS (
+WITH gate AS (
+    SELECT shut_until FROM virtuozo_core.host_gates WHERE host_id = $1
+), slot AS (
     SELECT s.slot_no, row_number() OVER (ORDER BY s.slot_no) AS n
       FROM (SELECT slot_no FROM virtuozo_core.guest_slots
              WHERE host_id = $1 AND guest_run_id IS NULL AND NOT virtuozo_core.is_paused($1)
+               AND NOT EXISTS (SELECT 1 FROM gate WHERE shut_until > now())
              ORDER BY slot_no
+             LIMIT (SELECT 1 FROM gate)
                FOR UPDATE SKIP LOCKED) s
 ), next AS (
     SELECT w.id, row_number() OVER (ORDER BY w.created_at, w.id) AS n

@@ -1,12 +1,19 @@
--- Guests that owe something and that nobody works on, without a job on its way.
-SELECT DISTINCT o.guest_id
-  FROM virtuozo_core.obligations o
- WHERE o.next_attempt_at <= now()
-   AND NOT EXISTS (SELECT 1 FROM virtuozo_core.obligations c WHERE c.guest_id = o.guest_id AND c.claimed_until > now())
-   AND NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g
-                    WHERE g.guest_id = o.guest_id AND g.state IN ('admitted', 'running'))
+-- Guests that owe something and that nobody works on, without a job on its way. Of a host that did not answer
+-- one guest is enough to probe it.
+SELECT d.guest_id
+  FROM (SELECT o.guest_id, x.host_id IS NOT NULL AS is_down,
+               row_number() OVER (PARTITION BY o.host_id ORDER BY min(o.next_attempt_at)) AS n
+          FROM virtuozo_core.obligations o
+          LEFT JOIN virtuozo_core.host_gates x ON x.host_id = o.host_id
+         WHERE o.next_attempt_at <= now()
+           AND (x.shut_until <= now()) IS NOT FALSE
+           AND NOT EXISTS (SELECT 1 FROM virtuozo_core.obligations c WHERE c.guest_id = o.guest_id AND c.claimed_until > now())
+           AND NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g
+                            WHERE g.guest_id = o.guest_id AND g.state IN ('admitted', 'running'))
+         GROUP BY o.guest_id, o.host_id, x.host_id) d
+ WHERE (d.n = 1 OR NOT d.is_down)
    AND NOT EXISTS (
         SELECT 1 FROM apalis.jobs j
          WHERE j.job_type = $1
-           AND j.job = convert_to(format('{"guest_id":"%s"}', o.guest_id), 'UTF8')
+           AND j.job = convert_to(format('{"guest_id":"%s"}', d.guest_id), 'UTF8')
            AND (j.status = 'Pending' OR (j.status IN ('Queued', 'Running') AND j.lock_at > now() - interval '15 seconds')))

@@ -1,1 +1,5 @@
-SELECT host_id FROM virtuozo_core.obligations WHERE guest_id = $1 LIMIT 1
+SELECT o.host_id
+  FROM virtuozo_core.obligations o
+ WHERE o.guest_id = $1
+   AND NOT EXISTS (SELECT 1 FROM virtuozo_core.shut_hosts x WHERE x.host_id = o.host_id)
+ LIMIT 1

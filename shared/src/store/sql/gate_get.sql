@@ -1,0 +1,3 @@
+SELECT x.failed_probes, x.error, s.max_attempts
+  FROM virtuozo_core.host_gates x CROSS JOIN virtuozo_core.settings s
+ WHERE x.host_id = $1

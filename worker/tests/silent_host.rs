@@ -1,0 +1,215 @@
+//! A host that does not answer costs one attempt to connect in each pause, whoever waits for it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{
+    Row, Site, WorkerProcess,
+    fake::{Act, Gate, When},
+};
+use hypervisor::{ErrorClass, ErrorKind, PowerState::On};
+use shared::store::{operators, settings};
+use uuid::Uuid;
+
+const REFUSED: Act = Act::Fail(ErrorKind::Unreachable, ErrorClass::Retry);
+
+/// A site in which the guests of a run wait for a slot, with a worker that is not connected to their host. What
+/// comes next is up to the rules of the world; the host is still paused.
+async fn waiting(guests: usize) -> (Site, Uuid, WorkerProcess) {
+    let names: Vec<String> = (0..guests).map(|n| format!("g{n:02}")).collect();
+    let powered: Vec<_> = names.iter().map(|name| (name.as_str(), On)).collect();
+    let site = Site::new(&powered).await;
+    let gate = site.world.hold("host_facts", When::Before);
+    let worker = site.worker("one");
+    let run = site.run_now().await;
+    gate.reached().await;
+    operators::pause(&site.db.pool, "lab").await.unwrap();
+    gate.open();
+    site.until("the guests wait and nobody is connected", || async {
+        let closed = site
+            .world
+            .connections
+            .load(std::sync::atomic::Ordering::SeqCst)
+            == 0;
+        (closed && site.rows(run).await.len() == guests).then_some(())
+    })
+    .await;
+    assert_eq!(site.world.calls("connect"), 1, "that of the host run");
+    (site, run, worker)
+}
+
+async fn resume(site: &Site) {
+    operators::resume(&site.db.pool, "lab").await.unwrap();
+}
+
+async fn failed_probes(site: &Site) -> Option<i32> {
+    sqlx::query_scalar("SELECT failed_probes FROM virtuozo_core.host_gates")
+        .fetch_optional(&site.db.pool)
+        .await
+        .unwrap()
+}
+
+fn attempts(rows: &[Row]) -> i32 {
+    rows.iter().map(|row| row.attempts).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_guests_of_a_dead_host_cost_three_connections_and_fail_together() {
+    for helpers in [0, 1] {
+        let (site, run, worker) = waiting(40).await;
+        site.world.rule_for_host("connect", "lab", 1000, REFUSED);
+        settings::set(&site.db.pool, &[("retry_delay_secs", "1")])
+            .await
+            .unwrap();
+        let helpers: Vec<_> = (0..helpers).map(|_| site.worker("helper")).collect();
+        resume(&site).await;
+        assert_eq!(site.settled(run).await, "failed");
+        let connects = site.world.calls("connect") - 1;
+        assert_eq!(failed_probes(&site).await, Some(3));
+        // Before anything is known each worker may find out for itself.
+        assert!(
+            (3..=3 + helpers.len()).contains(&connects),
+            "{connects} connections"
+        );
+        let rows = site.rows(run).await;
+        for row in &rows {
+            assert_eq!(
+                (row.state.as_str(), row.error_class.as_deref()),
+                ("failed", Some("retry")),
+                "{row:?}"
+            );
+            let error = row.error.as_deref().unwrap_or_default();
+            assert!(
+                error.starts_with(
+                    "the host does not answer (attempt 3 of 3): connect of lab refused"
+                ),
+                "{row:?}"
+            );
+        }
+        assert_eq!(rows.len(), 40);
+        assert!(
+            attempts(&rows) <= 1,
+            "only the last who tried counts it as his own"
+        );
+        let state: String = site.scalar("SELECT state FROM virtuozo_core.hosts").await;
+        assert_eq!(state, "unreachable");
+
+        // A new run tries at once, and afresh.
+        site.world.forget_rules();
+        settings::set(&site.db.pool, &[("retry_delay_secs", "600")])
+            .await
+            .unwrap();
+        let again = site.run_now().await;
+        site.until("the host is asked again", || async {
+            (failed_probes(&site).await.is_none() && site.rows(again).await.len() == 40)
+                .then_some(())
+        })
+        .await;
+        worker.kill();
+        drop(helpers);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_answers_again_gets_all_its_guests_going_with_no_attempt_lost() {
+    let (site, run, worker) = waiting(12).await;
+    let helper = site.worker("helper");
+    site.world.rule_for_host("connect", "lab", 2, REFUSED);
+    settings::set(&site.db.pool, &[("retry_delay_secs", "1")])
+        .await
+        .unwrap();
+    resume(&site).await;
+    assert_eq!(site.settled(run).await, "succeeded");
+    let rows = site.rows(run).await;
+    assert_eq!(attempts(&rows), 0, "{rows:?}");
+    assert_eq!(failed_probes(&site).await, None);
+    let connects = site.world.calls("connect");
+    assert!(
+        (4..=5).contains(&connects),
+        "one of the host run, two that failed, one of each worker: {connects}"
+    );
+    for worker in [worker, helper] {
+        worker.stopped().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_worker_tries_when_the_one_that_tried_has_died() {
+    let (site, run, worker) = waiting(4).await;
+    settings::set(&site.db.pool, &[("retry_delay_secs", "1")])
+        .await
+        .unwrap();
+    site.world.rule_for_host("connect", "lab", 1, REFUSED);
+    let gate = Gate::new();
+    site.world
+        .rule_for_host("connect", "lab", 1, Act::Hold(gate.clone()));
+    resume(&site).await;
+    gate.reached().await;
+    let helper = site.worker("helper");
+    // A lease and more passes while the probe hangs: it is renewed, and nobody else tries.
+    let until: i64 = site
+        .scalar("SELECT 6 + extract(epoch FROM now())::bigint")
+        .await;
+    site.until("six seconds have passed", || async {
+        let now: i64 = site
+            .scalar("SELECT extract(epoch FROM now())::bigint")
+            .await;
+        (now >= until).then_some(())
+    })
+    .await;
+    assert_eq!(site.world.calls("connect"), 3);
+    worker.kill();
+    assert_eq!(site.settled(run).await, "succeeded");
+    assert_eq!(failed_probes(&site).await, None);
+    helper.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_guests_of_a_silent_host_are_owed_is_undone_when_it_answers() {
+    let (site, run, worker) = waiting(2).await;
+    let gates = [0, 1].map(|_| site.world.hold("create_snapshot", When::After));
+    let lost = Act::Fail(ErrorKind::ConnectionLost, ErrorClass::Retry);
+    site.world.rule("image", None, When::Before, 2, lost);
+    resume(&site).await;
+    for gate in &gates {
+        gate.reached().await;
+    }
+    assert_eq!(site.world.calls("connect"), 2);
+    site.world.rule_for_host("connect", "lab", 8, REFUSED);
+    for gate in gates {
+        gate.open();
+    }
+    assert_eq!(site.settled(run).await, "failed");
+    site.assert_clean(&[("g00", On), ("g01", On)]).await;
+    let connects = site.world.calls("connect");
+    assert!(
+        (11..=12).contains(&connects),
+        "eight of them in vain: {connects}"
+    );
+    let loud: i64 = site
+        .scalar("SELECT count(*) FROM virtuozo_core.events WHERE severity = 'error' AND message LIKE '%are still to be brought back%'")
+        .await;
+    assert_eq!(loud, 6, "one event for each probe, not for each guest");
+    let by_guest: i64 = site
+        .scalar("SELECT count(*) FROM virtuozo_core.events WHERE message LIKE '%by hand%'")
+        .await;
+    assert_eq!(by_guest, 0);
+    worker.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_refuses_is_an_answer_and_what_tells_nothing_leaves_the_gate_shut() {
+    for (kind, stays_down) in [(ErrorKind::Login, false), (ErrorKind::LibraryMissing, true)] {
+        let (site, run, worker) = waiting(3).await;
+        site.world.rule_for_host("connect", "lab", 1, REFUSED);
+        let act = Act::Fail(kind, ErrorClass::Operator);
+        site.world.rule_for_host("connect", "lab", 1000, act);
+        resume(&site).await;
+        assert_eq!(site.settled(run).await, "failed");
+        assert_eq!(failed_probes(&site).await.is_some(), stays_down);
+        for row in site.rows(run).await {
+            assert_eq!(row.error_class.as_deref(), Some("operator"), "{row:?}");
+        }
+        worker.stopped().await;
+    }
+}
