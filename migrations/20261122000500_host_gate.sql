@@ -96,73 +96,83 @@ BEGIN
     END LOOP;
 END $$;
 
--- Why something waits: one function for each kind of reason, NULL where it does not hold -----------------
+-- Why something waits: one function for each kind of reason, NULL where it does not hold. In plpgsql, which keeps
+-- the plans: a list asks for each of its rows. Those that views call run with their owner's rights. ----------
 
 -- How a host that does not answer stands, to go after its name.
 CREATE FUNCTION virtuozo_core.down_reason(host uuid) RETURNS text
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-RETURN (SELECT CASE WHEN x.failed_probes = 0 THEN format('did not answer at %s: %s', date_trunc('second', x.failed_at), x.error)
-                    ELSE format('does not answer (attempt %s%s failed at %s: %s)', x.failed_probes,
-                                CASE WHEN x.failed_probes <= s.max_attempts THEN format(' of %s', s.max_attempts) END,
-                                date_trunc('second', x.failed_at), x.error) END
-               || CASE WHEN x.shut_until <= now() THEN '; a probe is due'
-                       WHEN x.probe_id IS NOT NULL THEN '; it is being probed'
-                       ELSE format('; next probe at %s', date_trunc('second', x.shut_until)) END
-          FROM virtuozo_core.host_gates x CROSS JOIN virtuozo_core.settings s
-         WHERE x.host_id = host);
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT CASE WHEN x.failed_probes = 0 THEN format('did not answer at %s: %s', date_trunc('second', x.failed_at), x.error)
+                        ELSE format('does not answer (attempt %s%s failed at %s: %s)', x.failed_probes,
+                                    CASE WHEN x.failed_probes <= s.max_attempts THEN format(' of %s', s.max_attempts) END,
+                                    date_trunc('second', x.failed_at), x.error) END
+                   || CASE WHEN x.shut_until <= now() THEN '; a probe is due'
+                           WHEN x.probe_id IS NOT NULL THEN '; it is being probed'
+                           ELSE format('; next probe at %s', date_trunc('second', x.shut_until)) END
+              FROM virtuozo_core.host_gates x CROSS JOIN virtuozo_core.settings s
+             WHERE x.host_id = host);
+END $$;
 
 -- Nothing of the host is begun.
-CREATE FUNCTION virtuozo_core.held_reason(host uuid) RETURNS text
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-RETURN CASE
-    WHEN EXISTS (SELECT 1 FROM virtuozo_core.settings WHERE paused_at IS NOT NULL) THEN 'all hosts are paused'
-    WHEN virtuozo_core.is_paused(host) THEN 'its host is paused'
-    ELSE 'its host ' || virtuozo_core.down_reason(host)
-END;
+CREATE FUNCTION virtuozo_core.held_reason(host uuid) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN CASE
+        WHEN EXISTS (SELECT 1 FROM virtuozo_core.settings WHERE paused_at IS NOT NULL) THEN 'all hosts are paused'
+        WHEN virtuozo_core.is_paused(host) THEN 'its host is paused'
+        ELSE 'its host ' || virtuozo_core.down_reason(host)
+    END;
+END $$;
 
 -- No process of a kind is there to do anything.
-CREATE FUNCTION virtuozo_core.process_reason(wanted text) RETURNS text
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-RETURN CASE WHEN NOT EXISTS (SELECT 1 FROM virtuozo_core.workers w
-                              WHERE w.kind = wanted AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at))
-            THEN format('no %s runs', wanted) END;
+CREATE FUNCTION virtuozo_core.process_reason(wanted text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN CASE WHEN NOT EXISTS (SELECT 1 FROM virtuozo_core.workers w
+                                  WHERE w.kind = wanted AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at))
+                THEN format('no %s runs', wanted) END;
+END $$;
 
 -- The guest run, or its guest, is not ready.
-CREATE FUNCTION virtuozo_core.guest_reason(g virtuozo_core.guest_runs) RETURNS text
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-RETURN CASE
-    WHEN g.run_after > now() THEN format('its next attempt begins at %s', date_trunc('second', g.run_after))
-    WHEN EXISTS (SELECT 1 FROM virtuozo_core.guest_runs o
-                  WHERE o.guest_id = g.guest_id AND o.state IN ('admitted', 'running'))
-        THEN 'another run works on the guest'
-    WHEN EXISTS (SELECT 1 FROM virtuozo_core.obligations o
-                  WHERE o.guest_id = g.guest_id AND o.claimed_until > now())
-        THEN 'what an earlier run left behind is being undone'
-END;
+CREATE FUNCTION virtuozo_core.guest_reason(g virtuozo_core.guest_runs) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN CASE
+        WHEN g.run_after > now() THEN format('its next attempt begins at %s', date_trunc('second', g.run_after))
+        WHEN EXISTS (SELECT 1 FROM virtuozo_core.guest_runs o
+                      WHERE o.guest_id = g.guest_id AND o.state IN ('admitted', 'running'))
+            THEN 'another run works on the guest'
+        WHEN EXISTS (SELECT 1 FROM virtuozo_core.obligations o
+                      WHERE o.guest_id = g.guest_id AND o.claimed_until > now())
+            THEN 'what an earlier run left behind is being undone'
+    END;
+END $$;
 
 -- Others have what it needs.
-CREATE FUNCTION virtuozo_core.room_reason(g virtuozo_core.guest_runs) RETURNS text
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-RETURN CASE
-    WHEN NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_slots s WHERE s.host_id = g.host_id AND s.guest_run_id IS NULL)
-        THEN format('all %s slots of its host are taken',
-                    (SELECT count(*) FROM virtuozo_core.guest_slots s WHERE s.host_id = g.host_id))
-    ELSE (SELECT format('cap reached: %s, %s of %s guests in work', c.what, c.busy, c.cap)
-            FROM virtuozo_core.caps(g.guest_id) c WHERE c.busy >= c.cap LIMIT 1)
-END;
+CREATE FUNCTION virtuozo_core.room_reason(g virtuozo_core.guest_runs) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN CASE
+        WHEN NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_slots s WHERE s.host_id = g.host_id AND s.guest_run_id IS NULL)
+            THEN format('all %s slots of its host are taken',
+                        (SELECT count(*) FROM virtuozo_core.guest_slots s WHERE s.host_id = g.host_id))
+        WHEN virtuozo_core.has_caps()
+            THEN (SELECT format('cap reached: %s, %s of %s guests in work', c.what, c.busy, c.cap)
+                    FROM virtuozo_core.caps(g.guest_id) c WHERE c.busy >= c.cap LIMIT 1)
+    END;
+END $$;
 
 -- Why a guest run does not go on; NULL where it does, or has ended.
 CREATE OR REPLACE FUNCTION virtuozo_core.waiting_reason(g virtuozo_core.guest_runs) RETURNS text
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-RETURN CASE WHEN g.state IN ('waiting', 'admitted') THEN coalesce(
-    virtuozo_core.process_reason('worker'),
-    CASE g.state WHEN 'admitted' THEN 'has a slot; the next worker with room for its host takes it' END,
-    virtuozo_core.held_reason(g.host_id),
-    virtuozo_core.guest_reason(g),
-    virtuozo_core.room_reason(g),
-    virtuozo_core.process_reason('scheduler'),
-    'its turn comes with the next look of the scheduler')
-END;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN CASE WHEN g.state IN ('waiting', 'admitted') THEN coalesce(
+        virtuozo_core.process_reason('worker'),
+        CASE g.state WHEN 'admitted' THEN 'has a slot; the next worker with room for its host takes it' END,
+        virtuozo_core.held_reason(g.host_id),
+        virtuozo_core.guest_reason(g),
+        virtuozo_core.room_reason(g),
+        virtuozo_core.process_reason('scheduler'),
+        'its turn comes with the next look of the scheduler')
+    END;
+END $$;
 
 -- What operators see ---------------------------------------------------------------------------------
 
