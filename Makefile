@@ -2,7 +2,7 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test lint outage-proof crash-matrix bench-copy bench-queue help
+.PHONY: demo test lint outage-proof upgrade-proof crash-matrix bench-copy bench-queue help
 
 help:
 	@echo "make demo        see it work: a lab of simulated hosts is backed up, verified, restored"
@@ -10,6 +10,7 @@ help:
 	@echo "make lint        formatting, clippy, documentation, dependencies"
 	@echo "make crash-matrix disturb each step of a backup in every way, and see what stays true"
 	@echo "make outage-proof ten minutes without the database, in every way and whatever goes on"
+	@echo "make upgrade-proof the version before today's schema and this one share the work"
 	@echo "make bench-copy  compare the copy engine with cp and qemu-img"
 	@echo "make bench-queue what a guest run costs the database, beside other queues (needs node, npm, python3)"
 
@@ -35,7 +36,14 @@ lint:
 outage-proof:
 	@scripts/needs.sh compiler postgres
 	$(CARGO) build --locked --workspace
-	$(CARGO) test --locked -p tests --test outage-proof
+	$(CARGO) test --locked --workspace --test outage-proof
+
+# The other version comes out of the history; PREVIOUS names a commit of choice.
+upgrade-proof:
+	@scripts/needs.sh compiler postgres
+	$(CARGO) build --locked --workspace
+	previous=$$(scripts/previous.sh $(abspath $(TARGET))/upgrade-proof $(PREVIOUS)) && \
+		VIRTUOZO_PREVIOUS=$$previous $(CARGO) test --locked --workspace --test upgrade-proof
 
 bench-copy:
 	@scripts/needs.sh compiler qemu

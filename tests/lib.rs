@@ -16,5 +16,5 @@ mod site;
 
 pub use http::Endpoint;
 pub use image::PointDisks;
-pub use process::{Answer, Background};
-pub use site::{Site, eventually, small_guest};
+pub use process::{Answer, Background, built};
+pub use site::{Site, eventually, guest_to_resume, small_guest};

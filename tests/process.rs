@@ -14,7 +14,7 @@ use serde_json::Value;
 ///
 /// # Errors
 /// It has not been built.
-pub(crate) fn built(name: &str) -> Result<PathBuf> {
+pub fn built(name: &str) -> Result<PathBuf> {
     let exe = env::current_exe().context("where is this test program?")?;
     let file = exe
         .parent()

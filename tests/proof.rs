@@ -2,6 +2,7 @@
 //! with one line of JSON.
 
 use std::{
+    env,
     fmt::Display,
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
@@ -14,6 +15,13 @@ use std::{
 };
 
 use anyhow::Result;
+
+/// The cases whose names contain all of the program's arguments; without arguments, all.
+pub fn asked_for<C: Display>(mut cases: Vec<C>) -> Vec<C> {
+    let parts: Vec<String> = env::args().skip(1).collect();
+    cases.retain(|case| parts.iter().all(|part| case.to_string().contains(part)));
+    cases
+}
 
 /// Tries all cases, `at_once` at the same time, and tells of each whether it held.
 pub fn hold_all<C>(

@@ -264,6 +264,20 @@ impl Site {
         self.ended(&run).await
     }
 
+    /// Adds a schedule whose due times were all missed: exactly one run is to catch them up.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub async fn add_missed_schedule(&self) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO virtuozo_core.schedules (id, name, cron, done_until)
+             VALUES (gen_random_uuid(), 'yearly', '0 0 1 1 *', now() - interval '2 years')",
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
     /// Starts a backup of everything and returns its id.
     ///
     /// # Errors
@@ -334,6 +348,21 @@ impl Site {
         self.nothing_owed().await
     }
 
+    /// Insists that a guest that ran runs, without a snapshot, with nothing owed to it; that all restore
+    /// points verify, and that nothing else is in the repository.
+    ///
+    /// # Errors
+    /// It is not so.
+    pub async fn left_well(&self, guest: &LabGuest) -> Result<()> {
+        self.nothing_owed().await?;
+        ensure!(guest.power()? == Power::On, "{:?}", guest.power()?);
+        ensure!(guest.snapshots()?.is_empty(), "{:?}", guest.snapshots()?);
+        self.virtuozo(&["point", "verify", "--all"])?.ok()?;
+        let left = self.leftovers()?;
+        ensure!(left.is_empty(), "left in the repository: {left:?}");
+        Ok(())
+    }
+
     /// The directory of the only restore point of a guest.
     ///
     /// # Errors
@@ -379,6 +408,19 @@ pub fn small_guest(host: &LabHost, name: &str) -> Result<LabGuest> {
     let disk = DiskSpec::new("scsi0:0", DiskKind::MonolithicSparse, 16 << 20);
     let mut spec = GuestSpec::new(name, vec![disk]);
     spec.power = Power::On;
+    Ok(host.guest(&spec)?)
+}
+
+/// A guest on a host of its own whose copy has checkpoints, so that it can be gone on with.
+///
+/// # Errors
+/// The lab or the command refused.
+pub fn guest_to_resume(site: &Site, power: Power) -> Result<LabGuest> {
+    let host = site.host("alpha", Product::WorkstationShared)?;
+    let mut disk = DiskSpec::new("scsi0:0", DiskKind::MonolithicSparse, 48 << 20);
+    disk.fill_bytes = 32 << 20;
+    let mut spec = GuestSpec::new("mail", vec![disk]);
+    spec.power = power;
     Ok(host.guest(&spec)?)
 }
 

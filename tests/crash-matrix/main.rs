@@ -2,7 +2,7 @@
 //! of JSON. `make crash-matrix` runs it. Arguments narrow it down to cells whose names contain them all;
 //! nothing is written then.
 
-use std::{env, fmt::Write as _, fs, path::Path, process::ExitCode};
+use std::{fmt::Write as _, fs, path::Path, process::ExitCode};
 
 use anyhow::{Context, Result};
 use tests::{
@@ -17,13 +17,9 @@ const BEGIN: &str = "<!-- crash matrix: begin (written by `make crash-matrix`) -
 const END: &str = "<!-- crash matrix: end -->";
 
 fn main() -> Result<ExitCode> {
-    let only: Vec<String> = env::args().skip(1).collect();
-    let cells: Vec<Cell> = Cell::all()
-        .into_iter()
-        .filter(|cell| only.iter().all(|part| cell.to_string().contains(part)))
-        .collect();
+    let cells = proof::asked_for(Cell::all());
     let results = proof::hold_all(&cells, AT_ONCE, async |cell: Cell| cell.hold().await);
-    if only.is_empty() {
+    if cells.len() == Cell::all().len() {
         write_table(Path::new(PAGE), &table(&results))?;
     }
     Ok(proof::conclude(&results))

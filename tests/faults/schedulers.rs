@@ -22,17 +22,6 @@ async fn leader(pool: &PgPool) -> Result<Option<i32>> {
     .await?)
 }
 
-/// A schedule that has been due every minute since yesterday: exactly one run is to catch that up.
-async fn add_missed_schedule(pool: &PgPool) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO virtuozo_core.schedules (id, name, cron, done_until)
-         VALUES (gen_random_uuid(), 'yearly', '0 0 1 1 *', now() - interval '2 years')",
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
-}
-
 /// Three schedulers; `end` happens to the leader. Another leads soon, and starts what is due, once.
 async fn the_lead_moves(end: impl FnOnce(&mut Background) -> Result<()>) -> Result<()> {
     let site = Site::new().await?;
@@ -49,7 +38,7 @@ async fn the_lead_moves(end: impl FnOnce(&mut Background) -> Result<()>) -> Resu
     let mut old = schedulers.swap_remove(at);
     end(&mut old)?;
     let began = Instant::now();
-    add_missed_schedule(site.pool()).await?;
+    site.add_missed_schedule().await?;
     eventually("the run that is due", async || {
         let runs = count(site.pool(), "SELECT count(*) FROM virtuozo_core.runs").await?;
         Ok((runs > 0).then_some(()))

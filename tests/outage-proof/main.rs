@@ -1,7 +1,7 @@
 //! Ten minutes without a database, in every way and whatever the processes are at; ends with one line of
 //! JSON. `make outage-proof` runs it. Arguments narrow it down to outages whose names contain them all.
 
-use std::{env, process::ExitCode};
+use std::process::ExitCode;
 
 use tests::{
     outage::{Outage, Way, Work},
@@ -11,7 +11,6 @@ use tests::{
 const SECS: u64 = 600;
 
 fn main() -> ExitCode {
-    let only: Vec<String> = env::args().skip(1).collect();
     let mut outages = Vec::new();
     for way in [Way::Refused, Way::Silent, Way::Stopped, Way::FailedOver] {
         for work in [Work::Starting, Work::None, Work::Copying] {
@@ -22,7 +21,7 @@ fn main() -> ExitCode {
             });
         }
     }
-    outages.retain(|outage| only.iter().all(|part| outage.to_string().contains(part)));
+    let outages = proof::asked_for(outages);
     // All at the same time: they only wait.
     let results = proof::hold_all(&outages, outages.len(), Outage::hold);
     proof::conclude(&results)

@@ -3,21 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use disk::vmdk::DiskKind;
-use tests::{Background, PointDisks, Site, eventually};
-use vix::lab::{DiskSpec, GuestSpec, LabGuest, Power, Product};
+use tests::{Background, PointDisks, Site, eventually, guest_to_resume};
+use vix::lab::Power;
 
 /// What the product promises with its default settings.
 const TAKE_OVER_LIMIT: Duration = Duration::from_secs(15);
-
-fn guest(site: &Site, power: Power) -> Result<LabGuest> {
-    let host = site.host("alpha", Product::WorkstationShared)?;
-    let mut disk = DiskSpec::new("scsi0:0", DiskKind::MonolithicSparse, 48 << 20);
-    disk.fill_bytes = 32 << 20;
-    let mut spec = GuestSpec::new("mail", vec![disk]);
-    spec.power = power;
-    Ok(host.guest(&spec)?)
-}
 
 /// Starts a run and lets a worker come to `place` in it.
 async fn worker_at(site: &Site, place: &str) -> Result<(String, Background)> {
@@ -41,7 +31,7 @@ async fn worker_at(site: &Site, place: &str) -> Result<(String, Background)> {
 
 async fn goes_on_with_the_copy(power: Power) -> Result<()> {
     let mut site = Site::new().await?;
-    let guest = guest(&site, power)?;
+    let guest = guest_to_resume(&site, power)?;
     site.start(0)?;
     let (run, mut victim) = worker_at(&site, "copy.durable").await?;
     victim.kill_9()?;
@@ -91,7 +81,7 @@ async fn a_successor_goes_on_with_the_copy_of_a_guest_that_is_still_off() -> Res
 #[tokio::test]
 async fn another_worker_takes_over_within_fifteen_seconds_by_default() -> Result<()> {
     let mut site = Site::new().await?;
-    guest(&site, Power::Off)?;
+    guest_to_resume(&site, Power::Off)?;
     // What a site has that changes nothing.
     let default: String = sqlx::query_scalar(
         "SELECT column_default FROM information_schema.columns
