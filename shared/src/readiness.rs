@@ -1,5 +1,5 @@
 //! Whether this process can work now, and if not, why: for load balancers, orchestrators and people. One that
-//! waits for the database is not ready, and not ill either: see [`liveness`](crate::liveness).
+//! waits for the database is not ready, and not ill either: see [`liveness`].
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
