@@ -141,6 +141,17 @@ impl Site {
         Ok(host)
     }
 
+    /// The database and the key are gone; an empty database takes their place.
+    ///
+    /// # Errors
+    /// There is no key to lose.
+    pub async fn lose_database(&mut self) -> Result<()> {
+        let db = TestDb::new().await;
+        (self.pool, self.url) = (db.pool.clone(), db.url().to_owned());
+        self._db = Some(db);
+        Ok(fs::remove_file(self.path("key"))?)
+    }
+
     /// The site's database.
     pub fn pool(&self) -> &PgPool {
         &self.pool

@@ -107,6 +107,10 @@ pub(crate) enum Command {
     /// Settings of the site
     #[command(subcommand, after_help = "Example:\n  virtuozo settings get")]
     Settings(settings::SettingsCommand),
+    /// Write the site's configuration to a file
+    Export(transfer::ExportArgs),
+    /// Make the site as a configuration file says
+    Import(transfer::ImportArgs),
     /// Runs: one backup operation each, started by a schedule or by hand
     #[command(subcommand, after_help = "Example:\n  virtuozo run now --wait")]
     Run(run::RunCommand),
@@ -236,9 +240,9 @@ mod tests {
         for (path, command) in all {
             for arg in command.get_arguments() {
                 let name = arg.get_id().as_str();
+                let secret = name.contains("password") || name.contains("passphrase");
                 assert!(
-                    !name.contains("password")
-                        || matches!(name, "password_stdin" | "password_file"),
+                    !secret || !arg.get_action().takes_values() || name.ends_with("_file"),
                     "`{path}` takes a password as the argument {name}"
                 );
             }

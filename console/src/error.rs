@@ -24,6 +24,11 @@ pub(crate) struct Interrupted;
 /// Exit code of a command that was stopped.
 pub(crate) const INTERRUPTED: u8 = 130;
 
+/// A dry run has printed what would change. Exit code 4.
+#[derive(Debug, thiserror::Error)]
+#[error("something would change")]
+pub(crate) struct WouldChange;
+
 /// The result of a command has been printed and is a failure: nothing more is said. Exit code 1.
 #[derive(Debug, thiserror::Error)]
 #[error("failed")]
@@ -35,6 +40,7 @@ pub(crate) const EXIT_CODES: &str = "Exit codes:
   1    failed
   2    wrong use: an unknown option, name or value
   3    no database, or it cannot be reached
+  4    nothing was done, but would be: a dry run found differences
   130  stopped by Ctrl-C or SIGTERM";
 
 /// A wrong value or name, as an error of exit code 2.
@@ -50,7 +56,7 @@ pub(crate) fn report(out: &Output, failure: &anyhow::Error) -> ExitCode {
     {
         return ExitCode::SUCCESS;
     }
-    if !failure.is::<AlreadyReported>() {
+    if !failure.is::<AlreadyReported>() && !failure.is::<WouldChange>() {
         out.failure(&format!("{failure:#}"));
     }
     ExitCode::from(exit_code(failure))
@@ -62,6 +68,9 @@ fn exit_code(failure: &anyhow::Error) -> u8 {
     }
     if failure.is::<NoDatabase>() {
         return 3;
+    }
+    if failure.is::<WouldChange>() {
+        return 4;
     }
     if failure.is::<Interrupted>() {
         return INTERRUPTED;
@@ -88,6 +97,7 @@ mod tests {
     fn each_kind_of_failure_has_its_exit_code_also_below_a_context() {
         assert_eq!(exit_code(&usage("x")), 2);
         assert_eq!(exit_code(&NoDatabase("x".into()).into()), 3);
+        assert_eq!(exit_code(&WouldChange.into()), 4);
         assert_eq!(exit_code(&Interrupted.into()), 130);
         assert_eq!(exit_code(&anyhow::anyhow!("x")), 1);
         let wrapped = Err::<(), _>(usage("x"))

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, IsTerminal, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
@@ -14,6 +14,8 @@ use crate::error::usage;
 
 /// The longest password that is taken.
 const BYTES_MAX: u64 = 1024;
+/// The shortest passphrase that is taken.
+const PASSPHRASE_CHARS_MIN: usize = 12;
 
 /// Where a password comes from; without these options from a prompt.
 #[derive(Debug, Args)]
@@ -35,10 +37,7 @@ impl PasswordArgs {
     /// The password, without the line break at its end.
     pub(crate) fn read(&self, prompt: &str) -> Result<SecretString> {
         let text = match &self.password_file {
-            Some(path) => {
-                let open = || format!("the password file {} cannot be read", path.display());
-                one_line(File::open(path).with_context(open)?).with_context(open)?
-            }
+            Some(path) => of_file(path, "password")?,
             None if self.password_stdin => one_line(io::stdin().lock())?,
             None if io::stdin().is_terminal() => rpassword::prompt_password(prompt)
                 .context("no password could be read from the terminal")?,
@@ -53,6 +52,58 @@ impl PasswordArgs {
         }
         Ok(text.into())
     }
+}
+
+/// Where the passphrase of a file comes from; without the option from a prompt.
+#[derive(Debug, Args)]
+pub(crate) struct PassphraseArgs {
+    /// Read the passphrase for the passwords from this file
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl PassphraseArgs {
+    /// The passphrase of a file that is there.
+    pub(crate) fn read(&self) -> Result<SecretString> {
+        self.text(|| rpassword::prompt_password("Passphrase of the file: "))
+            .map(Into::into)
+    }
+
+    /// A passphrase for a new file, asked for twice.
+    pub(crate) fn choose(&self) -> Result<SecretString> {
+        let text = self.text(|| {
+            let text = rpassword::prompt_password("Passphrase for the passwords: ")?;
+            if rpassword::prompt_password("Once more: ")? != text {
+                return Err(io::Error::other("it is not the same as before"));
+            }
+            Ok(text)
+        })?;
+        if text.chars().count() < PASSPHRASE_CHARS_MIN {
+            return Err(usage(format!(
+                "the passphrase is too short: whoever has the file can guess without limit, so it \
+                 has {PASSPHRASE_CHARS_MIN} characters at least"
+            )));
+        }
+        Ok(text.into())
+    }
+
+    fn text(&self, ask: impl FnOnce() -> io::Result<String>) -> Result<String> {
+        match &self.passphrase_file {
+            Some(path) => of_file(path, "passphrase"),
+            None if io::stdin().is_terminal() => {
+                ask().context("no passphrase could be read from the terminal")
+            }
+            None => Err(usage(
+                "no terminal to ask for the passphrase: give --passphrase-file FILE, or \
+                 --without-passwords",
+            )),
+        }
+    }
+}
+
+fn of_file(path: &Path, what: &str) -> Result<String> {
+    let open = || format!("the {what} file {} cannot be read", path.display());
+    one_line(File::open(path).with_context(open)?).with_context(open)
 }
 
 fn one_line(from: impl Read) -> Result<String> {

@@ -21,6 +21,7 @@ mod repo;
 mod restore;
 
 pub mod retention;
+mod scan;
 mod sink;
 mod verify;
 
@@ -33,4 +34,5 @@ pub use plan::{CopyPlan, FileFormat, FileSpec};
 pub use point::{PointWriter, PublishedPoint, SealedPoint};
 pub use repo::{ListedPoint, PointSummary, Repository};
 pub use restore::{RestoreReport, restore};
+pub use scan::{Found, FoundWhat};
 pub use verify::{Problem, VerifyReport};

@@ -34,6 +34,16 @@ pub enum PointMode {
     Cold,
 }
 
+impl PointMode {
+    /// The word for it in the manifest and everywhere else.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hot => "hot",
+            Self::Cold => "cold",
+        }
+    }
+}
+
 /// Which guest run made a restore point, and of what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewPoint {

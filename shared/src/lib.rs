@@ -10,6 +10,7 @@ pub mod queue;
 pub mod readiness;
 pub mod schedule;
 pub mod secrets;
+pub mod site_file;
 pub mod store;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]

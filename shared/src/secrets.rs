@@ -58,6 +58,12 @@ pub enum SecretError {
         "the stored password cannot be opened with this key: use the key file of the machine where the host was added, or give the password again with `virtuozo host edit`"
     )]
     WrongKey,
+    /// The passphrase does not open the file's passwords.
+    #[error("the passphrase does not open the passwords of this file")]
+    Passphrase,
+    /// What is written about the passphrase's key cannot be used.
+    #[error("the key cannot be made of the passphrase: {0}")]
+    Lock(String),
 }
 
 /// The key that seals host passwords.
@@ -217,6 +223,10 @@ fn random<const N: usize>() -> Result<[u8; N], SecretError> {
         .map_err(|e| SecretError::Random(e.to_string()))?;
     Ok(bytes)
 }
+
+mod passphrase;
+
+pub use passphrase::Lock;
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 mod commands;
 mod limits;
+mod lost_database;
 mod mixed;
 
 use anyhow::{Context, Result, ensure};

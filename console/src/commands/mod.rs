@@ -10,10 +10,12 @@ pub(crate) mod internal;
 pub(crate) mod point;
 pub(crate) mod repository;
 pub(crate) mod run;
+pub(crate) mod scan;
 pub(crate) mod schedule;
 pub(crate) mod service;
 pub(crate) mod settings;
 pub(crate) mod status;
+pub(crate) mod transfer;
 pub(crate) mod version;
 pub(crate) mod workers;
 
@@ -33,6 +35,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Repository(command) => repository::run(context, command).await,
         Command::Schedule(command) => schedule::run(context, command).await,
         Command::Settings(command) => settings::run(context, command).await,
+        Command::Export(args) => transfer::export(context, args).await,
+        Command::Import(args) => transfer::import(context, args).await,
         Command::Run(command) => run::run(context, command).await,
         Command::Status(args) => status::run(context, args).await,
         Command::Point(command) => point::run(context, command).await,

@@ -175,7 +175,7 @@ fn show(context: &Context, point: &Located) -> Result<()> {
         ("Guest", format!("{}/{}", about.host, about.guest)),
         ("Directory", point.dir.display().to_string()),
         ("Instant", output::time(about.taken_at)),
-        ("Mode", format!("{:?}", about.mode).to_lowercase()),
+        ("Mode", about.mode.as_str().to_owned()),
         ("Stored", output::size(manifest.size_bytes)),
         ("Disks", output::size(manifest.source_bytes)),
         ("Foreign snapshots", about.foreign_snapshots.join(", ")),

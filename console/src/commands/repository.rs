@@ -16,6 +16,8 @@ pub(crate) enum RepositoryCommand {
     /// The directories that restore points go to, their caps, and how many guests are in work there
     #[command(after_help = "Example:\n  virtuozo repository list")]
     List,
+    /// Hold the catalogue of restore points against the repositories, and enter what it lacks
+    Scan(super::scan::ScanArgs),
     /// Say how many guests may be in work at once whose restore points go to a directory
     #[command(after_help = "Examples:
   virtuozo repository limit /srv/backup 8
@@ -30,10 +32,10 @@ pub(crate) enum RepositoryCommand {
 }
 
 pub(crate) async fn run(context: &Context, command: RepositoryCommand) -> Result<()> {
-    let db = context.database().await?;
     match command {
+        RepositoryCommand::Scan(args) => super::scan::run(context, args).await,
         RepositoryCommand::List => context.out.list(
-            &caps::repositories(&db.pool).await?,
+            &caps::repositories(&context.database().await?.pool).await?,
             "no restore points go anywhere yet; `virtuozo settings set destination DIR`",
             &["Repository", "Guests in work", "At most"],
             |repository| {
@@ -45,6 +47,7 @@ pub(crate) async fn run(context: &Context, command: RepositoryCommand) -> Result
             },
         ),
         RepositoryCommand::Limit { dir, guests } => {
+            let db = context.database().await?;
             caps::set_repository(&db.pool, &dir, guests.0).await?;
             context
                 .out

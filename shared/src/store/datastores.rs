@@ -42,6 +42,20 @@ pub async fn map(
     Ok(())
 }
 
+/// Makes a datastore known that its host has not named yet.
+///
+/// # Errors
+/// [`StoreError::Refused`] for a name that cannot be one.
+pub async fn expect(db: impl PgExecutor<'_>, host_id: Uuid, name: &str) -> Result<(), StoreError> {
+    super::check_name("datastore", name)?;
+    sqlx::query(include_str!("sql/datastore_expect.sql"))
+        .bind(host_id)
+        .bind(name)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// Takes the mapping away: workers read the datastore at the path its host gives.
 ///
 /// # Errors

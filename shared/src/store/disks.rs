@@ -43,3 +43,21 @@ pub async fn set_ignored(
     }
     Ok(())
 }
+
+/// Leaves a disk out of backups that need not have been found yet.
+///
+/// # Errors
+/// [`StoreError::Refused`] for a device that cannot be one.
+pub async fn leave_out(
+    db: impl PgExecutor<'_>,
+    guest_id: Uuid,
+    device: &str,
+) -> Result<(), StoreError> {
+    super::check_name("disk", device)?;
+    sqlx::query(include_str!("sql/disk_leave_out.sql"))
+        .bind(guest_id)
+        .bind(device)
+        .execute(db)
+        .await?;
+    Ok(())
+}

@@ -1,6 +1,6 @@
 //! Guests: what administrators say about them.
 
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{Acquire, PgExecutor, PgPool, Postgres};
 use uuid::Uuid;
 
 use crate::{
@@ -142,6 +142,21 @@ pub async fn insert(
     host: &Host,
     vmx_path: &str,
 ) -> Result<Uuid, StoreError> {
+    insert_as(db, host, vmx_path, name_of(vmx_path), true).await
+}
+
+/// As [`insert`], with the name that the guest has said earlier, and whether somebody has decided that
+/// it is backed up.
+///
+/// # Errors
+/// As [`insert`].
+pub async fn insert_as(
+    db: impl PgExecutor<'_>,
+    host: &Host,
+    vmx_path: &str,
+    name: &str,
+    configured: bool,
+) -> Result<Uuid, StoreError> {
     if !vmx_path.ends_with(".vmx") {
         return Err(StoreError::Refused(format!(
             "{vmx_path:?} is not the path of a guest: it ends in .vmx, for example \
@@ -153,7 +168,8 @@ pub async fn insert(
         .bind(id)
         .bind(host.id)
         .bind(vmx_path)
-        .bind(name_of(vmx_path))
+        .bind(name)
+        .bind(configured)
         .execute(db)
         .await
         .map_err(|e| super::exists(e, "guest", vmx_path))?;
@@ -224,8 +240,11 @@ pub async fn update(
 ///
 /// # Errors
 /// [`StoreError::Refused`] while a run works on it or something on it is still to be undone.
-pub async fn remove(pool: &PgPool, guest: &Guest) -> Result<(), StoreError> {
-    let mut tx = pool.begin().await?;
+pub async fn remove(
+    db: impl Acquire<'_, Database = Postgres>,
+    guest: &Guest,
+) -> Result<(), StoreError> {
+    let mut tx = db.begin().await?;
     super::admission::lock_host(&mut tx, guest.host_id).await?;
     let name = guest.full_name();
     super::refuse_if_in_use(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{Acquire, PgConnection, PgExecutor, Postgres};
 use uuid::Uuid;
 
 use super::{datastores, slots};
@@ -153,13 +153,13 @@ pub async fn sealed_password(
 /// # Errors
 /// [`StoreError::Refused`] or [`StoreError::Exists`].
 pub async fn insert(
-    pool: &PgPool,
+    db: impl Acquire<'_, Database = Postgres>,
     id: Uuid,
     config: &HostConfig,
     sealed_password: Option<&[u8]>,
 ) -> Result<(), StoreError> {
     config.check()?;
-    let mut tx = pool.begin().await?;
+    let mut tx = db.begin().await?;
     sqlx::query(include_str!("sql/host_insert.sql"))
         .bind(id)
         .bind(&config.name)
@@ -181,9 +181,13 @@ pub async fn insert(
 ///
 /// # Errors
 /// [`StoreError::Refused`], [`StoreError::Exists`] or [`StoreError::NotFound`].
-pub async fn update(pool: &PgPool, id: Uuid, config: &HostConfig) -> Result<(), StoreError> {
+pub async fn update(
+    db: impl Acquire<'_, Database = Postgres>,
+    id: Uuid,
+    config: &HostConfig,
+) -> Result<(), StoreError> {
     config.check()?;
-    let mut tx = pool.begin().await?;
+    let mut tx = db.begin().await?;
     let done = sqlx::query(include_str!("sql/host_update.sql"))
         .bind(id)
         .bind(&config.name)
@@ -228,8 +232,11 @@ pub async fn set_password(
 ///
 /// # Errors
 /// [`StoreError::Refused`] while a run works on it or something on it is still to be undone.
-pub async fn remove(pool: &PgPool, host: &Host) -> Result<(), StoreError> {
-    let mut tx = pool.begin().await?;
+pub async fn remove(
+    db: impl Acquire<'_, Database = Postgres>,
+    host: &Host,
+) -> Result<(), StoreError> {
+    let mut tx = db.begin().await?;
     // Admission takes the same lock, so no guest of the host begins while this is decided.
     super::admission::lock_host(&mut tx, host.id).await?;
     super::refuse_if_in_use(

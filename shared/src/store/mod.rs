@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod caps;
+pub mod catalogue;
 pub mod datastores;
 pub mod disks;
 pub mod events;

@@ -211,6 +211,8 @@ pub struct PointLine {
     pub state: String,
     pub verified_at: Option<DateTime<Utc>>,
     pub damage: Option<String>,
+    /// When it was found in its repository; none: entered by the run that made it.
+    pub found_at: Option<DateTime<Utc>>,
 }
 
 /// All hosts.

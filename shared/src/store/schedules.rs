@@ -1,6 +1,6 @@
 //! Schedules: when to back up what.
 
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{Acquire, PgConnection, PgExecutor, Postgres};
 use uuid::Uuid;
 
 use super::settings;
@@ -71,8 +71,11 @@ fn not_found(name: &str) -> StoreError {
 ///
 /// # Errors
 /// [`StoreError::Refused`] or [`StoreError::Exists`].
-pub async fn insert(pool: &PgPool, config: &ScheduleConfig) -> Result<Uuid, StoreError> {
-    let mut tx = pool.begin().await?;
+pub async fn insert(
+    db: impl Acquire<'_, Database = Postgres>,
+    config: &ScheduleConfig,
+) -> Result<Uuid, StoreError> {
+    let mut tx = db.begin().await?;
     check(&mut tx, config).await?;
     let id = Uuid::now_v7();
     sqlx::query(include_str!("sql/schedule_insert.sql"))
@@ -93,8 +96,12 @@ pub async fn insert(pool: &PgPool, config: &ScheduleConfig) -> Result<Uuid, Stor
 ///
 /// # Errors
 /// [`StoreError::Refused`], [`StoreError::Exists`] or [`StoreError::NotFound`].
-pub async fn update(pool: &PgPool, id: Uuid, config: &ScheduleConfig) -> Result<(), StoreError> {
-    let mut tx = pool.begin().await?;
+pub async fn update(
+    db: impl Acquire<'_, Database = Postgres>,
+    id: Uuid,
+    config: &ScheduleConfig,
+) -> Result<(), StoreError> {
+    let mut tx = db.begin().await?;
     check(&mut tx, config).await?;
     let done = sqlx::query(include_str!("sql/schedule_update.sql"))
         .bind(id)

@@ -3,7 +3,7 @@
 use std::{fmt::Display, str::FromStr};
 
 use chrono::NaiveTime;
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{Acquire, PgExecutor, Postgres};
 
 use super::slots;
 use crate::{StoreError, model::Settings, schedule::Recurrence};
@@ -239,15 +239,24 @@ pub async fn get(db: impl PgExecutor<'_>) -> Result<Settings, StoreError> {
         .await?)
 }
 
+/// Until the caller's transaction ends, nobody else changes settings or imports a configuration.
+pub(crate) async fn lock(db: impl PgExecutor<'_>) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/settings_lock.sql"))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// Changes settings, all or none; they apply at once, everywhere. Returns them as they stand then.
 ///
 /// # Errors
 /// [`StoreError::Refused`] for an unknown name or a value that is not permitted.
-pub async fn set(pool: &PgPool, changes: &[(&str, &str)]) -> Result<Settings, StoreError> {
-    let mut tx = pool.begin().await?;
-    sqlx::query(include_str!("sql/settings_lock.sql"))
-        .execute(&mut *tx)
-        .await?;
+pub async fn set(
+    db: impl Acquire<'_, Database = Postgres>,
+    changes: &[(&str, &str)],
+) -> Result<Settings, StoreError> {
+    let mut tx = db.begin().await?;
+    lock(&mut *tx).await?;
     let mut settings = get(&mut *tx).await?;
     for (name, text) in changes {
         (key(name)?.write)(&mut settings, text.trim())

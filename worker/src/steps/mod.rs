@@ -318,7 +318,7 @@ impl GuestRun {
         let step = spec.name;
         let pool = &self.context.pool;
         if !begun {
-            let mode = outputs.validated.as_ref().map(|v| mode_name(v.mode));
+            let mode = outputs.validated.as_ref().map(|v| v.mode.as_str());
             let begin = || steps::begin(pool, &self.row, step, mode);
             check(patiently("a step's begin", begin).await?)?;
         }
@@ -335,7 +335,7 @@ impl GuestRun {
             .zip(outputs.validated.as_ref())
             .map(|(next, validated)| steps::Next {
                 step: next.name,
-                mode: mode_name(validated.mode),
+                mode: validated.mode.as_str(),
             });
         let done = || steps::done(pool, &self.row, step, &output, next);
         check(patiently("a step's output", done).await?)?;
@@ -398,13 +398,6 @@ impl GuestRun {
 }
 
 /// `hot` or `cold`.
-fn mode_name(mode: PointMode) -> &'static str {
-    match mode {
-        PointMode::Hot => "hot",
-        PointMode::Cold => "cold",
-    }
-}
-
 /// Turns a lost fence into the error that ends the work.
 pub(crate) fn check(fence: Fence) -> Result<(), Stop> {
     match fence {

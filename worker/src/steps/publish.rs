@@ -16,7 +16,7 @@ use shared::{
 };
 use tokio::runtime::Handle;
 
-use super::{Frozen, GuestRun, Validated, blocking, check, mode_name};
+use super::{Frozen, GuestRun, Validated, blocking, check};
 use crate::{error::StepError, hold, lease::Lease, patience::patiently};
 
 /// Verifies what was copied, renames it, and ends the guest run.
@@ -100,7 +100,7 @@ async fn record(
     foreign_snapshots: &[String],
     verified: bool,
 ) -> Result<Fence, StoreError> {
-    let mode = mode_name(validated.mode);
+    let mode = validated.mode.as_str();
     let (repository, path) = (
         validated.destination.to_string_lossy(),
         published.path.to_string_lossy(),

@@ -1,0 +1,475 @@
+//! `virtuozo repository scan`: the catalogue of restore points, from the repositories alone.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+use clap::Args;
+use repository::{Found, FoundWhat, Manifest, PointSummary, Repository};
+use serde::Serialize;
+use serde_json::json;
+use shared::{
+    StoreError,
+    store::{
+        caps,
+        catalogue::{self, FoundPoint, MISSING},
+        guests,
+        report::{self, PointLine},
+    },
+};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::point;
+use crate::{
+    context::Context,
+    error::{AlreadyReported, WouldChange, usage},
+    output,
+};
+
+/// Options of `repository scan`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  virtuozo repository scan --dry-run
+  virtuozo repository scan --verify
+  virtuozo repository scan /srv/backup
+
+Restore points that the database does not know are entered, those of known guests as theirs, and count for
+retention once they are verified. Nothing is deleted. The exit code is 1 where somebody has to look at
+something; with --dry-run it is 4 where something would change.")]
+pub(crate) struct ScanArgs {
+    /// Repositories [default: all that settings, guests and restore points name]
+    #[arg(value_name = "DIR")]
+    dirs: Vec<PathBuf>,
+    /// Only show what would change
+    #[arg(long)]
+    dry_run: bool,
+    /// Read every byte of the points that nobody has verified, and hold it against the manifest
+    #[arg(long, conflicts_with = "dry_run")]
+    verify: bool,
+    /// Points that are recorded at a place where they no longer are have moved here
+    #[arg(long)]
+    moved: bool,
+}
+
+/// What a scan has to say about a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Finding {
+    Recorded,
+    Linked,
+    Moved,
+    FoundAgain,
+    Missing,
+    Elsewhere,
+    Broken,
+    Damaged,
+    Unlisted,
+    Copy,
+    Unfinished,
+    Foreign,
+}
+
+impl Finding {
+    /// The database is, or would be, changed for it.
+    fn changes(self) -> bool {
+        matches!(
+            self,
+            Self::Recorded | Self::Linked | Self::Moved | Self::FoundAgain
+        )
+    }
+
+    /// Somebody has to look.
+    fn alarms(self) -> bool {
+        matches!(
+            self,
+            Self::Missing | Self::Elsewhere | Self::Broken | Self::Damaged | Self::Unlisted
+        )
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Recorded => "recorded",
+            Self::Linked => "given its guest",
+            Self::Moved => "moved here",
+            Self::FoundAgain => "found again",
+            Self::Missing => "MISSING",
+            Self::Elsewhere => "NOT WHERE IT IS RECORDED",
+            Self::Broken => "BROKEN",
+            Self::Damaged => "DAMAGED",
+            Self::Unlisted => "CANNOT BE READ",
+            Self::Copy => "a copy",
+            Self::Unfinished => "not finished",
+            Self::Foreign => "not ours",
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    finding: Finding,
+    dir: PathBuf,
+    point: Option<Uuid>,
+    about: String,
+}
+
+pub(crate) async fn run(context: &Context, args: ScanArgs) -> Result<()> {
+    let db = context.database().await?;
+    let rows = report::points(&db.pool, None, None).await?;
+    let known = guests::list(&db.pool, None).await?;
+    let mut scan = Scan {
+        pool: &db.pool,
+        dry_run: args.dry_run,
+        moved: args.moved,
+        guests: known
+            .into_iter()
+            .map(|guest| (guest.host_name, guest.vmx_path))
+            .collect(),
+        rows: rows.into_iter().map(|row| (row.id, row)).collect(),
+        found: HashMap::new(),
+        lines: Vec::new(),
+    };
+    let repositories = scan.repositories(&args.dirs).await?;
+    for repository in &repositories {
+        scan.repository(repository).await?;
+    }
+    scan.missing(&repositories).await?;
+    if args.verify {
+        scan.verify(context).await?;
+    }
+    show(context, &scan, args.dry_run)?;
+    let changes = scan.lines.iter().any(|line| line.finding.changes());
+    if args.dry_run && changes {
+        return Err(WouldChange.into());
+    }
+    if scan.lines.iter().any(|line| line.finding.alarms()) {
+        return Err(AlreadyReported.into());
+    }
+    Ok(())
+}
+
+struct Scan<'a> {
+    pool: &'a PgPool,
+    dry_run: bool,
+    moved: bool,
+    /// Host and `.vmx` of the guests that are known.
+    guests: Vec<(String, String)>,
+    /// What the database knew before.
+    rows: HashMap<Uuid, PointLine>,
+    /// Where points were found that the database knows.
+    found: HashMap<Uuid, PathBuf>,
+    lines: Vec<Line>,
+}
+
+impl Scan<'_> {
+    fn say(&mut self, finding: Finding, dir: &Path, point: Option<Uuid>, about: impl Into<String>) {
+        self.lines.push(Line {
+            finding,
+            dir: dir.to_owned(),
+            point,
+            about: about.into(),
+        });
+    }
+
+    /// The repositories to look at, each spelled as the database spells it.
+    async fn repositories(&self, given: &[PathBuf]) -> Result<Vec<String>> {
+        let named = caps::repositories(self.pool).await?;
+        let mut known: Vec<String> = named
+            .into_iter()
+            .map(|repository| repository.path)
+            .chain(self.rows.values().map(|row| row.repository.clone()))
+            .collect();
+        known.sort();
+        known.dedup();
+        let mut wanted = Vec::new();
+        for dir in given {
+            let dir: PathBuf = std::path::absolute(dir)?.components().collect();
+            if !dir.is_dir() {
+                return Err(usage(format!("{} is not a directory", dir.display())));
+            }
+            let same = known.iter().find(|name| same_place(Path::new(name), &dir));
+            let dir = match (same, dir.to_str()) {
+                (Some(name), _) => name.clone(),
+                (None, Some(dir)) => dir.to_owned(),
+                (None, None) => {
+                    return Err(usage(format!("{} is not valid UTF-8", dir.display())));
+                }
+            };
+            wanted.push(dir);
+        }
+        if given.is_empty() {
+            wanted = known;
+        }
+        let mut seen: Vec<String> = Vec::new();
+        for dir in wanted {
+            if !seen
+                .iter()
+                .any(|other| same_place(Path::new(other), Path::new(&dir)))
+            {
+                seen.push(dir);
+            }
+        }
+        Ok(seen)
+    }
+
+    async fn repository(&mut self, repository: &str) -> Result<()> {
+        let root = PathBuf::from(repository);
+        let opened = tokio::task::spawn_blocking(move || {
+            Repository::open(root).map(|repository| repository.scan())
+        })
+        .await?;
+        let all = match opened {
+            Ok(all) => all,
+            Err(error) => {
+                let dir = Path::new(repository);
+                self.say(Finding::Unlisted, dir, None, error.to_string());
+                return Ok(());
+            }
+        };
+        for Found { path, what } in all {
+            let dir = Path::new(repository).join(&path);
+            match what {
+                FoundWhat::Point(point) => self.point(repository, &path, &point).await?,
+                FoundWhat::Broken(error) => {
+                    self.say(Finding::Broken, &dir, None, error.to_string());
+                }
+                FoundWhat::Unlisted(error) => {
+                    self.say(Finding::Unlisted, &dir, None, error.to_string());
+                }
+                FoundWhat::Foreign => {
+                    self.say(Finding::Foreign, &dir, None, "has no manifest");
+                }
+                FoundWhat::Partial => {
+                    let about = "is being written, or was left by an attempt that failed";
+                    self.say(Finding::Unfinished, &dir, None, about);
+                }
+                FoundWhat::Deleting => {
+                    self.say(Finding::Unfinished, &dir, None, "is being deleted");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn point(&mut self, repository: &str, path: &Path, found: &PointSummary) -> Result<()> {
+        let dir = Path::new(repository).join(path);
+        let (about, id) = (&found.point, found.point.point_id);
+        // What a path of ours cannot hold, no program of ours has written.
+        let Some(below) = path.to_str() else {
+            return Ok(());
+        };
+        let point = FoundPoint {
+            id,
+            guest_run_id: about.guest_run_id,
+            host_name: &about.host,
+            guest_name: &about.guest,
+            vmx_path: &about.vmx_path,
+            repository,
+            path: below,
+            mode: about.mode.as_str(),
+            taken_at: about.taken_at,
+            sealed_at: found.sealed_at,
+            size_bytes: found.size_bytes,
+            source_bytes: found.source_bytes,
+            foreign_snapshots: &about.foreign_snapshots,
+        };
+        let text = format!(
+            "{}/{} of {}",
+            about.host,
+            about.guest,
+            output::time(about.taken_at)
+        );
+        if let Some(first) = self.found.get(&id) {
+            let text = format!("{text}, also in {}", first.display());
+            self.say(Finding::Copy, &dir, Some(id), text);
+            return Ok(());
+        }
+        match self.rows.get(&id).cloned() {
+            None => self.unknown(&point, &dir, text).await,
+            Some(row) => self.known(&point, &row, &dir, text).await,
+        }
+    }
+
+    async fn unknown(&mut self, point: &FoundPoint<'_>, dir: &Path, text: String) -> Result<()> {
+        self.found.insert(point.id, dir.to_owned());
+        if !self.dry_run {
+            let mut tx = self.pool.begin().await.map_err(StoreError::from)?;
+            // Where retention was faster, or a run is at it, there is nothing to say.
+            if !catalogue::record(&mut tx, point).await? || !dir.exists() {
+                self.found.remove(&point.id);
+                return Ok(());
+            }
+            tx.commit().await.map_err(StoreError::from)?;
+        }
+        let text = if self.is_known_guest(point) {
+            text
+        } else {
+            format!("{text}; its guest is not known, so retention leaves it alone")
+        };
+        self.say(Finding::Recorded, dir, Some(point.id), text);
+        Ok(())
+    }
+
+    async fn known(
+        &mut self,
+        point: &FoundPoint<'_>,
+        row: &PointLine,
+        dir: &Path,
+        text: String,
+    ) -> Result<()> {
+        let recorded = Path::new(&row.repository).join(&row.path);
+        if !same_place(&recorded, dir) {
+            if holds(&recorded, point.id) {
+                let text = format!("{text}, recorded in {}", recorded.display());
+                self.say(Finding::Copy, dir, Some(point.id), text);
+                return Ok(());
+            }
+            if !self.moved {
+                let text = format!(
+                    "{text}: not in {}; if the repository has moved, scan with --moved",
+                    recorded.display()
+                );
+                self.found.insert(point.id, dir.to_owned());
+                self.say(Finding::Elsewhere, dir, Some(point.id), text);
+                return Ok(());
+            }
+            if self.dry_run
+                || catalogue::relocate(self.pool, point, &row.repository, &row.path).await?
+            {
+                let text = format!("{text}, was in {}", recorded.display());
+                self.say(Finding::Moved, dir, Some(point.id), text);
+            }
+        }
+        self.found.insert(point.id, dir.to_owned());
+        if row.damage.as_deref() == Some(MISSING)
+            && (self.dry_run || catalogue::found_again(self.pool, point.id).await?)
+        {
+            self.say(Finding::FoundAgain, dir, Some(point.id), text.clone());
+        }
+        if row.guest_id.is_none()
+            && row.found_at.is_some()
+            && self.is_known_guest(point)
+            && (self.dry_run || catalogue::link(self.pool, point).await?)
+        {
+            self.say(Finding::Linked, dir, Some(point.id), text);
+        }
+        Ok(())
+    }
+
+    fn is_known_guest(&self, point: &FoundPoint<'_>) -> bool {
+        self.guests
+            .iter()
+            .any(|(host, vmx)| host == point.host_name && vmx == point.vmx_path)
+    }
+
+    /// Points that are recorded in these repositories and are not there. They are marked, so that retention
+    /// does not count on them, but only where their guest's folder is there: a repository that is not
+    /// mounted has none.
+    async fn missing(&mut self, repositories: &[String]) -> Result<()> {
+        let mut rows: Vec<PointLine> = self.rows.values().cloned().collect();
+        rows.sort_by_key(|row| (row.host_name.clone(), row.guest_name.clone(), row.taken_at));
+        for row in rows {
+            let scanned = repositories
+                .iter()
+                .any(|name| same_place(Path::new(name), Path::new(&row.repository)));
+            let dir = Path::new(&row.repository).join(&row.path);
+            if !scanned || self.found.contains_key(&row.id) || dir.exists() {
+                continue;
+            }
+            let mounted = dir.parent().is_some_and(Path::is_dir);
+            if mounted && !self.dry_run {
+                report::record_verification(self.pool, row.id, Some(MISSING)).await?;
+            }
+            // Retention marks a row before it deletes the directory, and forgets it then.
+            let now =
+                report::points(self.pool, Some(&row.host_name), Some(&row.guest_name)).await?;
+            if !now
+                .iter()
+                .any(|now| now.id == row.id && now.state != "deleting")
+            {
+                continue;
+            }
+            let text = format!(
+                "{}/{} of {}{}",
+                row.host_name,
+                row.guest_name,
+                output::time(row.taken_at),
+                if mounted {
+                    ""
+                } else {
+                    "; the folder of its guest too: is the repository mounted?"
+                }
+            );
+            self.say(Finding::Missing, &dir, Some(row.id), text);
+        }
+        Ok(())
+    }
+
+    async fn verify(&mut self, context: &Context) -> Result<()> {
+        for row in report::points(self.pool, None, None).await? {
+            let dir = Path::new(&row.repository).join(&row.path);
+            if row.verified_at.is_some()
+                || row.state != "published"
+                || !self.found.contains_key(&row.id)
+                || !holds(&dir, row.id)
+            {
+                continue;
+            }
+            let verified = point::verify(context, &dir, &output::short(row.id)).await?;
+            let damage = point::damage(&verified);
+            report::record_verification(self.pool, row.id, damage.as_deref()).await?;
+            if let Some(damage) = damage {
+                self.say(Finding::Damaged, &dir, Some(row.id), damage);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether both lead to the same directory, or are the same where there is none.
+fn same_place(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
+}
+
+/// Whether this restore point lies there.
+fn holds(dir: &Path, id: Uuid) -> bool {
+    Manifest::read(dir).is_ok_and(|manifest| manifest.point.point_id == id)
+}
+
+fn show(context: &Context, scan: &Scan<'_>, dry_run: bool) -> Result<()> {
+    let out = &context.out;
+    let alarm = scan.lines.iter().any(|line| line.finding.alarms());
+    if out.is_json() {
+        return out.json(&json!({
+            "ok": !alarm,
+            "dry_run": dry_run,
+            "points": scan.found.len(),
+            "findings": scan.lines,
+        }));
+    }
+    if !scan.lines.is_empty() {
+        let mut table = output::table(&["Finding", "Directory", "About"]);
+        for line in &scan.lines {
+            table.add_row([
+                line.finding.text().to_owned(),
+                line.dir.display().to_string(),
+                line.about.clone(),
+            ]);
+        }
+        out.table(&table)?;
+    }
+    let count =
+        |what: fn(Finding) -> bool| scan.lines.iter().filter(|line| what(line.finding)).count();
+    out.line(&format!(
+        "{} restore points found, {} changes in the catalogue{}, {} to look at",
+        scan.found.len(),
+        count(Finding::changes),
+        if dry_run { " not made (--dry-run)" } else { "" },
+        count(Finding::alarms)
+    ))
+}

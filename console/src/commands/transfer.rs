@@ -1,0 +1,258 @@
+//! `virtuozo export` and `virtuozo import`: the configuration of a site as a file.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use serde_json::{Value, json};
+use shared::{
+    StoreError,
+    secrets::{Key, SecretError},
+    site_file::{self, Change, Changed, Keys, Options, Outcome, Parsed, Sealing, SiteFileError},
+    store::hosts,
+};
+
+use crate::{
+    context::Context,
+    error::{WouldChange, usage},
+    password::PassphraseArgs,
+};
+
+/// Options of `export`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  virtuozo export --out site.toml
+  virtuozo export --out site.toml --passphrase-file /run/keys/site
+  virtuozo export --without-passwords | git diff --no-index site.toml -
+
+Over an earlier export with the same passphrase, passwords that did not change keep their text.")]
+pub(crate) struct ExportArgs {
+    /// File to write, for the owner's eyes only [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+    /// Leave the passwords of hosts out
+    #[arg(long, conflicts_with = "passphrase_file")]
+    without_passwords: bool,
+}
+
+/// Options of `import`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  virtuozo import site.toml --dry-run --without-passwords
+  virtuozo import site.toml --passphrase-file /run/keys/site
+  virtuozo import site.toml --prune
+
+All or nothing; what is as the file says already is not touched. With --dry-run the exit code is 4 where
+something would change.")]
+pub(crate) struct ImportArgs {
+    /// The file, as `virtuozo export` writes it
+    file: PathBuf,
+    /// Only show what would change
+    #[arg(long)]
+    dry_run: bool,
+    /// Remove hosts, guests, schedules, mappings and caps that the file does not name
+    #[arg(long)]
+    prune: bool,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+    /// Leave the passwords of hosts as they are
+    #[arg(long, conflicts_with = "passphrase_file")]
+    without_passwords: bool,
+}
+
+pub(crate) async fn export(context: &Context, args: ExportArgs) -> Result<()> {
+    let db = context.database().await?;
+    let hosts = hosts::list(&db.pool).await?;
+    let sealing = if !args.without_passwords && hosts.iter().any(|host| host.has_password) {
+        let earlier = args.out.as_deref().and_then(earlier);
+        Some((
+            Key::load(&context.key_file())?,
+            Sealing::new(&args.passphrase.choose()?, earlier)?,
+        ))
+    } else {
+        None
+    };
+    let sealing = sealing.as_ref().map(|(key, sealing)| (key, sealing));
+    let file = site_file::export(&db.pool, sealing).await.map_err(plain)?;
+    match &args.out {
+        None if context.out.is_json() => context.out.json(&file),
+        None => context.out.line(file.to_text()?.trim_end()),
+        Some(path) => {
+            replace(path, file.to_text()?.as_bytes())
+                .with_context(|| format!("{} cannot be written", path.display()))?;
+            context.out.done(&format!(
+                "{} hosts, {} guests and {} schedules in {}{}",
+                file.hosts.len(),
+                file.hosts
+                    .iter()
+                    .map(|host| host.as_ref().guests.len())
+                    .sum::<usize>(),
+                file.schedules.len(),
+                path.display(),
+                match file.passwords {
+                    Some(_) => "; their passwords open with the passphrase",
+                    None => "; without passwords",
+                }
+            ))
+        }
+    }
+}
+
+/// The export that is about to be replaced, if there is one.
+fn earlier(path: &Path) -> Option<site_file::SiteFile> {
+    let text = fs::read_to_string(path).ok()?;
+    Some(Parsed::new(&text).ok()?.file)
+}
+
+/// Puts a new file in the place of an old one, which is there until the new one is complete.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    // Made with mode 0600.
+    let mut new = tempfile::NamedTempFile::new_in(dir)?;
+    new.write_all(bytes)?;
+    new.as_file().sync_all()?;
+    new.persist(path)?;
+    File::open(dir)?.sync_all()
+}
+
+pub(crate) async fn import(context: &Context, args: ImportArgs) -> Result<()> {
+    let path = args.file.display();
+    let text = fs::read_to_string(&args.file).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::InvalidData => usage(format!("{path}: {error}")),
+        _ => anyhow::Error::new(error).context(format!("{path} cannot be read")),
+    })?;
+    let of_file = |error: SiteFileError| match error {
+        SiteFileError::Store(_) => plain(error),
+        error => usage(format!("{path}: {error}")),
+    };
+    let parsed = Parsed::new(&text).map_err(of_file)?;
+    let keys = match &parsed.file.passwords {
+        Some(lock) if !args.without_passwords => {
+            let opening = lock
+                .open(&args.passphrase.read()?)
+                .map_err(|error| of_file(error.into()))?;
+            let site = site_key(context, args.dry_run)?;
+            Some((opening, site))
+        }
+        _ => None,
+    };
+    let keys = keys.as_ref().map(|(file, site)| Keys {
+        file,
+        // What a dry run seals is never stored.
+        site: site.as_ref().unwrap_or(file),
+    });
+    let db = context.database().await?;
+    let options = Options {
+        prune: args.prune,
+        dry_run: args.dry_run,
+    };
+    let outcome = site_file::import(&db.pool, &parsed, keys, options)
+        .await
+        .map_err(of_file)?;
+    show(context, &outcome, args.dry_run)?;
+    if args.dry_run && !outcome.changes.is_empty() {
+        return Err(WouldChange.into());
+    }
+    Ok(())
+}
+
+/// The key that seals passwords here; a dry run makes none.
+fn site_key(context: &Context, dry_run: bool) -> Result<Option<Key>> {
+    let file = context.key_file();
+    if !dry_run {
+        return Ok(Some(Key::load_or_create(&file)?));
+    }
+    match Key::load(&file) {
+        Err(SecretError::KeyMissing(_)) => Ok(None),
+        key => Ok(Some(key?)),
+    }
+}
+
+/// The error of the database below, which has exit codes of its own.
+fn plain(error: SiteFileError) -> anyhow::Error {
+    match error {
+        SiteFileError::Store(error) => StoreError::into(error),
+        error => error.into(),
+    }
+}
+
+fn show(context: &Context, outcome: &Outcome, dry_run: bool) -> Result<()> {
+    let out = &context.out;
+    if out.is_json() {
+        return out.json(&json!({
+            "ok": true,
+            "dry_run": dry_run,
+            "changes": outcome.changes,
+            "kept": outcome.kept,
+        }));
+    }
+    for change in &outcome.changes {
+        let sign = match change.change {
+            Changed::Added => '+',
+            Changed::Changed => '~',
+            Changed::Removed => '-',
+        };
+        out.line(&format!("{sign} {}", change.entry))?;
+        for field in fields(change) {
+            out.line(&format!("    {field}"))?;
+        }
+    }
+    if !outcome.kept.is_empty() {
+        out.line(&format!(
+            "not in the file, and kept: {} (--prune removes what is not in it)",
+            outcome.kept.join(", ")
+        ))?;
+    }
+    let count = |what| {
+        outcome
+            .changes
+            .iter()
+            .filter(|change| change.change == what)
+            .count()
+    };
+    let end = match (outcome.changes.is_empty(), dry_run) {
+        (true, _) => "all is as the file says",
+        (_, true) => "nothing was done, because of --dry-run",
+        (_, false) => "done",
+    };
+    out.line(&format!(
+        "{} added, {} changed, {} removed: {end}",
+        count(Changed::Added),
+        count(Changed::Changed),
+        count(Changed::Removed)
+    ))
+}
+
+fn fields(change: &Change) -> impl Iterator<Item = String> {
+    let added = change.change == Changed::Added;
+    change.fields.iter().map(move |field| {
+        if added {
+            format!("{}: {}", field.field, text(&field.new))
+        } else {
+            format!(
+                "{}: {} → {}",
+                field.field,
+                text(&field.old),
+                text(&field.new)
+            )
+        }
+    })
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "not set".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(all) => all.iter().map(text).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}

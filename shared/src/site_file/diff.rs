@@ -1,0 +1,165 @@
+//! What an import changes, entry by entry and field by field.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::SiteFile;
+
+/// What an import has done, or would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// What is new, different or gone.
+    pub changes: Vec<Change>,
+    /// Entries that the file does not name, and that stay.
+    pub kept: Vec<String>,
+}
+
+/// An entry that changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// The kind of entry and its name.
+    pub entry: String,
+    /// How it changes.
+    pub change: Changed,
+    /// What of it changes; of one that is removed, nothing is told.
+    pub fields: Vec<FieldChange>,
+}
+
+/// How an entry changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Changed {
+    /// It is new.
+    Added,
+    /// Some fields are different.
+    Changed,
+    /// It is gone.
+    Removed,
+}
+
+/// A field that changes. Of a password only whether there is one is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldChange {
+    /// Its name in the file.
+    pub field: String,
+    /// What it was; null: not said.
+    pub old: Value,
+    /// What it is; null: not said.
+    pub new: Value,
+}
+
+/// An entry's place among all, and its name.
+type Name = (usize, String);
+type Entries = BTreeMap<Name, Map<String, Value>>;
+
+/// Compares the site before with the site after an import of `file`. `passwords` has the fields of
+/// passwords that changed, by host.
+pub(super) fn outcome(
+    before: &SiteFile,
+    after: &SiteFile,
+    file: &SiteFile,
+    passwords: &BTreeMap<String, FieldChange>,
+) -> serde_json::Result<Outcome> {
+    let (before, after, file) = (entries(before)?, entries(after)?, entries(file)?);
+    let none = Map::new();
+    let mut changes = Vec::new();
+    let mut names: Vec<&Name> = before.keys().chain(after.keys()).collect();
+    names.sort();
+    names.dedup();
+    for name in names {
+        let (old, new) = (before.get(name), after.get(name));
+        let change = match (old, new) {
+            (None, _) => Changed::Added,
+            (_, None) => Changed::Removed,
+            _ => Changed::Changed,
+        };
+        let mut fields = match new {
+            Some(new) => fields(old.unwrap_or(&none), new),
+            None => Vec::new(),
+        };
+        let password = name.1.strip_prefix("host ").and_then(|n| passwords.get(n));
+        if name.0 == HOSTS && new.is_some() {
+            fields.extend(password.cloned());
+        }
+        if change != Changed::Changed || !fields.is_empty() {
+            changes.push(Change {
+                entry: name.1.clone(),
+                change,
+                fields,
+            });
+        }
+    }
+    let kept = after
+        .keys()
+        .filter(|name| !file.contains_key(name))
+        .map(|(_, name)| name.clone())
+        .collect();
+    Ok(Outcome { changes, kept })
+}
+
+fn fields(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<FieldChange> {
+    let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
+    names.sort();
+    names.dedup();
+    let value = |of: &Map<String, Value>, name: &str| of.get(name).cloned().unwrap_or_default();
+    names
+        .into_iter()
+        .map(|name| FieldChange {
+            field: name.clone(),
+            old: value(old, name),
+            new: value(new, name),
+        })
+        .filter(|field| field.old != field.new)
+        .collect()
+}
+
+/// The place of hosts among all entries.
+const HOSTS: usize = 2;
+
+/// All entries of a file with their fields, without what is an entry of its own.
+fn entries(file: &SiteFile) -> serde_json::Result<Entries> {
+    let mut all = Entries::new();
+    let mut add = |place, name: String, entry: Value, inner: &[&str]| {
+        if let Value::Object(mut fields) = entry {
+            for name in inner {
+                fields.remove(*name);
+            }
+            all.insert((place, name), fields);
+        }
+    };
+    add(
+        0,
+        "settings".to_owned(),
+        serde_json::to_value(&file.settings)?,
+        &[],
+    );
+    for repository in &file.repositories {
+        let repository = repository.as_ref();
+        let name = format!("repository {}", repository.path);
+        add(1, name, serde_json::to_value(repository)?, &["path"]);
+    }
+    for host in &file.hosts {
+        let host = host.as_ref();
+        let inner = ["name", "datastores", "guests", "password"];
+        let name = format!("host {}", host.name);
+        add(HOSTS, name, serde_json::to_value(host)?, &inner);
+        for store in &host.datastores {
+            let store = store.as_ref();
+            let name = format!("datastore {}/{}", host.name, store.name);
+            add(3, name, serde_json::to_value(store)?, &["name"]);
+        }
+        for guest in &host.guests {
+            let guest = guest.as_ref();
+            let name = format!("guest {}/{}", host.name, guest.vmx_path);
+            add(4, name, serde_json::to_value(guest)?, &["vmx_path"]);
+        }
+    }
+    for schedule in &file.schedules {
+        let schedule = schedule.as_ref();
+        let name = format!("schedule {}", schedule.name);
+        add(5, name, serde_json::to_value(schedule)?, &["name"]);
+    }
+    Ok(all)
+}

@@ -1,0 +1,8 @@
+-- The guest of a restore point that was found before the guest was known. One whose guest was forgotten by
+-- somebody stays without: retention does not touch it.
+UPDATE virtuozo_core.restore_points p
+   SET guest_id = g.id
+  FROM virtuozo_core.guests g
+  JOIN virtuozo_core.hosts h ON h.id = g.host_id
+ WHERE p.id = $1 AND p.guest_id IS NULL AND p.found_at IS NOT NULL AND h.name = $2 AND g.vmx_path = $3
+RETURNING p.id

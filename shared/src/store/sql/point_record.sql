@@ -1,0 +1,13 @@
+-- A restore point found in its repository, with its guest where that is known. One whose run is not over is
+-- left to that run, which publishes it itself; its guest run is not claimed, as that may still make another.
+INSERT INTO virtuozo_core.restore_points
+       (id, guest_id, host_name, guest_name, repository, path, mode, taken_at, published_at, size_bytes,
+        source_bytes, foreign_snapshots, found_at)
+SELECT $1,
+       (SELECT g.id FROM virtuozo_core.guests g JOIN virtuozo_core.hosts h ON h.id = g.host_id
+         WHERE h.name = $2 AND g.vmx_path = $3),
+       $2, $4, $5, $6, $7, $8, $9, $10, $11, $12, now()
+ WHERE NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_runs
+                    WHERE id = $13 AND state IN ('waiting', 'admitted', 'running'))
+ON CONFLICT DO NOTHING
+RETURNING id
