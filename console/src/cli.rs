@@ -111,6 +111,9 @@ pub(crate) enum Command {
     Export(transfer::ExportArgs),
     /// Make the site as a configuration file says
     Import(transfer::ImportArgs),
+    /// Notices: what is told by mail and webhook, and how
+    #[command(subcommand, after_help = "Example:\n  virtuozo notice preview digest")]
+    Notice(notice::NoticeCommand),
     /// Runs: one backup operation each, started by a schedule or by hand
     #[command(subcommand, after_help = "Example:\n  virtuozo run now --wait")]
     Run(run::RunCommand),

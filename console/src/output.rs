@@ -2,10 +2,12 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use chrono::{DateTime, Local, TimeDelta, Utc};
+use chrono::{DateTime, Local, Utc};
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 use serde_json::json;
+use shared::human;
+pub(crate) use shared::human::span;
 use uuid::Uuid;
 
 /// A narrower terminal is not believed.
@@ -123,7 +125,7 @@ fn arrange(table: &mut Table) {
 
 /// A size for people: `1.50 GiB`.
 pub(crate) fn size(bytes: impl TryInto<u64>) -> String {
-    indicatif::BinaryBytes(bytes.try_into().unwrap_or(0)).to_string()
+    human::size(bytes.try_into().unwrap_or(0))
 }
 
 /// A size that may be unknown.
@@ -141,16 +143,6 @@ pub(crate) fn time(at: DateTime<Utc>) -> String {
 /// A time that may not have come yet.
 pub(crate) fn time_or_dash(at: Option<DateTime<Utc>>) -> String {
     at.map_or_else(|| "-".to_owned(), time)
-}
-
-/// A span of time for people: `45s`, `3m 20s`, `2h 5m`.
-pub(crate) fn span(span: TimeDelta) -> String {
-    let secs = span.num_seconds().max(0);
-    match (secs / 3600, secs / 60 % 60, secs % 60) {
-        (0, 0, secs) => format!("{secs}s"),
-        (0, minutes, secs) => format!("{minutes}m {secs}s"),
-        (hours, minutes, _) => format!("{hours}h {minutes}m"),
-    }
 }
 
 /// Text that may be missing.
@@ -218,14 +210,6 @@ mod tests {
         assert!(find("ffff").unwrap_err().to_string().contains("no run"));
         assert!(find("zz").unwrap_err().to_string().contains("digits"));
         assert!(find("").is_err());
-    }
-
-    #[test]
-    fn spans_are_short_and_never_negative() {
-        assert_eq!(span(TimeDelta::seconds(45)), "45s");
-        assert_eq!(span(TimeDelta::seconds(200)), "3m 20s");
-        assert_eq!(span(TimeDelta::seconds(7500)), "2h 5m");
-        assert_eq!(span(TimeDelta::seconds(-5)), "0s");
     }
 
     #[test]

@@ -3,22 +3,26 @@
 //! Any number of schedulers may run; one leads. Correctness does not rest on that: what a scheduler does
 //! is decided by single statements, which two may send at the same time.
 
+pub mod notices;
 mod sweep;
 mod tick;
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use shared::{
     StoreError, liveness,
     model::ProcessKind,
-    outage, readiness,
+    outage, readiness, secrets,
     store::{leadership, wake::Wake, workers},
 };
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{sweep::Sweeper, tick::Ticker};
+use crate::{notices::Notices, sweep::Sweeper, tick::Ticker};
 
 /// The pause between two looks at everything.
 const EVERY: Duration = Duration::from_secs(1);
@@ -39,12 +43,17 @@ const LAST_LOOK_LIMIT: Duration = Duration::from_secs(2);
 pub struct SchedulerOptions {
     /// Its name, for people; several schedulers may have one name.
     pub name: String,
+    /// The file with the key that opens the password and the secret for notices.
+    pub key_file: PathBuf,
 }
 
 impl SchedulerOptions {
     /// The usual options.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into() }
+        Self {
+            name: name.into(),
+            key_file: secrets::default_key_file(),
+        }
     }
 }
 
@@ -76,6 +85,10 @@ impl Scheduler {
         tracing::info!(name = options.name, %id, "scheduler runs");
         let looks = liveness::watch("schedules and sweeps", LOOKS_LIMIT);
         let standing = readiness::starts("the scheduler");
+        let notices = Notices::new(state.pool.clone(), options.key_file.clone());
+        let stop_sending = shutdown.child_token();
+        let sending = tokio::spawn(notices.serve(stop_sending.clone()));
+        let _sends_until_here = stop_sending.drop_guard();
         while !shutdown.is_cancelled() {
             looks.turned();
             let asked_at = Instant::now();
@@ -118,6 +131,7 @@ impl Scheduler {
             }
         }
         standing.waits("stops");
+        let _ = sending.await;
         state.farewell().await;
         tracing::info!(name = options.name, "scheduler has stopped");
         Ok(())
@@ -174,6 +188,9 @@ impl State {
             return Ok(());
         }
         ticker.tick(&self.pool).await?;
+        if self.looks.is_multiple_of(LOOKS_PER_HEARTBEAT) {
+            notices::tick(&self.pool).await?;
+        }
         sweeper.sweep(&self.pool).await
     }
 

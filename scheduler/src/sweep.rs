@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::{
     StoreError,
-    store::{obligations, settings, sweeps},
+    store::{notices, obligations, settings, sweeps},
 };
 use sqlx::PgPool;
 use tokio::time::Instant;
@@ -67,6 +67,7 @@ impl Sweeper {
             "lost jobs pushed again",
             sweeps::push_lost_jobs(pool).await?,
         );
+        said("lost notices pushed again", notices::push_lost(pool).await?);
         said("runs ended", sweeps::end_runs(pool).await?);
         if self.pruned_at.is_none_or(|at| at.elapsed() > PRUNE_EVERY) {
             // What is left over is for the next look: the sweeps above do not wait for it.

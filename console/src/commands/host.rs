@@ -226,8 +226,13 @@ async fn add(context: &Context, db: &Database, args: Add) -> Result<()> {
     context.out.done(&done)
 }
 
-/// Reads a password and seals it for a host.
-fn seal(context: &Context, id: Uuid, password: &PasswordArgs, whose: &str) -> Result<Vec<u8>> {
+/// Reads a password and seals it for a host, or for what else has this id.
+pub(super) fn seal(
+    context: &Context,
+    id: Uuid,
+    password: &PasswordArgs,
+    whose: &str,
+) -> Result<Vec<u8>> {
     let key = Key::load_or_create(&context.key_file())?;
     let password = password.read(&format!("Password of {whose}: "))?;
     Ok(key.seal(id, &password)?)

@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod guest;
 pub(crate) mod host;
 pub(crate) mod internal;
+pub(crate) mod notice;
 pub(crate) mod point;
 pub(crate) mod repository;
 pub(crate) mod run;
@@ -37,6 +38,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Settings(command) => settings::run(context, command).await,
         Command::Export(args) => transfer::export(context, args).await,
         Command::Import(args) => transfer::import(context, args).await,
+        Command::Notice(command) => notice::run(context, command).await,
         Command::Run(command) => run::run(context, command).await,
         Command::Status(args) => status::run(context, args).await,
         Command::Point(command) => point::run(context, command).await,

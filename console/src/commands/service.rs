@@ -135,7 +135,7 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
     );
     let done = {
         let both = stop.child_token();
-        let scheduler = run_scheduler(pool.clone(), both.clone());
+        let scheduler = run_scheduler(context, pool.clone(), both.clone());
         let options = worker_options(context, args.name);
         let worker =
             async { Ok(Worker::run(pool.clone(), options, connector, both.clone()).await?) };
@@ -160,7 +160,7 @@ pub(crate) async fn scheduler(context: &Context, args: SchedulerArgs) -> Result<
     let Some(db) = database(context, &stop).await? else {
         return Ok(());
     };
-    run_scheduler(db.pool, stop).await
+    run_scheduler(context, db.pool, stop).await
 }
 
 pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
@@ -232,8 +232,10 @@ async fn stop_cluster(cluster: Option<Cluster>) -> Result<()> {
     Ok(())
 }
 
-async fn run_scheduler(pool: PgPool, stop: CancellationToken) -> Result<()> {
-    Ok(Scheduler::run(pool, SchedulerOptions::new(machine_name()), stop).await?)
+async fn run_scheduler(context: &Context, pool: PgPool, stop: CancellationToken) -> Result<()> {
+    let mut options = SchedulerOptions::new(machine_name());
+    options.key_file = context.key_file();
+    Ok(Scheduler::run(pool, options, stop).await?)
 }
 
 fn worker_options(context: &Context, name: Option<String>) -> WorkerOptions {

@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use clap::Subcommand;
+use serde::Serialize;
 use serde_json::json;
-use shared::store::settings::{self, KEYS};
+use shared::store::settings::{self, KEYS, Key};
 
 use crate::context::Context;
 
@@ -33,42 +34,48 @@ pub(crate) enum SettingsCommand {
 
 pub(crate) async fn run(context: &Context, command: SettingsCommand) -> Result<()> {
     match command {
-        SettingsCommand::Get { name: None } => {
+        SettingsCommand::Get { name } => {
+            let name = name.as_deref();
+            let key = name.map(|name| settings::key(KEYS, name)).transpose()?;
             let db = context.database().await?;
-            let settings = settings::get(&db.pool).await?;
-            if context.out.is_json() {
-                return context.out.json(&settings);
-            }
-            let lines: Vec<[String; 3]> = KEYS
-                .iter()
-                .map(|key| {
-                    [
-                        key.name.to_owned(),
-                        key.value(&settings),
-                        key.about.to_owned(),
-                    ]
-                })
-                .collect();
-            let headers = ["Setting", "Value", "What it is for"];
-            context.out.list(&lines, "", &headers, |line| line.to_vec())
-        }
-        SettingsCommand::Get { name: Some(name) } => {
-            let key = settings::key(&name)?;
-            let db = context.database().await?;
-            let settings = settings::get(&db.pool).await?;
-            if context.out.is_json() {
-                let all = serde_json::to_value(&settings)?;
-                return context.out.json(&json!({ key.name: all.get(key.name) }));
-            }
-            context.out.line(&key.value(&settings))
+            show(context, KEYS, key, &settings::get(&db.pool).await?)
         }
         SettingsCommand::Set { name, value } => {
-            let key = settings::key(&name)?;
+            let key = settings::key(KEYS, &name)?;
             let db = context.database().await?;
             let after = settings::set(&db.pool, &[(key.name, &value)]).await?;
-            let now = Some(key.value(&after)).filter(|value| !value.is_empty());
-            let now = now.as_deref().unwrap_or("none");
-            context.out.done(&format!("{} = {now}", key.name))
+            changed(context, key, &after)
         }
     }
+}
+
+/// One of several settings, or all of them with what they are for.
+pub(super) fn show<S: Serialize>(
+    context: &Context,
+    keys: &[Key<S>],
+    only: Option<&Key<S>>,
+    settings: &S,
+) -> Result<()> {
+    let out = &context.out;
+    match only {
+        Some(key) if out.is_json() => {
+            let all = serde_json::to_value(settings)?;
+            out.json(&json!({ key.name: all.get(key.name) }))
+        }
+        Some(key) => out.line(&key.value(settings)),
+        None if out.is_json() => out.json(settings),
+        None => {
+            let line = |key: &Key<S>| [key.name.into(), key.value(settings), key.about.into()];
+            let lines: Vec<[String; 3]> = keys.iter().map(line).collect();
+            let headers = ["Setting", "Value", "What it is for"];
+            out.list(&lines, "", &headers, |line| line.to_vec())
+        }
+    }
+}
+
+/// What a setting is now.
+pub(super) fn changed<S>(context: &Context, key: &Key<S>, after: &S) -> Result<()> {
+    let now = Some(key.value(after)).filter(|value| !value.is_empty());
+    let now = now.as_deref().unwrap_or("none");
+    context.out.done(&format!("{} = {now}", key.name))
 }

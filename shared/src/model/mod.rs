@@ -1,6 +1,9 @@
 //! The things that administrators configure and Virtuozo reports about, as they stand in the database.
 
+mod notices;
 mod text_enum;
+
+pub use notices::{MailSecurity, Notice, NoticeChannel, NoticeKind, NoticeSettings, NoticeState};
 
 use chrono::{DateTime, NaiveTime, Utc};
 use serde::Serialize;

@@ -42,6 +42,13 @@ pub struct UndoJob {
     pub guest_id: Uuid,
 }
 
+/// Send a notice, with all that can be told along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoticeJob {
+    /// Which notice.
+    pub notice_id: Uuid,
+}
+
 impl Job for HostJob {
     const QUEUE: &'static str = "virtuozo-host";
 }
@@ -52,6 +59,10 @@ impl Job for GuestJob {
 
 impl Job for UndoJob {
     const QUEUE: &'static str = "virtuozo-undo";
+}
+
+impl Job for NoticeJob {
+    const QUEUE: &'static str = "virtuozo-notice";
 }
 
 /// Pushes jobs that are due `delay_secs` from now, in the caller's transaction: they exist if it

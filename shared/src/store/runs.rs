@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use super::{
     events::{self, NewEvent},
-    operators, sweeps,
+    notices, operators, sweeps,
 };
 use crate::{
     StoreError,
-    model::Severity,
+    model::{NoticeKind, Severity},
     queue::{self, HostJob},
 };
 
@@ -76,6 +76,7 @@ pub async fn start_run_in(tx: &mut PgConnection, new: &NewRun) -> Result<Uuid, S
             .bind(why)
             .execute(&mut *tx)
             .await?;
+        notices::of_run(&mut *tx, id, NoticeKind::Failure).await?;
         let message = format!("the run for {} failed: {why}", new.requested_by);
         NewEvent::user(Severity::Error, message)
     } else {
@@ -191,7 +192,15 @@ pub(super) async fn end_if_done(
                 .as_ref()
                 .map_or(String::new(), |error| format!("; {error}"))
         );
-        events::record(tx, &NewEvent::user(severity, message).run(run_id)).await?;
+        events::record(&mut *tx, &NewEvent::user(severity, message).run(run_id)).await?;
+        let kind = match run.state.as_str() {
+            "succeeded" => Some(NoticeKind::Success),
+            "failed" => Some(NoticeKind::Failure),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            notices::of_run(tx, run_id, kind).await?;
+        }
     }
     Ok(ended)
 }

@@ -8,19 +8,19 @@ use sqlx::{Acquire, PgExecutor, Postgres};
 use super::slots;
 use crate::{StoreError, model::Settings, schedule::Recurrence};
 
-/// A setting as administrators see it.
-pub struct Key {
+/// A setting as administrators see it; one of several that make up `S`.
+pub struct Key<S: 'static = Settings> {
     /// Its name.
     pub name: &'static str,
     /// What it is for, as a sentence without a full stop.
     pub about: &'static str,
-    read: fn(&Settings) -> String,
-    write: fn(&mut Settings, &str) -> Result<(), String>,
+    pub(super) read: fn(&S) -> String,
+    pub(super) write: fn(&mut S, &str) -> Result<(), String>,
 }
 
-impl Key {
+impl<S> Key<S> {
     /// Its value, as it is typed; empty for none.
-    pub fn value(&self, settings: &Settings) -> String {
+    pub fn value(&self, settings: &S) -> String {
         (self.read)(settings)
     }
 }
@@ -39,6 +39,7 @@ macro_rules! key {
         }
     };
 }
+pub(super) use key as typed_key;
 
 /// All settings, in the order in which they are shown.
 pub static KEYS: &[Key] = &[
@@ -179,11 +180,11 @@ pub static KEYS: &[Key] = &[
     }),
 ];
 
-fn show(value: &impl Display) -> String {
+pub(super) fn show(value: &impl Display) -> String {
     value.to_string()
 }
 
-fn number(text: &str, least: i32, most: i32) -> Result<i32, String> {
+pub(super) fn number(text: &str, least: i32, most: i32) -> Result<i32, String> {
     match text.parse::<i32>() {
         Ok(n) if (least..=most).contains(&n) => Ok(n),
         _ if most == i32::MAX => Err(format!("{text:?} is not a whole number from {least} up")),
@@ -203,7 +204,7 @@ fn host_threads(text: &str) -> Result<i32, String> {
     })
 }
 
-fn yes_no(text: &str) -> Result<bool, String> {
+pub(super) fn yes_no(text: &str) -> Result<bool, String> {
     match text {
         "true" | "yes" | "on" => Ok(true),
         "false" | "no" | "off" => Ok(false),
@@ -211,7 +212,7 @@ fn yes_no(text: &str) -> Result<bool, String> {
     }
 }
 
-fn word<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+pub(super) fn word<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
     text.parse::<T>().map_err(|e| e.to_string())
 }
 
@@ -219,9 +220,9 @@ fn word<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
 ///
 /// # Errors
 /// [`StoreError::Refused`] with all names.
-pub fn key(name: &str) -> Result<&'static Key, StoreError> {
-    KEYS.iter().find(|key| key.name == name).ok_or_else(|| {
-        let names: Vec<_> = KEYS.iter().map(|key| key.name).collect();
+pub fn key<S>(keys: &'static [Key<S>], name: &str) -> Result<&'static Key<S>, StoreError> {
+    keys.iter().find(|key| key.name == name).ok_or_else(|| {
+        let names: Vec<_> = keys.iter().map(|key| key.name).collect();
         StoreError::Refused(format!(
             "there is no setting {name:?}; there are {}",
             names.join(", ")
@@ -247,6 +248,19 @@ pub(crate) async fn lock(db: impl PgExecutor<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Changes settings in memory.
+pub(super) fn apply<S>(
+    keys: &'static [Key<S>],
+    settings: &mut S,
+    changes: &[(&str, &str)],
+) -> Result<(), StoreError> {
+    for (name, text) in changes {
+        (key(keys, name)?.write)(settings, text.trim())
+            .map_err(|why| StoreError::Refused(format!("{name}: {why}")))?;
+    }
+    Ok(())
+}
+
 /// Changes settings, all or none; they apply at once, everywhere. Returns them as they stand then.
 ///
 /// # Errors
@@ -258,10 +272,7 @@ pub async fn set(
     let mut tx = db.begin().await?;
     lock(&mut *tx).await?;
     let mut settings = get(&mut *tx).await?;
-    for (name, text) in changes {
-        (key(name)?.write)(&mut settings, text.trim())
-            .map_err(|why| StoreError::Refused(format!("{name}: {why}")))?;
-    }
+    apply(KEYS, &mut settings, changes)?;
     let s = &settings;
     sqlx::query(include_str!("sql/settings_save.sql"))
         .bind(s.host_threads)

@@ -195,6 +195,7 @@ pub async fn prune(pool: &PgPool) -> Result<bool, StoreError> {
     for statement in [
         include_str!("sql/prune_events.sql"),
         include_str!("sql/prune_jobs.sql"),
+        include_str!("sql/prune_notices.sql"),
     ] {
         let done = sqlx::query(statement)
             .bind(ROWS_AT_ONCE)

@@ -239,7 +239,9 @@ async fn settings_are_changed_all_or_none() {
         (3, Mode::Cold, false)
     );
     assert_eq!(
-        settings::key("daily_start_time").unwrap().value(&after),
+        settings::key(settings::KEYS, "daily_start_time")
+            .unwrap()
+            .value(&after),
         "23:15"
     );
 }

@@ -8,7 +8,7 @@ use shared::{
     queue::{HandlerError, UndoJob},
     store::{
         events::{self, NewEvent},
-        guests,
+        guests, notices,
         obligations::{self, Duty, Obligation, UndoClaim},
         settings,
     },
@@ -159,6 +159,10 @@ async fn failed(
             &about(claim, obligation, Severity::Error, message),
         )
         .await?;
+    }
+    // Events go on; mail and webhook tell it once, and then the daily digest.
+    if attempts == LOUD_FROM {
+        notices::owed(&mut tx, obligation.guest_run_id).await?;
     }
     tx.commit().await?;
     Ok(())

@@ -11,6 +11,7 @@ use shared::{
         guest_runs,
         leases::Fence,
         points::NewPoint,
+        space,
         steps::StepName,
     },
 };
@@ -33,16 +34,25 @@ pub(super) async fn run(
     run.lease.allowed().await?;
     hold::at(&format!("{}.change", StepName::Publish)).await?;
     let (root, to_publish) = (validated.destination.clone(), sealed.clone());
-    let (published, foreign) = blocking(move || {
+    let (published, foreign, free_bytes) = blocking(move || {
         let repository = Repository::open(root)?;
         let published = repository.publish(&to_publish)?;
         let manifest = repository::Manifest::read(&repository.root().join(&published.path))?;
-        Ok((published, manifest.point.foreign_snapshots))
+        // For the daily digest; no reason to give a good restore point up.
+        let free_bytes = repository.free_bytes().ok();
+        Ok((published, manifest.point.foreign_snapshots, free_bytes))
     })
     .await?;
     hold::at(&format!("{}.effect", StepName::Publish)).await?;
     let record = || record(run, validated, frozen, &published, &foreign, verified);
     check(patiently("the restore point", record).await?)?;
+    if let Some(free_bytes) = free_bytes {
+        let path = validated.destination.to_string_lossy();
+        let pool = &run.context.pool;
+        if let Err(error) = space::seen(pool, &path, free_bytes).await {
+            tracing::debug!(%error, "the free space was not recorded");
+        }
+    }
     hold::at(&format!("{}.recorded", StepName::Publish)).await
 }
 

@@ -1,0 +1,340 @@
+//! What a notice says, as data: the same for mail and webhook.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use shared::{
+    StoreError,
+    model::NoticeKind,
+    store::{
+        notices::Told,
+        report::{self, GuestRunLine, HostRunLine, ObligationLine},
+    },
+};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::{
+    NoticeError,
+    digest::Digest,
+    words::{count, line, shortened},
+};
+
+/// Runs that are told in full; more are counted.
+const RUNS_MAX: usize = 10;
+/// Guests of a run that are told in full; more are counted. Those that failed come first.
+const GUESTS_MAX: usize = 100;
+/// Longer subjects are cut by those who show them.
+const SUBJECT_CHARS_MAX: usize = 150;
+
+/// What a notice says.
+#[derive(Debug, Clone, Serialize)]
+pub struct Content {
+    /// What it tells.
+    pub kind: NoticeKind,
+    /// All of it in a line.
+    pub subject: String,
+    /// It waited because the limit of messages in an hour was reached.
+    pub held_by_limit: bool,
+    /// Guests that were changed and are not as they were.
+    pub left_behind: Vec<LeftBehind>,
+    /// The runs that it is about.
+    pub runs: Vec<RunPart>,
+    /// Further runs.
+    pub more_runs: usize,
+    /// The last day.
+    pub digest: Option<Digest>,
+}
+
+/// Something that is still to be undone on a guest.
+#[derive(Debug, Clone, Serialize)]
+pub struct LeftBehind {
+    /// `HOST/GUEST`.
+    pub guest: String,
+    /// What is wrong with it.
+    pub what: String,
+    /// It was tried and failed; otherwise it is about to be tried.
+    pub is_tried: bool,
+    /// How often.
+    pub attempts: i32,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// What to do.
+    pub advice: String,
+}
+
+/// A run.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunPart {
+    /// Its id.
+    pub id: Uuid,
+    /// Who wanted it: `schedule NAME`, `user NAME`.
+    pub requested_by: String,
+    /// How it ended, or `running`.
+    pub state: String,
+    /// What failed, in figures.
+    pub error: Option<String>,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// How long it took.
+    pub duration_secs: Option<i64>,
+    /// Guests in it.
+    pub guest_count: usize,
+    /// Guests with a new restore point.
+    pub succeeded: usize,
+    /// Guests without one, because something went wrong.
+    pub failed: usize,
+    /// Size of its restore points.
+    pub size_bytes: i64,
+    /// Its trace.
+    pub trace_id: Option<String>,
+    /// Hosts that could not be backed up.
+    pub failed_hosts: Vec<HostPart>,
+    /// Guests, those that failed first.
+    pub guests: Vec<GuestPart>,
+    /// Further guests.
+    pub more_guests: usize,
+}
+
+/// A host that could not be backed up.
+#[derive(Debug, Clone, Serialize)]
+pub struct HostPart {
+    /// Its name.
+    pub host: String,
+    /// Why.
+    pub error: Option<String>,
+    /// What to do.
+    pub advice: Option<String>,
+}
+
+/// A guest of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct GuestPart {
+    /// `HOST/GUEST`.
+    pub guest: String,
+    /// How it ended.
+    pub state: String,
+    /// Hot or cold.
+    pub mode: Option<String>,
+    /// Size of its restore point.
+    pub size_bytes: Option<i64>,
+    /// How long it took.
+    pub duration_secs: Option<i64>,
+    /// Its restore point was read back.
+    pub is_verified: bool,
+    /// Attempts at it.
+    pub attempts: i32,
+    /// Why it has no restore point.
+    pub error: Option<String>,
+    /// What to do.
+    pub advice: Option<String>,
+}
+
+/// A notice that says nothing but that notices arrive.
+pub(super) fn of_test() -> Content {
+    Content {
+        kind: NoticeKind::Test,
+        subject: "Virtuozo: test, notices arrive".to_owned(),
+        held_by_limit: false,
+        left_behind: Vec::new(),
+        runs: Vec::new(),
+        more_runs: 0,
+        digest: None,
+    }
+}
+
+/// A notice about runs.
+pub(super) async fn of_runs(
+    pool: &PgPool,
+    kind: NoticeKind,
+    run_ids: &[Uuid],
+    told: Option<&Told>,
+) -> Result<Content, NoticeError> {
+    let mut runs = Vec::new();
+    for &id in run_ids.iter().take(RUNS_MAX) {
+        runs.extend(of_run(pool, id).await?);
+    }
+    runs.sort_by_key(|run| (run.state != "failed", run.started_at));
+    let left_behind = left_behind(pool).await?;
+    let more_runs = run_ids.len().saturating_sub(RUNS_MAX);
+    Ok(Content {
+        kind,
+        subject: shortened(&subject(&runs, more_runs, &left_behind), SUBJECT_CHARS_MAX),
+        held_by_limit: told.is_some_and(|told| told.is_held),
+        left_behind,
+        runs,
+        more_runs,
+        digest: None,
+    })
+}
+
+/// What is to be undone and nobody works on.
+pub(super) async fn left_behind(pool: &PgPool) -> Result<Vec<LeftBehind>, StoreError> {
+    let mut all: Vec<LeftBehind> = report::obligations(pool)
+        .await?
+        .into_iter()
+        .filter(|one| !one.in_work)
+        .map(behind)
+        .collect();
+    all.sort_by_key(|one| (!one.is_tried, one.since));
+    Ok(all)
+}
+
+fn behind(one: ObligationLine) -> LeftBehind {
+    let (what, by_hand) = match &one.snapshot_name {
+        Some(name) => (
+            format!("still has the snapshot {}", line(name)),
+            "remove the snapshot by hand",
+        ),
+        None => ("is still off".to_owned(), "power it on by hand"),
+    };
+    LeftBehind {
+        guest: line(&format!("{}/{}", one.host, one.guest)),
+        what,
+        is_tried: one.attempts > 0,
+        attempts: one.attempts,
+        error: one.last_error.as_deref().map(line),
+        since: one.created_at,
+        advice: if one.attempts > 0 {
+            format!("{by_hand}, or mend the cause and Virtuozo will")
+        } else {
+            "Virtuozo is about to undo it".to_owned()
+        },
+    }
+}
+
+/// A run as it stands; none if it is gone.
+pub(super) async fn of_run(pool: &PgPool, id: Uuid) -> Result<Option<RunPart>, StoreError> {
+    let Some(run) = report::run(pool, id).await? else {
+        return Ok(None);
+    };
+    let lines = report::guest_runs(pool, id).await?;
+    let hosts = report::host_runs(pool, id).await?;
+    let of = |state: &str| lines.iter().filter(|guest| guest.state == state).count();
+    let (succeeded, failed) = (of("succeeded"), of("failed"));
+    let size_bytes = lines.iter().filter_map(|guest| guest.size_bytes).sum();
+    let guest_count = lines.len();
+    let mut guests: Vec<GuestPart> = lines.into_iter().map(guest).collect();
+    guests.sort_by_key(|guest| match guest.state.as_str() {
+        "failed" => 0,
+        "cancelled" => 1,
+        "skipped" => 2,
+        _ => 3,
+    });
+    guests.truncate(GUESTS_MAX);
+    Ok(Some(RunPart {
+        id,
+        requested_by: line(&run.requested_by),
+        state: run.state,
+        error: run.error.as_deref().map(line),
+        started_at: run.created_at,
+        ended_at: run.ended_at,
+        duration_secs: run.ended_at.map(|end| (end - run.created_at).num_seconds()),
+        guest_count,
+        succeeded,
+        failed,
+        size_bytes,
+        trace_id: None,
+        failed_hosts: hosts
+            .into_iter()
+            .filter(|host| host.state == "failed")
+            .map(host)
+            .collect(),
+        more_guests: guest_count - guests.len(),
+        guests,
+    }))
+}
+
+fn host(one: HostRunLine) -> HostPart {
+    HostPart {
+        advice: Some(advice(one.error_class.as_deref(), one.attempts).to_owned()),
+        host: line(&one.host),
+        error: one.error.as_deref().map(line),
+    }
+}
+
+fn guest(one: GuestRunLine) -> GuestPart {
+    let failed = one.state == "failed";
+    GuestPart {
+        guest: line(&format!("{}/{}", one.host, one.guest)),
+        mode: one.mode,
+        size_bytes: one.size_bytes,
+        duration_secs: one
+            .started_at
+            .zip(one.ended_at)
+            .map(|(from, to)| (to - from).num_seconds()),
+        is_verified: one.verified_at.is_some(),
+        attempts: one.attempts,
+        error: one
+            .error
+            .as_deref()
+            .filter(|_| one.state != "succeeded")
+            .map(line),
+        advice: failed.then(|| advice(one.error_class.as_deref(), one.attempts).to_owned()),
+        state: one.state,
+    }
+}
+
+/// What to do about a failure of this class; its message says more.
+fn advice(class: Option<&str>, attempts: i32) -> &'static str {
+    match class {
+        Some("operator") => "mend what the message names, then: virtuozo run retry RUN",
+        Some("retry") if attempts > 1 => {
+            "it was tried several times; when the cause is gone: virtuozo run retry RUN"
+        }
+        _ => "look at the guest and its host, then: virtuozo run retry RUN",
+    }
+}
+
+/// The loudest first: a guest that could not be brought back, then what failed.
+fn subject(runs: &[RunPart], more_runs: usize, left_behind: &[LeftBehind]) -> String {
+    let tried: Vec<&LeftBehind> = left_behind.iter().filter(|one| one.is_tried).collect();
+    if let [first, others @ ..] = tried.as_slice() {
+        let more = match others.len() {
+            0 => String::new(),
+            n => format!(" (and {n} more)"),
+        };
+        return format!(
+            "Virtuozo: GUEST NOT BROUGHT BACK: {} {}{more}",
+            first.guest, first.what
+        );
+    }
+    let failed: Vec<&RunPart> = runs.iter().filter(|run| run.state == "failed").collect();
+    match (failed.as_slice(), runs) {
+        ([run], [_]) if more_runs == 0 => {
+            let names: Vec<&str> = run
+                .guests
+                .iter()
+                .filter(|guest| guest.state == "failed")
+                .map(|guest| guest.guest.as_str())
+                .chain(run.failed_hosts.iter().map(|host| host.host.as_str()))
+                .collect();
+            let what = match names.as_slice() {
+                [] => run.error.clone().unwrap_or_default(),
+                [one] => (*one).to_owned(),
+                [one, others @ ..] => format!("{one} and {} more", others.len()),
+            };
+            format!("Virtuozo: backup failed: {what} ({})", run.requested_by)
+        }
+        ([], [run]) if more_runs == 0 => format!(
+            "Virtuozo: backup {}: {} of {} ({})",
+            run.state,
+            run.succeeded,
+            count(run.guest_count, "guest"),
+            run.requested_by
+        ),
+        ([], _) => format!(
+            "Virtuozo: {} ended, all is well",
+            count(runs.len() + more_runs, "run")
+        ),
+        (failed, _) => format!(
+            "Virtuozo: backup failed: {} of {} runs, {}",
+            failed.len(),
+            runs.len() + more_runs,
+            count(failed.iter().map(|run| run.failed).sum(), "guest")
+        ),
+    }
+}

@@ -1,0 +1,245 @@
+//! Sending one notice: take it, put it into words, send it, record what became of it.
+
+use std::{future::Future, time::Duration};
+
+use shared::{
+    StoreError,
+    model::{NoticeChannel, NoticeKind, NoticeState, Severity},
+    store::{
+        events::NewEvent,
+        leases::Fence,
+        notices::{
+            self, Attempt, LEASE_SECS, Taken,
+            config::{self, Secret},
+        },
+        runs,
+    },
+};
+use uuid::Uuid;
+
+use super::{
+    Content, Notices, SendError, content, digest, mail, webhook,
+    words::{line, shortened},
+};
+
+/// How long sending may take: well within the lease.
+const SEND_LIMIT: Duration = Duration::from_secs(LEASE_SECS as u64 - 60);
+/// How long a process that stops waits for what it sends.
+pub(super) const FAREWELL_LIMIT: Duration = Duration::from_secs(30);
+/// The pause before the second attempt, in seconds; doubled with each further one.
+const FIRST_PAUSE_SECS: f64 = 30.0;
+/// The longest pause, in seconds.
+const MAX_PAUSE_SECS: f64 = 3600.0;
+/// Attempts for one notice: about a day.
+const MAX_ATTEMPTS: i32 = 30;
+/// The pause before an outcome is recorded again.
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
+/// How much of an error is kept.
+const ERROR_CHARS_MAX: usize = 1000;
+
+/// What one attempt has reached.
+#[derive(Debug, Default)]
+struct Reached {
+    sent: Vec<String>,
+    refused: Vec<(String, String)>,
+    later: Vec<(String, String)>,
+}
+
+impl Notices {
+    /// Sends a notice, if it is due. None: there was nothing to do.
+    pub(super) async fn send(&self, id: Uuid) -> Result<Option<Attempt>, StoreError> {
+        let Some(taken) = notices::take(&self.pool, id, self.id).await? else {
+            return Ok(None);
+        };
+        let tried = tokio::time::timeout(SEND_LIMIT, self.attempt(&taken)).await;
+        let tried = tried.unwrap_or_else(|_| {
+            Err(SendError::again(format!(
+                "sending took longer than {} s",
+                SEND_LIMIT.as_secs()
+            )))
+        });
+        let attempt = outcome(&taken, tried);
+        let event = event(&taken, &attempt);
+        if let Some(error) = &attempt.error {
+            tracing::warn!(notice = %id, channel = %taken.channel, state = %attempt.state, "{error}");
+        }
+        let recorded = recorded(|| notices::end(&self.pool, &taken, &attempt, event.as_ref()));
+        if recorded.await? == Fence::Lost {
+            tracing::warn!(notice = %id, "another scheduler has taken this notice; it may arrive twice");
+        }
+        Ok(Some(attempt))
+    }
+
+    async fn attempt(&self, taken: &Taken) -> Result<Reached, SendError> {
+        let how = config::get(&self.pool).await?;
+        let content = self.content(taken).await?;
+        // What is told more has another id; what is told again has the same.
+        let message_id = format!("{}.{}", taken.id, taken.told.notices);
+        match taken.channel {
+            NoticeChannel::Mail => {
+                let pending: Vec<String> = how
+                    .mail_to
+                    .iter()
+                    .filter(|to| !taken.sent_to.contains(to) && !taken.refused_to.contains(to))
+                    .cloned()
+                    .collect();
+                if pending.is_empty() {
+                    return match taken.sent_to.is_empty() {
+                        true => Err(SendError::last("there is no receiver (mail_to)")),
+                        false => Ok(Reached::default()),
+                    };
+                }
+                let rendered = self.render(&content).await?;
+                let message = mail::message(&how, &rendered, &message_id)?;
+                let password = match &how.mail_user {
+                    Some(_) => self.secret(Secret::MailPassword).await?,
+                    None => None,
+                };
+                let done = mail::send(&how, password.as_ref(), &message, &pending).await?;
+                Ok(Reached {
+                    sent: done.sent,
+                    refused: done.refused,
+                    later: done.later,
+                })
+            }
+            NoticeChannel::Webhook => {
+                let secret = self.secret(Secret::WebhookSecret).await?;
+                let now = runs::database_now(&self.pool).await?;
+                webhook::post(&how, secret.as_ref(), &content, &message_id, now).await?;
+                Ok(Reached {
+                    sent: vec!["webhook".to_owned()],
+                    ..Reached::default()
+                })
+            }
+        }
+    }
+
+    async fn content(&self, taken: &Taken) -> Result<Content, SendError> {
+        Ok(match taken.kind {
+            NoticeKind::Failure | NoticeKind::Success | NoticeKind::Owed => {
+                let kind = if taken.told.is_owed {
+                    NoticeKind::Owed
+                } else {
+                    taken.kind
+                };
+                let told = Some(&taken.told);
+                content::of_runs(&self.pool, kind, &taken.told.run_ids, told).await?
+            }
+            NoticeKind::Digest => {
+                let to = taken.due_at.unwrap_or_default();
+                digest::content(&self.pool, to).await?
+            }
+            NoticeKind::Test => content::of_test(),
+        })
+    }
+}
+
+/// From what was reached to what is recorded.
+fn outcome(taken: &Taken, tried: Result<Reached, SendError>) -> Attempt {
+    let is_last = taken.attempts >= MAX_ATTEMPTS || taken.kind == NoticeKind::Test;
+    let mut attempt = Attempt {
+        state: NoticeState::Waiting,
+        delay_secs: pause_secs(taken.attempts),
+        sent_to: taken.sent_to.clone(),
+        refused_to: taken.refused_to.clone(),
+        error: None,
+    };
+    match tried {
+        Ok(reached) => {
+            attempt.sent_to.extend(reached.sent);
+            let mut whys = Vec::new();
+            for (who, why) in &reached.refused {
+                whys.push(format!(
+                    "the mail server refuses the receiver {} ({why})",
+                    line(who)
+                ));
+                attempt.refused_to.push(who.clone());
+            }
+            for (who, why) in &reached.later {
+                whys.push(format!(
+                    "the mail server does not take mail for {} now ({why})",
+                    line(who)
+                ));
+            }
+            if !whys.is_empty() {
+                attempt.error = Some(shortened(&whys.join("; "), ERROR_CHARS_MAX));
+            }
+            if reached.later.is_empty() || is_last {
+                attempt.state = ended(&attempt);
+            }
+        }
+        Err(error) => {
+            attempt.error = Some(shortened(&error.message, ERROR_CHARS_MAX));
+            if error.is_final || is_last {
+                attempt.state = ended(&attempt);
+            }
+            if let Some(secs) = error.retry_after_secs {
+                attempt.delay_secs = attempt.delay_secs.max(secs.min(MAX_PAUSE_SECS as u32));
+            }
+        }
+    }
+    attempt
+}
+
+/// How a notice ends that is not tried again.
+fn ended(attempt: &Attempt) -> NoticeState {
+    if attempt.sent_to.is_empty() {
+        NoticeState::Failed
+    } else {
+        NoticeState::Sent
+    }
+}
+
+/// The pause after so many attempts: never the same for all that failed together.
+fn pause_secs(attempts: i32) -> u32 {
+    let doubled = FIRST_PAUSE_SECS * 2_f64.powi((attempts - 1).clamp(0, 20));
+    (doubled.min(MAX_PAUSE_SECS) * rand::random_range(0.8..1.2)) as u32
+}
+
+/// What people are told of an attempt: the first failure, the end of all attempts, refused receivers.
+fn event(taken: &Taken, attempt: &Attempt) -> Option<NewEvent> {
+    let why = attempt.error.as_deref()?;
+    let (severity, message) = match attempt.state {
+        NoticeState::Failed if taken.kind != NoticeKind::Test => (
+            Severity::Error,
+            format!(
+                "a notice by {} was given up: {why}; when that is mended: virtuozo notice retry",
+                taken.channel
+            ),
+        ),
+        NoticeState::Waiting if taken.attempts == 1 => (
+            Severity::Warning,
+            format!(
+                "a notice by {} has not got through yet: {why}; it is tried again",
+                taken.channel
+            ),
+        ),
+        NoticeState::Sent => (
+            Severity::Warning,
+            format!(
+                "a notice by {} has not reached everybody: {why}",
+                taken.channel
+            ),
+        ),
+        _ => return None,
+    };
+    let event = NewEvent::user(severity, message);
+    Some(match taken.told.run_ids.as_slice() {
+        [run_id] => event.run(*run_id),
+        _ => event,
+    })
+}
+
+/// Records an outcome however long the database is away: otherwise what was sent is sent again.
+async fn recorded<F, Fut>(mut record: F) -> Result<Fence, StoreError>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<Fence, StoreError>>,
+{
+    loop {
+        match record().await {
+            Err(error) if error.is_unavailable() => tokio::time::sleep(RECORD_AGAIN).await,
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! The daily digest: what ran, what did not, and what is wrong.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use shared::{
+    human,
+    model::{GuestState, HostState, NoticeKind, Schedule, Settings},
+    schedule::Recurrence,
+    store::{
+        notices::day::{self, Day, GuestDay, HostDay, SpaceDay},
+        schedules, settings,
+    },
+};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::{
+    NoticeError,
+    content::{self, Content, LeftBehind, RunPart},
+    words::{count, line},
+};
+
+/// A due time this shortly before the digest may still become a run; the next digest tells of it.
+const GRACE: TimeDelta = TimeDelta::minutes(5);
+/// Missed due times of one schedule that are counted.
+const MISSED_MAX: usize = 1000;
+
+/// What the last day brought.
+#[derive(Debug, Clone, Serialize)]
+pub struct Digest {
+    /// The beginning of the day.
+    pub from: DateTime<Utc>,
+    /// Its end.
+    pub to: DateTime<Utc>,
+    /// What is wrong, the oldest first.
+    pub problems: Vec<Problem>,
+    /// What should have run and did not, or is left out.
+    pub not_run: Vec<Missed>,
+    /// Guests without a fresh restore point, the oldest first.
+    pub stale: Vec<StalePart>,
+    /// Guests that have a fresh one.
+    pub fresh: usize,
+    /// Where restore points go.
+    pub space: Vec<SpacePart>,
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Since when.
+    pub since: Option<DateTime<Utc>>,
+    /// What.
+    pub what: String,
+    /// What to do.
+    pub advice: String,
+}
+
+/// Something that did not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Missed {
+    /// A schedule, host or guest.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+/// A guest without a fresh restore point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StalePart {
+    /// `HOST/GUEST`.
+    pub guest: String,
+    /// Its newest good restore point.
+    pub last_point_at: Option<DateTime<Utc>>,
+    /// Since when there should be a newer one.
+    pub due_since: DateTime<Utc>,
+    /// Why there is none.
+    pub why: String,
+}
+
+/// A place that restore points go to.
+#[derive(Debug, Clone, Serialize)]
+pub struct SpacePart {
+    /// The directory.
+    pub path: String,
+    /// What was free there when a worker last looked.
+    pub free_bytes: Option<i64>,
+    /// When that was.
+    pub seen_at: Option<DateTime<Utc>>,
+    /// Restore points of the day.
+    pub new_points: i64,
+    /// Their size.
+    pub new_bytes: i64,
+    /// For how many more days like this one it would do, where it is less than ten.
+    pub days_left: Option<i64>,
+}
+
+/// A schedule that can be followed, and its due times.
+struct Followed<'a> {
+    schedule: &'a Schedule,
+    rhythm: Recurrence,
+    since: DateTime<Utc>,
+}
+
+impl Followed<'_> {
+    fn covers(&self, guest: &GuestDay) -> bool {
+        let Schedule {
+            host_ids,
+            guest_ids,
+            ..
+        } = self.schedule;
+        (host_ids.is_empty() && guest_ids.is_empty())
+            || host_ids.contains(&guest.host_id)
+            || guest_ids.contains(&guest.id)
+    }
+
+    /// The due times of the day, so far as it was followed then.
+    fn due(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> {
+        let first = self.rhythm.next_after(from.max(self.since));
+        std::iter::successors(first, |at| self.rhythm.next_after(*at))
+            .take_while(move |at| *at <= to)
+            .take(MISSED_MAX)
+    }
+}
+
+/// The digest of the day up to `to`.
+pub(super) async fn content(pool: &PgPool, to: DateTime<Utc>) -> Result<Content, NoticeError> {
+    let to_due = to - GRACE;
+    let from = to - TimeDelta::days(1);
+    let day = day::read(pool, from - GRACE, to).await?;
+    let schedules = schedules::list(pool).await?;
+    let site = settings::get(pool).await?;
+    let mut runs = Vec::new();
+    for &id in &day.run_ids {
+        runs.extend(content::of_run(pool, id).await?);
+    }
+    for run in &mut runs {
+        // Each guest had a notice of its own, or is told below.
+        run.guests.retain(|guest| guest.state == "failed");
+        run.more_guests = 0;
+    }
+    let (followed, mut not_run) = follow(&schedules, &site, &day);
+    not_run.extend(missed(&followed, &day, from - GRACE, to_due));
+    not_run.extend(day.hosts.iter().filter_map(host_left_out));
+    not_run.extend(day.guests.iter().filter_map(guest_left_out));
+    let (stale, fresh) = stale(&day, &followed, to_due);
+    let left_behind = content::left_behind(pool).await?;
+    let digest = Digest {
+        from,
+        to,
+        problems: problems(&day),
+        not_run,
+        stale,
+        fresh,
+        space: day.space.iter().map(space).collect(),
+    };
+    Ok(Content {
+        kind: NoticeKind::Digest,
+        subject: subject(&digest, &runs, &left_behind),
+        held_by_limit: false,
+        left_behind,
+        runs,
+        more_runs: 0,
+        digest: Some(digest),
+    })
+}
+
+/// The schedules that are followed, and why others are not.
+fn follow<'a>(
+    schedules: &'a [Schedule],
+    site: &Settings,
+    day: &Day,
+) -> (Vec<Followed<'a>>, Vec<Missed>) {
+    let since: HashMap<Uuid, DateTime<Utc>> = day.schedules_since.iter().copied().collect();
+    let (mut followed, mut not) = (Vec::new(), Vec::new());
+    for schedule in schedules {
+        let what = format!("schedule {}", line(&schedule.name));
+        if !schedule.enabled {
+            let why = "it is disabled".to_owned();
+            not.push(Missed { what, why });
+            continue;
+        }
+        let (cron, zone) = (schedule.cron.as_deref(), schedule.time_zone.as_deref());
+        match Recurrence::new(cron, zone, site) {
+            Ok(rhythm) => followed.push(Followed {
+                schedule,
+                rhythm,
+                since: since.get(&schedule.id).copied().unwrap_or_default(),
+            }),
+            Err(error) => not.push(Missed {
+                what,
+                why: format!("it cannot be followed: {}", line(&error.to_string())),
+            }),
+        }
+    }
+    if schedules.is_empty() {
+        not.push(Missed {
+            what: "everything".to_owned(),
+            why: "there is no schedule; `virtuozo schedule add nightly` adds one".to_owned(),
+        });
+    }
+    (followed, not)
+}
+
+/// Due times of the day that made no run.
+fn missed(
+    followed: &[Followed<'_>],
+    day: &Day,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Vec<Missed> {
+    let ticks: HashSet<(Uuid, DateTime<Utc>)> = day.ticks.iter().copied().collect();
+    let mut all = Vec::new();
+    for one in followed {
+        let missed: Vec<DateTime<Utc>> = one
+            .due(from, to)
+            .filter(|at| !ticks.contains(&(one.schedule.id, *at)))
+            .collect();
+        if let [first, ..] = missed.as_slice() {
+            all.push(Missed {
+                what: format!("schedule {}", line(&one.schedule.name)),
+                why: format!(
+                    "{} without a run, the first at {}: no scheduler ran then, or a later one was taken for it",
+                    count(missed.len(), "due time"),
+                    first.format("%Y-%m-%d %H:%M UTC")
+                ),
+            });
+        }
+    }
+    all
+}
+
+fn host_left_out(host: &HostDay) -> Option<Missed> {
+    let why = match (host.ignored, host.paused_at) {
+        (true, _) => "it is ignored".to_owned(),
+        (false, Some(since)) => {
+            format!("it is paused since {}", since.format("%Y-%m-%d %H:%M UTC"))
+        }
+        (false, None) => return None,
+    };
+    Some(Missed {
+        what: format!("host {}", line(&host.name)),
+        why,
+    })
+}
+
+fn guest_left_out(guest: &GuestDay) -> Option<Missed> {
+    let why = match guest.state {
+        _ if guest.ignored => "it is ignored",
+        _ if !guest.configured => {
+            "nobody has decided about its backup; `virtuozo guest add` takes it over"
+        }
+        GuestState::NotInInventory => "its host does not know it",
+        GuestState::PoweredOff => "it is off, and is not to be backed up while it is",
+        _ => return None,
+    };
+    Some(Missed {
+        what: format!("guest {}", line(&guest.name)),
+        why: why.to_owned(),
+    })
+}
+
+/// Guests whose newest restore point is older than the last time they were due, and how many are not.
+fn stale(day: &Day, followed: &[Followed<'_>], until: DateTime<Utc>) -> (Vec<StalePart>, usize) {
+    let mut stale = Vec::new();
+    let mut fresh = 0;
+    for guest in &day.guests {
+        if guest_left_out(guest).is_some() {
+            continue;
+        }
+        let last_due = followed
+            .iter()
+            .filter(|one| one.covers(guest))
+            .filter_map(|one| one.rhythm.last_until(until).filter(|due| *due > one.since))
+            .max();
+        let (due_since, no_schedule) = match (last_due, guest.last_point_at) {
+            (Some(due), Some(point)) if point >= due => {
+                fresh += 1;
+                continue;
+            }
+            (Some(due), _) => (due, false),
+            (None, None) => (guest.created_at, true),
+            // Backed up by hand, or the schedule is new: nothing is due.
+            (None, Some(_)) => {
+                fresh += 1;
+                continue;
+            }
+        };
+        stale.push(StalePart {
+            guest: line(&guest.name),
+            last_point_at: guest.last_point_at,
+            due_since,
+            why: why_stale(guest, no_schedule),
+        });
+    }
+    // Those that never had one are the worst, then the oldest.
+    stale.sort_by_key(|one| (one.last_point_at, one.due_since));
+    (stale, fresh)
+}
+
+fn why_stale(guest: &GuestDay, no_schedule: bool) -> String {
+    let error = || {
+        guest
+            .last_error
+            .as_deref()
+            .map_or_else(String::new, |e| format!(": {}", line(e)))
+    };
+    match guest.last_run_state.as_deref() {
+        _ if guest.in_work => "its backup is in work or waits".to_owned(),
+        Some(state @ ("failed" | "cancelled" | "skipped")) => {
+            format!("its last backup {state}{}", error())
+        }
+        _ if guest.state != GuestState::Ok && guest.state_reason.is_some() => {
+            line(guest.state_reason.as_deref().unwrap_or_default())
+        }
+        _ if no_schedule => {
+            "it was never backed up, and no schedule has been due for it".to_owned()
+        }
+        _ => "no run has backed it up since it was due".to_owned(),
+    }
+}
+
+fn problems(day: &Day) -> Vec<Problem> {
+    let stuck = day.stuck.iter().map(|one| Problem {
+        since: one.since,
+        what: match &one.about {
+            Some(about) => format!("{}: {}", line(about), line(&one.reason)),
+            None => line(&one.reason),
+        },
+        advice: line(&one.advice),
+    });
+    let damaged = day.damaged.iter().map(|one| Problem {
+        since: Some(one.taken_at),
+        what: format!(
+            "the restore point {} of {} is damaged: {}",
+            one.id,
+            line(&one.guest),
+            line(
+                one.damage
+                    .as_deref()
+                    .unwrap_or("it is not what was written")
+            )
+        ),
+        advice: "do not count on it; look at the destination's storage".to_owned(),
+    });
+    let hosts = day
+        .hosts
+        .iter()
+        .filter(|host| {
+            !host.ignored && matches!(host.state, HostState::Unreachable | HostState::Invalid)
+        })
+        .map(|host| Problem {
+            since: host.checked_at,
+            what: format!(
+                "host {} is {}: {}",
+                line(&host.name),
+                host.state,
+                line(
+                    host.state_reason
+                        .as_deref()
+                        .unwrap_or("no reason was recorded")
+                )
+            ),
+            advice: "`virtuozo host test` tries the connection".to_owned(),
+        });
+    let mut all: Vec<Problem> = stuck.chain(damaged).chain(hosts).collect();
+    all.sort_by_key(|one| one.since);
+    all
+}
+
+fn space(one: &SpaceDay) -> SpacePart {
+    SpacePart {
+        path: line(&one.path),
+        free_bytes: one.free_bytes,
+        seen_at: one.seen_at,
+        new_points: one.new_points,
+        new_bytes: one.new_bytes,
+        days_left: one
+            .free_bytes
+            .and_then(|free| free.checked_div(one.new_bytes))
+            .filter(|days| *days < 10),
+    }
+}
+
+/// The loudest first.
+fn subject(digest: &Digest, runs: &[RunPart], left_behind: &[LeftBehind]) -> String {
+    let of = |state: &str| runs.iter().filter(|run| run.state == state).count();
+    let mut wrong = Vec::new();
+    match left_behind.iter().filter(|one| one.is_tried).count() {
+        0 => {}
+        n => wrong.push(format!("{} NOT BROUGHT BACK", count(n, "GUEST"))),
+    }
+    if !digest.stale.is_empty() {
+        wrong.push(format!(
+            "{} without a fresh restore point",
+            count(digest.stale.len(), "guest")
+        ));
+    }
+    if of("failed") > 0 {
+        wrong.push(format!("{} failed", count(of("failed"), "run")));
+    }
+    if !digest.problems.is_empty() {
+        wrong.push(count(digest.problems.len(), "problem"));
+    }
+    if wrong.is_empty() {
+        let size: i64 = digest.space.iter().map(|one| one.new_bytes).sum();
+        let size = human::size(u64::try_from(size).unwrap_or_default());
+        return format!(
+            "Virtuozo digest: all is well, {} with fresh restore points, {size} in a day",
+            count(digest.fresh, "guest")
+        );
+    }
+    format!("Virtuozo digest: {}", wrong.join(", "))
+}

@@ -1,0 +1,399 @@
+//! Mail over SMTP, in one conversation for all receivers, with what went wrong in clear words.
+
+use std::{error::Error as StdError, io, time::Duration};
+
+use lettre::{
+    Address, Message,
+    message::{
+        Mailbox, MultiPart,
+        header::{HeaderName, HeaderValue},
+    },
+    transport::smtp::{
+        Error,
+        authentication::{Credentials, Mechanism},
+        client::{AsyncSmtpConnection, Certificate, TlsParameters},
+        commands::{Data, Mail, Rcpt},
+        extension::{ClientId, Extension, MailParameter},
+    },
+};
+use rustls::{CertificateError, Error as TlsError};
+use secrecy::{ExposeSecret, SecretString};
+use shared::model::{MailSecurity, NoticeSettings};
+
+use super::{SendError, render::Rendered, words::line};
+
+/// How long the server may take to be reached and to greet.
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+/// How long it may take for each answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// What became of a mail.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Delivery {
+    /// Whose mail the server has taken.
+    pub(super) sent: Vec<String>,
+    /// Whom it will never take mail for, and why.
+    pub(super) refused: Vec<(String, String)>,
+    /// Whom it will not take mail for just now, and why.
+    pub(super) later: Vec<(String, String)>,
+}
+
+/// What the server was asked when it went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Connection,
+    Tls,
+    Login,
+    Sender,
+    Content,
+}
+
+/// A server and how to speak to it.
+struct Server<'a> {
+    how: &'a NoticeSettings,
+    host: &'a str,
+    port: u16,
+}
+
+/// Sends a mail to these receivers.
+pub(super) async fn send(
+    how: &NoticeSettings,
+    password: Option<&SecretString>,
+    message: &Message,
+    receivers: &[String],
+) -> Result<Delivery, SendError> {
+    let Some(host) = how.mail_host.as_deref() else {
+        return Err(SendError::last("no mail server is set (mail_host)"));
+    };
+    let usual = match how.mail_security {
+        MailSecurity::Starttls => 587,
+        MailSecurity::Tls => 465,
+        MailSecurity::None => 25,
+    };
+    let server = Server {
+        how,
+        host,
+        port: how
+            .mail_port
+            .and_then(|port| port.try_into().ok())
+            .unwrap_or(usual),
+    };
+    let mut connection = server.connect().await?;
+    let done = server
+        .converse(&mut connection, password, message, receivers)
+        .await;
+    // The server has said all that matters.
+    let _ = tokio::time::timeout(Duration::from_secs(5), connection.quit()).await;
+    done
+}
+
+/// A mail with text and HTML.
+pub(super) fn message(
+    how: &NoticeSettings,
+    rendered: &Rendered,
+    message_id: &str,
+) -> Result<Message, SendError> {
+    let unfit = |what: &str, why: &dyn std::fmt::Display| {
+        SendError::last(format!("{} is no mail address: {why}", line(what)))
+    };
+    let from = how.mail_from.as_deref().unwrap_or_default();
+    let sender: Address = from.parse().map_err(|e| unfit(from, &e))?;
+    let domain = sender.domain().to_owned();
+    let mut builder = Message::builder()
+        .from(Mailbox::new(Some("Virtuozo".to_owned()), sender))
+        .subject(rendered.subject.clone())
+        .message_id(Some(format!("<{message_id}@{domain}>")))
+        // No robot shall answer (RFC 3834).
+        .raw_header(HeaderValue::new(
+            HeaderName::new_from_ascii_str("Auto-Submitted"),
+            "auto-generated".to_owned(),
+        ));
+    for to in &how.mail_to {
+        let address = to.parse().map_err(|e| unfit(to, &e))?;
+        builder = builder.to(Mailbox::new(None, address));
+    }
+    let parts = MultiPart::alternative_plain_html(rendered.text.clone(), rendered.html.clone());
+    builder
+        .multipart(parts)
+        .map_err(|e| SendError::last(format!("the mail cannot be put together: {e}")))
+}
+
+impl Server<'_> {
+    async fn connect(&self) -> Result<AsyncSmtpConnection, SendError> {
+        let place = self.place();
+        let found = tokio::net::lookup_host((self.host, self.port)).await;
+        let addresses: Vec<_> = found
+            .map_err(|e| {
+                SendError::again(format!(
+                    "the mail server's name {} cannot be resolved ({e}): check mail_host and this machine's DNS",
+                    self.host
+                ))
+            })?
+            .collect();
+        let hello = hello();
+        let implicit = match self.how.mail_security {
+            MailSecurity::Tls => Some(self.tls().await?),
+            MailSecurity::Starttls | MailSecurity::None => None,
+        };
+        let connecting = AsyncSmtpConnection::connect_tokio1(
+            addresses.as_slice(),
+            Some(CONNECT_LIMIT / 2),
+            &hello,
+            implicit,
+            None,
+        );
+        let silent = || {
+            SendError::again(format!(
+                "{place} does not greet within {} s: check mail_port and mail_security (a server that \
+                 expects TLS from the first byte waits in silence), and firewalls",
+                CONNECT_LIMIT.as_secs()
+            ))
+        };
+        let mut connection = tokio::time::timeout(CONNECT_LIMIT, connecting)
+            .await
+            .map_err(|_| silent())?
+            .map_err(|e| self.explain(Asked::Connection, &e))?;
+        if self.how.mail_security == MailSecurity::Starttls {
+            if !connection.can_starttls() {
+                connection.abort().await;
+                return Err(SendError::again(format!(
+                    "{place} does not offer STARTTLS: set mail_security to tls if it speaks TLS from \
+                     the first byte (then usually on port 465), or have it offer STARTTLS"
+                )));
+            }
+            let tls = self.tls().await?;
+            self.within(Asked::Tls, connection.starttls(tls, &hello))
+                .await?;
+        }
+        Ok(connection)
+    }
+
+    async fn converse(
+        &self,
+        connection: &mut AsyncSmtpConnection,
+        password: Option<&SecretString>,
+        message: &Message,
+        receivers: &[String],
+    ) -> Result<Delivery, SendError> {
+        if let Some(user) = &self.how.mail_user {
+            let Some(password) = password else {
+                return Err(SendError::again(format!(
+                    "no password is stored for {} at {}: give it with `virtuozo notice secret mail`",
+                    line(user),
+                    self.place()
+                )));
+            };
+            // Settings do not permit this; a password is never sent in the open.
+            if !connection.is_encrypted() {
+                return Err(SendError::last(
+                    "the login is not sent over a connection that is not protected",
+                ));
+            }
+            let credentials = Credentials::new(user.clone(), password.expose_secret().to_owned());
+            self.within(
+                Asked::Login,
+                connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials),
+            )
+            .await?;
+        }
+        let mut options = Vec::new();
+        let addresses = receivers.iter().chain(&self.how.mail_from);
+        if addresses.clone().any(|address| !address.is_ascii()) {
+            if !connection
+                .server_info()
+                .supports_feature(Extension::SmtpUtfEight)
+            {
+                return Err(SendError::again(format!(
+                    "{} takes only addresses in ASCII: change mail_from or mail_to",
+                    self.place()
+                )));
+            }
+            options.push(MailParameter::SmtpUtfEight);
+        }
+        let from = message.envelope().from().cloned();
+        self.within(Asked::Sender, connection.command(Mail::new(from, options)))
+            .await?;
+        let mut delivery = Delivery::default();
+        for receiver in receivers {
+            let address: Address = receiver.parse().map_err(|e| {
+                SendError::last(format!("{} is no mail address: {e}", line(receiver)))
+            })?;
+            let asking = connection.command(Rcpt::new(address, Vec::new()));
+            match tokio::time::timeout(ANSWER_LIMIT, asking).await {
+                Ok(Ok(_)) => delivery.sent.push(receiver.clone()),
+                Ok(Err(error)) if error.is_permanent() => {
+                    delivery.refused.push((receiver.clone(), answer(&error)));
+                }
+                Ok(Err(error)) if error.is_transient() => {
+                    delivery.later.push((receiver.clone(), answer(&error)));
+                }
+                Ok(Err(error)) => return Err(self.explain(Asked::Content, &error)),
+                Err(_) => return Err(self.silent()),
+            }
+        }
+        if delivery.sent.is_empty() {
+            return Ok(delivery);
+        }
+        self.within(Asked::Content, connection.command(Data))
+            .await?;
+        self.within(Asked::Content, connection.message(&message.formatted()))
+            .await?;
+        Ok(delivery)
+    }
+
+    async fn within<T>(
+        &self,
+        asked: Asked,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, SendError> {
+        tokio::time::timeout(ANSWER_LIMIT, answer)
+            .await
+            .map_err(|_| self.silent())?
+            .map_err(|e| self.explain(asked, &e))
+    }
+
+    fn silent(&self) -> SendError {
+        SendError::again(format!(
+            "{} has stopped answering in the middle of a mail",
+            self.place()
+        ))
+    }
+
+    async fn tls(&self) -> Result<TlsParameters, SendError> {
+        let failed = |e: Error| SendError::again(format!("TLS cannot be set up: {e}"));
+        let mut tls = TlsParameters::builder(self.host.to_owned());
+        if let Some(pem) = ca(self.how).await? {
+            tls = tls
+                .add_root_certificate(Certificate::from_pem(&pem).map_err(|_| bad_ca(self.how))?);
+        }
+        // Reads the system's certificates.
+        tokio::task::spawn_blocking(move || tls.build())
+            .await
+            .map_err(|e| SendError::again(e.to_string()))?
+            .map_err(failed)
+    }
+
+    /// The server as a person names it.
+    fn place(&self) -> String {
+        format!("the mail server {}:{}", self.host, self.port)
+    }
+
+    fn explain(&self, asked: Asked, error: &Error) -> SendError {
+        let place = self.place();
+        if let Some(tls) = cause::<TlsError>(error) {
+            return SendError::again(format!("{place}: {}", explain_tls(tls)));
+        }
+        if let Some(io) = cause::<io::Error>(error) {
+            let why = match io.kind() {
+                io::ErrorKind::ConnectionRefused => format!(
+                    "{place} refuses the connection: check mail_host and mail_port, and whether it runs"
+                ),
+                io::ErrorKind::TimedOut => {
+                    format!("{place} does not answer: check mail_host and mail_port, and firewalls")
+                }
+                _ => format!("the connection to {place} broke: {io}"),
+            };
+            return SendError::again(why);
+        }
+        let says = answer(error);
+        let user = self.how.mail_user.as_deref().map(line).unwrap_or_default();
+        let from = self.how.mail_from.as_deref().map(line).unwrap_or_default();
+        match asked {
+            Asked::Login if error.is_client() => SendError::again(format!(
+                "{place} offers no login that Virtuozo knows (PLAIN, LOGIN): set mail_user to '' if it needs none"
+            )),
+            Asked::Login => SendError::again(format!(
+                "{place} refuses the login of {user} ({says}): check mail_user, and give the password \
+                 again with `virtuozo notice secret mail`"
+            )),
+            Asked::Sender => SendError::again(format!(
+                "{place} refuses the sender {from} ({says}): check mail_from, and whether it wants a login (mail_user)"
+            )),
+            Asked::Content if error.is_permanent() => {
+                SendError::last(format!("{place} refuses the mail ({says})"))
+            }
+            Asked::Connection | Asked::Tls | Asked::Content => {
+                SendError::again(format!("{place} does not take mail now ({says})"))
+            }
+        }
+    }
+}
+
+/// What a server answered, on one line.
+fn answer(error: &Error) -> String {
+    match (error.status(), error.source()) {
+        (Some(code), Some(text)) => line(&format!("{code} {text}")),
+        _ => line(&error.to_string()),
+    }
+}
+
+/// What this machine calls itself to servers.
+fn hello() -> ClientId {
+    let system = rustix::system::uname();
+    let name = system.nodename().to_string_lossy();
+    if name.is_empty()
+        || !name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || ".-".contains(c))
+    {
+        return ClientId::default();
+    }
+    ClientId::Domain(name.into_owned())
+}
+
+/// The certificates that are trusted besides the system's.
+pub(super) async fn ca(how: &NoticeSettings) -> Result<Option<Vec<u8>>, SendError> {
+    let Some(file) = &how.ca_file else {
+        return Ok(None);
+    };
+    let read = tokio::fs::read(file).await;
+    read.map(Some).map_err(|e| {
+        SendError::again(format!(
+            "the file {file} (ca_file) cannot be read on this machine: {e}"
+        ))
+    })
+}
+
+pub(super) fn bad_ca(how: &NoticeSettings) -> SendError {
+    SendError::again(format!(
+        "the file {} (ca_file) holds no certificate in PEM form",
+        how.ca_file.as_deref().unwrap_or_default()
+    ))
+}
+
+/// What is wrong with a TLS connection, and what to do.
+pub(super) fn explain_tls(error: &TlsError) -> String {
+    match error {
+        TlsError::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "its certificate comes from an issuer that this machine does not know: name the issuer's certificate with ca_file".to_owned()
+        }
+        TlsError::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "its certificate is for another name: use the name that stands in it".to_owned(),
+        TlsError::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => "its certificate has expired".to_owned(),
+        TlsError::InvalidMessage(_) => {
+            "it does not speak TLS there: check the port and mail_security".to_owned()
+        }
+        other => format!("no TLS connection: {other}"),
+    }
+}
+
+/// The first error of a type among the causes of another, also inside of I/O errors.
+pub(super) fn cause<'a, T: StdError + 'static>(
+    error: &'a (dyn StdError + 'static),
+) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(one) = next {
+        if let Some(found) = one.downcast_ref::<T>() {
+            return Some(found);
+        }
+        let inner = one
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+            .map(|inner| inner as &(dyn StdError + 'static));
+        next = inner.or_else(|| one.source());
+    }
+    None
+}

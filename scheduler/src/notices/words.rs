@@ -1,0 +1,52 @@
+//! Names and messages of others in our sentences: on one line, and not without end.
+
+/// The longest message that is quoted.
+const CHARS_MAX: usize = 2000;
+
+/// Text of others without anything that ends a line or controls a terminal.
+pub(super) fn line(text: &str) -> String {
+    let clean = |c: char| match c {
+        c if c.is_control() => ' ',
+        // Line and paragraph separators, and what turns the direction of writing.
+        '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => ' ',
+        c => c,
+    };
+    let mut line: String = text.chars().take(CHARS_MAX).map(clean).collect();
+    if text.chars().nth(CHARS_MAX).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+/// The first `max` characters.
+pub(super) fn shortened(text: &str, max: usize) -> String {
+    if text.chars().nth(max).is_none() {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(max.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
+
+/// `1 guest`, `2 guests`.
+pub(super) fn count(n: usize, what: &str) -> String {
+    let s = if n == 1 { "" } else { "s" };
+    format!("{n} {what}{s}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_others_stays_on_its_line() {
+        assert_eq!(
+            line("a\r\nBcc: x\u{2028}y\u{202e}z\u{1b}[1m"),
+            "a  Bcc: x y z [1m"
+        );
+        let long = "é".repeat(CHARS_MAX + 1);
+        assert_eq!(line(&long).chars().count(), CHARS_MAX + 1);
+        assert_eq!(shortened("abcdef", 4), "abc…");
+        assert_eq!(shortened("abcd", 4), "abcd");
+    }
+}

@@ -1,0 +1,1 @@
+//! Notices in the database: who takes them, what is told together, what waits.

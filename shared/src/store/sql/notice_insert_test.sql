@@ -1,0 +1,1 @@
+INSERT INTO virtuozo_core.notices (id, kind, channel) VALUES ($1, 'test', $2)

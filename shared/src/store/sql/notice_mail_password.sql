@@ -1,0 +1,1 @@
+SELECT mail_password_sealed FROM virtuozo_core.notice_settings

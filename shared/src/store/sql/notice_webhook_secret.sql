@@ -1,0 +1,1 @@
+SELECT webhook_secret_sealed FROM virtuozo_core.notice_settings
