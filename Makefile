@@ -22,7 +22,7 @@ demo:
 # The build first: tests start the program and load the simulator library, which cargo test alone
 # would not lay where they are looked for.
 test:
-	@scripts/needs.sh compiler postgres qemu
+	@scripts/needs.sh compiler postgres qemu mail
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace
 

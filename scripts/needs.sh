@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes sure that the named programs are on this machine: installs what is missing from Debian's
 # packages as root or through sudo, otherwise names the packages in one line and fails.
-# Usage: scripts/needs.sh [compiler] [postgres] [qemu]
+# Usage: scripts/needs.sh [compiler] [postgres] [qemu] [mail]
 set -eu
 
 missing=
@@ -17,6 +17,8 @@ for need in "$@"; do
         [ -n "$found" ] || want postgresql
         ;;
     qemu) { command -v qemu-img && command -v qemu-io; } >/dev/null 2>&1 || want qemu-utils ;;
+    # The mail server of the tests, for Debian's own Python.
+    mail) /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null || want python3-aiosmtpd ;;
     *)
         echo "needs.sh: unknown need '$need'" >&2
         exit 2
@@ -43,7 +45,7 @@ if [ -n "$missing" ]; then
     # Its failure is not the end: the lists that are there may do, and the installation says if not.
     $as_root apt-get update -q >&2 || true
     $as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -q -y --no-install-recommends $missing >&2
+        apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends $missing >&2
 fi
 
 if ! command -v cargo >/dev/null 2>&1; then

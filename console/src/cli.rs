@@ -222,6 +222,7 @@ mod tests {
         let documents = [
             include_str!("../../README.md"),
             include_str!("../../docs/OPERATIONS.md"),
+            include_str!("../../docs/NOTICES.md"),
         ];
         let mut found = 0;
         for document in documents {

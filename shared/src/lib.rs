@@ -2,11 +2,8 @@
 
 pub mod db;
 mod error;
-<<<<<<< HEAD
-pub mod liveness;
-=======
 pub mod human;
->>>>>>> 437546f (Tell of runs by mail and webhook)
+pub mod liveness;
 pub mod model;
 pub mod outage;
 pub mod pg;

@@ -1,7 +1,7 @@
-//! Host passwords at rest: sealed with a key that stands in a file outside the database.
+//! Passwords at rest, of hosts and for notices: sealed with a key that stands in a file outside the database.
 //!
 //! A sealed password is a version byte, a random nonce (24 bytes) and XChaCha20-Poly1305 ciphertext
-//! with its tag, bound to the id of its host: it cannot be moved to another host's row.
+//! with its tag, bound to the id of its host or purpose: it cannot be moved to another row.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},

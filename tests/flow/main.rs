@@ -4,6 +4,7 @@ mod commands;
 mod limits;
 mod lost_database;
 mod mixed;
+mod notices;
 
 use anyhow::{Context, Result, ensure};
 use disk::vmdk::DiskKind;

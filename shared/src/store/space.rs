@@ -8,11 +8,7 @@ use crate::StoreError;
 ///
 /// # Errors
 /// What the database says.
-pub async fn seen(
-    db: impl PgExecutor<'_>,
-    path: &str,
-    free_bytes: u64,
-) -> Result<(), StoreError> {
+pub async fn seen(db: impl PgExecutor<'_>, path: &str, free_bytes: u64) -> Result<(), StoreError> {
     sqlx::query(include_str!("sql/repository_space_seen.sql"))
         .bind(path)
         .bind(i64::try_from(free_bytes).unwrap_or(i64::MAX))

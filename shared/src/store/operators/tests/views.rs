@@ -93,6 +93,10 @@ async fn the_columns_of_the_views_are_those_that_were_promised() {
                   waiting_reason deliveries run_at claimed_at worker done_at",
         ),
         (
+            "notices",
+            "id kind channel run_id state folded_into held attempts run_after sent_to refused_to last_error created_at ended_at",
+        ),
+        (
             "obligations",
             "id kind host guest snapshot_name guest_run_id run_id in_work attempts next_attempt_at \
                          last_error created_at",
