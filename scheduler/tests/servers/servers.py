@@ -60,7 +60,8 @@ async def serve_mail(how):
     def login(server, session, envelope, mechanism, data):
         good = (data.login, data.password) == (how["user"].encode(), how["password"].encode())
         say({"login": good})
-        return AuthResult(success=good)
+        # What is not handled here is refused by the server: 535.
+        return AuthResult(success=good, handled=False)
 
     options = {}
     context = tls_context(how)

@@ -1,4 +1,5 @@
 -- As many messages as an hour may have were sent already: it waits until the oldest of them is an hour old.
+-- Not so the loudest: that a guest could not be brought back.
 UPDATE virtuozo_core.notices n
    SET state = 'waiting', lease_until = NULL, held = true, attempts = n.attempts - 1, run_after = f.at
   FROM (SELECT o.ended_at + interval '1 hour' AS at
@@ -8,5 +9,5 @@ UPDATE virtuozo_core.notices n
          ORDER BY o.ended_at DESC
         OFFSET (SELECT messages_per_hour - 1 FROM virtuozo_core.notice_settings)
          LIMIT 1) f
- WHERE n.id = $1 AND n.fence = $2 AND n.sent_to = '{}'
+ WHERE n.id = $1 AND n.fence = $2 AND n.kind <> 'owed' AND n.sent_to = '{}'
 RETURNING n.id, ceil(extract(epoch FROM n.run_after - now()))::integer AS delay_secs
