@@ -25,8 +25,11 @@ const ATTEMPTS_LIMIT: Duration = Duration::from_secs(30);
 const MAX_CONNECTIONS: u32 = 12;
 /// What the server is to hold every connection of ours to, so that a process that froze, or a machine
 /// that lost its power, does not keep rows locked from all others: a transaction that is left alone and
-/// a peer that is gone are ended (PostgreSQL, "Client Connection Defaults" and "TCP Settings").
-const SESSION: [(&str, &str); 6] = [
+/// a peer that is gone are ended (PostgreSQL, "Client Connection Defaults" and "TCP Settings"). And
+/// nothing is compiled: where the server has no statistics yet it takes short statements for long ones,
+/// and would spend seconds on compiling what runs for a millisecond.
+const SESSION: [(&str, &str); 7] = [
+    ("jit", "off"),
     ("statement_timeout", "60s"),
     ("idle_in_transaction_session_timeout", "10s"),
     ("tcp_keepalives_idle", "5"),

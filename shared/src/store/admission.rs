@@ -6,9 +6,9 @@ use uuid::Uuid;
 use crate::StoreError;
 
 /// Admits as many waiting guest runs of a host as it has free slots, and pushes their jobs. Where any cap
-/// reaches over hosts, those of all hosts, the oldest first, as far as the caps allow. Returns
-/// the run of each.
-/// Called where guest runs come into being, where one ends, and by the sweep.
+/// reaches over hosts, those of all hosts, the oldest first, as far as the caps allow; if somebody else
+/// does that at this moment, a scheduler is asked to look again. Returns the run of each. Called where
+/// guest runs come into being, where one ends, and by the sweep.
 ///
 /// # Errors
 /// What the database says.
@@ -54,6 +54,18 @@ pub async fn hosts_to_admit(pool: &PgPool) -> Result<Vec<Uuid>, StoreError> {
     Ok(sqlx::query_scalar(include_str!("sql/hosts_to_admit.sql"))
         .fetch_all(pool)
         .await?)
+}
+
+/// Waits until nobody else admits under caps, and keeps everybody from it until the transaction ends. For
+/// the sweep, which has to find what others have left to it.
+///
+/// # Errors
+/// What the database says.
+pub(super) async fn alone(tx: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/admission_alone.sql"))
+        .execute(tx)
+        .await?;
+    Ok(())
 }
 
 /// Keeps everybody else from admitting runs or claiming obligations of this host until the transaction

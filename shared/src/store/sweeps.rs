@@ -150,6 +150,7 @@ pub async fn admit_all(pool: &PgPool) -> Result<usize, StoreError> {
     let mut admitted = 0;
     for host_id in admission::hosts_to_admit(pool).await? {
         let mut tx = pool.begin().await?;
+        admission::alone(&mut tx).await?;
         admitted += admission::admit(&mut tx, host_id).await?.len();
         tx.commit().await?;
     }

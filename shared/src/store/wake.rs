@@ -1,11 +1,12 @@
-//! What operators do in SQL takes effect at once: their functions notify, schedulers listen.
+//! What operators do in SQL, and what workers leave to the schedulers, takes effect at once: they notify,
+//! schedulers listen.
 
 use std::time::Duration;
 
 use sqlx::{PgPool, postgres::PgListener};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-/// The channel that the functions of the schema `virtuozo` notify.
+/// The channel that the functions of the schema `virtuozo` notify, and admission under caps.
 const CHANNEL: &str = "virtuozo::look";
 
 /// A pause that a notification ends. Without a connection it is a mere pause: what is missed is found at
@@ -25,7 +26,8 @@ impl Wake {
         }
     }
 
-    /// Returns when an operator has done something since the last pause, or after `limit`.
+    /// Returns when somebody has asked for a look since the last pause, or after `limit`. However many
+    /// have asked: one look serves them all.
     pub async fn pause(&mut self, limit: Duration) {
         let end = Instant::now() + limit;
         if self.listener.is_none() {
@@ -36,7 +38,10 @@ impl Wake {
         }
         if let Some(listener) = &mut self.listener {
             match timeout_at(end, listener.recv()).await {
-                Ok(Ok(_)) => return,
+                Ok(Ok(_)) => {
+                    while listener.next_buffered().is_some() {}
+                    return;
+                }
                 Ok(Err(_)) => self.listener = None,
                 Err(_) => return,
             }

@@ -1,6 +1,8 @@
 //! Caps that reach over hosts.
 
-use sqlx::PgPool;
+use std::time::Duration;
+
+use sqlx::{PgPool, postgres::PgListener};
 
 use super::*;
 use crate::store::caps;
@@ -121,6 +123,33 @@ async fn the_fleet_never_has_more_guests_in_work_than_its_cap_and_no_host_waits_
     assert_eq!(in_work(&db.pool).await, ["alpha 3", "beta 1", "beta 2"]);
     let why = refusal(settings::set(&db.pool, &[("fleet_guest_threads", "0")]).await);
     assert!(why.contains("fleet_guest_threads"), "{why}");
+}
+
+#[tokio::test]
+async fn nobody_who_ends_a_guest_run_waits_for_others_who_admit_and_no_slot_stays_free() {
+    let (db, alpha, _beta) = site(2, 1).await;
+    settings::set(&db.pool, &[("fleet_guest_threads", "9")])
+        .await
+        .unwrap();
+    sweeps::admit_all(&db.pool).await.unwrap();
+    assert_eq!(in_work(&db.pool).await, ["alpha 1", "beta 1"]);
+    let mut others = db.pool.begin().await.unwrap();
+    admission::alone(&mut others).await.unwrap();
+
+    let mut scheduler = PgListener::connect_with(&db.pool).await.unwrap();
+    scheduler.listen("virtuozo::look").await.unwrap();
+    let limit = Duration::from_secs(20);
+    tokio::time::timeout(limit, end_all_of(&db, &alpha))
+        .await
+        .expect("it waits for the others");
+    assert_eq!(in_work(&db.pool).await, ["beta 1"]);
+    tokio::time::timeout(limit, scheduler.recv())
+        .await
+        .expect("no scheduler was asked to look")
+        .unwrap();
+    others.commit().await.unwrap();
+    sweeps::admit_all(&db.pool).await.unwrap();
+    assert_eq!(in_work(&db.pool).await, ["alpha 2", "beta 1"]);
 }
 
 #[tokio::test]
