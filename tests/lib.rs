@@ -5,6 +5,7 @@
 //! worker processes as the test starts. All of it goes away with the [`Site`].
 
 pub mod crash;
+pub mod fleet;
 mod http;
 mod image;
 pub mod outage;

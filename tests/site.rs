@@ -232,11 +232,20 @@ impl Site {
     /// # Errors
     /// They cannot be started.
     pub fn start(&mut self, workers: usize) -> Result<()> {
-        let scheduler = self.spawn("scheduler", &["scheduler"], &[])?;
-        self.processes.push(scheduler);
+        self.start_scheduler("scheduler")?;
         for n in 1..=workers {
             self.start_worker(&format!("worker-{n}"))?;
         }
+        Ok(())
+    }
+
+    /// Starts one more scheduler that runs until the site goes; `name` is that of its log.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_scheduler(&mut self, name: &str) -> Result<()> {
+        let scheduler = self.spawn(name, &["scheduler"], &[])?;
+        self.processes.push(scheduler);
         Ok(())
     }
 

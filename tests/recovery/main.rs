@@ -1,5 +1,7 @@
 //! A sample of the crash matrix: some of its cells, with what they are about. `make crash-matrix` goes
-//! through all of them.
+//! through all of them. And a sample of the fleet proof.
+
+mod fleet;
 
 use anyhow::Result;
 use tests::crash::{Cell, Fault, Mode};

@@ -28,7 +28,7 @@ use crate::{
 
 /// Shortest and longest pause between batches of writes, in which others get the guest's lock.
 const SHORT_NAP: Duration = Duration::from_millis(2);
-const LONG_NAP: Duration = Duration::from_millis(50);
+const LONG_NAP: Duration = Duration::from_millis(200);
 const DEFAULT_WRITES_PER_SECOND: u64 = 500;
 /// Most writes in one batch: after a long wait the guest does not make up for all of it.
 const MAX_BATCH: u64 = 64;
