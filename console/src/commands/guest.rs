@@ -1,6 +1,9 @@
 //! `virtuozo guest …`: the virtual machines on the hosts.
 
+use std::collections::HashMap;
+
 use anyhow::Result;
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use shared::{
@@ -8,9 +11,10 @@ use shared::{
     store::{
         disks,
         guests::{self, GuestConfig},
-        hosts,
+        hosts, report,
     },
 };
+use sqlx::PgPool;
 
 use crate::{
     choice::{self, Choice},
@@ -50,7 +54,8 @@ pub(crate) enum GuestCommand {
     #[command(after_help = "Examples:
   virtuozo guest edit alpha/mail --mode hot --keep-last 14
   virtuozo guest edit alpha/mail --destination /srv/backup/mail
-  virtuozo guest edit alpha/scratch --ignored true")]
+  virtuozo guest edit alpha/scratch --ignored true
+  virtuozo guest edit alpha/archive --rpo-secs 0")]
     Edit(Edit),
     /// Forget a guest; its restore points stay
     #[command(after_help = "Example:\n  virtuozo guest remove alpha/old")]
@@ -84,6 +89,10 @@ pub(crate) struct Edit {
     /// Verified restore points to keep, or site for the site's setting
     #[arg(long, value_name = "N", group = "what", value_parser = choice::or_site::<i32>)]
     keep_last: Option<Choice<i32>>,
+    /// Seconds that its newest restore point may be old before it is told as too old, 0 for any age, or
+    /// site for the site's setting
+    #[arg(long, value_name = "SECS", group = "what", value_parser = choice::or_site::<i32>)]
+    rpo_secs: Option<Choice<i32>>,
 }
 
 pub(crate) async fn run(context: &Context, command: GuestCommand) -> Result<()> {
@@ -103,25 +112,60 @@ async fn list(context: &Context, host: Option<&str>) -> Result<()> {
         None => None,
     };
     let guests = guests::list(&db.pool, host).await?;
-    table(context, &guests)
+    table(context, &db.pool, guests).await
+}
+
+/// A guest and whether its newest restore point is new enough.
+#[derive(Serialize)]
+struct Line {
+    #[serde(flatten)]
+    guest: Guest,
+    last_point_at: Option<DateTime<Utc>>,
+    rpo_exceeded: bool,
 }
 
 /// Guests with their states, as `guest list` and `host check` show them.
-pub(crate) fn table(context: &Context, guests: &[Guest]) -> Result<()> {
+pub(crate) async fn table(context: &Context, pool: &PgPool, guests: Vec<Guest>) -> Result<()> {
+    let mut rpo: HashMap<_, _> = report::rpo(pool)
+        .await?
+        .into_iter()
+        .map(|line| (line.id, line))
+        .collect();
+    let lines: Vec<Line> = guests
+        .into_iter()
+        .map(|guest| {
+            let rpo = rpo.remove(&guest.id);
+            Line {
+                last_point_at: rpo.as_ref().and_then(|line| line.last_point_at),
+                rpo_exceeded: rpo.is_some_and(|line| line.exceeded),
+                guest,
+            }
+        })
+        .collect();
     context.out.list(
-        guests,
+        &lines,
         "no guests yet; `virtuozo host check` finds those of a host",
-        &["Guest", "State", "Power", "Backup", "Why"],
-        |guest| {
+        &["Guest", "State", "Power", "Backup", "Last point", "Why"],
+        |line| {
+            let guest = &line.guest;
+            let late = if line.rpo_exceeded { " (too old)" } else { "" };
             vec![
                 guest.full_name(),
                 guest.state.to_string(),
                 output::or_dash(guest.power),
                 backup(guest),
+                format!("{}{late}", output::time_or_dash(line.last_point_at)),
                 output::or_dash(guest.state_reason.as_deref()),
             ]
         },
     )
+}
+
+fn rpo_text(secs: i32) -> String {
+    match secs {
+        0 => "none".to_owned(),
+        secs => format!("{secs} s"),
+    }
 }
 
 fn backup(guest: &Guest) -> String {
@@ -168,6 +212,7 @@ async fn show(context: &Context, name: &str) -> Result<()> {
                     site(guest.backup_when_off.map(output::yes_no)),
                 ),
                 ("Keep last", site(guest.keep_last.map(|n| n.to_string()))),
+                ("RPO", site(guest.rpo_secs.map(rpo_text))),
             ];
             fields.extend(disks.iter().map(|disk| ("Disk", super::disk::line(disk))));
             fields
@@ -217,6 +262,7 @@ async fn edit(context: &Context, args: Edit) -> Result<()> {
     choice::change(&mut config.resume_power_state, args.resume_power_state);
     choice::change(&mut config.backup_when_off, args.backup_when_off);
     choice::change(&mut config.keep_last, args.keep_last);
+    choice::change(&mut config.rpo_secs, args.rpo_secs);
     guests::update(&db.pool, guest.id, &config).await?;
     context
         .out

@@ -411,7 +411,7 @@ async fn check(context: &Context, db: &Database, name: Option<&str>) -> Result<(
             .json(&json!({ "ok": ok, "guests": found, "failures": failures }))?;
     } else {
         if !found.is_empty() || failures.is_empty() {
-            super::guest::table(context, &found)?;
+            super::guest::table(context, &db.pool, found).await?;
         }
         for (host, why) in &failures {
             context.out.failure(&format!("host {host}: {why}"));

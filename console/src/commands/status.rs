@@ -192,6 +192,9 @@ impl GuestNode {
             Some(at) => text += &format!("  last point {}", output::time(at)),
             None => text += "  no point yet",
         }
+        if guest.rpo_exceeded {
+            text += " (TOO OLD)";
+        }
         match (describe::copying_now(guest), &guest.run_state, &guest.step) {
             (Some(copy), ..) => text += &format!("  {}", copy.text()),
             (None, Some(state), Some(step)) if state == "running" => text += &format!("  {step}"),

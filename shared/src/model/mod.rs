@@ -176,6 +176,8 @@ pub struct Settings {
     pub history_keep_runs: i32,
     /// Guests of all hosts that are in work at most; none: no cap.
     pub fleet_guest_threads: Option<i32>,
+    /// How old a guest's newest restore point may be, in seconds; 0: as old as it is.
+    pub rpo_secs: i32,
 }
 
 /// A hypervisor. Its password is read apart, by the one who connects.
@@ -224,7 +226,7 @@ pub struct Guest {
     pub configured: bool,
     /// Leave it out of every run.
     pub ignored: bool,
-    /// Directory for its restore points. For this and the next four, none: the site's setting.
+    /// Directory for its restore points. For this and the next five, none: the site's setting.
     pub destination: Option<String>,
     /// How it is backed up.
     pub mode: Option<Mode>,
@@ -234,6 +236,8 @@ pub struct Guest {
     pub backup_when_off: Option<bool>,
     /// Verified restore points to keep.
     pub keep_last: Option<i32>,
+    /// How old its newest restore point may be, in seconds; 0: as old as it is.
+    pub rpo_secs: Option<i32>,
     /// What the last validation said.
     pub state: GuestState,
     /// Why.

@@ -23,6 +23,8 @@ pub struct GuestConfig {
     pub backup_when_off: Option<bool>,
     /// Verified restore points to keep, at least 1.
     pub keep_last: Option<i32>,
+    /// How old its newest restore point may be, in seconds; 0: as old as it is.
+    pub rpo_secs: Option<i32>,
 }
 
 impl From<&Guest> for GuestConfig {
@@ -34,6 +36,7 @@ impl From<&Guest> for GuestConfig {
             resume_power_state: guest.resume_power_state,
             backup_when_off: guest.backup_when_off,
             keep_last: guest.keep_last,
+            rpo_secs: guest.rpo_secs,
         }
     }
 }
@@ -218,6 +221,11 @@ pub async fn update(
             "at least one restore point must be kept".into(),
         ));
     }
+    if config.rpo_secs.is_some_and(|n| n < 0) {
+        return Err(StoreError::Refused(
+            "a restore point cannot be less than 0 seconds old".into(),
+        ));
+    }
     let done = sqlx::query(include_str!("sql/guest_update.sql"))
         .bind(id)
         .bind(config.ignored)
@@ -226,6 +234,7 @@ pub async fn update(
         .bind(config.resume_power_state)
         .bind(config.backup_when_off)
         .bind(config.keep_last)
+        .bind(config.rpo_secs)
         .execute(db)
         .await?;
     if done.rows_affected() == 0 {

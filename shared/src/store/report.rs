@@ -43,6 +43,8 @@ pub struct GuestLine {
     pub power: Option<String>,
     /// The instant that its newest good restore point holds.
     pub last_point_at: Option<DateTime<Utc>>,
+    /// That instant is longer ago than the guest's recovery point objective permits.
+    pub rpo_exceeded: bool,
     pub guest_run_id: Option<Uuid>,
     pub run_id: Option<Uuid>,
     pub run_state: Option<String>,
@@ -52,6 +54,22 @@ pub struct GuestLine {
     pub bytes_copied: Option<i64>,
     pub progress_at: Option<DateTime<Utc>>,
     pub copy_started_at: Option<DateTime<Utc>>,
+}
+
+/// A guest and its recovery point objective.
+#[derive(Debug, Clone, Serialize, FromRow)]
+pub struct RpoLine {
+    pub id: Uuid,
+    pub host: String,
+    pub guest: String,
+    pub vmx_path: String,
+    /// How old its newest good restore point may be; none: as old as it is.
+    pub rpo_secs: Option<i32>,
+    /// The instant that its newest good restore point holds.
+    pub last_point_at: Option<DateTime<Utc>>,
+    /// How long ago that is; without a point, how long the guest has been known.
+    pub age_secs: i64,
+    pub exceeded: bool,
 }
 
 /// A disk in the tree of `status`; the bytes are those of the copy that runs.
@@ -225,6 +243,13 @@ pub async fn hosts(pool: &PgPool) -> Result<Vec<HostLine>> {
 pub async fn guests(pool: &PgPool) -> Result<Vec<GuestLine>> {
     let rows = sqlx::query_as(include_str!("sql/report_guests.sql"));
     Ok(rows.fetch_all(pool).await?)
+}
+
+/// Guests that are to be backed up, and whether their newest good restore point is new enough.
+pub async fn rpo(pool: &PgPool) -> Result<Vec<RpoLine>> {
+    Ok(sqlx::query_as(include_str!("sql/rpo.sql"))
+        .fetch_all(pool)
+        .await?)
 }
 
 /// All disks.

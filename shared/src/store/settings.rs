@@ -110,6 +110,11 @@ pub static KEYS: &[Key] = &[
         "verified restore points of a guest that are kept",
         |t| number(t, 1, i32::MAX)
     ),
+    key!(
+        rpo_secs,
+        "seconds that a guest's newest restore point may be old before it is told as too old (0: never)",
+        |t| { number(t, 0, i32::MAX) }
+    ),
     Key {
         name: "daily_start_time",
         about: "when schedules without a cron expression are due, Monday to Friday (HH:MM)",
@@ -297,6 +302,7 @@ pub async fn set(
         .bind(s.history_keep_days)
         .bind(s.history_keep_runs)
         .bind(s.fleet_guest_threads)
+        .bind(s.rpo_secs)
         .execute(&mut *tx)
         .await?;
     slots::sync(&mut tx).await?;

@@ -1,6 +1,6 @@
 -- $1: id, $2: host, $3: name of the host, $4: name, path of the .vmx or id as text; NULL: any.
 SELECT g.id, g.host_id, h.name AS host_name, g.vmx_path, g.name, g.configured, g.ignored, g.destination, g.mode,
-       g.resume_power_state, g.backup_when_off, g.keep_last, g.state, g.state_reason, g.power, g.checked_at
+       g.resume_power_state, g.backup_when_off, g.keep_last, g.rpo_secs, g.state, g.state_reason, g.power, g.checked_at
   FROM virtuozo_core.guests g
   JOIN virtuozo_core.hosts h ON h.id = g.host_id
  WHERE ($1::uuid IS NULL OR g.id = $1)

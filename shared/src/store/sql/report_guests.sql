@@ -1,10 +1,11 @@
 -- Guests with their newest good restore point and their open guest run, for `status`.
 SELECT g.id, g.host_id, g.name, g.vmx_path, g.configured, g.ignored, g.state, g.state_reason, g.power,
-       p.taken_at AS last_point_at,
+       p.taken_at AS last_point_at, coalesce(o.exceeded, false) AS rpo_exceeded,
        r.id AS guest_run_id, r.run_id, r.state AS run_state, r.step, r.mode,
        r.bytes_total, r.bytes_copied, r.progress_at,
        (SELECT max(s.started_at) FROM virtuozo_core.steps s WHERE s.guest_run_id = r.id AND s.name = 'copy') AS copy_started_at
 FROM virtuozo_core.guests g
+LEFT JOIN virtuozo.rpo o ON o.id = g.id
 LEFT JOIN LATERAL (
     SELECT taken_at FROM virtuozo_core.restore_points
     WHERE guest_id = g.id AND state = 'published'

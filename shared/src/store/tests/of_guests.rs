@@ -8,7 +8,7 @@ use crate::{
         disks, events,
         guests::{self, GuestConfig},
         inventory::{self, DiskObservation, GuestObservation},
-        settings,
+        report, settings,
     },
     testing::TestDb,
 };
@@ -184,6 +184,7 @@ async fn a_guests_own_settings_are_kept_and_checked() {
         resume_power_state: Some(false),
         backup_when_off: Some(true),
         keep_last: Some(2),
+        rpo_secs: Some(0),
     };
     guests::update(&db.pool, id, &config).await.unwrap();
     let guest = guests::by_id(&db.pool, id).await.unwrap();
@@ -193,6 +194,11 @@ async fn a_guests_own_settings_are_kept_and_checked() {
         ..config.clone()
     };
     assert!(refusal(guests::update(&db.pool, id, &relative).await).contains("absolute"));
+    let negative = GuestConfig {
+        rpo_secs: Some(-1),
+        ..config.clone()
+    };
+    assert!(refusal(guests::update(&db.pool, id, &negative).await).contains("seconds"));
     let none = GuestConfig {
         keep_last: Some(0),
         ..config
@@ -200,4 +206,43 @@ async fn a_guests_own_settings_are_kept_and_checked() {
     assert!(refusal(guests::update(&db.pool, id, &none).await).contains("at least one"));
     guests::remove(&db.pool, &guest).await.unwrap();
     assert!(guests::list(&db.pool, None).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_restore_point_is_too_old_by_the_guests_own_objective_or_the_sites() {
+    let db = TestDb::new().await;
+    let host = add_host(&db, "alpha").await;
+    let id = guests::insert(&db.pool, &host, "[s] db/db.vmx")
+        .await
+        .unwrap();
+    let aged = async |statement: &'static str| {
+        sqlx::query(statement).bind(id).execute(&db.pool).await.unwrap();
+        let mut lines = report::rpo(&db.pool).await.unwrap();
+        assert_eq!(lines.len(), 1);
+        let line = lines.remove(0);
+        (line.rpo_secs, line.age_secs / 3600, line.exceeded)
+    };
+    let new = aged("SELECT $1").await;
+    assert_eq!(new, (Some(266_400), 0, false), "a guest is given its time");
+    let never = "UPDATE virtuozo_core.guests SET created_at = now() - interval '75 hours' WHERE id = $1";
+    assert_eq!(aged(never).await, (Some(266_400), 75, true));
+    let point = "INSERT INTO virtuozo_core.restore_points
+            (id, guest_id, host_name, guest_name, repository, path, mode, taken_at, size_bytes, source_bytes)
+         VALUES (gen_random_uuid(), $1, 'alpha', 'db', '/srv', 'a', 'hot', now() - interval '73 hours', 1, 1)";
+    assert_eq!(aged(point).await, (Some(266_400), 73, false));
+    let damaged = "UPDATE virtuozo_core.restore_points SET state = 'damaged' WHERE guest_id = $1";
+    assert_eq!(aged(damaged).await, (Some(266_400), 75, true));
+
+    let mut config = GuestConfig::from(&guests::by_id(&db.pool, id).await.unwrap());
+    config.rpo_secs = Some(0);
+    guests::update(&db.pool, id, &config).await.unwrap();
+    assert_eq!(aged("SELECT $1").await, (None, 75, false));
+    settings::set(&db.pool, &[("rpo_secs", "3600")]).await.unwrap();
+    assert_eq!(aged("SELECT $1").await, (None, 75, false));
+    config.rpo_secs = None;
+    guests::update(&db.pool, id, &config).await.unwrap();
+    assert_eq!(aged("SELECT $1").await, (Some(3600), 75, true));
+    config.ignored = true;
+    guests::update(&db.pool, id, &config).await.unwrap();
+    assert!(report::rpo(&db.pool).await.unwrap().is_empty());
 }

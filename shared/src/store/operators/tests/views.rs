@@ -106,6 +106,10 @@ async fn the_columns_of_the_views_are_those_that_were_promised() {
             "id state requested_by schedule due_at cancel_requested error created_at ended_at duration hosts_open \
                   hosts_failed guests guests_open guests_succeeded guests_failed guests_skipped guests_cancelled bytes_copied",
         ),
+        (
+            "rpo",
+            "id host guest vmx_path rpo_secs last_point_at age_secs exceeded",
+        ),
         ("stuck", "kind id host guest since reason advice"),
         (
             "workers",
