@@ -1,4 +1,4 @@
-//! What a service answers over HTTP to those who watch it: `/healthz` and `/readyz`.
+//! What a service answers over HTTP to those who watch it: `/healthz`, `/readyz`, `/metrics`.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use shared::{liveness, readiness};
+use shared::{liveness, readiness, telemetry::metrics};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 /// Connections that are answered at the same time; whoever comes then waits.
@@ -32,7 +32,7 @@ pub(crate) async fn start(address: SocketAddr) -> Result<()> {
     })?;
     // With port 0 the system has chosen one.
     let address = listener.local_addr()?;
-    tracing::info!(%address, "answers /healthz and /readyz");
+    tracing::info!(%address, "answers /healthz, /readyz and /metrics");
     tokio::spawn(accept(listener));
     Ok(())
 }
@@ -71,12 +71,30 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     }
     Ok(match request.uri().path() {
         "/healthz" => probe(liveness::standstill().map(|stands| stands.to_string())),
+        "/metrics" => figures().await,
         "/readyz" => probe(readiness::obstacle()),
         _ => text(
             StatusCode::NOT_FOUND,
-            "there are /healthz and /readyz\n".to_owned(),
+            "there are /healthz, /readyz and /metrics\n".to_owned(),
         ),
     })
+}
+
+async fn figures() -> Response<Full<Bytes>> {
+    // Of a large fleet it is some megabytes.
+    match tokio::task::spawn_blocking(metrics::text).await {
+        Ok(Some(Ok(figures))) => body(StatusCode::OK, metrics::CONTENT_TYPE, figures),
+        Ok(Some(Err(error))) => internal(&error),
+        Ok(None) => text(
+            StatusCode::NOT_FOUND,
+            "there are no figures; the log says why\n".to_owned(),
+        ),
+        Err(error) => internal(&error),
+    }
+}
+
+fn internal(error: &dyn std::fmt::Display) -> Response<Full<Bytes>> {
+    text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
 }
 
 fn probe(obstacle: Option<String>) -> Response<Full<Bytes>> {
@@ -86,12 +104,15 @@ fn probe(obstacle: Option<String>) -> Response<Full<Bytes>> {
     }
 }
 
-fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+    body(status, "text/plain; charset=utf-8", text.into_bytes())
+}
+
+fn body(status: StatusCode, form: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(form));
     response
 }

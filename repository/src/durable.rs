@@ -99,17 +99,32 @@ pub(crate) fn dirs(path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Bytes that may still be written below this directory.
-pub(crate) fn free_bytes(path: &Path) -> Result<u64> {
+/// The room in a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that may still be written.
+    pub free_bytes: u64,
+    /// All its bytes.
+    pub size_bytes: u64,
+}
+
+/// The room below a directory.
+///
+/// # Errors
+/// It is not there, or cannot be asked.
+pub fn space(path: &Path) -> Result<Space> {
     let stat = rustix::fs::statvfs(path)
         .map_err(io::Error::from)
         .map_err(RepositoryError::io("read the free space of", path))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    Ok(Space {
+        free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+        size_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+    })
 }
 
 /// Refuses to begin writing more than there is room for.
 pub(crate) fn check_space(path: &Path, need_bytes: u64) -> Result<()> {
-    let have_bytes = free_bytes(path)?;
+    let have_bytes = space(path)?.free_bytes;
     if have_bytes < need_bytes {
         return Err(RepositoryError::NoSpace {
             path: path.to_owned(),

@@ -25,6 +25,7 @@ mod scan;
 mod sink;
 mod verify;
 
+pub use durable::{Space, space};
 pub use error::{ErrorClass, RepositoryError, Result, Stopped};
 pub use hash::{CHUNK_BYTES, Digest};
 pub use manifest::{FORMAT_VERSION, FileEntry, Manifest, NewPoint, PointMode, StoredFormat};

@@ -85,7 +85,7 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::Io`].
     pub fn free_bytes(&self) -> Result<u64> {
-        durable::free_bytes(&self.root)
+        Ok(durable::space(&self.root)?.free_bytes)
     }
 
     /// Refuses a copy that would not fit.

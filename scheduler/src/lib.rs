@@ -3,6 +3,7 @@
 //! Any number of schedulers may run; one leads. Correctness does not rest on that: what a scheduler does
 //! is decided by single statements, which two may send at the same time.
 
+mod figures;
 pub mod notices;
 mod sweep;
 mod tick;
@@ -22,7 +23,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{notices::Notices, sweep::Sweeper, tick::Ticker};
+use crate::{figures::Teller, notices::Notices, sweep::Sweeper, tick::Ticker};
 
 /// The pause between two looks at everything.
 const EVERY: Duration = Duration::from_secs(1);
@@ -89,6 +90,7 @@ impl Scheduler {
         let stop_sending = shutdown.child_token();
         let sending = tokio::spawn(notices.serve(stop_sending.clone()));
         let _sends_until_here = stop_sending.drop_guard();
+        let figures = Teller::start(state.pool.clone());
         while !shutdown.is_cancelled() {
             looks.turned();
             let asked_at = Instant::now();
@@ -97,6 +99,7 @@ impl Scheduler {
                 looked = tokio::time::timeout(LOOK_LIMIT, look) => looked,
                 () = told_to_end(&shutdown) => break,
             };
+            figures.leads(matches!(looked, Ok(Ok(()))) && state.leads);
             match looked {
                 Ok(Ok(())) => {
                     outage::answered(asked_at);
@@ -132,6 +135,7 @@ impl Scheduler {
         }
         standing.waits("stops");
         let _ = sending.await;
+        drop(figures);
         state.farewell().await;
         tracing::info!(name = options.name, "scheduler has stopped");
         Ok(())

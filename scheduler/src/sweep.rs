@@ -5,6 +5,7 @@ use std::time::Duration;
 use shared::{
     StoreError,
     store::{notices, obligations, settings, sweeps},
+    telemetry::metrics::{self, LeaseKind, Outcome},
 };
 use sqlx::PgPool;
 use tokio::time::Instant;
@@ -45,6 +46,7 @@ impl Sweeper {
         {
             self.in_sight_since = None;
             for expired in sweeps::expire_host_runs(pool).await? {
+                metrics::lease_expired(LeaseKind::Host);
                 tracing::warn!(
                     host = expired.name,
                     state = expired.state,
@@ -53,6 +55,10 @@ impl Sweeper {
                 );
             }
             for expired in sweeps::expire_guest_runs(pool).await? {
+                metrics::lease_expired(LeaseKind::Guest);
+                if expired.state == "failed" {
+                    metrics::attempt_ended(Outcome::Failed);
+                }
                 tracing::warn!(
                     guest = expired.name,
                     state = expired.state,

@@ -1,5 +1,7 @@
 //! What the database, or the store above it, can answer instead of doing what it was asked.
 
+use crate::telemetry::metrics;
+
 /// An operation on the database or on a stored object failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -61,7 +63,10 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if is_connection_error(&error) {
+        let is_unavailable = is_connection_error(&error);
+        // Every error of a statement passes here, and is counted here.
+        metrics::database_error(is_unavailable);
+        if is_unavailable {
             Self::Unavailable(error)
         } else {
             Self::Query(error)

@@ -9,6 +9,8 @@ use std::{
 
 use tokio::sync::watch;
 
+use crate::telemetry::metrics;
+
 /// An outage that begins so soon after the last one is part of it: a link that comes and goes is said once.
 const SAME_OUTAGE: Duration = Duration::from_secs(10);
 
@@ -45,6 +47,7 @@ pub fn silent(what: &str, asked_at: Instant, error: &dyn Display) {
         return;
     }
     sight.silent_since = Some(asked_at);
+    metrics::outage_began();
     sight.said = sight.ended_at.is_none_or(|at| at.elapsed() > SAME_OUTAGE);
     if sight.said {
         tracing::warn!(what, %error, "waiting for the database; work that needs no word with it goes on");

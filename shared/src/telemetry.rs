@@ -1,5 +1,6 @@
 //! Log lines of a process, on stderr.
 
+pub mod metrics;
 pub mod otlp;
 
 use std::io::{self, IsTerminal};

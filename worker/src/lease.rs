@@ -11,6 +11,7 @@ use shared::{
         leases::Renewal,
         obligations::{self, UndoClaim},
     },
+    telemetry::metrics::{HeldLease, LeaseKind},
 };
 use sqlx::PgPool;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
@@ -37,6 +38,14 @@ impl Held {
             Self::Host(lease) => host_runs::renew(pool, lease).await,
             Self::Undo(claim) => obligations::renew(pool, claim).await,
             Self::Probe(probe) => gates::renew(pool, probe).await,
+        }
+    }
+
+    fn kind(&self) -> LeaseKind {
+        match self {
+            Self::Guest(_) => LeaseKind::Guest,
+            Self::Host(_) => LeaseKind::Host,
+            Self::Undo(_) => LeaseKind::Undo,
         }
     }
 
@@ -81,6 +90,7 @@ fn duration(secs: i32) -> Duration {
 /// Renews a lease until it is dropped or lost.
 #[derive(Debug)]
 pub(crate) struct LeaseKeeper {
+    _counted: HeldLease,
     standing: watch::Receiver<Standing>,
     task: JoinHandle<()>,
 }
@@ -89,9 +99,14 @@ impl LeaseKeeper {
     /// Begins to renew what was taken at `taken_at`, an instant before the statement was sent.
     pub(crate) fn start(pool: PgPool, held: Held, taken_at: Instant) -> Self {
         let first = held.first();
+        let counted = HeldLease::of(held.kind());
         let (sender, standing) = watch::channel(Standing::after(first, taken_at));
         let task = tokio::spawn(keep(pool, held, first, sender));
-        Self { standing, task }
+        Self {
+            _counted: counted,
+            standing,
+            task,
+        }
     }
 
     /// A handle for those who work under the lease.

@@ -15,6 +15,7 @@ mod lease;
 mod observe;
 mod patience;
 mod retention;
+mod room;
 mod steps;
 mod target;
 mod undo;
@@ -125,6 +126,7 @@ impl Worker {
             Arc::clone(&context),
             Arc::clone(&context),
         );
+        let room = tokio::spawn(room::watch(pool.clone()));
         standing.is_ready();
         tokio::join!(
             async {
@@ -165,6 +167,7 @@ impl Worker {
             context.connections.close_all().await;
         }
         heart.abort();
+        room.abort();
         // A process that stops while the database is away is found by its silence.
         let farewell = workers::stop(&pool, incarnation);
         if !matches!(tokio::time::timeout(HEARTBEAT, farewell).await, Ok(Ok(()))) {

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use hypervisor::{Guest, PowerState, snapshot_name};
-use shared::store::obligations::{self, Duty, Obligation};
+use hypervisor::{Guest, HypervisorError, PowerState, snapshot_name};
+use shared::{
+    store::obligations::{self, Duty, Obligation},
+    telemetry::metrics::{self, SnapshotCall},
+};
+use tokio::time::Instant;
 
 use crate::{error::StepError, hold, patience::patiently, steps::GuestRun};
 
@@ -21,7 +25,7 @@ pub(crate) async fn meet(
             if !guest.snapshots().await?.iter().any(|s| s == name) {
                 return Ok(());
             }
-            guest.remove_snapshot(name, snapshot_limit).await?;
+            remove(guest, name, snapshot_limit).await?;
             if guest.snapshots().await?.iter().any(|s| s == name) {
                 return Err(StepError::retry(format!(
                     "the snapshot {name} is still there after the host removed it"
@@ -46,6 +50,13 @@ pub(crate) async fn meet(
             }
         }
     }
+}
+
+async fn remove(guest: &dyn Guest, name: &str, limit: Duration) -> Result<bool, HypervisorError> {
+    let began = Instant::now();
+    let removed = guest.remove_snapshot(name, limit).await;
+    metrics::snapshot_called(SnapshotCall::Remove, began.elapsed());
+    removed
 }
 
 /// Meets everything that this run owes its guest. Goes on after an error and returns the first.
@@ -99,7 +110,7 @@ pub(crate) async fn clear_leftovers(
             snapshot = name,
             "removes a snapshot left behind"
         );
-        guest.remove_snapshot(name, run.snapshot_limit()).await?;
+        remove(guest, name, run.snapshot_limit()).await?;
         removed = true;
     }
     let pool = &run.context.pool;

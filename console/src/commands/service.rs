@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use hypervisor::Connector;
 use scheduler::{Scheduler, SchedulerOptions};
-use shared::{db, pg::Cluster};
+use shared::{db, pg::Cluster, telemetry::metrics::Metrics};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use worker::{Worker, WorkerOptions};
@@ -68,19 +68,20 @@ pub(crate) struct WorkerArgs {
 /// How a process is watched.
 #[derive(Debug, Args)]
 struct Watch {
-    /// Answer http://ADDR:PORT/healthz and /readyz; without a login, so take an address that only
+    /// Answer http://ADDR:PORT/healthz, /readyz and /metrics; without a login, so take an address that only
     /// those who watch can reach [default: none]
     #[arg(long, env = "VIRTUOZO_LISTEN", value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
 }
 
 impl Watch {
-    /// Begins to answer, before anything else: probes come early.
-    async fn start(&self) -> Result<()> {
-        match self.listen {
-            Some(address) => listen::start(address).await,
-            None => Ok(()),
+    /// Begins to count and to answer, before anything else: probes come early.
+    async fn start(&self, process: &'static str) -> Result<Metrics> {
+        let metrics = Metrics::begin(process, self.listen.is_some());
+        if let Some(address) = self.listen {
+            listen::start(address).await?;
         }
+        Ok(metrics)
     }
 }
 
@@ -111,7 +112,7 @@ impl Life {
 
 pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
     let stop = context.catch_signals()?;
-    args.watch.start().await?;
+    let metrics = args.watch.start("up").await?;
     let connector = connector(context).await?;
     let cluster = match &context.global.database_url {
         Some(_) => None,
@@ -149,6 +150,7 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
         });
         scheduler.and(worker)
     };
+    metrics.end().await;
     pool.close().await;
     stop_cluster(cluster).await?;
     done
@@ -156,11 +158,13 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
 
 pub(crate) async fn scheduler(context: &Context, args: SchedulerArgs) -> Result<()> {
     let stop = args.life.stop(context)?;
-    args.watch.start().await?;
+    let metrics = args.watch.start("scheduler").await?;
     let Some(db) = database(context, &stop).await? else {
         return Ok(());
     };
-    run_scheduler(context, db.pool, stop).await
+    let done = run_scheduler(context, db.pool, stop).await;
+    metrics.end().await;
+    done
 }
 
 pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
@@ -168,7 +172,7 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
         return workers::run(context, command).await;
     }
     let stop = args.life.stop(context)?;
-    args.watch.start().await?;
+    let metrics = args.watch.start("worker").await?;
     let connector = connector(context).await?;
     let Some(db) = database(context, &stop).await? else {
         return Ok(());
@@ -178,7 +182,9 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
     if args.life.stop_with_stdin {
         options.drain_limit = options.drain_limit.min(CHILD_DRAIN_LIMIT);
     }
-    Ok(Worker::run(db.pool, options, connector, stop).await?)
+    let done = Worker::run(db.pool, options, connector, stop).await;
+    metrics.end().await;
+    Ok(done?)
 }
 
 /// The way to hosts, after a look whether it is there at all: a worker that cannot reach any host is

@@ -30,6 +30,7 @@ fn settings() -> Settings {
         history_keep_days: 180,
         history_keep_runs: 1000,
         fleet_guest_threads: None,
+        rpo_secs: 0,
     }
 }
 

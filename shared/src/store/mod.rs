@@ -6,6 +6,7 @@ pub mod catalogue;
 pub mod datastores;
 pub mod disks;
 pub mod events;
+pub mod figures;
 pub mod gates;
 pub mod guest_runs;
 pub mod guests;

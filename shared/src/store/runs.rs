@@ -12,6 +12,7 @@ use crate::{
     StoreError,
     model::{NoticeKind, Severity},
     queue::{self, HostJob},
+    telemetry::metrics,
 };
 
 /// What to back up. Nothing named: the whole site.
@@ -178,6 +179,7 @@ pub(super) async fn end_if_done(
         .fetch_optional(&mut *tx)
         .await?;
     if let Some(run) = &ended {
+        metrics::run_ended(&run.state);
         let severity = match run.state.as_str() {
             "succeeded" => Severity::Info,
             "cancelled" => Severity::Warning,

@@ -13,6 +13,7 @@ use shared::{
         leases::Fence,
         settings, steps,
     },
+    telemetry::metrics::{self, Outcome},
 };
 use tokio::time::Instant;
 
@@ -68,6 +69,9 @@ async fn begin(
     let Some(row) = guest_runs::take(pool, job.guest_run_id, context.incarnation).await? else {
         return Ok(());
     };
+    if row.attempt_fence != row.fence {
+        metrics::taken_over();
+    }
     let keeper = LeaseKeeper::start(pool.clone(), Held::Guest(row.clone()), taken_at);
     let context_of_work = Arc::clone(context);
     context.work.spawn(async move {
@@ -96,6 +100,7 @@ async fn work(context: Arc<Context>, row: GuestLease, lease: Lease, seat: Seat) 
     tracing::info!(guest = name, fence = run.row.fence, "guest run begins");
     match run.attempt().await {
         Ok(()) => {
+            metrics::attempt_ended(Outcome::Succeeded);
             tracing::info!(guest = name, "restore point published");
             retention::apply(&run).await;
         }
@@ -207,5 +212,12 @@ async fn conclude(
         }
         Ok(fence)
     });
-    Ok(crate::steps::check(fence.await?)?)
+    crate::steps::check(fence.await?)?;
+    metrics::attempt_ended(match ending {
+        Ending::Retry { .. } => Outcome::Retried,
+        Ending::Failed => Outcome::Failed,
+        Ending::Cancelled => Outcome::Cancelled,
+        Ending::HandedOver { .. } => Outcome::HandedOver,
+    });
+    Ok(())
 }

@@ -15,6 +15,7 @@ use shared::{
         leases::Fence,
         settings,
     },
+    telemetry::metrics::{self, Outcome},
 };
 use tokio::{task::JoinSet, time::Instant};
 
@@ -239,7 +240,15 @@ impl HostRun<'_> {
             }
             Ok(fence)
         });
-        Ok(check(fence.await?)?)
+        check(fence.await?)?;
+        for one in found {
+            match one.start {
+                GuestRunStart::Waiting => {}
+                GuestRunStart::Failed(..) => metrics::attempt_ended(Outcome::Failed),
+                GuestRunStart::Skipped(_) => metrics::attempt_ended(Outcome::Skipped),
+            }
+        }
+        Ok(())
     }
 
     fn event_about(&self, found: &Found) -> Option<NewEvent> {

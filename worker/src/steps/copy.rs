@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -15,7 +15,10 @@ use repository::{
     CopyObserver, CopyPlan, FileFormat, FileSpec, NewPoint, Repository, RepositoryError,
     SealedPoint, Stopped,
 };
-use shared::store::guest_runs::{self, DeviceProgress};
+use shared::{
+    store::guest_runs::{self, DeviceProgress},
+    telemetry::metrics,
+};
 use tokio::{runtime::Handle, time::Instant as TokioInstant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -200,6 +203,9 @@ async fn sweep_partials(run: &GuestRun, validated: &Validated) -> Result<(), Ste
 /// Writes down how far the copy is. Nothing depends on it, so an error is no error of the copy.
 async fn report(run: &GuestRun, watch: &Watch) {
     let Some(devices) = watch.news() else { return };
+    let copied = devices.iter().map(|d| d.bytes_copied).sum();
+    let before = watch.counted_bytes.swap(copied, Ordering::Relaxed);
+    metrics::copied(copied.saturating_sub(before));
     match tokio::time::timeout(
         REPORT_EVERY,
         guest_runs::progress(&run.context.pool, &run.row, &devices),
@@ -229,6 +235,7 @@ struct Watch {
     devices: Mutex<Vec<(String, Device)>>,
     news: AtomicBool,
     began: AtomicBool,
+    counted_bytes: AtomicU64,
 }
 
 impl Watch {
@@ -240,6 +247,7 @@ impl Watch {
             devices: Mutex::default(),
             news: AtomicBool::new(false),
             began: AtomicBool::new(false),
+            counted_bytes: AtomicU64::new(0),
         }
     }
 

@@ -21,8 +21,9 @@ use shared::{
         leases::Fence,
         steps::{self, StepName},
     },
+    telemetry::metrics::{self, Outcome},
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     connections::Seat,
@@ -256,9 +257,10 @@ impl GuestRun {
         // The record of a step also says that the next one begins.
         let mut begun = false;
         while let Some(spec) = outputs.next() {
-            self.perform(spec, &mut outputs, begun)
-                .await
-                .map_err(|error| (Some(spec), error))?;
+            let began = Instant::now();
+            let done = self.perform(spec, &mut outputs, begun).await;
+            metrics::step_ended(spec.name.as_str(), outcome(&done), began.elapsed());
+            done.map_err(|error| (Some(spec), error))?;
             begun = true;
         }
         Ok(())
@@ -394,6 +396,16 @@ impl GuestRun {
         output.map(Some).map_err(|e| {
             StepError::permanent(format!("the output of step {step} cannot be stored: {e}"))
         })
+    }
+}
+
+/// How a step came to its end, for those who count.
+fn outcome(done: &Result<(), StepError>) -> Outcome {
+    match done {
+        Ok(()) => Outcome::Succeeded,
+        Err(StepError::Stop(Stop::Cancelled)) => Outcome::Cancelled,
+        Err(StepError::Stop(_)) => Outcome::HandedOver,
+        Err(_) => Outcome::Failed,
     }
 }
 

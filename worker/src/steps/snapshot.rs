@@ -1,9 +1,12 @@
 //! Step `snapshot`: freeze the disks of a running guest.
 
 use hypervisor::{PowerState, snapshot_name};
-use shared::store::{
-    obligations::{self, Duty},
-    runs,
+use shared::{
+    store::{
+        obligations::{self, Duty},
+        runs,
+    },
+    telemetry::metrics::{self, SnapshotCall},
 };
 
 use super::{Frozen, GuestRun, Validated, check};
@@ -29,9 +32,11 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
         "taken by Virtuozo to back up {}; it removes it again",
         validated.guest_name
     );
+    let began = tokio::time::Instant::now();
     let created = guest
         .create_snapshot(&name, &description, run.snapshot_limit())
         .await;
+    metrics::snapshot_called(SnapshotCall::Create, began.elapsed());
     if run.lease.held().await.is_err() {
         // Whoever has the lease now may have looked before the snapshot appeared.
         patiently("the removal of a snapshot taken too late", || {

@@ -8,12 +8,13 @@ use std::{
     path::Path,
     process::Stdio,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use opentelemetry::{KeyValue, global, metrics::Counter};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
@@ -152,6 +153,9 @@ impl ChildProcess {
             }
         };
         drop(entry);
+        if let Err(error) = &outcome {
+            count(error);
+        }
         outcome
     }
 
@@ -163,6 +167,24 @@ impl ChildProcess {
             lock(&self.frames).take();
         }
     }
+}
+
+/// Errors of the library by its code; those of a process that is gone have none.
+static ERRORS: LazyLock<Counter<u64>> = LazyLock::new(|| {
+    global::meter("virtuozo")
+        .u64_counter("virtuozo.vix.errors")
+        .with_unit("{error}")
+        .with_description("Calls into the VIX library that failed, by its error code; lost: its process died or hung")
+        .build()
+});
+
+fn count(error: &HypervisorError) {
+    let code = match (error.code, error.kind) {
+        (Some(code), _) => code.to_string(),
+        (None, ErrorKind::ConnectionLost) => "lost".to_owned(),
+        (None, _) => "none".to_owned(),
+    };
+    ERRORS.add(1, &[KeyValue::new("code", code)]);
 }
 
 struct Entry<'a> {

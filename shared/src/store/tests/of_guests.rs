@@ -216,7 +216,11 @@ async fn a_restore_point_is_too_old_by_the_guests_own_objective_or_the_sites() {
         .await
         .unwrap();
     let aged = async |statement: &'static str| {
-        sqlx::query(statement).bind(id).execute(&db.pool).await.unwrap();
+        sqlx::query(statement)
+            .bind(id)
+            .execute(&db.pool)
+            .await
+            .unwrap();
         let mut lines = report::rpo(&db.pool).await.unwrap();
         assert_eq!(lines.len(), 1);
         let line = lines.remove(0);
@@ -224,7 +228,8 @@ async fn a_restore_point_is_too_old_by_the_guests_own_objective_or_the_sites() {
     };
     let new = aged("SELECT $1").await;
     assert_eq!(new, (Some(266_400), 0, false), "a guest is given its time");
-    let never = "UPDATE virtuozo_core.guests SET created_at = now() - interval '75 hours' WHERE id = $1";
+    let never =
+        "UPDATE virtuozo_core.guests SET created_at = now() - interval '75 hours' WHERE id = $1";
     assert_eq!(aged(never).await, (Some(266_400), 75, true));
     let point = "INSERT INTO virtuozo_core.restore_points
             (id, guest_id, host_name, guest_name, repository, path, mode, taken_at, size_bytes, source_bytes)
@@ -237,7 +242,9 @@ async fn a_restore_point_is_too_old_by_the_guests_own_objective_or_the_sites() {
     config.rpo_secs = Some(0);
     guests::update(&db.pool, id, &config).await.unwrap();
     assert_eq!(aged("SELECT $1").await, (None, 75, false));
-    settings::set(&db.pool, &[("rpo_secs", "3600")]).await.unwrap();
+    settings::set(&db.pool, &[("rpo_secs", "3600")])
+        .await
+        .unwrap();
     assert_eq!(aged("SELECT $1").await, (None, 75, false));
     config.rpo_secs = None;
     guests::update(&db.pool, id, &config).await.unwrap();

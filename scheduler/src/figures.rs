@@ -1,0 +1,70 @@
+//! Monitoring is told of the whole fleet by the scheduler that leads, beside its work.
+
+use std::time::Duration;
+
+use shared::{
+    store::figures,
+    telemetry::metrics::{self, fleet},
+};
+use sqlx::PgPool;
+use tokio::{sync::watch, task::JoinHandle};
+
+/// How old what is told may be.
+const EVERY: Duration = Duration::from_secs(10);
+/// What takes longer is not told: figures of the past serve nobody.
+const LIMIT: Duration = Duration::from_secs(8);
+
+/// Tells what the fleet does while this scheduler leads, until it is dropped; nothing where nobody reads it.
+#[derive(Debug)]
+pub(crate) struct Teller {
+    leads: watch::Sender<bool>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Teller {
+    pub(crate) fn start(pool: PgPool) -> Self {
+        let (leads, led) = watch::channel(false);
+        metrics::set_leads(Some(false));
+        let task = metrics::are_read().then(|| tokio::spawn(tell(pool, led)));
+        Self { leads, task }
+    }
+
+    /// Says whether this scheduler leads, for certain.
+    pub(crate) fn leads(&self, leads: bool) {
+        metrics::set_leads(Some(leads));
+        self.leads
+            .send_if_modified(|before| std::mem::replace(before, leads) != leads);
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+        metrics::set_leads(None);
+        fleet::set(None);
+    }
+}
+
+async fn tell(pool: PgPool, mut leads: watch::Receiver<bool>) {
+    loop {
+        let figures = if *leads.borrow_and_update() {
+            match tokio::time::timeout(LIMIT, figures::read(&pool)).await {
+                Ok(Ok(figures)) => Some(figures),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "the fleet's figures could not be read");
+                    None
+                }
+                Err(_) => None,
+            }
+        } else {
+            None
+        };
+        fleet::set(figures);
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            changed = leads.changed() => if changed.is_err() { return },
+        }
+    }
+}
