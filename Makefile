@@ -29,7 +29,8 @@ test:
 	$(CARGO) test --locked --workspace
 
 lint:
-	@scripts/needs.sh compiler
+	@scripts/needs.sh compiler compose systemd
+	scripts/deployment.sh
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps

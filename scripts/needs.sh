@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes sure that the named programs are on this machine: installs what is missing from Debian's
 # packages as root or through sudo, otherwise names the packages in one line and fails.
-# Usage: scripts/needs.sh [compiler] [postgres] [qemu] [mail]
+# Usage: scripts/needs.sh [compiler] [postgres] [qemu] [mail] [compose] [systemd]
 set -eu
 
 missing=
@@ -19,6 +19,11 @@ for need in "$@"; do
     qemu) { command -v qemu-img && command -v qemu-io; } >/dev/null 2>&1 || want qemu-utils ;;
     # The mail server of the tests, for Debian's own Python.
     mail) /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null || want python3-aiosmtpd ;;
+    compose)
+        docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null 2>&1 ||
+            want docker-compose
+        ;;
+    systemd) command -v systemd-analyze >/dev/null 2>&1 || want systemd ;;
     *)
         echo "needs.sh: unknown need '$need'" >&2
         exit 2

@@ -46,7 +46,7 @@ impl Answer {
     ///
     /// # Errors
     /// It could not be started.
-    pub(crate) fn of(mut command: Command, stdin: &str) -> Result<Self> {
+    pub fn of(mut command: Command, stdin: &str) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -94,7 +94,11 @@ pub struct Background {
 }
 
 impl Background {
-    pub(crate) fn start(mut command: Command, log: PathBuf) -> Result<Self> {
+    /// Starts it; `log` is where its output goes.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn start(mut command: Command, log: PathBuf) -> Result<Self> {
         let file = fs::File::create(&log)?;
         let child = command
             .stdin(Stdio::null())

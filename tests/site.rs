@@ -181,6 +181,7 @@ impl Site {
         let mut command = Command::new(&self.program);
         command
             .args(args)
+            .env("VIRTUOZO_CONFIG", "/dev/null")
             .env("DATABASE_URL", &self.url)
             .env("VIRTUOZO_KEY_FILE", self.path("key"))
             .env("VIRTUOZO_DATA_DIR", self.path("data"))

@@ -23,6 +23,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
+    /// File with settings, TOML [default: $XDG_CONFIG_HOME/virtuozo/virtuozo.toml, or
+    /// /etc/virtuozo/virtuozo.toml, where there is one]
+    #[arg(long, global = true, env = "VIRTUOZO_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Postgres to use, postgres://user@host/database; without it the private one of the data
     /// directory
     #[arg(
@@ -33,6 +37,14 @@ pub(crate) struct Global {
         value_name = "URL"
     )]
     pub(crate) database_url: Option<String>,
+    /// File with the password of the database's user, instead of a password in the URL
+    #[arg(
+        long,
+        global = true,
+        env = "DATABASE_PASSWORD_FILE",
+        value_name = "FILE"
+    )]
+    pub(crate) database_password_file: Option<PathBuf>,
     /// Print JSON for programs instead of text for people
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -45,6 +57,10 @@ pub(crate) struct Global {
         env = "VIRTUOZO_LOG"
     )]
     pub(crate) log: LogFormat,
+    /// Which log lines: error, warn, info, debug, trace, or such a level for single parts, as in
+    /// info,worker=debug [default: info for services, warn for commands]
+    #[arg(long, global = true, env = "RUST_LOG", value_name = "FILTER", value_parser = log_filter)]
+    pub(crate) log_filter: Option<String>,
     /// The VIX library; without it the usual places of Workstation and VIX
     #[arg(long, global = true, env = "VIRTUOZO_VIX_LIBRARY", value_name = "FILE")]
     pub(crate) vix_library: Option<PathBuf>,
@@ -56,6 +72,10 @@ pub(crate) struct Global {
     /// /etc/virtuozo/key for root]
     #[arg(long, global = true, env = "VIRTUOZO_KEY_FILE", value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    telemetry::check_filter(text).map(|()| text.to_owned())
 }
 
 /// The form of log lines.
@@ -128,6 +148,11 @@ pub(crate) enum Command {
     Scheduler(service::SchedulerArgs),
     /// The process that backs up guests; any number may run, on any machine that reads the datastores
     Worker(service::WorkerArgs),
+    /// How the processes on this machine are set up: options, environment, file
+    #[command(subcommand, after_help = "Example:\n  virtuozo config show")]
+    Config(config::ConfigCommand),
+    /// Ask a scheduler or worker that listens whether it lives; for containers
+    Health(health::HealthArgs),
     /// Check what Virtuozo needs on this machine and say what to do
     Doctor(doctor::DoctorArgs),
     /// Version of this program
@@ -138,6 +163,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether a process of ours starts it, and says all that it has to know.
+    pub(crate) fn is_internal(&self) -> bool {
+        matches!(self, Self::VixHost(_))
+    }
+
     /// Whether it runs on and on and tells what it does in log lines.
     pub(crate) fn is_service(&self) -> bool {
         match self {
@@ -223,6 +253,7 @@ mod tests {
             include_str!("../../README.md"),
             include_str!("../../docs/OPERATIONS.md"),
             include_str!("../../docs/NOTICES.md"),
+            include_str!("../../docs/DEPLOY.md"),
         ];
         let mut found = 0;
         for document in documents {

@@ -14,10 +14,15 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
 
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
 use crate::{
     cli::Global,
-    error::{INTERRUPTED, NoDatabase},
+    configuration::Configuration,
+    error::{INTERRUPTED, NoDatabase, usage},
     output::Output,
+    password,
 };
 
 /// How long a command waits for a database that does not answer.
@@ -26,6 +31,8 @@ const DATABASE_LIMIT: Duration = Duration::from_secs(10);
 /// The options all commands have, and where results go.
 pub(crate) struct Context {
     pub(crate) global: Global,
+    /// Where those options come from.
+    pub(crate) configuration: Configuration,
     pub(crate) out: Output,
     /// Cancelled by Ctrl-C and SIGTERM, once they are caught.
     caught: Mutex<Option<CancellationToken>>,
@@ -54,26 +61,56 @@ impl Database {
 }
 
 impl Context {
-    pub(crate) fn new(global: Global) -> Self {
+    pub(crate) fn new(global: Global, configuration: Configuration) -> Self {
         let out = Output::new(global.json);
         Self {
             global,
+            configuration,
             out,
             caught: Mutex::new(None),
         }
     }
 
     /// Sends log lines to stderr: from `info` on for services, from `warn` on for commands;
-    /// `RUST_LOG` changes both.
+    /// `--log-filter` changes both.
     pub(crate) fn start_logging(&self, service: bool) {
         let level = if service { Level::INFO } else { Level::WARN };
-        telemetry::init(self.global.log.into(), level);
+        let filter = self.global.log_filter.as_deref();
+        telemetry::init(self.global.log.into(), level, filter);
     }
 
     /// The file with the key that seals host passwords.
     pub(crate) fn key_file(&self) -> PathBuf {
         let named = self.global.key_file.clone();
         named.unwrap_or_else(secrets::default_key_file)
+    }
+
+    /// The connection string of the database that was named, with its password.
+    ///
+    /// # Errors
+    /// If the file with the password cannot be read, or there are two passwords.
+    pub(crate) fn database_url(&self) -> Result<Option<String>> {
+        let named = self.global.database_url.as_deref();
+        let Some(file) = &self.global.database_password_file else {
+            return Ok(named.map(str::to_owned));
+        };
+        let Some(url) = named else {
+            return Err(usage(format!(
+                "{} holds the password of a database, but none is named: give --database-url too",
+                file.display()
+            )));
+        };
+        with_password(url, &password::in_file(file)?).map(Some)
+    }
+
+    /// What holds where nobody says anything and clap knows no default.
+    pub(crate) fn default_of(&self, setting: &str) -> Option<String> {
+        match setting {
+            "data_dir" => Some(self.data_dir().display().to_string()),
+            "key_file" => Some(self.key_file().display().to_string()),
+            "name" => Some(machine_name()),
+            _ => None,
+        }
     }
 
     /// The way to hosts.
@@ -115,8 +152,8 @@ impl Context {
     /// # Errors
     /// [`NoDatabase`] with what to start or set.
     pub(crate) async fn database(&self) -> Result<Database> {
-        let (url, cluster) = match &self.global.database_url {
-            Some(url) => (url.clone(), None),
+        let (url, cluster) = match self.database_url()? {
+            Some(url) => (url, None),
             None => {
                 let cluster = self.attach().await?;
                 (cluster.url().to_owned(), Some(Arc::new(cluster)))
@@ -164,5 +201,56 @@ impl Context {
         state
             .unwrap_or_else(|| PathBuf::from("/var/lib"))
             .join("virtuozo")
+    }
+}
+
+/// What this machine calls itself.
+pub(crate) fn machine_name() -> String {
+    let system = rustix::system::uname();
+    system.nodename().to_string_lossy().into_owned()
+}
+
+/// A connection string with a password that it does not hold yet.
+fn with_password(url: &str, password: &SecretString) -> Result<String> {
+    // It may hold a password: not a word of it.
+    let mut parsed =
+        Url::parse(url).map_err(|error| usage(format!("the database URL is none: {error}")))?;
+    if parsed.password().is_some() || parsed.query_pairs().any(|(key, _)| key == "password") {
+        return Err(usage(
+            "the database URL holds a password, and so does the password file: take one of them away",
+        ));
+    }
+    // As a parameter, since that also goes where the URL names a socket and no host.
+    parsed
+        .query_pairs_mut()
+        .append_pair("password", password.expose_secret());
+    Ok(parsed.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr;
+
+    use sqlx::postgres::PgConnectOptions;
+
+    use super::*;
+
+    #[test]
+    fn a_password_of_any_signs_gets_into_the_url_and_only_once() {
+        let password = SecretString::from("p:w@/?&=% +ü");
+        for url in [
+            "postgres://virtuozo@db:5432/virtuozo",
+            "postgres:///virtuozo?host=/run/postgresql&user=virtuozo",
+        ] {
+            let whole = with_password(url, &password).unwrap();
+            let mut expected = PgConnectOptions::from_str(url).unwrap();
+            expected = expected.password(password.expose_secret());
+            let found = PgConnectOptions::from_str(&whole).unwrap();
+            assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+            assert!(with_password(&whole, &password).is_err());
+        }
+        let error = with_password("postgres://u:s3cret@db/v", &password).unwrap_err();
+        assert!(!error.to_string().contains("s3cret"));
+        assert!(with_password("s3cret", &password).is_err());
     }
 }

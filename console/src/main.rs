@@ -3,7 +3,10 @@
 mod choice;
 mod cli;
 mod commands;
+mod configuration;
 mod context;
+#[cfg(test)]
+mod deployment;
 mod describe;
 mod error;
 mod listen;
@@ -11,23 +14,26 @@ mod live;
 mod names;
 mod output;
 mod password;
+mod systemd;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use crate::{
-    cli::{Cli, Command},
-    context::Context,
-};
+use crate::{cli::Command, configuration::Configuration, context::Context, output::Output};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let (cli, configuration) = match Configuration::read() {
+        Ok(read) => read,
+        // Whether JSON was asked for is not known before the options are.
+        Err(failure) => {
+            let json = std::env::args_os().any(|arg| arg == "--json");
+            return error::report(&Output::new(json), &failure);
+        }
+    };
     // A child of a process of ours: no runtime, no log format, no database.
     if let Command::VixHost(_) = cli.command {
         return commands::internal::vix_host();
     }
-    let context = Context::new(cli.global);
+    let context = Context::new(cli.global, configuration);
     context.start_logging(cli.command.is_service());
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()

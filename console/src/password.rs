@@ -37,7 +37,7 @@ impl PasswordArgs {
     /// The password, without the line break at its end.
     pub(crate) fn read(&self, prompt: &str) -> Result<SecretString> {
         let text = match &self.password_file {
-            Some(path) => of_file(path, "password")?,
+            Some(path) => return in_file(path),
             None if self.password_stdin => one_line(io::stdin().lock())?,
             None if io::stdin().is_terminal() => rpassword::prompt_password(prompt)
                 .context("no password could be read from the terminal")?,
@@ -47,10 +47,7 @@ impl PasswordArgs {
                 ));
             }
         };
-        if text.is_empty() {
-            return Err(usage("the password is empty"));
-        }
-        Ok(text.into())
+        not_empty(text)
     }
 }
 
@@ -104,6 +101,18 @@ impl PassphraseArgs {
 fn of_file(path: &Path, what: &str) -> Result<String> {
     let open = || format!("the {what} file {} cannot be read", path.display());
     one_line(File::open(path).with_context(open)?).with_context(open)
+}
+
+/// The password in a file, without the line break at its end.
+pub(crate) fn in_file(path: &Path) -> Result<SecretString> {
+    not_empty(of_file(path, "password")?)
+}
+
+fn not_empty(text: String) -> Result<SecretString> {
+    if text.is_empty() {
+        return Err(usage("the password is empty"));
+    }
+    Ok(text.into())
 }
 
 fn one_line(from: impl Read) -> Result<String> {

@@ -37,6 +37,7 @@ impl Site {
     fn typed(&self, args: &[&str], input: &str) -> Answer {
         let mut child = Command::new(env!("CARGO_BIN_EXE_virtuozo"))
             .args(args)
+            .env("VIRTUOZO_CONFIG", "/dev/null")
             .env("DATABASE_URL", self.db.url())
             .env("VIRTUOZO_KEY_FILE", self.dir.path().join("key"))
             .env("VIRTUOZO_VIX_LIBRARY", &self.library)

@@ -29,6 +29,7 @@ fn virtuozo(args: &[&str], dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_virtuozo"));
     command
         .args(args)
+        .env("VIRTUOZO_CONFIG", "/dev/null")
         .env_remove("DATABASE_URL")
         .env_remove("VIRTUOZO_VIX_LIBRARY")
         .env("VIRTUOZO_DATA_DIR", dir)

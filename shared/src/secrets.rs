@@ -106,8 +106,9 @@ impl Key {
             },
         };
         let file = File::open(path).map_err(failed)?;
-        let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
-        if mode & 0o077 != 0 {
+        let facts = file.metadata().map_err(failed)?;
+        let mode = facts.mode() & 0o7777;
+        if mode & closed_to_others(facts.uid()) != 0 {
             return Err(SecretError::KeyOpen {
                 path: path.to_owned(),
                 mode,
@@ -178,6 +179,13 @@ impl Key {
             .map(SecretString::from)
             .map_err(|_| SecretError::WrongKey)
     }
+}
+
+/// The permissions that nobody else may have on a key of `owner`. One that root owns may be lent to a group:
+/// orchestrators hand secrets to a process without privileges in this way. (Postgres has the same rule for
+/// the keys of its server.)
+fn closed_to_others(owner: u32) -> u32 {
+    if owner == 0 { 0o037 } else { 0o077 }
 }
 
 /// Writes a new key beside its place and gives it its name only if there is none.

@@ -17,13 +17,23 @@ pub enum Format {
     Json,
 }
 
-/// Begins to log what is at least as grave as `level`; the variable `RUST_LOG` changes that. To be called
-/// once in a process; further calls change nothing.
-pub fn init(format: Format, level: Level) {
+/// Whether a filter of log lines can be understood.
+///
+/// # Errors
+/// Why it cannot.
+pub fn check_filter(filter: &str) -> Result<(), String> {
+    EnvFilter::try_new(filter)
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
+/// Begins to log what is at least as grave as `level`, or what `filter` says. To be called once in a
+/// process; further calls change nothing.
+pub fn init(format: Format, level: Level, filter: Option<&str>) {
     // Statements of sqlx would drown everything else. And of an outage one word is enough, ours: what ends
     // in apalis is told by who starts it again.
     let quiet = format!("{level},sqlx=error,apalis=off");
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(quiet));
+    let filter = EnvFilter::new(filter.unwrap_or(&quiet));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // Colours are for eyes: in a file or a collector they are noise.

@@ -4,6 +4,7 @@
 mod endpoints;
 mod outage;
 mod schedulers;
+mod systemd;
 mod workers;
 
 use anyhow::Result;

@@ -1,10 +1,12 @@
 //! One file for each group of commands.
 
+pub(crate) mod config;
 pub(crate) mod datastore;
 pub(crate) mod demo;
 pub(crate) mod disk;
 pub(crate) mod doctor;
 pub(crate) mod guest;
+pub(crate) mod health;
 pub(crate) mod host;
 pub(crate) mod internal;
 pub(crate) mod notice;
@@ -45,6 +47,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Restore(args) => point::restore(context, args).await,
         Command::Scheduler(args) => service::scheduler(context, args).await,
         Command::Worker(args) => service::worker(context, args).await,
+        Command::Config(command) => config::run(context, command),
+        Command::Health(args) => health::run(context, args).await,
         Command::Doctor(args) => doctor::run(context, args).await,
         Command::Version(args) => version::run(context, args),
         // Answered before a runtime exists.

@@ -13,8 +13,8 @@ use worker::{Worker, WorkerOptions};
 
 use super::workers::{self, WorkerCommand};
 use crate::{
-    context::{Context, Database},
-    listen,
+    context::{Context, Database, machine_name},
+    listen, systemd,
 };
 
 /// How long a worker that ends with the process that started it may take to bring its guests back.
@@ -25,7 +25,7 @@ const CHILD_DRAIN_LIMIT: Duration = Duration::from_secs(10);
 #[command(after_help = "Examples:\n  virtuozo up\n  virtuozo up --data-dir /srv/virtuozo")]
 pub(crate) struct UpArgs {
     /// Name of the worker in lists and messages [default: the machine's name]
-    #[arg(long)]
+    #[arg(long, env = "VIRTUOZO_NAME")]
     name: Option<String>,
     #[command(flatten)]
     watch: Watch,
@@ -53,11 +53,16 @@ pub(crate) struct WorkerArgs {
     #[command(subcommand)]
     pub(crate) command: Option<WorkerCommand>,
     /// Name of this worker in lists and messages [default: the machine's name]
-    #[arg(long)]
+    #[arg(long, env = "VIRTUOZO_NAME")]
     name: Option<String>,
     /// How long a worker that was told to end may take to finish its work or bring its guests back,
     /// in seconds; what is left then is taken over by other workers
-    #[arg(long, default_value_t = 600, value_name = "SECS")]
+    #[arg(
+        long,
+        env = "VIRTUOZO_DRAIN_LIMIT",
+        default_value_t = 600,
+        value_name = "SECS"
+    )]
     drain_limit: u64,
     #[command(flatten)]
     watch: Watch,
@@ -113,15 +118,15 @@ impl Life {
 pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
     let stop = context.catch_signals()?;
     let metrics = args.watch.start("up").await?;
+    systemd::tell(&stop);
     let connector = connector(context).await?;
-    let cluster = match &context.global.database_url {
-        Some(_) => None,
-        None => Some(start_cluster(context).await?),
-    };
-    let url = match (&cluster, &context.global.database_url) {
-        (Some(cluster), _) => cluster.url().to_owned(),
-        (None, Some(url)) => url.clone(),
-        (None, None) => anyhow::bail!("no database was started or named"),
+    let (cluster, url) = match context.database_url()? {
+        Some(url) => (None, url),
+        None => {
+            let cluster = start_cluster(context).await?;
+            let url = cluster.url().to_owned();
+            (Some(cluster), url)
+        }
     };
     let Some(pool) = connect(&url, &stop).await? else {
         return stop_cluster(cluster).await;
@@ -159,6 +164,7 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
 pub(crate) async fn scheduler(context: &Context, args: SchedulerArgs) -> Result<()> {
     let stop = args.life.stop(context)?;
     let metrics = args.watch.start("scheduler").await?;
+    systemd::tell(&stop);
     let Some(db) = database(context, &stop).await? else {
         return Ok(());
     };
@@ -173,6 +179,7 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
     }
     let stop = args.life.stop(context)?;
     let metrics = args.watch.start("worker").await?;
+    systemd::tell(&stop);
     let connector = connector(context).await?;
     let Some(db) = database(context, &stop).await? else {
         return Ok(());
@@ -198,8 +205,8 @@ async fn connector(context: &Context) -> Result<Arc<dyn Connector>> {
 
 /// A service's database: waits for it as long as it takes. None: told to stop meanwhile.
 async fn database(context: &Context, stop: &CancellationToken) -> Result<Option<Database>> {
-    match &context.global.database_url {
-        Some(url) => Ok(connect(url, stop).await?.map(Database::named)),
+    match context.database_url()? {
+        Some(url) => Ok(connect(&url, stop).await?.map(Database::named)),
         None => context.database().await.map(Some),
     }
 }
@@ -248,10 +255,4 @@ fn worker_options(context: &Context, name: Option<String>) -> WorkerOptions {
     let mut options = WorkerOptions::new(name.unwrap_or_else(machine_name));
     options.key_file = context.key_file();
     options
-}
-
-/// What this machine calls itself.
-fn machine_name() -> String {
-    let system = rustix::system::uname();
-    system.nodename().to_string_lossy().into_owned()
 }

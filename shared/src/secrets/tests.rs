@@ -62,6 +62,22 @@ fn the_key_file_is_the_owners_alone_and_a_readable_one_is_refused() {
 }
 
 #[test]
+fn a_group_may_read_a_key_only_if_root_owns_it_and_lends_it() {
+    for (owner, mode, refused) in [
+        (1000, 0o600, false),
+        (1000, 0o640, true),
+        (0, 0o600, false),
+        (0, 0o440, false),
+        (0, 0o640, false),
+        (0, 0o660, true),
+        (0, 0o644, true),
+    ] {
+        let open = mode & closed_to_others(owner) != 0;
+        assert_eq!(open, refused, "owner {owner}, mode {mode:o}");
+    }
+}
+
+#[test]
 fn a_missing_or_malformed_key_is_an_error_that_names_the_file() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("key");

@@ -36,6 +36,9 @@ impl Children {
             .args(args)
             // Its end is seen even if this process is killed: nobody stays behind.
             .arg("--stop-with-stdin")
+            // Nothing of the machine's own configuration.
+            .env("VIRTUOZO_CONFIG", "/dev/null")
+            .env_remove("DATABASE_PASSWORD_FILE")
             .env("DATABASE_URL", database_url)
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())

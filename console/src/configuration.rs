@@ -1,0 +1,454 @@
+//! Where the options of a process come from: flag, then environment, then file, then default.
+//!
+//! A setting is every option that an environment variable may give too. In the file (TOML) it has the name
+//! of its option with `_` for `-`; what belongs to one command stands in the table of that command. The
+//! file's values become the defaults of the options, so that clap itself keeps the order.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+use clap::{
+    Arg, ArgMatches, Command, CommandFactory, FromArgMatches,
+    error::{ContextKind, ContextValue},
+    parser::ValueSource,
+};
+use toml::de::{DeTable, DeValue};
+
+use crate::{cli::Cli, error::usage};
+
+/// The file of the machine.
+const SYSTEM_FILE: &str = "/etc/virtuozo/virtuozo.toml";
+/// The option that names the file cannot stand in it.
+const NAMES_THE_FILE: &str = "config";
+/// A name that is less alike than this is no misspelling.
+const ALIKE: f64 = 0.8;
+
+/// An option that the environment and the file may give.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting {
+    /// The command whose option it is; none for the options that all have.
+    pub(crate) table: Option<String>,
+    arg: Arg,
+}
+
+impl Setting {
+    /// Its name in the file, `worker.drain_limit`.
+    pub(crate) fn name(&self) -> String {
+        match &self.table {
+            Some(table) => format!("{table}.{}", self.key()),
+            None => self.key(),
+        }
+    }
+
+    fn key(&self) -> String {
+        self.arg.get_long().unwrap_or_default().replace('-', "_")
+    }
+
+    /// The name of its value among what clap found.
+    pub(crate) fn id(&self) -> &str {
+        self.arg.get_id().as_str()
+    }
+
+    /// Its option, `--drain-limit`.
+    pub(crate) fn flag(&self) -> String {
+        format!("--{}", self.arg.get_long().unwrap_or_default())
+    }
+
+    /// Its environment variable.
+    pub(crate) fn variable(&self) -> String {
+        let variable = self.arg.get_env().unwrap_or_default();
+        variable.to_string_lossy().into_owned()
+    }
+
+    /// It may hold a password.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.arg.is_hide_env_values_set()
+    }
+
+    /// Why clap does not take `value` for it.
+    pub(crate) fn refuses(&self, value: &str) -> Option<String> {
+        let line = format!("{}={value}", self.flag());
+        let error = Command::new("file")
+            .no_binary_name(true)
+            .arg(self.arg.clone())
+            .try_get_matches_from([line])
+            .err()?;
+        if let Some(ContextValue::Strings(valid)) = error.get(ContextKind::ValidValue) {
+            return Some(format!("possible are {}", valid.join(", ")));
+        }
+        let source = std::error::Error::source(&error);
+        Some(source.map_or_else(|| error.kind().to_string(), ToString::to_string))
+    }
+}
+
+/// All settings there are.
+pub(crate) fn settings(command: &Command) -> Vec<Setting> {
+    fn of(table: Option<&str>, command: &Command) -> Vec<Setting> {
+        let args = command.get_arguments();
+        let has_both = |arg: &&Arg| arg.get_env().is_some() && arg.get_long().is_some();
+        args.filter(|arg| has_both(arg) && arg.get_id() != NAMES_THE_FILE)
+            .map(|arg| Setting {
+                table: table.map(str::to_owned),
+                arg: arg.clone(),
+            })
+            .collect()
+    }
+    let mut all = of(None, command);
+    for below in command.get_subcommands() {
+        all.extend(of(Some(below.get_name()), below));
+    }
+    all
+}
+
+/// A setting that the file gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Given {
+    pub(crate) name: String,
+    pub(crate) value: String,
+    line: usize,
+}
+
+/// What was said about how to run, and where.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    /// The file that was read.
+    pub(crate) file: Option<PathBuf>,
+    given: Vec<Given>,
+    settings: Vec<Setting>,
+    /// All commands, with the file's values as defaults.
+    command: Command,
+    matches: ArgMatches,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Origin {
+    /// An option on the command line.
+    Flag,
+    /// An environment variable.
+    Environment,
+    /// The file.
+    File,
+    /// Nobody said anything.
+    Default,
+}
+
+/// A setting's value as this process sees it.
+#[derive(Debug)]
+pub(crate) struct Value {
+    /// None: nothing was said, and the program has its own idea.
+    pub(crate) text: Option<String>,
+    pub(crate) origin: Origin,
+    /// The flag, the variable, or the line of the file.
+    pub(crate) place: Option<String>,
+}
+
+impl Configuration {
+    /// Reads the command line, the environment and the file. Ends the process where the command line is
+    /// wrong or asks for help, as clap does.
+    ///
+    /// # Errors
+    /// If the file cannot be read or says what is not understood.
+    pub(crate) fn read() -> Result<(Cli, Self)> {
+        let command = without_empty_variables(Cli::command());
+        let matches = command.clone().get_matches();
+        let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let mut this = Self {
+            file: None,
+            given: Vec::new(),
+            settings: settings(&Cli::command()),
+            command,
+            matches,
+        };
+        // It gets all that it needs from the process that starts it.
+        if cli.command.is_internal() {
+            return Ok((cli, this));
+        }
+        let Some((path, text)) = find(cli.global.config.as_deref())? else {
+            return Ok((cli, this));
+        };
+        this.given = parse(&path, &text, &this.settings)?;
+        this.command = with_defaults(this.command, &this.given, &this.settings);
+        this.file = Some(path);
+        this.matches = this.command.clone().get_matches();
+        let cli = Cli::from_arg_matches(&this.matches).unwrap_or_else(|error| error.exit());
+        Ok((cli, this))
+    }
+
+    /// All settings with their values. Those of a command have the value that it would begin with.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&Setting, Value)> {
+        self.settings
+            .iter()
+            .map(|setting| (setting, self.value(setting)))
+    }
+
+    fn value(&self, setting: &Setting) -> Value {
+        let of_command = setting.table.as_ref().and_then(|table| {
+            let line = ["virtuozo", table].map(OsString::from);
+            let matches = self.command.clone().try_get_matches_from(line).ok()?;
+            matches.subcommand_matches(table).cloned()
+        });
+        let matches = of_command.as_ref().unwrap_or(&self.matches);
+        let text = matches.get_raw(setting.id()).and_then(|mut all| all.next());
+        let text = text.map(|text| text.to_string_lossy().into_owned());
+        let line = self.given.iter().find(|given| given.name == setting.name());
+        let (origin, place) = match (matches.value_source(setting.id()), line, &self.file) {
+            (Some(ValueSource::CommandLine), ..) => (Origin::Flag, Some(setting.flag())),
+            (Some(ValueSource::EnvVariable), ..) => (Origin::Environment, Some(setting.variable())),
+            (_, Some(given), Some(file)) => {
+                let place = format!("{}:{}", file.display(), given.line);
+                (Origin::File, Some(place))
+            }
+            _ => (Origin::Default, None),
+        };
+        Value {
+            text,
+            origin,
+            place,
+        }
+    }
+}
+
+/// A variable without content counts as not set: that is how compose files and units leave one out.
+fn without_empty_variables(command: Command) -> Command {
+    command
+        .mut_args(|arg| {
+            let variable = arg.get_env().and_then(std::env::var_os);
+            if variable.is_some_and(|content| content.is_empty()) {
+                arg.env(None)
+            } else {
+                arg
+            }
+        })
+        .mut_subcommands(without_empty_variables)
+}
+
+fn with_defaults(command: Command, given: &[Given], all: &[Setting]) -> Command {
+    given.iter().fold(command, |command, given| {
+        let Some(setting) = all.iter().find(|setting| setting.name() == given.name) else {
+            return command;
+        };
+        let set = |command: Command| {
+            command.mut_arg(setting.id(), |arg| {
+                arg.default_value(given.value.clone())
+                    .hide_default_value(true)
+            })
+        };
+        match &setting.table {
+            Some(table) => command.mut_subcommand(table.clone(), set),
+            None => set(command),
+        }
+    })
+}
+
+/// The file that was named, or else the first one that is there: the user's own, the machine's.
+fn find(named: Option<&Path>) -> Result<Option<(PathBuf, String)>> {
+    let unreadable = |path: &Path, error: &io::Error| {
+        usage(format!(
+            "the configuration file {} cannot be read: {error}. Name another with --config or \
+             VIRTUOZO_CONFIG, or /dev/null for none",
+            path.display()
+        ))
+    };
+    if let Some(path) = named {
+        let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+        return Ok(Some((path.to_owned(), text)));
+    }
+    let own = shared::secrets::default_key_file().with_file_name("virtuozo.toml");
+    for path in [own, PathBuf::from(SYSTEM_FILE)] {
+        match fs::read_to_string(&path) {
+            Ok(text) => return Ok(Some((path, text))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(unreadable(&path, &error)),
+        }
+    }
+    Ok(None)
+}
+
+/// The settings in a file's text.
+pub(crate) fn parse(path: &Path, text: &str, all: &[Setting]) -> Result<Vec<Given>> {
+    let line_of = |span: Range<usize>| {
+        let before = text.get(..span.start).unwrap_or(text);
+        before.matches('\n').count() + 1
+    };
+    let wrong = |line: usize, why: &str| usage(format!("{}:{line}: {why}", path.display()));
+    let document = DeTable::parse(text).map_err(|error| {
+        // Without the line itself, which may hold a password.
+        wrong(line_of(error.span().unwrap_or(0..0)), error.message())
+    })?;
+    let mut found = Vec::new();
+    let mut open = vec![(None, document.get_ref())];
+    while let Some((table, entries)) = open.pop() {
+        for (key, value) in entries {
+            let line = line_of(key.span());
+            let name = match table {
+                Some(table) => format!("{table}.{}", key.get_ref()),
+                None => key.get_ref().to_string(),
+            };
+            let value = match (value.get_ref(), table) {
+                (DeValue::Table(entries), None)
+                    if all
+                        .iter()
+                        .any(|one| one.table.as_deref() == Some(key.get_ref())) =>
+                {
+                    open.push((Some(key.get_ref()), entries));
+                    continue;
+                }
+                (DeValue::String(text), _) => Some(text.to_string()),
+                (DeValue::Integer(number), _) if number.radix() == 10 => {
+                    Some(number.as_str().to_owned())
+                }
+                (DeValue::Boolean(truth), _) => Some(truth.to_string()),
+                _ => None,
+            };
+            let Some(setting) = all.iter().find(|setting| setting.name() == name) else {
+                return Err(wrong(line, &unknown(&name, all)));
+            };
+            let Some(value) = value else {
+                let why = format!("{name} has to be a text, a whole number, or true or false");
+                return Err(wrong(line, &why));
+            };
+            if let Some(why) = setting.refuses(&value) {
+                let value = if setting.is_secret() { "…" } else { &value };
+                return Err(wrong(line, &format!("{name} = {value:?} cannot be: {why}")));
+            }
+            found.push(Given { name, value, line });
+        }
+    }
+    Ok(found)
+}
+
+/// What to say of a name that no setting has.
+fn unknown(name: &str, all: &[Setting]) -> String {
+    let key = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    let best = all
+        .iter()
+        .map(Setting::name)
+        .map(|known| {
+            // The right name in the wrong table is as good as right.
+            let likeness = strsim::jaro_winkler(&known, name)
+                .max(strsim::jaro_winkler(&key(&known), &key(name)));
+            (likeness, known)
+        })
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    match best {
+        Some((_, known)) => format!("there is no setting {name:?}; did you mean {known:?}?"),
+        None => format!(
+            "there is no setting {name:?}; there are {}",
+            all.iter().map(Setting::name).collect::<Vec<_>>().join(", ")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> std::result::Result<Vec<Given>, String> {
+        parse(Path::new("v.toml"), text, &settings(&Cli::command()))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn each_setting_has_one_name_and_an_option_of_that_name() {
+        let mut names: Vec<_> = settings(&Cli::command())
+            .iter()
+            .map(Setting::name)
+            .collect();
+        assert!(names.len() > 8, "{names:?}");
+        assert!(
+            names.contains(&"worker.drain_limit".to_owned()),
+            "{names:?}"
+        );
+        assert!(!names.contains(&NAMES_THE_FILE.to_owned()));
+        names.sort();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count, "two settings have one name");
+    }
+
+    #[test]
+    fn a_file_gives_settings_of_all_and_of_single_commands() {
+        let text = "log = \"json\"\n\n[worker]\nname = \"rack2\"\ndrain_limit = 60\n";
+        let mut given = read(text).unwrap();
+        given.sort_by_key(|given| given.line);
+        let seen: Vec<_> = given
+            .iter()
+            .map(|given| (given.name.as_str(), given.value.as_str(), given.line))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("log", "json", 1),
+                ("worker.name", "rack2", 4),
+                ("worker.drain_limit", "60", 5)
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_file_is_told_with_its_line_and_what_is_right() {
+        for (text, line, why) in [
+            ("log = json", "v.toml:1:", ""),
+            ("\nlogg = \"json\"", "v.toml:2:", "did you mean \"log\""),
+            (
+                "drain_limit = 5",
+                "v.toml:1:",
+                "did you mean \"worker.drain_limit\"",
+            ),
+            ("[wroker]\nname = \"x\"", "v.toml:1:", "\"wroker\""),
+            (
+                "[worker]\nnmae = \"x\"",
+                "v.toml:2:",
+                "did you mean \"worker.name\"",
+            ),
+            ("config = \"x\"", "v.toml:1:", "there is no setting"),
+            ("zebra = 1", "v.toml:1:", "database_url"),
+            ("log = \"xml\"", "v.toml:1:", "human, json"),
+            (
+                "[worker]\ndrain_limit = \"soon\"",
+                "v.toml:2:",
+                "invalid digit",
+            ),
+            ("[worker]\ndrain_limit = [1]", "v.toml:2:", "whole number"),
+            ("worker = 1", "v.toml:1:", "there is no setting"),
+            ("log = \"json\"\nlog = \"json\"", "v.toml:2:", "duplicate"),
+        ] {
+            let said = read(text).unwrap_err();
+            assert!(said.starts_with(line), "{text:?}: {said}");
+            assert!(said.contains(why), "{text:?}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_not_understood_is_not_repeated() {
+        let said = read("database_url = postgres://u:s3cret@db/x").unwrap_err();
+        assert!(said.starts_with("v.toml:1:"), "{said}");
+        assert!(!said.contains("s3cret"), "{said}");
+    }
+
+    #[test]
+    fn a_value_of_the_file_gives_way_to_an_option() {
+        let given = read("[worker]\ndrain_limit = 60\nname = \"rack2\"").unwrap();
+        let command = with_defaults(Cli::command(), &given, &settings(&Cli::command()));
+        let seen = |line: &[&str]| {
+            let matches = command.clone().try_get_matches_from(line).unwrap();
+            let worker = matches.subcommand_matches("worker").unwrap();
+            let name = worker.get_one::<String>("name").cloned();
+            (worker.get_one::<u64>("drain_limit").copied(), name)
+        };
+        let name = Some("rack2".to_owned());
+        assert_eq!(seen(&["virtuozo", "worker"]), (Some(60), name.clone()));
+        assert_eq!(
+            seen(&["virtuozo", "worker", "--drain-limit", "5"]),
+            (Some(5), name)
+        );
+    }
+}
