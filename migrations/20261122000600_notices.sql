@@ -77,15 +77,39 @@ CREATE TABLE virtuozo_core.repository_space (
 );
 
 -- As before, with the queue of notices.
-CREATE OR REPLACE FUNCTION virtuozo_core.is_deliverable(queue text, job bytea) RETURNS boolean LANGUAGE sql STABLE
-RETURN coalesce(virtuozo_core.uuid_or_null(virtuozo_core.payload(job) ->> CASE queue
-           WHEN 'virtuozo-host' THEN 'host_run_id'
-           WHEN 'virtuozo-guest' THEN 'guest_run_id'
-           WHEN 'virtuozo-notice' THEN 'notice_id'
-           ELSE 'guest_id' END) IS NOT NULL, false);
-CREATE TRIGGER virtuozo_refuse_notice BEFORE INSERT OR UPDATE OF job, job_type ON apalis.jobs FOR EACH ROW
-    WHEN (new.job_type = 'virtuozo-notice' AND NOT virtuozo_core.is_deliverable(new.job_type, new.job))
-    EXECUTE FUNCTION virtuozo_core.refuse_job('its payload is not a JSON object with the id of a notice');
+CREATE OR REPLACE FUNCTION virtuozo_core.is_deliverable(queue text, job bytea) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    key text := CASE queue WHEN 'virtuozo-host' THEN 'host_run_id' WHEN 'virtuozo-guest' THEN 'guest_run_id'
+                           WHEN 'virtuozo-notice' THEN 'notice_id' ELSE 'guest_id' END;
+BEGIN
+    RETURN coalesce(virtuozo_core.uuid_or_null(virtuozo_core.payload(job) ->> key) IS NOT NULL, false);
+END $$;
+CREATE OR REPLACE FUNCTION virtuozo_core.guard_job() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    why text;
+BEGIN
+    IF new.job_type NOT LIKE 'virtuozo-%' THEN
+        RETURN new;
+    END IF;
+    IF new.id !~ '^[0-7][0-9A-HJKMNP-TV-Z]{25}$' THEN
+        why := 'its id is no ULID, which apalis.generate_ulid() makes';
+    ELSIF least(new.run_at, new.lock_at, new.done_at) < '1970-01-02'
+       OR greatest(new.run_at, new.lock_at, new.done_at) > '9999-01-01' THEN
+        why := 'a time in it is before 1970 or after 9999';
+    ELSIF new.attempts < 0 OR new.max_attempts < 1 OR new.priority < 0 THEN
+        why := 'attempts, max_attempts or priority is below what apalis reads';
+    ELSIF new.status NOT IN ('Pending', 'Queued', 'Running', 'Done', 'Failed', 'Killed') THEN
+        why := 'its status is none of Pending, Queued, Running, Done, Failed, Killed';
+    ELSIF new.job_type IN ('virtuozo-host', 'virtuozo-guest', 'virtuozo-undo', 'virtuozo-notice')
+      AND (tg_op = 'INSERT' OR new.job IS DISTINCT FROM old.job OR new.job_type IS DISTINCT FROM old.job_type)
+      AND NOT virtuozo_core.is_deliverable(new.job_type, new.job) THEN
+        why := 'its payload is not a JSON object with the id of a host run, guest run, guest or notice';
+    ELSE
+        RETURN new;
+    END IF;
+    RAISE EXCEPTION 'this row would stop every worker of the queue %: %', new.job_type, why
+        USING ERRCODE = 'check_violation', HINT = 'Use the functions of the schema virtuozo instead of apalis.jobs.';
+END $$;
 
 CREATE VIEW virtuozo.notices AS
 SELECT n.id, n.kind, n.channel, n.run_id, n.state, n.folded_into, n.held, n.attempts, n.run_after, n.sent_to,
