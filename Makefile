@@ -4,6 +4,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .PHONY: demo test lint outage-proof upgrade-proof crash-matrix bench-copy bench-queue help
 .PHONY: demo test lint outage-proof crash-matrix fleet-proof bench-copy bench-queue help
+.PHONY: demo test lint outage-proof crash-matrix bench-copy bench-queue help trace-proof
 
 help:
 	@echo "make demo        see it work: a lab of simulated hosts is backed up, verified, restored"
@@ -13,6 +14,7 @@ help:
 	@echo "make fleet-proof 8 workers, 40 hosts, 2,000 guests, 200 workers killed: limits hold, nothing is left"
 	@echo "make outage-proof ten minutes without the database, in every way and whatever goes on"
 	@echo "make upgrade-proof the version before today's schema and this one share the work"
+	@echo "make trace-proof every trace of a small fleet, read back from a real trace back end (needs python3)"
 	@echo "make bench-copy  compare the copy engine with cp and qemu-img"
 	@echo "make bench-queue what a guest run costs the database, beside other queues (needs node, npm, python3)"
 
@@ -47,6 +49,17 @@ upgrade-proof:
 	$(CARGO) build --locked --workspace
 	previous=$$(scripts/previous.sh $(abspath $(TARGET))/upgrade-proof $(PREVIOUS)) && \
 		VIRTUOZO_PREVIOUS=$$previous $(CARGO) test --locked --workspace --test upgrade-proof
+
+# Phoenix comes by its package name into the target directory, and runs from there.
+TRACE_PROOF := $(abspath $(TARGET))/trace-proof
+trace-proof:
+	@scripts/needs.sh compiler postgres python
+	mkdir -p $(TRACE_PROOF)
+	test -x $(TRACE_PROOF)/phoenix/bin/pip || python3 -m venv $(TRACE_PROOF)/phoenix
+	$(TRACE_PROOF)/phoenix/bin/pip install --quiet arize-phoenix
+	$(CARGO) build --locked --workspace
+	TRACE_PROOF_DIR=$(TRACE_PROOF) $(CARGO) test --locked -p tests --test traces -- --ignored trace_back_end
+	@cat $(TRACE_PROOF)/result.json && echo
 
 bench-copy:
 	@scripts/needs.sh compiler qemu

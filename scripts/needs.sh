@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes sure that the named programs are on this machine: installs what is missing from Debian's
 # packages as root or through sudo, otherwise names the packages in one line and fails.
-# Usage: scripts/needs.sh [compiler] [postgres] [qemu] [mail] [compose] [systemd]
+# Usage: scripts/needs.sh [compiler] [postgres] [python] [qemu] [mail] [compose] [systemd]
 set -eu
 
 missing=
@@ -16,6 +16,7 @@ for need in "$@"; do
         found=$(command -v postgres || ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null || true)
         [ -n "$found" ] || want postgresql
         ;;
+    python) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || want python3-venv ;;
     qemu) { command -v qemu-img && command -v qemu-io; } >/dev/null 2>&1 || want qemu-utils ;;
     # The mail server of the tests, for Debian's own Python.
     mail) /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null || want python3-aiosmtpd ;;

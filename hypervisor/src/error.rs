@@ -1,5 +1,7 @@
 //! What a hypervisor can answer instead of doing what it was asked.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// What to do about an error.
@@ -69,4 +71,23 @@ pub enum ErrorKind {
     SnapshotNotFound,
     /// Anything else; see the message and the code.
     Other,
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LibraryMissing => "library_missing",
+            Self::Unreachable => "unreachable",
+            Self::Login => "login",
+            Self::ConnectionLost => "connection_lost",
+            Self::Timeout => "timeout",
+            Self::GuestNotFound => "guest_not_found",
+            Self::GuestInvalid => "guest_invalid",
+            Self::NotMapped => "not_mapped",
+            Self::NotSupported => "not_supported",
+            Self::PowerState => "power_state",
+            Self::SnapshotNotFound => "snapshot_not_found",
+            Self::Other => "other",
+        })
+    }
 }

@@ -7,6 +7,7 @@ mod figures;
 pub mod notices;
 mod sweep;
 mod tick;
+mod traces;
 
 use std::{
     path::PathBuf,
@@ -20,6 +21,7 @@ use shared::{
     store::{leadership, wake::Wake, workers},
 };
 use sqlx::PgPool;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -33,6 +35,8 @@ const LOOKS_PER_HEARTBEAT: u32 = 5;
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
 /// A look and the pause after it are over by then, or nobody looks any more.
 const LOOKS_LIMIT: Duration = Duration::from_secs(60);
+/// How long the trace back end may take for the last runs when the process ends.
+const TELL_LIMIT: Duration = Duration::from_secs(5);
 /// If even the lead takes longer to renew, the database was away for everybody.
 const PROMPT: Duration = Duration::from_secs(1);
 /// How long a look that is under way may take when the scheduler is told to end. What it has not
@@ -75,13 +79,15 @@ impl Scheduler {
         let id = Uuid::now_v7();
         let mut wake = Wake::new(pool.clone());
         let mut state = State {
-            pool,
+            pool: pool.clone(),
             id,
-            leads: false,
+            leads: watch::Sender::new(false),
             refused: false,
             looks: 0,
             registered: false,
         };
+        let telling = traces::tell(pool, state.leads.subscribe(), shutdown.clone());
+        let telling = tokio::spawn(telling);
         let (mut ticker, mut sweeper) = (Ticker::default(), Sweeper::new());
         tracing::info!(name = options.name, %id, "scheduler runs");
         let looks = liveness::watch("schedules and sweeps", LOOKS_LIMIT);
@@ -99,7 +105,7 @@ impl Scheduler {
                 looked = tokio::time::timeout(LOOK_LIMIT, look) => looked,
                 () = told_to_end(&shutdown) => break,
             };
-            figures.leads(matches!(looked, Ok(Ok(()))) && state.leads);
+            figures.leads(matches!(looked, Ok(Ok(()))) && *state.leads.borrow());
             match looked {
                 Ok(Ok(())) => {
                     outage::answered(asked_at);
@@ -136,6 +142,10 @@ impl Scheduler {
         standing.waits("stops");
         let _ = sending.await;
         drop(figures);
+        // The lead is given up after it: what ended with this process is told by it.
+        if tokio::time::timeout(TELL_LIMIT, telling).await.is_err() {
+            tracing::debug!("what has ended last is told by the next scheduler");
+        }
         state.farewell().await;
         tracing::info!(name = options.name, "scheduler has stopped");
         Ok(())
@@ -151,7 +161,7 @@ async fn told_to_end(shutdown: &CancellationToken) {
 struct State {
     pool: PgPool,
     id: Uuid,
-    leads: bool,
+    leads: watch::Sender<bool>,
     /// The last look failed although the database answered, and that was said.
     refused: bool,
     looks: u32,
@@ -180,8 +190,7 @@ impl State {
         if asked_at.elapsed() > PROMPT {
             sweeper.lost_sight();
         }
-        if leads != self.leads {
-            self.leads = leads;
+        if self.leads.send_replace(leads) != leads {
             if leads {
                 tracing::info!("this scheduler leads");
             } else {

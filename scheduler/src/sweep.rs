@@ -5,7 +5,10 @@ use std::time::Duration;
 use shared::{
     StoreError,
     store::{notices, obligations, settings, sweeps},
-    telemetry::metrics::{self, LeaseKind, Outcome},
+    telemetry::{
+        metrics::{self, LeaseKind, Outcome},
+        tree,
+    },
 };
 use sqlx::PgPool;
 use tokio::time::Instant;
@@ -50,6 +53,7 @@ impl Sweeper {
                 tracing::warn!(
                     host = expired.name,
                     state = expired.state,
+                    trace_id = tree::hex(expired.trace_id),
                     "{}",
                     expired.error
                 );
@@ -62,6 +66,7 @@ impl Sweeper {
                 tracing::warn!(
                     guest = expired.name,
                     state = expired.state,
+                    trace_id = tree::hex(expired.trace_id),
                     "{}",
                     expired.error
                 );

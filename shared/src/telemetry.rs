@@ -2,6 +2,8 @@
 
 pub mod metrics;
 pub mod otlp;
+pub mod traces;
+pub mod tree;
 
 use std::io::{self, IsTerminal};
 

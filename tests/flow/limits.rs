@@ -36,7 +36,7 @@ async fn comes_to(site: &Site, host: &str, guests: i64) -> Result<()> {
 
 /// Insists that `run show` gives this reason for a guest of the host.
 async fn is_said(site: &Site, run: &str, host: &str, reason: &str) -> Result<()> {
-    let text = async || Ok(site.virtuozo(&["run", "show", run])?.ok()?.stdout);
+    let text = async || anyhow::Ok(site.virtuozo(&["run", "show", run])?.ok()?.stdout);
     let said = |text: &str| {
         text.lines()
             .any(|line| line.contains(&format!("{host}/")) && line.contains(reason))

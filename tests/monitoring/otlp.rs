@@ -110,6 +110,9 @@ async fn what_is_pushed_is_what_is_documented_and_arrives_also_at_the_end() -> R
     worker.terminate()?;
     scheduler.terminate()?;
 
+    let bytes: i64 = sqlx::query_scalar("SELECT bytes_copied FROM virtuozo_core.guest_runs")
+        .fetch_one(site.pool())
+        .await?;
     let documented = documented()?;
     let mut names = BTreeSet::new();
     let mut copied = None;
@@ -141,9 +144,6 @@ async fn what_is_pushed_is_what_is_documented_and_arrives_also_at_the_end() -> R
             }
         }
     }
-    let bytes: i64 = sqlx::query_scalar("SELECT bytes_copied FROM virtuozo_core.guest_runs")
-        .fetch_one(site.pool())
-        .await?;
     ensure!(copied == Some(bytes), "{copied:?}, not {bytes}");
     for name in &names {
         ensure!(documented.contains_key(name), "{name} is not documented");

@@ -84,6 +84,29 @@ impl StepError {
         matches!(self, Self::Hypervisor(error) if connections::is_lost(error))
     }
 
+    /// Its kind, for programs: `stop.draining`, `hypervisor.timeout`, `repository`.
+    pub(crate) fn error_type(&self) -> String {
+        match self {
+            Self::Stop(Stop::Fenced) => "stop.fenced".to_owned(),
+            Self::Stop(Stop::Cancelled) => "stop.cancelled".to_owned(),
+            Self::Stop(Stop::Draining) => "stop.draining".to_owned(),
+            Self::HostDown(_) => "host_down".to_owned(),
+            Self::Hypervisor(error) => format!("hypervisor.{}", error.kind),
+            Self::Repository(_) => "repository".to_owned(),
+            Self::Store(_) => "database".to_owned(),
+            Self::BadCopy(_) => "repository.bad_copy".to_owned(),
+            Self::Failed { class, .. } => format!("step.{}", class.as_str()),
+        }
+    }
+
+    /// The hypervisor's own code, where it gave one.
+    pub(crate) fn hypervisor_code(&self) -> Option<u64> {
+        match self {
+            Self::Hypervisor(error) => error.code,
+            _ => None,
+        }
+    }
+
     /// What to do about it.
     pub(crate) fn class(&self) -> FailureClass {
         match self {

@@ -46,6 +46,7 @@ impl Held {
             Self::Guest(_) => LeaseKind::Guest,
             Self::Host(_) => LeaseKind::Host,
             Self::Undo(_) => LeaseKind::Undo,
+            Self::Probe(_) => LeaseKind::Probe,
         }
     }
 

@@ -18,6 +18,7 @@ mod retention;
 mod room;
 mod steps;
 mod target;
+mod trace;
 mod undo;
 
 use std::{

@@ -306,6 +306,7 @@ fn show(context: &Context, view: &RunView) -> Result<()> {
         None => {}
     }
     out.line(&head)?;
+    out.line(&format!("Trace {}", run.trace_id))?;
     if let Some(error) = &run.error {
         out.line(error)?;
     }

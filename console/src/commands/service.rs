@@ -6,7 +6,11 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use hypervisor::Connector;
 use scheduler::{Scheduler, SchedulerOptions};
-use shared::{db, pg::Cluster, telemetry::metrics::Metrics};
+use shared::{
+    db,
+    pg::Cluster,
+    telemetry::{metrics::Metrics, traces::Traces},
+};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use worker::{Worker, WorkerOptions};
@@ -139,7 +143,7 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
         },
         "up; `virtuozo status` in another shell tells what goes on"
     );
-    let done = {
+    let done = traced("up", async {
         let both = stop.child_token();
         let scheduler = run_scheduler(context, pool.clone(), both.clone());
         let options = worker_options(context, args.name);
@@ -154,7 +158,8 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
             ended(worker.await)
         });
         scheduler.and(worker)
-    };
+    })
+    .await;
     metrics.end().await;
     pool.close().await;
     stop_cluster(cluster).await?;
@@ -168,7 +173,7 @@ pub(crate) async fn scheduler(context: &Context, args: SchedulerArgs) -> Result<
     let Some(db) = database(context, &stop).await? else {
         return Ok(());
     };
-    let done = run_scheduler(context, db.pool, stop).await;
+    let done = traced("scheduler", run_scheduler(context, db.pool, stop)).await;
     metrics.end().await;
     done
 }
@@ -189,9 +194,18 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
     if args.life.stop_with_stdin {
         options.drain_limit = options.drain_limit.min(CHILD_DRAIN_LIMIT);
     }
-    let done = Worker::run(db.pool, options, connector, stop).await;
+    let working = async { Ok(Worker::run(db.pool, options, connector, stop).await?) };
+    let done = traced("worker", working).await;
     metrics.end().await;
-    Ok(done?)
+    done
+}
+
+/// Sends traces, where that is set up, as long as the work goes on.
+async fn traced(process: &'static str, work: impl Future<Output = Result<()>>) -> Result<()> {
+    let traces = Traces::begin(process);
+    let done = work.await;
+    traces.end().await;
+    done
 }
 
 /// The way to hosts, after a look whether it is there at all: a worker that cannot reach any host is

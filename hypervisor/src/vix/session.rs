@@ -15,7 +15,7 @@ use vix_sys::{
     VIX_VMPOWEROP_FROM_GUEST, VIX_VMPOWEROP_NORMAL, Vix, VixError, VixFindItemType, VixHandle,
 };
 
-use super::codes::to_error;
+use super::{child::noted, codes::to_error};
 use crate::{ErrorClass, ErrorKind, HypervisorError, Result};
 
 /// The first pause between two looks at a job; it doubles up to [`LONGEST_PAUSE`].
@@ -71,15 +71,17 @@ impl Session {
         let password = password
             .map(|text| c_string(text.expose_secret(), &what))
             .transpose()?;
-        let job = vix.connect(&ConnectArgs {
-            provider,
-            host_name: address.as_deref(),
-            host_port: 0,
-            user_name: user.as_deref(),
-            password: password.as_deref(),
-            options: 0,
-        });
-        let job = session.finish(job, limit, &what)?;
+        let begin = || {
+            vix.connect(&ConnectArgs {
+                provider,
+                host_name: address.as_deref(),
+                host_port: 0,
+                user_name: user.as_deref(),
+                password: password.as_deref(),
+                options: 0,
+            })
+        };
+        let job = session.run("VixHost_Connect", begin, limit, &what)?;
         let host = session.result(&job, &what)?;
         *session.lock() = host;
         Ok(session)
@@ -95,8 +97,11 @@ impl Session {
     pub(super) fn find(&self, what: VixFindItemType, limit: Duration) -> Result<Vec<String>> {
         let doing = format!("host {}: cannot list the guests", self.label);
         let deadline = Instant::now() + limit;
-        let (job, items) = self.vix.find_items(self.host(&doing)?, what);
-        self.finish(job, limit, &doing)?;
+        let host = self.host(&doing)?;
+        let items = noted("VixHost_FindItems", || {
+            let (job, items) = self.vix.find_items(host, what);
+            self.finish(job, limit, &doing).map(|_| items)
+        })?;
         let mut found = Vec::new();
         // Items come from the library's own thread, so the last ones may still be under way.
         while let Some(item) = items.next_within(deadline.saturating_duration_since(Instant::now()))
@@ -127,8 +132,8 @@ impl Session {
         // Some products set the bit only once somebody has waited for Tools.
         let vm = self.open(vmx_path, limit)?;
         let what = self.doing("cannot ask for VMware Tools in", vmx_path);
-        let job = self.vix.wait_for_tools(vm.raw, TOOLS_LIMIT_SECS);
-        match self.finish(job, limit, &what) {
+        let begin = || self.vix.wait_for_tools(vm.raw, TOOLS_LIMIT_SECS);
+        match self.run("VixVM_WaitForToolsInGuest", begin, limit, &what) {
             Ok(_) => Ok(true),
             Err(error)
                 if error.code == Some(VIX_E_TIMEOUT_WAITING_FOR_TOOLS)
@@ -145,8 +150,8 @@ impl Session {
     pub(super) fn power_on(&self, vmx_path: &str, limit: Duration) -> Result<()> {
         let vm = self.open(vmx_path, limit)?;
         let what = self.doing("cannot power on", vmx_path);
-        let job = self.vix.power_on(vm.raw, VIX_VMPOWEROP_NORMAL);
-        self.finish(job, limit, &what).map(drop)
+        let begin = || self.vix.power_on(vm.raw, VIX_VMPOWEROP_NORMAL);
+        self.run("VixVM_PowerOn", begin, limit, &what).map(drop)
     }
 
     /// Powers the guest off: by its own shutdown if `soft`, else by cutting the power.
@@ -158,8 +163,8 @@ impl Session {
             (VIX_VMPOWEROP_NORMAL, "cannot power off")
         };
         let what = self.doing(doing, vmx_path);
-        let job = self.vix.power_off(vm.raw, options);
-        self.finish(job, limit, &what).map(drop)
+        let begin = || self.vix.power_off(vm.raw, options);
+        self.run("VixVM_PowerOff", begin, limit, &what).map(drop)
     }
 
     /// Names of all snapshots, parents before children.
@@ -181,8 +186,8 @@ impl Session {
         let what = self.doing(&format!("cannot take the snapshot {name} of"), vmx_path);
         let name = c_string(name, &what)?;
         let description = c_string(description, &what)?;
-        let job = self.vix.create_snapshot(vm.raw, &name, &description, 0);
-        let job = self.finish(job, limit, &what)?;
+        let begin = || self.vix.create_snapshot(vm.raw, &name, &description, 0);
+        let job = self.run("VixVM_CreateSnapshot", begin, limit, &what)?;
         let snapshot = self.result(&job, &what)?;
         self.vix.release(snapshot);
         Ok(())
@@ -208,8 +213,8 @@ impl Session {
         if found.next().is_some() {
             return Err(self.error(vix_sys::VIX_E_SNAPSHOT_NONUNIQUE_NAME, &what));
         }
-        let job = self.vix.remove_snapshot(vm.raw, snapshot.raw, 0);
-        self.finish(job, limit, &what)?;
+        let begin = || self.vix.remove_snapshot(vm.raw, snapshot.raw, 0);
+        self.run("VixVM_RemoveSnapshot", begin, limit, &what)?;
         Ok(true)
     }
 
@@ -218,7 +223,12 @@ impl Session {
         vix.error_text(VIX_OK)
     }
 
+    /// All snapshots; noted as the one call that begins it.
     fn tree(&self, vm: &Handle, vmx_path: &str) -> Result<Vec<(String, Handle)>> {
+        noted("VixVM_GetRootSnapshot", || self.walk(vm, vmx_path))
+    }
+
+    fn walk(&self, vm: &Handle, vmx_path: &str) -> Result<Vec<(String, Handle)>> {
         let what = self.doing("cannot list the snapshots of", vmx_path);
         let vix = self.vix;
         let fail = |error| self.error(error, &what);
@@ -250,10 +260,21 @@ impl Session {
     fn open(&self, vmx_path: &str, limit: Duration) -> Result<Handle> {
         let what = self.doing("cannot open", vmx_path);
         let path = c_string(vmx_path, &what)?;
-        let job = self.vix.open_vm(self.host(&what)?, &path);
-        let job = self.finish(job, limit, &what)?;
+        let host = self.host(&what)?;
+        let job = self.run("VixVM_Open", || self.vix.open_vm(host, &path), limit, &what)?;
         let raw = self.result(&job, &what)?;
         Ok(Handle { vix: self.vix, raw })
+    }
+
+    /// Begins a job and waits for it, at most `limit`, and notes that.
+    fn run(
+        &self,
+        name: &str,
+        begin: impl FnOnce() -> VixHandle,
+        limit: Duration,
+        what: &str,
+    ) -> Result<Handle> {
+        noted(name, || self.finish(begin(), limit, what))
     }
 
     /// Waits for a job, at most `limit`. Every asynchronous call ends here.

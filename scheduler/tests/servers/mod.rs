@@ -17,12 +17,12 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// An issuer of certificates that no system knows, and a certificate for `localhost`.
-pub struct Certificates {
+pub(crate) struct Certificates {
     dir: TempDir,
 }
 
 impl Certificates {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let mut of_issuer = CertificateParams::new(Vec::new()).unwrap();
         of_issuer.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -37,7 +37,7 @@ impl Certificates {
     }
 
     /// The issuer's certificate.
-    pub fn ca(&self) -> String {
+    pub(crate) fn ca(&self) -> String {
         self.path("ca.pem")
     }
 
@@ -47,15 +47,15 @@ impl Certificates {
 }
 
 /// A server as a process, and what it has received.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub port: u16,
+    pub(crate) port: u16,
     said: Arc<(Mutex<Vec<Value>>, Condvar)>,
 }
 
 impl Server {
     /// A mail server with a login, which insists on `security`.
-    pub fn mail(certificates: &Certificates, security: &str, more: Value) -> Self {
+    pub(crate) fn mail(certificates: &Certificates, security: &str, more: Value) -> Self {
         let mut how = json!({
             "what": "mail",
             "security": security,
@@ -69,7 +69,7 @@ impl Server {
     }
 
     /// A receiver of webhooks that knows the secret `battery staple`.
-    pub fn webhook(more: Value) -> Self {
+    pub(crate) fn webhook(more: Value) -> Self {
         let mut how = json!({ "what": "webhook", "secret": "battery staple" });
         merge(&mut how, more);
         Self::start(&how)
@@ -80,6 +80,7 @@ impl Server {
             PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scheduler/tests/servers/servers.py");
         // Debian's own Python, for which Debian has the mail server's package.
         let mut child = Command::new("/usr/bin/python3")
+            .args(["-W", "ignore"])
             .arg(script)
             .arg(how.to_string())
             .stdin(Stdio::null())
@@ -121,7 +122,7 @@ impl Server {
     }
 
     /// The first `count` messages.
-    pub fn received(&self, count: usize) -> Vec<Value> {
+    pub(crate) fn received(&self, count: usize) -> Vec<Value> {
         let enough = |said: &[Value]| {
             let all = messages(said);
             (all.len() >= count).then_some(all)
@@ -131,12 +132,12 @@ impl Server {
     }
 
     /// All messages so far.
-    pub fn received_by_now(&self) -> Vec<Value> {
+    pub(crate) fn received_by_now(&self) -> Vec<Value> {
         messages(&self.said.0.lock().unwrap())
     }
 
     /// Whether each login so far was good.
-    pub fn logins(&self) -> Vec<bool> {
+    pub(crate) fn logins(&self) -> Vec<bool> {
         let said = self.said.0.lock().unwrap();
         said.iter()
             .filter_map(|one| one["login"].as_bool())
@@ -163,7 +164,7 @@ fn merge(into: &mut Value, more: Value) {
 }
 
 /// A port on which nobody listens now.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.local_addr().unwrap().port()
 }

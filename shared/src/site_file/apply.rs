@@ -129,7 +129,7 @@ impl<'a> Import<'a> {
         let now = settings::get(&mut *self.conn).await?;
         for (name, value) in &self.file().settings {
             let refuse = || self.parsed.refuse(value, "settings");
-            let key = settings::key(name).map_err(refuse())?;
+            let key = settings::key(settings::KEYS, name).map_err(refuse())?;
             let text = value.as_ref().to_string();
             if text != key.value(&now) {
                 settings::set(&mut *self.conn, &[(name, &text)])
@@ -310,6 +310,7 @@ impl<'a> Import<'a> {
             resume_power_state: wanted.resume_power_state,
             backup_when_off: wanted.backup_when_off,
             keep_last: wanted.keep_last,
+            rpo_secs: wanted.rpo_secs,
         };
         let id = match now {
             Some(now) => now.id,

@@ -229,6 +229,9 @@ pub struct GuestEntry {
     /// Verified restore points to keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_last: Option<i32>,
+    /// How old its newest restore point may be, in seconds; 0: any age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rpo_secs: Option<i32>,
     /// Devices of the disks that are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignored_disks: Vec<String>,

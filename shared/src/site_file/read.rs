@@ -227,6 +227,7 @@ fn guest_entry(guest: Guest, disks: Vec<Disk>) -> GuestEntry {
         resume_power_state: guest.resume_power_state,
         backup_when_off: guest.backup_when_off,
         keep_last: guest.keep_last,
+        rpo_secs: guest.rpo_secs,
         ignored_disks,
     }
 }

@@ -37,6 +37,10 @@ pub struct GuestLease {
     pub cancel_requested: bool,
     /// How long the lease holds without renewal, in seconds.
     pub lease_secs: i32,
+    /// The trace of its run.
+    pub trace_id: Uuid,
+    /// The fence before the first one of its span in that trace.
+    pub trace_fence: i64,
 }
 
 /// Why a guest run did not succeed.

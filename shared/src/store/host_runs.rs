@@ -34,6 +34,8 @@ pub struct HostLease {
     pub cancel_requested: bool,
     /// How long the lease holds without renewal, in seconds.
     pub lease_secs: i32,
+    /// The trace of its run.
+    pub trace_id: Uuid,
 }
 
 /// A guest run to be made.

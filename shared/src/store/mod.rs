@@ -27,6 +27,7 @@ mod slots;
 pub mod space;
 pub mod steps;
 pub mod sweeps;
+pub mod traces;
 pub mod wake;
 pub mod workers;
 

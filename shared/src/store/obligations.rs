@@ -32,6 +32,10 @@ pub struct Obligation {
     snapshot_name: Option<String>,
     /// Attempts that have failed.
     pub attempts: i32,
+    /// The trace of the run that made it.
+    pub trace_id: Uuid,
+    /// That of the guest run that made it.
+    pub trace_fence: i64,
 }
 
 /// What is to be done to meet an obligation.

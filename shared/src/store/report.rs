@@ -120,6 +120,8 @@ pub struct RunLine {
     pub guests_succeeded: i64,
     pub guests_failed: i64,
     pub bytes_copied: i64,
+    /// By which a trace back end finds it.
+    pub trace_id: String,
 }
 
 /// A host of one run.

@@ -28,6 +28,21 @@ pub enum StepName {
 }
 
 impl StepName {
+    /// The step of that name; none if this version knows no such step.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [
+            Self::Validate,
+            Self::Snapshot,
+            Self::PowerOff,
+            Self::Copy,
+            Self::Commit,
+            Self::PowerOn,
+            Self::Publish,
+        ]
+        .into_iter()
+        .find(|step| step.as_str() == name)
+    }
+
     /// The name in the database.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -101,6 +116,17 @@ pub async fn done(
     Ok(Fence::of(row.is_some()))
 }
 
+/// Why a step failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepFailure<'a> {
+    /// As a sentence for the administrator.
+    pub message: &'a str,
+    /// The kind of error, for programs.
+    pub error_type: &'a str,
+    /// The hypervisor's own code, where it gave one.
+    pub code: Option<u64>,
+}
+
 /// Records a step's failure in the caller's transaction, which must have checked the fence.
 ///
 /// # Errors
@@ -109,13 +135,15 @@ pub async fn failed(
     tx: &mut PgConnection,
     lease: &GuestLease,
     step: StepName,
-    error: &str,
+    failure: StepFailure<'_>,
 ) -> Result<(), StoreError> {
     sqlx::query(include_str!("sql/step_failed.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
         .bind(step.as_str())
-        .bind(error)
+        .bind(failure.message)
+        .bind(failure.error_type)
+        .bind(failure.code.and_then(|code| i64::try_from(code).ok()))
         .execute(tx)
         .await?;
     Ok(())

@@ -32,6 +32,8 @@ pub struct Expired {
     pub state: String,
     /// What happened, as a sentence.
     pub error: String,
+    /// The trace of the run.
+    pub trace_id: Uuid,
 }
 
 impl Expired {

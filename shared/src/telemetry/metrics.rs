@@ -67,17 +67,20 @@ pub enum Outcome {
     Retried,
     /// Given up, to be gone on with by another worker.
     HandedOver,
+    /// Waits for a host that does not answer; counts as no attempt.
+    WaitsForHost,
 }
 
 impl Outcome {
     /// All, for those that are to be there before they first happen.
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Succeeded,
         Self::Failed,
         Self::Cancelled,
         Self::Skipped,
         Self::Retried,
         Self::HandedOver,
+        Self::WaitsForHost,
     ];
 
     fn label(self) -> KeyValue {
@@ -88,6 +91,7 @@ impl Outcome {
             Self::Skipped => "skipped",
             Self::Retried => "retried",
             Self::HandedOver => "handed_over",
+            Self::WaitsForHost => "waits_for_host",
         };
         KeyValue::new("outcome", name)
     }
@@ -102,6 +106,8 @@ pub enum LeaseKind {
     Host,
     /// What a guest is owed.
     Undo,
+    /// The right to try whether a host answers again.
+    Probe,
 }
 
 impl LeaseKind {
@@ -110,6 +116,7 @@ impl LeaseKind {
             Self::Guest => "guest",
             Self::Host => "host",
             Self::Undo => "undo",
+            Self::Probe => "probe",
         };
         KeyValue::new("kind", name)
     }
@@ -223,7 +230,12 @@ impl Instruments {
         for outcome in [Outcome::Succeeded, Outcome::Failed, Outcome::Cancelled] {
             self.runs.add(0, &[outcome.label()]);
         }
-        for kind in [LeaseKind::Guest, LeaseKind::Host, LeaseKind::Undo] {
+        for kind in [
+            LeaseKind::Guest,
+            LeaseKind::Host,
+            LeaseKind::Undo,
+            LeaseKind::Probe,
+        ] {
             self.leases.add(0, &[kind.label()]);
         }
         for kind in [LeaseKind::Guest, LeaseKind::Host] {
@@ -256,7 +268,8 @@ fn observe(meter: &Meter) {
             }
         })
         .build();
-    let spaces: [(_, _, fn(&Space) -> u64); 2] = [
+    type Read = fn(&Space) -> u64;
+    let spaces: [(_, _, Read); 2] = [
         (
             "virtuozo.repository.free",
             "Bytes that may still be written to a repository, as this worker sees it",

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use opentelemetry::trace::FutureExt;
 use shared::{
     StoreError,
     model::Severity,
@@ -11,11 +12,16 @@ use shared::{
         guest_runs::{self, Ending, FailureClass, GuestLease},
         guests,
         leases::Fence,
-        settings, steps,
+        settings,
+        steps::{self, StepFailure},
     },
-    telemetry::metrics::{self, Outcome},
+    telemetry::{
+        metrics::{self, Outcome},
+        tree,
+    },
 };
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::{HAND_BACK_SECS, delay_secs, outside, seat};
 use crate::{
@@ -76,7 +82,10 @@ async fn begin(
     let context_of_work = Arc::clone(context);
     context.work.spawn(async move {
         // A panic ends this task and with it the keeper: the lease runs out, and the sweep counts a crash.
-        work(context_of_work, row, keeper.lease(), seat).await;
+        let span = tracing::info_span!("guest_run", trace_id = tree::hex(row.trace_id));
+        work(context_of_work, row, keeper.lease(), seat)
+            .instrument(span)
+            .await;
         drop((keeper, hand));
     });
     Ok(())
@@ -108,10 +117,14 @@ async fn work(context: Arc<Context>, row: GuestLease, lease: Lease, seat: Seat) 
             tracing::warn!(guest = name, "another worker acts for this guest run now");
         }
         Err((spec, error)) => {
+            if !matches!(error, StepError::Stop(_) | StepError::HostDown(_)) {
+                run.trace.went_wrong();
+            }
             if error.is_lost() {
                 run.reconnect().await;
             }
-            if let Err(problem) = conclude(&run, spec, &error).await {
+            let concluding = conclude(&run, spec, &error).with_context(run.trace.whole());
+            if let Err(problem) = concluding.await {
                 tracing::warn!(guest = name, error = %problem, "an attempt could not be concluded");
             }
         }
@@ -199,10 +212,16 @@ async fn conclude(
         }
     };
     let pool = &run.context.pool;
+    let error_type = error.error_type();
     let fence = patiently("the end of an attempt", || async {
         let mut tx = pool.begin().await?;
         if let Some(spec) = spec {
-            steps::failed(&mut tx, &run.row, spec.name, &message).await?;
+            let failure = StepFailure {
+                message: &message,
+                error_type: &error_type,
+                code: error.hypervisor_code(),
+            };
+            steps::failed(&mut tx, &run.row, spec.name, failure).await?;
         }
         let failure = failure.map(|class| (message.as_str(), class));
         let fence = guest_runs::end(&mut tx, &run.row, &ending, failure).await?;
@@ -218,6 +237,7 @@ async fn conclude(
         Ending::Failed => Outcome::Failed,
         Ending::Cancelled => Outcome::Cancelled,
         Ending::HandedOver { .. } => Outcome::HandedOver,
+        Ending::WaitsForHost => Outcome::WaitsForHost,
     });
     Ok(())
 }

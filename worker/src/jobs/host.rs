@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hypervisor::Host;
+use opentelemetry::trace::FutureExt;
 use shared::{
     StoreError,
     model::{self, Severity},
@@ -15,9 +16,13 @@ use shared::{
         leases::Fence,
         settings,
     },
-    telemetry::metrics::{self, Outcome},
+    telemetry::{
+        metrics::{self, Outcome},
+        tree,
+    },
 };
 use tokio::{task::JoinSet, time::Instant};
+use tracing::Instrument as _;
 
 use super::{HAND_BACK_SECS, delay_secs, outside, seat};
 use crate::{
@@ -28,6 +33,7 @@ use crate::{
     lease::{Held, Lease, LeaseKeeper},
     patience::patiently,
     steps::check,
+    trace::HostTrace,
 };
 
 /// Guests of one host that are looked at at the same time.
@@ -76,7 +82,10 @@ async fn begin(
     let context_of_work = Arc::clone(context);
     context.work.spawn(async move {
         // A panic ends this task and with it the keeper: the lease runs out, and the sweep counts a crash.
-        work(&context_of_work, &row, &keeper.lease(), &seat).await;
+        let span = tracing::info_span!("host_run", trace_id = tree::hex(row.trace_id));
+        work(&context_of_work, &row, &keeper.lease(), &seat)
+            .instrument(span)
+            .await;
         drop((keeper, hand));
     });
     Ok(())
@@ -106,9 +115,15 @@ async fn work(context: &Context, row: &HostLease, lease: &Lease, seat: &Seat) {
         host,
     };
     tracing::info!(host = work.host.name, "host run begins");
-    let outcome = match work.validate().await {
+    let trace = HostTrace::begin(row);
+    let outcome = match work.validate().with_context(trace.inspection()).await {
         Ok(found) => work.succeed(&found).await,
-        Err(error) => work.conclude(&error).await,
+        Err(error) => {
+            if !matches!(error, StepError::Stop(_) | StepError::HostDown(_)) {
+                trace.went_wrong();
+            }
+            work.conclude(&error).await
+        }
     };
     if let Err(error) = outcome {
         tracing::warn!(host = work.host.name, %error, "a host run could not be concluded");
@@ -171,10 +186,11 @@ impl HostRun<'_> {
                     return Err(Stop::Draining.into());
                 }
                 let host = Arc::clone(host);
-                looking.spawn(async move {
+                let look = async move {
                     let facts = inspection::look(host.as_ref(), &guest.vmx_path).await;
                     (guest, facts)
-                });
+                };
+                looking.spawn(look.with_current_context());
             }
             let Some(looked) = looking.join_next().await else {
                 break;

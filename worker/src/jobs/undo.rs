@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use opentelemetry::trace::FutureExt;
 use shared::{
     StoreError,
     model::{Guest, Severity},
@@ -23,7 +24,7 @@ use crate::{
     lease::{Held, Lease, LeaseKeeper},
     patience::patiently,
     steps::secs,
-    undo,
+    trace, undo,
 };
 
 /// The pause after the first failure, in seconds.
@@ -96,7 +97,8 @@ async fn work(
             }
             met
         };
-        match met.await {
+        let (_unit, below) = trace::of_undo(obligation);
+        match met.with_context(below).await {
             // The gate knows when it is time to try again, for all that its guests are owed.
             Err(error @ StepError::HostDown(_)) => return Err(error),
             Ok(()) => {

@@ -29,6 +29,7 @@ use crate::{
     hold,
     lease::Lease,
     patience::patiently,
+    trace::CopyGroups,
 };
 
 /// How often progress is written down.
@@ -236,6 +237,9 @@ struct Watch {
     news: AtomicBool,
     began: AtomicBool,
     counted_bytes: AtomicU64,
+    /// Of all files together.
+    all_bytes: AtomicU64,
+    groups: CopyGroups,
 }
 
 impl Watch {
@@ -248,6 +252,8 @@ impl Watch {
             news: AtomicBool::new(false),
             began: AtomicBool::new(false),
             counted_bytes: AtomicU64::new(0),
+            all_bytes: AtomicU64::new(0),
+            groups: CopyGroups::new(),
         }
     }
 
@@ -268,6 +274,7 @@ impl Watch {
 
     fn expect(&self, name: &str, bytes: u64) {
         self.change(name, |d| d.total_bytes += bytes);
+        self.all_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn file_done(&self, name: &str, bytes: u64) {
@@ -275,6 +282,7 @@ impl Watch {
             d.done_bytes += bytes;
             d.current_bytes = 0;
         });
+        self.groups.file_done(name);
     }
 
     fn news(&self) -> Option<Vec<DeviceProgress>> {
@@ -305,6 +313,9 @@ impl Watch {
 
 impl CopyObserver for Watch {
     fn progress(&self, device_or_file: &str, copied_bytes: u64, total_bytes: u64) {
+        let all_bytes = self.all_bytes.load(Ordering::Relaxed);
+        self.groups
+            .progress(device_or_file, copied_bytes, all_bytes);
         self.change(device_or_file, |d| d.current_bytes = copied_bytes);
         if copied_bytes > 0 && !self.began.swap(true, Ordering::Relaxed) {
             hold::at_blocking("copy.middle");

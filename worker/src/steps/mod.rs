@@ -10,6 +10,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use hypervisor::{Guest, Host, PowerState};
+use opentelemetry::trace::FutureExt;
 use repository::{PointMode, Repository, SealedPoint};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -32,6 +33,7 @@ use crate::{
     hold,
     lease::Lease,
     patience::patiently,
+    trace::GuestTrace,
     undo,
 };
 
@@ -186,6 +188,8 @@ pub(crate) struct GuestRun {
     pub(crate) guest: model::Guest,
     seat: Seat,
     opened: Mutex<Option<Opened>>,
+    /// Where its spans hang.
+    pub(crate) trace: GuestTrace,
 }
 
 #[derive(Clone)]
@@ -204,6 +208,7 @@ impl GuestRun {
         seat: Seat,
     ) -> Self {
         Self {
+            trace: GuestTrace::begin(&row),
             context,
             row,
             lease,
@@ -253,7 +258,8 @@ impl GuestRun {
     /// # Errors
     /// What went wrong, and in which step.
     pub(crate) async fn attempt(&self) -> Result<(), (Option<&'static Spec>, StepError)> {
-        let mut outputs = self.resume().await.map_err(|error| (None, error))?;
+        let resuming = self.resume().with_context(self.trace.whole());
+        let mut outputs = resuming.await.map_err(|error| (None, error))?;
         // The record of a step also says that the next one begins.
         let mut begun = false;
         while let Some(spec) = outputs.next() {
@@ -326,10 +332,14 @@ impl GuestRun {
         }
         hold::at(&format!("{step}.before")).await?;
         tracing::info!(guest = self.guest.full_name(), %step, "step begins");
-        let mut output = self.carry_out(step, outputs).await?;
-        if hold::repeats(step.as_str()) {
-            output = self.carry_out(step, outputs).await?;
-        }
+        let carrying_out = async {
+            let output = self.carry_out(step, outputs).await?;
+            if hold::repeats(step.as_str()) {
+                return self.carry_out(step, outputs).await;
+            }
+            Ok(output)
+        };
+        let output = carrying_out.with_context(self.trace.step(step)).await?;
         let Some(output) = output else { return Ok(()) };
         hold::at(&format!("{step}.effect")).await?;
         let next = outputs
@@ -429,7 +439,8 @@ where
     T: Send + 'static,
     F: FnOnce() -> Result<T, StepError> + Send + 'static,
 {
-    tokio::task::spawn_blocking(work)
+    let span = tracing::Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work))
         .await
         .map_err(|e| StepError::retry(format!("a thread of the worker died: {e}")))?
 }

@@ -22,7 +22,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::protocol::{self, Answer, LENGTH_BYTES, Operation, Request, Response};
+use super::{
+    calls::RequestSpan,
+    protocol::{self, Answer, LENGTH_BYTES, Operation, Request, Response},
+};
 use crate::{ErrorClass, ErrorKind, HypervisorError, Result};
 
 /// See [`ChildProcess::grace`].
@@ -30,7 +33,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long the process may take to leave by itself once its standard input has ended.
 const LEAVE_LIMIT: Duration = Duration::from_secs(8);
 
-type Waiting = HashMap<u64, oneshot::Sender<Result<Answer>>>;
+type Waiting = HashMap<u64, oneshot::Sender<Response>>;
 
 struct Shared {
     /// Name of the host, for messages.
@@ -47,6 +50,8 @@ pub(crate) struct ChildProcess {
     /// Frames on their way to the process; closing it ends the process.
     frames: Mutex<Option<mpsc::UnboundedSender<Vec<u8>>>>,
     next_id: AtomicU64,
+    /// Its process id.
+    pid: Option<u32>,
     /// What the process is given beyond an operation's own limit before it counts as hung.
     grace: Duration,
 }
@@ -82,6 +87,7 @@ impl ChildProcess {
             .kill_on_drop(true)
             .spawn()
             .map_err(cannot)?;
+        let pid = child.id();
         let pipe = || io::Error::other("no pipe to it");
         let stdin = child.stdin.take().ok_or_else(|| cannot(pipe()))?;
         let stdout = child.stdout.take().ok_or_else(|| cannot(pipe()))?;
@@ -100,6 +106,7 @@ impl ChildProcess {
             shared,
             frames: Mutex::new(Some(frames)),
             next_id: AtomicU64::new(1),
+            pid,
             grace: GRACE,
         })
     }
@@ -107,6 +114,18 @@ impl ChildProcess {
     /// Asks for an operation and waits for its answer, which the process gives within `limit` unless
     /// the library hangs; then it is killed.
     pub(crate) async fn call(&self, limit: Duration, operation: Operation) -> Result<Answer> {
+        let span = RequestSpan::begin(&self.shared.label, &operation, self.pid);
+        let (outcome, calls) = match self.ask(limit, operation).await {
+            Ok(response) => (response.answer, response.calls),
+            Err(error) => (Err(error), Vec::new()),
+        };
+        // The span before those below it: they are sent in this order, if at all.
+        span.end(&outcome);
+        span.made(&calls, self.pid);
+        outcome
+    }
+
+    async fn ask(&self, limit: Duration, operation: Operation) -> Result<Response> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let request = Request {
             id,
@@ -141,7 +160,7 @@ impl ChildProcess {
             id,
         };
         let outcome = match timeout(limit.saturating_add(self.grace), answered).await {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(response)) => Ok(response),
             Ok(Err(_)) => Err(self
                 .shared
                 .lost("ended unexpectedly; the VIX library crashed")),
@@ -265,7 +284,7 @@ async fn read_responses(stdout: &mut (impl AsyncRead + Unpin), shared: &Shared) 
             .and_then(|waiting| waiting.remove(&response.id));
         if let Some(caller) = caller {
             // A caller that is gone does not want to know.
-            let _ = caller.send(response.answer);
+            let _ = caller.send(response);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 
+use super::calls::Call;
 use crate::HypervisorError;
 
 /// A longer frame is a fault of the other side.
@@ -56,6 +57,47 @@ pub(crate) enum Operation {
     Disconnect,
 }
 
+impl Operation {
+    /// Its name in traces.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Probe => "vix probe",
+            Self::Connect(_) => "vix connect",
+            Self::Find(_) => "vix find",
+            Self::PowerBits { .. } => "vix power_state",
+            Self::ToolsRunning { .. } => "vix tools",
+            Self::PowerOn { .. } => "vix power_on",
+            Self::PowerOff { .. } => "vix power_off",
+            Self::Snapshots { .. } => "vix snapshots",
+            Self::CreateSnapshot { .. } => "vix create_snapshot",
+            Self::RemoveSnapshot { .. } => "vix remove_snapshot",
+            Self::Disconnect => "vix disconnect",
+        }
+    }
+
+    /// The guest it is about.
+    pub(crate) fn vmx_path(&self) -> Option<&str> {
+        match self {
+            Self::PowerBits { vmx_path }
+            | Self::ToolsRunning { vmx_path }
+            | Self::PowerOn { vmx_path }
+            | Self::PowerOff { vmx_path, .. }
+            | Self::Snapshots { vmx_path }
+            | Self::CreateSnapshot { vmx_path, .. }
+            | Self::RemoveSnapshot { vmx_path, .. } => Some(vmx_path),
+            Self::Probe | Self::Connect(_) | Self::Find(_) | Self::Disconnect => None,
+        }
+    }
+
+    /// The snapshot it is about.
+    pub(crate) fn snapshot(&self) -> Option<&str> {
+        match self {
+            Self::CreateSnapshot { name, .. } | Self::RemoveSnapshot { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+}
+
 /// Where to connect.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ConnectTo {
@@ -79,6 +121,9 @@ pub(crate) struct Response {
     pub(crate) id: u64,
     /// What came of it.
     pub(crate) answer: Result<Answer, HypervisorError>,
+    /// The library's calls that it took.
+    #[serde(default)]
+    pub(crate) calls: Vec<Call>,
 }
 
 /// What an operation answers.

@@ -19,6 +19,7 @@ use vix_sys::Vix;
 
 use super::{
     super::session::Session,
+    calls,
     protocol::{self, Answer, LENGTH_BYTES, Operation, Request, Response},
 };
 use crate::{ErrorClass, ErrorKind, HypervisorError, Result};
@@ -81,7 +82,11 @@ fn serve(mut requests: File, server: &Arc<Server>) {
             .spawn(move || {
                 let last = matches!(request.operation, Operation::Disconnect);
                 let answer = own.answer(request);
-                own.respond(&Response { id, answer });
+                own.respond(&Response {
+                    id,
+                    answer,
+                    calls: calls::made(),
+                });
                 if last {
                     let _ = kill_process(getpid(), Signal::KILL);
                 }
@@ -94,6 +99,7 @@ fn serve(mut requests: File, server: &Arc<Server>) {
                     ErrorClass::Retry,
                     format!("cannot start a thread for a VIX call: {error}"),
                 )),
+                calls: Vec::new(),
             });
         }
     }
@@ -125,6 +131,7 @@ impl Server {
                     ErrorClass::Retry,
                     error.to_string(),
                 )),
+                calls: Vec::new(),
             })
         });
         if let Ok(frame) = frame {

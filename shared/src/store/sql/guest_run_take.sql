@@ -9,4 +9,5 @@ UPDATE virtuozo_core.guest_runs g
   FROM virtuozo_core.settings s, virtuozo_core.runs r
  WHERE g.id = $1 AND r.id = g.run_id AND g.state = 'admitted'
 RETURNING g.id, g.run_id, g.host_id, g.guest_id, g.fence, g.attempt_fence, g.attempts,
-          r.cancel_requested OR g.cancel_requested AS cancel_requested, s.lease_secs
+          r.cancel_requested OR g.cancel_requested AS cancel_requested, s.lease_secs,
+          coalesce(r.trace_id, r.id) AS trace_id, g.trace_fence

@@ -16,4 +16,5 @@ UPDATE virtuozo_core.guest_runs g
    AND g.id IN (SELECT x.id FROM virtuozo_core.guest_runs x
                  WHERE x.state = 'running' AND x.lease_until < now()
                    FOR UPDATE SKIP LOCKED)
-RETURNING g.id, g.run_id, g.host_id, g.guest_id, h.name || '/' || u.name AS name, g.state, g.error
+RETURNING g.id, g.run_id, g.host_id, g.guest_id, h.name || '/' || u.name AS name, g.state, g.error,
+          (SELECT coalesce(r.trace_id, r.id) FROM virtuozo_core.runs r WHERE r.id = g.run_id) AS trace_id

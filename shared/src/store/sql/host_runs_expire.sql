@@ -14,4 +14,5 @@ UPDATE virtuozo_core.host_runs h
    AND h.id IN (SELECT x.id FROM virtuozo_core.host_runs x
                  WHERE x.state = 'running' AND x.lease_until < now()
                    FOR UPDATE SKIP LOCKED)
-RETURNING h.id, h.run_id, h.host_id, o.name, h.state, h.error
+RETURNING h.id, h.run_id, h.host_id, o.name, h.state, h.error,
+          (SELECT coalesce(r.trace_id, r.id) FROM virtuozo_core.runs r WHERE r.id = h.run_id) AS trace_id

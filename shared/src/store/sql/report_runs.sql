@@ -6,7 +6,8 @@ SELECT r.id, r.requested_by, r.due_at, r.state, r.cancel_requested, r.error, r.c
        count(g.id) FILTER (WHERE g.state IN ('waiting', 'admitted', 'running')) AS guests_open,
        count(g.id) FILTER (WHERE g.state = 'succeeded') AS guests_succeeded,
        count(g.id) FILTER (WHERE g.state = 'failed') AS guests_failed,
-       coalesce(sum(g.bytes_copied), 0)::bigint AS bytes_copied
+       coalesce(sum(g.bytes_copied), 0)::bigint AS bytes_copied,
+       virtuozo_core.trace_hex(coalesce(r.trace_id, r.id)) AS trace_id
 FROM virtuozo_core.runs r
 LEFT JOIN virtuozo_core.guest_runs g ON g.run_id = r.id
 WHERE $1::uuid IS NULL OR r.id = $1

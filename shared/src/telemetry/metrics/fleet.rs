@@ -166,7 +166,8 @@ pub(super) fn observe(meter: &Meter) {
             })
             .build();
     }
-    let of_guests: [(_, _, _, fn(&RpoLine) -> Option<f64>); 3] = [
+    type Read = fn(&RpoLine) -> Option<f64>;
+    let of_guests: [(_, _, _, Read); 3] = [
         (
             "virtuozo.guest.last_restore_point.timestamp",
             "s",

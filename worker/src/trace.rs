@@ -1,0 +1,207 @@
+//! The trace of what this worker does: where its spans hang, and the groups of a copy. The spans of runs,
+//! attempts and steps themselves are made by the scheduler, from the database; `docs/TRACING.md` says why.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use opentelemetry::{
+    Context, KeyValue, global,
+    trace::{Span, Tracer},
+};
+use shared::{
+    store::{
+        guest_runs::GuestLease, host_runs::HostLease, obligations::Obligation, steps::StepName,
+    },
+    telemetry::{
+        traces::{self, Unit},
+        tree,
+    },
+};
+
+/// A group of copied blocks has at least so many bytes.
+const GROUP_BYTES_MIN: u64 = 64 << 20;
+/// A copy has about so many groups at most, beside one for each file.
+const GROUPS_MAX: u64 = 64;
+
+/// The trace of a guest run under one lease.
+#[derive(Debug)]
+pub(crate) struct GuestTrace {
+    unit: Unit,
+    row: GuestLease,
+}
+
+impl GuestTrace {
+    pub(crate) fn begin(row: &GuestLease) -> Self {
+        let name = format!("g{}-{}", row.guest_run_id.simple(), row.fence);
+        let trace = Self {
+            unit: Unit::begin(row.trace_id, name),
+            row: row.clone(),
+        };
+        // Something went wrong before: the guest run is told, whatever becomes of this attempt.
+        if row.attempts > 0 || row.attempt_fence < row.fence {
+            trace.went_wrong();
+        }
+        trace
+    }
+
+    /// For work that belongs to no step.
+    pub(crate) fn whole(&self) -> Context {
+        let row = &self.row;
+        let place = tree::guest(row.trace_id, row.guest_run_id, row.trace_fence);
+        self.unit.below(&place)
+    }
+
+    /// For the work of a step.
+    pub(crate) fn step(&self, step: StepName) -> Context {
+        let row = &self.row;
+        let place = tree::step(row.trace_id, row.guest_run_id, row.fence, step);
+        self.unit.below(&place)
+    }
+
+    /// The attempt failed: what was done in it is told, whatever share of the traces is wanted.
+    pub(crate) fn went_wrong(&self) {
+        self.unit.went_wrong();
+    }
+}
+
+/// The trace of a host run under one lease.
+#[derive(Debug)]
+pub(crate) struct HostTrace {
+    unit: Unit,
+    row: HostLease,
+}
+
+impl HostTrace {
+    pub(crate) fn begin(row: &HostLease) -> Self {
+        let name = format!("h{}-{}", row.host_run_id.simple(), row.fence);
+        Self {
+            unit: Unit::begin(row.trace_id, name),
+            row: row.clone(),
+        }
+    }
+
+    /// For the looking at the host and its guests.
+    pub(crate) fn inspection(&self) -> Context {
+        let place = tree::inspection(self.row.trace_id, self.row.host_run_id);
+        self.unit.below(&place)
+    }
+
+    /// See [`GuestTrace::went_wrong`].
+    pub(crate) fn went_wrong(&self) {
+        self.unit.went_wrong();
+    }
+}
+
+/// For the undoing of what a guest run that is over has left: below that, and told with its trace or not
+/// at all. The unit has to live as long as the work.
+pub(crate) fn of_undo(obligation: &Obligation) -> (Unit, Context) {
+    let name = format!("u{}-{}", obligation.id.simple(), obligation.attempts);
+    let unit = Unit::begin(obligation.trace_id, name);
+    let place = tree::guest(
+        obligation.trace_id,
+        obligation.guest_run_id,
+        obligation.trace_fence,
+    );
+    let context = unit.below(&place);
+    (unit, context)
+}
+
+/// The blocks of a copy, told as few spans, each with its bytes and rate.
+pub(crate) struct CopyGroups {
+    /// None: no traces are sent.
+    below: Option<Context>,
+    open: Mutex<HashMap<String, Group>>,
+}
+
+struct Group {
+    began_at: SystemTime,
+    from: u64,
+    until: u64,
+}
+
+impl CopyGroups {
+    /// For a copy in the current context.
+    pub(crate) fn new() -> Self {
+        Self {
+            below: traces::are_sent().then(Context::current),
+            open: Mutex::default(),
+        }
+    }
+
+    /// So many bytes of a file of `device` are copied, of so many in the whole copy.
+    pub(crate) fn progress(&self, device: &str, copied_bytes: u64, all_bytes: u64) {
+        let Some(below) = &self.below else { return };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(group) = open.get_mut(device) else {
+            open.insert(device.to_owned(), Group::at(copied_bytes));
+            return;
+        };
+        group.until = copied_bytes;
+        if group.until - group.from.min(group.until) >= GROUP_BYTES_MIN.max(all_bytes / GROUPS_MAX)
+        {
+            group.end(device, below);
+            *group = Group::at(copied_bytes);
+        }
+    }
+
+    /// A file of `device` is complete, or given up.
+    pub(crate) fn file_done(&self, device: &str) {
+        let Some(below) = &self.below else { return };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(group) = open.remove(device) {
+            group.end(device, below);
+        }
+    }
+}
+
+impl Drop for CopyGroups {
+    /// What was copied before it failed is told too.
+    fn drop(&mut self) {
+        let Some(below) = &self.below else { return };
+        let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for (device, group) in open.drain() {
+            group.end(&device, below);
+        }
+    }
+}
+
+impl Group {
+    fn at(copied_bytes: u64) -> Self {
+        Self {
+            began_at: SystemTime::now(),
+            from: copied_bytes,
+            until: copied_bytes,
+        }
+    }
+
+    fn end(&self, device: &str, below: &Context) {
+        let bytes = self.until.saturating_sub(self.from);
+        if bytes == 0 {
+            return;
+        }
+        let took_secs = self.began_at.elapsed().unwrap_or_default().as_secs_f64();
+        let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let mut attributes = vec![
+            KeyValue::new("virtuozo.device", device.to_owned()),
+            KeyValue::new("virtuozo.offset", count(self.from)),
+            KeyValue::new("virtuozo.bytes", count(bytes)),
+        ];
+        if took_secs > 0.0 {
+            #[allow(
+                clippy::cast_precision_loss,
+                reason = "a rate needs no more digits than that"
+            )]
+            attributes.push(KeyValue::new("virtuozo.rate", bytes as f64 / took_secs));
+        }
+        let tracer = global::tracer("virtuozo");
+        tracer
+            .span_builder("copy blocks")
+            .with_start_time(self.began_at)
+            .with_attributes(attributes)
+            .start_with_context(&tracer, below)
+            .end();
+    }
+}
