@@ -54,9 +54,14 @@ pub(crate) struct Measured {
     pub(crate) costliest: Vec<(f64, f64, String)>,
 }
 
-/// Measures a fleet while at least `waiting` guests wait.
-pub(crate) async fn measure(server: &Server, waiting: usize) -> Result<Measured> {
-    let database = server.database(&format!("fleet_{waiting}")).await?;
+/// Measures a fleet while at least `waiting` guests wait, each of which takes `copy_time` to be copied.
+pub(crate) async fn measure(
+    server: &Server,
+    waiting: usize,
+    copy_time: Duration,
+) -> Result<Measured> {
+    let name = format!("fleet_{waiting}_{}", copy_time.as_millis());
+    let database = server.database(&name).await?;
     let pool = db::connect(&database.url).await?;
     db::migrate(&pool).await?;
     // Restore points of no content cost next to nothing in memory, but a sync each on a disk.
@@ -77,7 +82,7 @@ pub(crate) async fn measure(server: &Server, waiting: usize) -> Result<Measured>
     seed(&pool, waiting + TO_FINISH).await?;
 
     let stop = CancellationToken::new();
-    let connector = Arc::new(NoHypervisor::default());
+    let connector = Arc::new(NoHypervisor::new(copy_time));
     let mut processes = tokio::task::JoinSet::new();
     for n in 0..WORKERS {
         let pool = db::connect(&database.url).await?;

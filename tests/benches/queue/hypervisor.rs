@@ -21,8 +21,17 @@ const DISK_BYTES: u64 = 64 * 1024;
 type Snapshots = Arc<Mutex<HashMap<String, Vec<String>>>>;
 
 /// Connects to any host at once.
-#[derive(Default)]
-pub(crate) struct NoHypervisor(Snapshots);
+pub(crate) struct NoHypervisor(NoHost);
+
+impl NoHypervisor {
+    /// One whose guests take `copy_time` to be copied.
+    pub(crate) fn new(copy_time: Duration) -> Self {
+        Self(NoHost {
+            snapshots: Snapshots::default(),
+            copy_time,
+        })
+    }
+}
 
 #[async_trait]
 impl Connector for NoHypervisor {
@@ -31,11 +40,15 @@ impl Connector for NoHypervisor {
     }
 
     async fn connect(&self, _: &HostTarget) -> Result<Arc<dyn Host>> {
-        Ok(Arc::new(NoHost(Arc::clone(&self.0))))
+        Ok(Arc::new(self.0.clone()))
     }
 }
 
-struct NoHost(Snapshots);
+#[derive(Clone)]
+struct NoHost {
+    snapshots: Snapshots,
+    copy_time: Duration,
+}
 
 #[async_trait]
 impl Host for NoHost {
@@ -53,7 +66,7 @@ impl Host for NoHost {
     async fn guest(&self, guest: &GuestRef) -> Result<Arc<dyn Guest>> {
         Ok(Arc::new(NoGuest {
             path: guest.vmx_path.clone(),
-            snapshots: Arc::clone(&self.0),
+            host: self.clone(),
         }))
     }
 
@@ -62,12 +75,13 @@ impl Host for NoHost {
 
 struct NoGuest {
     path: String,
-    snapshots: Snapshots,
+    host: NoHost,
 }
 
 impl NoGuest {
     fn all(&self) -> MutexGuard<'_, HashMap<String, Vec<String>>> {
-        self.snapshots
+        self.host
+            .snapshots
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,6 +149,7 @@ impl Guest for NoGuest {
     }
 
     async fn image(&self, _: &Instant, _: &[String]) -> Result<GuestImage> {
+        tokio::time::sleep(self.host.copy_time).await;
         Ok(GuestImage {
             small: vec![SmallFile {
                 name: "guest.vmx".to_owned(),
