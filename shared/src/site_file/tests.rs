@@ -485,7 +485,7 @@ async fn every_column_of_the_configuration_is_in_the_file() {
         )
         .replace(
             "keep_last = 3",
-            "destination = \"/x\"\nresume_power_state = true\nkeep_last = 3",
+            "destination = \"/x\"\nresume_power_state = true\nrpo_secs = 0\nkeep_last = 3",
         );
     let file = serde_json::to_value(parsed(&text).file).unwrap();
     let mut known: BTreeSet<String> = settings::KEYS
