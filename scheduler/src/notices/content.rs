@@ -90,7 +90,7 @@ pub struct RunPart {
     /// Size of its restore points.
     pub size_bytes: i64,
     /// Its trace.
-    pub trace_id: Option<String>,
+    pub trace_id: String,
     /// Hosts that could not be backed up.
     pub failed_hosts: Vec<HostPart>,
     /// Guests, those that failed first.
@@ -237,7 +237,7 @@ pub(super) async fn of_run(pool: &PgPool, id: Uuid) -> Result<Option<RunPart>, S
         succeeded,
         failed,
         size_bytes,
-        trace_id: None,
+        trace_id: run.trace_id,
         failed_hosts: hosts
             .into_iter()
             .filter(|host| host.state == "failed")
