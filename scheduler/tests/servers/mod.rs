@@ -1,5 +1,7 @@
 //! A mail server and a receiver of webhooks that are not ours, with certificates of their own.
 
+pub(crate) mod site;
+
 use std::{
     fs,
     io::{BufRead, BufReader},

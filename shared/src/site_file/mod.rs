@@ -293,7 +293,7 @@ impl Parsed {
         /// What every version has.
         #[derive(Deserialize)]
         struct Version {
-            format_version: Option<i64>,
+            format_version: Option<toml::Value>,
         }
         let line_starts: Vec<usize> = std::iter::once(0)
             .chain(text.match_indices('\n').map(|(at, _)| at + 1))
@@ -303,20 +303,23 @@ impl Parsed {
             reason: error.message().replace('\n', ", "),
         };
         let Version { format_version } = toml::from_str(text).map_err(wrong)?;
-        match format_version {
-            Some(FORMAT_VERSION) => {}
-            Some(newer) if newer > FORMAT_VERSION => return Err(SiteFileError::Newer(newer)),
-            Some(other) => {
+        match format_version.as_ref().map(toml::Value::as_integer) {
+            Some(Some(FORMAT_VERSION)) => {}
+            Some(Some(newer)) if newer > FORMAT_VERSION => {
+                return Err(SiteFileError::Newer(newer));
+            }
+            Some(Some(other)) => {
                 return Err(SiteFileError::Text {
                     line: 1,
                     reason: format!("there is no format version {other}"),
                 });
             }
-            None => {
+            Some(None) | None => {
                 return Err(SiteFileError::Text {
                     line: 1,
-                    reason: "this is no configuration of a site: format_version is missing"
-                        .to_owned(),
+                    reason:
+                        "this is no configuration of a site: format_version is missing or no number"
+                            .to_owned(),
                 });
             }
         }

@@ -225,15 +225,10 @@ impl Ratio {
         }
     }
 
-    /// By the last seven bytes of the id, which are random (W3C Trace Context, level 2).
+    /// By the last four bytes of the id: those before may count (RFC 9562, 6.2).
     fn has(self, trace: Uuid) -> bool {
-        const RANDOM_BITS: u32 = 56;
-        #[allow(
-            clippy::cast_precision_loss,
-            reason = "numbers of 56 bits, where the last few decide nothing"
-        )]
-        let share = (trace.as_u64_pair().1 & ((1 << RANDOM_BITS) - 1)) as f64
-            / (1_u64 << RANDOM_BITS) as f64;
+        let [.., a, b, c, d] = *trace.as_bytes();
+        let share = f64::from(u32::from_be_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0);
         share < self.0
     }
 }

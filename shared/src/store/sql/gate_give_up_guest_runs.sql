@@ -6,4 +6,5 @@ UPDATE virtuozo_core.guest_runs g
    AND g.id IN (SELECT x.id FROM virtuozo_core.guest_runs x
                  WHERE x.host_id = $1 AND x.state = 'waiting' AND NOT virtuozo_core.is_paused($1)
                  ORDER BY x.id FOR NO KEY UPDATE)
-RETURNING g.id, g.run_id, g.host_id, g.guest_id, h.name || '/' || u.name AS name, g.state, g.error
+RETURNING g.id, g.run_id, g.host_id, g.guest_id, h.name || '/' || u.name AS name, g.state, g.error,
+          (SELECT coalesce(r.trace_id, r.id) FROM virtuozo_core.runs r WHERE r.id = g.run_id) AS trace_id

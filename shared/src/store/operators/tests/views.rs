@@ -105,13 +105,13 @@ async fn the_columns_of_the_views_are_those_that_were_promised() {
                          last_error created_at",
         ),
         (
+            "rpo",
+            "id host guest vmx_path rpo_secs last_point_at age_secs exceeded",
+        ),
+        (
             "runs",
             "id state requested_by schedule due_at cancel_requested error created_at ended_at duration hosts_open \
                   hosts_failed guests guests_open guests_succeeded guests_failed guests_skipped guests_cancelled bytes_copied trace_id",
-        ),
-        (
-            "rpo",
-            "id host guest vmx_path rpo_secs last_point_at age_secs exceeded",
         ),
         ("stuck", "kind id host guest since reason advice"),
         (
