@@ -2,9 +2,7 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test lint outage-proof upgrade-proof crash-matrix bench-copy bench-queue help
-.PHONY: demo test lint outage-proof crash-matrix fleet-proof bench-copy bench-queue help
-.PHONY: demo test lint outage-proof crash-matrix bench-copy bench-queue help trace-proof
+.PHONY: demo test lint crash-matrix fleet-proof outage-proof upgrade-proof trace-proof bench-copy bench-queue help
 
 help:
 	@echo "make demo        see it work: a lab of simulated hosts is backed up, verified, restored"

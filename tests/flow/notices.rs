@@ -82,7 +82,15 @@ async fn a_run_with_one_broken_guest_makes_one_mail_that_names_guest_and_reason(
 
     // What is previewed is what was sent.
     let preview = site.virtuozo(&["notice", "preview", "failure"])?.ok()?;
-    ensure!(preview.stdout.trim() == text.trim(), "{}", preview.stdout);
+    let lines = |text: &str| {
+        let lines = text.trim().lines().map(str::trim_end);
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    ensure!(
+        lines(&preview.stdout) == lines(text),
+        "previewed:\n{}\nsent:\n{text}",
+        preview.stdout
+    );
     let tested = site.virtuozo(&["notice", "test", "mail"])?;
     ensure!(tested.code == 0, "{tested:?}");
     site.virtuozo(&["notice", "settings", "set", "mail_port", "1"])?

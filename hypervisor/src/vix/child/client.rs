@@ -119,6 +119,9 @@ impl ChildProcess {
             Ok(response) => (response.answer, response.calls),
             Err(error) => (Err(error), Vec::new()),
         };
+        if let Err(error) = &outcome {
+            count(error);
+        }
         // The span before those below it: they are sent in this order, if at all.
         span.end(&outcome);
         span.made(&calls, self.pid);
@@ -172,9 +175,6 @@ impl ChildProcess {
             }
         };
         drop(entry);
-        if let Err(error) = &outcome {
-            count(error);
-        }
         outcome
     }
 
