@@ -17,14 +17,13 @@ WITH gate AS (
       FROM (SELECT g.id, g.created_at
               FROM virtuozo_core.guest_runs g
              WHERE g.host_id = $1 AND g.state = 'waiting' AND g.run_after <= now()
-               -- Asked of each in turn, which NOT EXISTS is not: that would be joined with all that is in work.
-               AND (SELECT o.id FROM virtuozo_core.guest_runs o
-                     WHERE o.guest_id = g.guest_id AND o.state IN ('admitted', 'running') LIMIT 1) IS NULL
-               AND (SELECT o.id FROM virtuozo_core.guest_runs o
-                     WHERE o.guest_id = g.guest_id AND o.state = 'waiting' AND o.run_after <= now()
-                       AND (o.created_at, o.id) < (g.created_at, g.id) LIMIT 1) IS NULL
-               AND (SELECT o.id FROM virtuozo_core.obligations o
-                     WHERE o.guest_id = g.guest_id AND o.claimed_until > now() LIMIT 1) IS NULL
+               AND NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_runs o
+                                WHERE o.guest_id = g.guest_id AND o.state IN ('admitted', 'running'))
+               AND NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_runs o
+                                WHERE o.guest_id = g.guest_id AND o.state = 'waiting' AND o.run_after <= now()
+                                  AND (o.created_at, o.id) < (g.created_at, g.id))
+               AND NOT EXISTS (SELECT 1 FROM virtuozo_core.obligations o
+                                WHERE o.guest_id = g.guest_id AND o.claimed_until > now())
              ORDER BY g.created_at, g.id
              LIMIT (SELECT count(*) FROM slot)
                FOR UPDATE OF g SKIP LOCKED) w
