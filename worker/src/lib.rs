@@ -54,6 +54,8 @@ pub use target::{TargetError, host_target};
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// A sign of life, answered or not, was tried by then, or nobody tries any more.
 const HEARTBEATS_LIMIT: Duration = Duration::from_secs(60);
+/// How long a worker that ends waits for the database to take note; the queues have waited by then.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
 
 /// How a worker runs.
 #[derive(Debug, Clone)]
@@ -171,7 +173,10 @@ impl Worker {
         room.abort();
         // A process that stops while the database is away is found by its silence.
         let farewell = workers::stop(&pool, incarnation);
-        if !matches!(tokio::time::timeout(HEARTBEAT, farewell).await, Ok(Ok(()))) {
+        if !matches!(
+            tokio::time::timeout(FAREWELL_LIMIT, farewell).await,
+            Ok(Ok(()))
+        ) {
             tracing::warn!("the database does not answer; the worker's end is not written down");
         }
         tracing::info!(name = options.name, "worker has stopped");
