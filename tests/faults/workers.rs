@@ -1,5 +1,7 @@
 //! Workers that are drained, that start together, that are of two versions, and one that a job kills.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, ensure};
 use shared::testing::TestDb;
 use tests::{Background, Site, eventually, small_guest};
@@ -22,15 +24,13 @@ async fn ends(process: &mut Background) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_drained_worker_ends_by_itself_and_its_work_is_done_by_another() -> Result<()> {
-    let mut site = Site::new().await?;
-    small_guest(&site.host("alpha", Product::WorkstationShared)?, "mail")?;
-    site.start(0)?;
+/// A worker in the middle of a copy, the run that it copies for, and the file that holds it there until it is
+/// removed.
+async fn in_mid_copy(site: &Site, name: &str) -> Result<(Background, String, PathBuf)> {
     let held = site.path("held");
-    let mut drained = site.spawn(
-        "drained",
-        &["worker", "--name", "drained"],
+    let worker = site.spawn(
+        name,
+        &["worker", "--name", name],
         &[
             ("VIRTUOZO_HOLD_AT", "copy.middle".as_ref()),
             ("VIRTUOZO_HOLD_FILE", &held),
@@ -41,7 +41,16 @@ async fn a_drained_worker_ends_by_itself_and_its_work_is_done_by_another() -> Re
         Ok(held.exists().then_some(()))
     })
     .await
-    .with_context(|| drained.said())?;
+    .with_context(|| worker.said())?;
+    Ok((worker, run, held))
+}
+
+#[tokio::test]
+async fn a_drained_worker_ends_by_itself_and_its_work_is_done_by_another() -> Result<()> {
+    let mut site = Site::new().await?;
+    small_guest(&site.host("alpha", Product::WorkstationShared)?, "mail")?;
+    site.start(0)?;
+    let (mut drained, run, held) = in_mid_copy(&site, "drained").await?;
     site.virtuozo(&["worker", "drain", "drained"])?.ok()?;
     eventually("the worker to hear of it", async || {
         Ok(drained.said().contains("worker is drained").then_some(()))
@@ -144,21 +153,7 @@ async fn a_worker_goes_on_while_a_later_version_expands_the_schema_and_one_start
     let mut site = Site::new().await?;
     small_guest(&site.host("alpha", Product::WorkstationShared)?, "mail")?;
     site.start(0)?;
-    let held = site.path("held");
-    let mut before = site.spawn(
-        "before",
-        &["worker", "--name", "before"],
-        &[
-            ("VIRTUOZO_HOLD_AT", "copy.middle".as_ref()),
-            ("VIRTUOZO_HOLD_FILE", &held),
-        ],
-    )?;
-    let run = site.start_run()?;
-    eventually("the copy to be under way", async || {
-        Ok(held.exists().then_some(()))
-    })
-    .await
-    .with_context(|| before.said())?;
+    let (mut before, run, held) = in_mid_copy(&site, "before").await?;
     sqlx::raw_sql(LATER_VERSION).execute(site.pool()).await?;
     std::fs::remove_file(&held)?;
     let shown = site.ended(&run).await?;
