@@ -1,10 +1,13 @@
 //! Where telemetry goes: OTLP, set up by the standard `OTEL_*` variables, off unless an endpoint is named.
 
-use std::env;
+use std::{env, time::Duration};
 
 use opentelemetry::KeyValue;
-use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::{Resource, error::OTelSdkResult};
 use uuid::Uuid;
+
+/// How long a process that ends waits for its last telemetry to be sent.
+const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 
 /// A kind of telemetry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +66,15 @@ pub fn resource(process: &'static str) -> Resource {
 pub fn choose_tls() {
     // An error says that it has been chosen already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Ends a provider with its `shutdown`: sends what is left, for a short time.
+pub async fn end(shutdown: impl FnOnce(Duration) -> OTelSdkResult + Send + 'static) {
+    // It waits for a thread, and must not do that on the runtime.
+    let ending = tokio::task::spawn_blocking(move || shutdown(FLUSH_LIMIT));
+    if !matches!(ending.await, Ok(Ok(()))) {
+        tracing::debug!("the last telemetry could not be sent");
+    }
 }
 
 #[cfg(test)]

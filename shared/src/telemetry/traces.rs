@@ -29,8 +29,6 @@ use uuid::Uuid;
 
 use super::otlp::{self, Signal};
 
-/// How long a process that ends waits for its last spans to be sent.
-const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 /// Spans that a unit of work keeps to itself at most; further ones are lost.
 const KEPT_MAX: usize = 512;
 /// The member of the trace state that names the unit of work a span belongs to.
@@ -103,12 +101,8 @@ impl Traces {
 
     /// Sends what is left, for a short time.
     pub async fn end(self) {
-        let Self(Some(provider)) = self else { return };
-        // It waits for a thread, and must not do that on the runtime.
-        let ending =
-            tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_LIMIT));
-        if !matches!(ending.await, Ok(Ok(()))) {
-            tracing::debug!("the last spans could not be sent");
+        if let Self(Some(provider)) = self {
+            otlp::end(move |limit| provider.shutdown_with_timeout(limit)).await;
         }
     }
 }

@@ -26,8 +26,6 @@ use crate::telemetry::otlp::{self, Signal};
 /// The form of [`text`], as HTTP names it.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// How long a process that ends waits for its last figures to be sent.
-const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 /// Guests, hosts and repositories that are told apart; the library's own limit is 2000.
 const SERIES_MAX: usize = 50_000;
 
@@ -95,12 +93,8 @@ impl Metrics {
 
     /// Sends what is left, for a short time.
     pub async fn end(self) {
-        let Self(Some(provider)) = self else { return };
-        // It waits for a thread, and must not do that on the runtime.
-        let ending =
-            tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_LIMIT));
-        if !matches!(ending.await, Ok(Ok(()))) {
-            tracing::debug!("the last figures could not be sent");
+        if let Self(Some(provider)) = self {
+            otlp::end(move |limit| provider.shutdown_with_timeout(limit)).await;
         }
     }
 }
