@@ -3,7 +3,10 @@
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::prune;
-use crate::{store::settings, testing::TestDb};
+use crate::{
+    store::{settings, traces},
+    testing::TestDb,
+};
 
 const RUNS_PER_ROUND: i64 = 100;
 const GUESTS: i64 = 100;
@@ -184,27 +187,7 @@ async fn hot_statements_use_indexes(conn: &mut PgConnection) {
         ),
     ];
     for (name, sql, arguments) in statements {
-        let arguments = if arguments.is_empty() {
-            String::new()
-        } else {
-            format!("({})", arguments.join(", "))
-        };
-        let prepare = format!("PREPARE plan AS {sql}");
-        sqlx::raw_sql(AssertSqlSafe(prepare))
-            .execute(&mut *conn)
-            .await
-            .unwrap();
-        let plan: Vec<String> =
-            sqlx::query_scalar(AssertSqlSafe(format!("EXPLAIN EXECUTE plan{arguments}")))
-                .persistent(false)
-                .fetch_all(&mut *conn)
-                .await
-                .unwrap();
-        sqlx::raw_sql("DEALLOCATE plan")
-            .execute(&mut *conn)
-            .await
-            .unwrap();
-        let plan = plan.join("\n");
+        let plan = plan(&mut *conn, sql, &arguments).await;
         for table in ["guest_runs", "steps", "events", "jobs"] {
             assert!(
                 !plan.contains(&format!("Seq Scan on {table}")),
@@ -212,6 +195,57 @@ async fn hot_statements_use_indexes(conn: &mut PgConnection) {
             );
         }
     }
+}
+
+/// How a statement is carried out.
+async fn plan(conn: &mut PgConnection, sql: &str, arguments: &[&str]) -> String {
+    let arguments = if arguments.is_empty() {
+        String::new()
+    } else {
+        format!("({})", arguments.join(", "))
+    };
+    let prepare = format!("PREPARE plan AS {sql}");
+    sqlx::raw_sql(AssertSqlSafe(prepare))
+        .execute(&mut *conn)
+        .await
+        .unwrap();
+    let plan: Vec<String> =
+        sqlx::query_scalar(AssertSqlSafe(format!("EXPLAIN EXECUTE plan{arguments}")))
+            .persistent(false)
+            .fetch_all(&mut *conn)
+            .await
+            .unwrap();
+    sqlx::raw_sql("DEALLOCATE plan")
+        .execute(&mut *conn)
+        .await
+        .unwrap();
+    plan.join("\n")
+}
+
+/// An open run of many guests: a half of them is told, some are to be told, the others wait.
+const LARGE_RUN: &str = "
+    INSERT INTO virtuozo_core.hosts (id, name, kind) VALUES (md5('host')::uuid, 'alpha', 'workstation');
+    INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+    SELECT md5('guest' || n)::uuid, md5('host')::uuid, n || '.vmx', 'guest' || n FROM generate_series(1, 10000) n;
+    INSERT INTO virtuozo_core.runs (id, requested_by) VALUES (md5('run')::uuid, 'test');
+    INSERT INTO virtuozo_core.host_runs (id, run_id, host_id, state, ended_at)
+    VALUES (md5('h')::uuid, md5('run')::uuid, md5('host')::uuid, 'succeeded', now());
+    INSERT INTO virtuozo_core.guest_runs (id, run_id, host_run_id, host_id, guest_id, state, ended_at, traced)
+    SELECT md5('g' || n)::uuid, md5('run')::uuid, md5('h')::uuid, md5('host')::uuid, md5('guest' || n)::uuid,
+           CASE WHEN n <= 5010 THEN 'succeeded' ELSE 'waiting' END, CASE WHEN n <= 5010 THEN now() END, n <= 5000
+      FROM generate_series(1, 10000) n;
+    ANALYZE virtuozo_core.guest_runs";
+
+#[tokio::test]
+async fn guest_runs_to_be_told_are_found_without_reading_the_rest_of_their_run() {
+    let db = TestDb::new().await;
+    let mut conn = PgConnection::connect(db.url()).await.unwrap();
+    sqlx::raw_sql(LARGE_RUN).execute(&mut conn).await.unwrap();
+    let sql = include_str!("../sql/trace_guests.sql");
+    let plan = plan(&mut conn, sql, &["100", "86400"]).await;
+    assert!(plan.contains("guest_runs_untold"), "{plan}");
+    let told = traces::guests_to_tell(&db.pool, 100).await.unwrap();
+    assert_eq!(told.len(), 10);
 }
 
 #[tokio::test]
