@@ -282,15 +282,24 @@ async fn a_digest_tells_what_ran_what_did_not_and_what_is_missing_the_oldest_fir
     site.failed_run("mail").await;
     site.execute(
         "UPDATE virtuozo_core.settings SET destination = '/srv/backup', time_zone = 'Europe/Berlin';
-         INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name, ignored, configured)
-         SELECT md5(n)::uuid, md5('alpha')::uuid, n, n, n = 'left out', n <> 'new'
-           FROM unnest('{fresh,old,never,left out,new}'::text[]) n;
+         UPDATE virtuozo_core.guests SET created_at = now() - interval '9 days';
+         INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name, ignored, configured, rpo_secs, state, state_reason, created_at)
+         SELECT md5(n)::uuid, md5('alpha')::uuid, n, n, n = 'left out', n <> 'new',
+                CASE n WHEN 'hasty' THEN 3600 WHEN 'archive' THEN 0 END,
+                CASE n WHEN 'off' THEN 'powered_off' ELSE 'ok' END, CASE n WHEN 'off' THEN 'it is off' END,
+                now() - CASE n WHEN 'young' THEN interval '1 day' ELSE interval '8 days' END
+           FROM unnest('{fresh,weekend,old,never,hasty,archive,off,young,left out,new}'::text[]) n;
          INSERT INTO virtuozo_core.hosts (id, name, kind, paused_at) VALUES (md5('beta')::uuid, 'beta', 'esxi', now());
          INSERT INTO virtuozo_core.restore_points
-                (id, guest_id, host_name, guest_name, repository, path, mode, taken_at, size_bytes, source_bytes, state, damage)
-         SELECT gen_random_uuid(), md5(n)::uuid, 'alpha', n, '/srv/backup', n || s, 'hot', now() - age, 3 * 1073741824::bigint, 1, s, d
+                (id, guest_id, host_name, guest_name, repository, path, mode, taken_at, published_at, size_bytes, source_bytes, state, damage)
+         SELECT gen_random_uuid(), md5(n)::uuid, 'alpha', n, '/srv/backup', n || s, 'hot', now() - age, now() - age, 3 * 1073741824::bigint, 1, s, d
            FROM (VALUES ('fresh', interval '1 minute', 'published', NULL),
-                        ('old', interval '3 days', 'published', NULL),
+                        ('weekend', interval '3 days', 'published', NULL),
+                        ('hasty', interval '2 hours', 'published', NULL),
+                        ('archive', interval '99 days', 'published', NULL),
+                        ('off', interval '5 days', 'published', NULL),
+                        ('left out', interval '5 days', 'published', NULL),
+                        ('old', interval '4 days', 'published', NULL),
                         ('old', interval '1 hour', 'damaged', 'a byte of scsi0-0.vmdk is wrong')) v (n, age, s, d);
          INSERT INTO virtuozo_core.repository_space (path, free_bytes) VALUES ('/srv/backup', 21474836480);
          INSERT INTO virtuozo_core.schedules (id, name, cron, enabled, updated_at, done_until)
@@ -308,9 +317,34 @@ async fn a_digest_tells_what_ran_what_did_not_and_what_is_missing_the_oldest_fir
     let content = notices.preview(NoticeKind::Digest, None).await.unwrap();
     let digest = content.digest.as_ref().unwrap();
     let names: Vec<&str> = digest.stale.iter().map(|one| one.guest.as_str()).collect();
-    assert_eq!(names, ["alpha/mail", "alpha/never", "alpha/old"]);
-    assert!(digest.stale[0].why.contains("the disk scsi0:0 is broken"));
-    assert_eq!(digest.fresh, 1);
+    assert_eq!(
+        names,
+        [
+            "alpha/mail",
+            "alpha/never",
+            "alpha/off",
+            "alpha/old",
+            "alpha/hasty"
+        ]
+    );
+    let why: Vec<&str> = digest.stale.iter().map(|one| one.why.as_str()).collect();
+    assert!(why[0].contains("the disk scsi0:0 is broken"), "{why:?}");
+    assert_eq!(why[2], "it is off");
+    assert_eq!(digest.fresh, 3);
+    // The same ones, and the same moments, that everybody else is told.
+    let exceeded: Vec<(String, chrono::DateTime<chrono::Utc>)> = sqlx::query_as(
+        "SELECT host || '/' || guest, now() - make_interval(secs => age_secs - rpo_secs)
+           FROM virtuozo.rpo WHERE exceeded ORDER BY last_point_at NULLS FIRST, age_secs DESC",
+    )
+    .fetch_all(&site.db.pool)
+    .await
+    .unwrap();
+    assert_eq!(exceeded.len(), digest.stale.len(), "{exceeded:?}");
+    for (told, (name, since)) in digest.stale.iter().zip(exceeded) {
+        assert_eq!(told.guest, name);
+        let apart = (told.due_since - since).abs();
+        assert!(apart < chrono::TimeDelta::seconds(30), "{name}: {apart}");
+    }
     let not_run: Vec<String> = digest
         .not_run
         .iter()
@@ -323,6 +357,7 @@ async fn a_digest_tells_what_ran_what_did_not_and_what_is_missing_the_oldest_fir
         ("host beta", "paused"),
         ("guest alpha/left out", "ignored"),
         ("guest alpha/new", "nobody has decided"),
+        ("guest alpha/off", "it is off"),
     ] {
         assert!(
             not_run
@@ -331,7 +366,7 @@ async fn a_digest_tells_what_ran_what_did_not_and_what_is_missing_the_oldest_fir
             "{what}: {why} is not in {not_run:#?}"
         );
     }
-    assert_eq!(not_run.len(), 6, "{not_run:#?}");
+    assert_eq!(not_run.len(), 7, "{not_run:#?}");
     let problems: Vec<&str> = digest
         .problems
         .iter()
@@ -364,7 +399,7 @@ async fn a_digest_tells_what_ran_what_did_not_and_what_is_missing_the_oldest_fir
     assert!(
         content
             .subject
-            .starts_with("Virtuozo digest: 3 guests without a fresh restore point, 1 run failed, "),
+            .starts_with("Virtuozo digest: 5 guests without a fresh restore point, 1 run failed, "),
         "{}",
         content.subject
     );

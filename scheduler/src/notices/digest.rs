@@ -38,9 +38,9 @@ pub struct Digest {
     pub problems: Vec<Problem>,
     /// What should have run and did not, or is left out.
     pub not_run: Vec<Missed>,
-    /// Guests without a fresh restore point, the oldest first.
+    /// Guests whose newest restore point is older than their RPO, the oldest first.
     pub stale: Vec<StalePart>,
-    /// Guests that have a fresh one.
+    /// Guests that have one that is not.
     pub fresh: usize,
     /// Where restore points go.
     pub space: Vec<SpacePart>,
@@ -66,7 +66,7 @@ pub struct Missed {
     pub why: String,
 }
 
-/// A guest without a fresh restore point.
+/// A guest whose newest restore point is older than its RPO.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StalePart {
     /// `HOST/GUEST`.
@@ -104,17 +104,6 @@ struct Followed<'a> {
 }
 
 impl Followed<'_> {
-    fn covers(&self, guest: &GuestDay) -> bool {
-        let Schedule {
-            host_ids,
-            guest_ids,
-            ..
-        } = self.schedule;
-        (host_ids.is_empty() && guest_ids.is_empty())
-            || host_ids.contains(&guest.host_id)
-            || guest_ids.contains(&guest.id)
-    }
-
     /// The due times of the day, so far as it was followed then.
     fn due(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> {
         let first = self.rhythm.next_after(from.max(self.since));
@@ -144,7 +133,7 @@ pub(super) async fn content(pool: &PgPool, to: DateTime<Utc>) -> Result<Content,
     not_run.extend(missed(&followed, &day, from - GRACE, to_due));
     not_run.extend(day.hosts.iter().filter_map(host_left_out));
     not_run.extend(day.guests.iter().filter_map(guest_left_out));
-    let (stale, fresh) = stale(&day, &followed, to_due);
+    let (stale, fresh) = stale(&day);
     let left_behind = content::left_behind(pool).await?;
     let digest = Digest {
         from,
@@ -261,45 +250,24 @@ fn guest_left_out(guest: &GuestDay) -> Option<Missed> {
     })
 }
 
-/// Guests whose newest restore point is older than the last time they were due, and how many are not.
-fn stale(day: &Day, followed: &[Followed<'_>], until: DateTime<Utc>) -> (Vec<StalePart>, usize) {
-    let mut stale = Vec::new();
-    let mut fresh = 0;
-    for guest in &day.guests {
-        if guest_left_out(guest).is_some() {
-            continue;
-        }
-        let last_due = followed
-            .iter()
-            .filter(|one| one.covers(guest))
-            .filter_map(|one| one.rhythm.last_until(until).filter(|due| *due > one.since))
-            .max();
-        let (due_since, no_schedule) = match (last_due, guest.last_point_at) {
-            (Some(due), Some(point)) if point >= due => {
-                fresh += 1;
-                continue;
-            }
-            (Some(due), _) => (due, false),
-            (None, None) => (guest.created_at, true),
-            // Backed up by hand, or the schedule is new: nothing is due.
-            (None, Some(_)) => {
-                fresh += 1;
-                continue;
-            }
-        };
-        stale.push(StalePart {
+/// Guests that have exceeded their RPO, and how many have a restore point that is new enough.
+fn stale(day: &Day) -> (Vec<StalePart>, usize) {
+    let part = |guest: &GuestDay| {
+        Some(StalePart {
             guest: line(&guest.name),
             last_point_at: guest.last_point_at,
-            due_since,
-            why: why_stale(guest, no_schedule),
-        });
-    }
+            due_since: guest.due_since?,
+            why: why_stale(guest),
+        })
+    };
+    let mut stale: Vec<StalePart> = day.guests.iter().filter_map(part).collect();
     // Those that never had one are the worst, then the oldest.
     stale.sort_by_key(|one| (one.last_point_at, one.due_since));
-    (stale, fresh)
+    let fresh = |guest: &&GuestDay| guest.due_since.is_none() && guest.last_point_at.is_some();
+    (stale, day.guests.iter().filter(fresh).count())
 }
 
-fn why_stale(guest: &GuestDay, no_schedule: bool) -> String {
+fn why_stale(guest: &GuestDay) -> String {
     let error = || {
         guest
             .last_error
@@ -314,10 +282,8 @@ fn why_stale(guest: &GuestDay, no_schedule: bool) -> String {
         _ if guest.state != GuestState::Ok && guest.state_reason.is_some() => {
             line(guest.state_reason.as_deref().unwrap_or_default())
         }
-        _ if no_schedule => {
-            "it was never backed up, and no schedule has been due for it".to_owned()
-        }
-        _ => "no run has backed it up since it was due".to_owned(),
+        None => "it was never in a run: no schedule has been due for it".to_owned(),
+        Some(_) => "no run has backed it up since".to_owned(),
     }
 }
 

@@ -12,10 +12,6 @@ use crate::{
 /// A guest and its newest restore point.
 #[derive(Debug, Clone, FromRow)]
 pub struct GuestDay {
-    /// The guest.
-    pub id: Uuid,
-    /// Its host.
-    pub host_id: Uuid,
     /// `HOST/GUEST`.
     pub name: String,
     /// Somebody has decided that it is backed up.
@@ -26,10 +22,10 @@ pub struct GuestDay {
     pub state: GuestState,
     /// Why.
     pub state_reason: Option<String>,
-    /// Since when it is known.
-    pub created_at: DateTime<Utc>,
-    /// Its newest good restore point.
+    /// Its newest good restore point; of one that is not to be backed up none is told.
     pub last_point_at: Option<DateTime<Utc>>,
+    /// Since when its recovery point objective is exceeded; none: it is not.
+    pub due_since: Option<DateTime<Utc>>,
     /// What became of its last run.
     pub last_run_state: Option<String>,
     /// Why.

@@ -153,6 +153,36 @@ async fn every_kind_of_standstill_is_shown_and_a_healthy_site_shows_none() {
     );
 }
 
+#[tokio::test]
+async fn notices_that_were_given_up_are_stuck_until_they_are_sent_again_or_a_week_is_over() {
+    let db = site().await;
+    execute(&db.pool, ALIVE).await;
+    execute(
+        &db.pool,
+        "INSERT INTO virtuozo_core.notices (id, kind, channel, due_at, state, last_error, ended_at)
+         SELECT gen_random_uuid(), kind, channel, CASE kind WHEN 'digest' THEN now() - age END, state, error,
+                CASE state WHEN 'failed' THEN now() - age END
+           FROM (VALUES ('digest', 'mail', 'failed', 'no route', interval '2 days'),
+                        ('digest', 'mail', 'failed', 'login refused', interval '1 day'),
+                        ('digest', 'mail', 'failed', 'years ago', interval '8 days'),
+                        ('test', 'mail', 'failed', 'only a test', interval '1 hour'),
+                        ('digest', 'webhook', 'failed', 'answers 404', interval '3 days'),
+                        ('digest', 'webhook', 'waiting', 'answers 503', interval '1 day')) n (kind, channel, state, error, age)",
+    )
+    .await;
+    let stuck = "SELECT coalesce(string_agg(format('%s: %s (%s), %s', kind, reason, date_trunc('hour', now() - since), advice), E'\n' ORDER BY since DESC), '')
+                   FROM virtuozo.stuck";
+    assert_eq!(
+        text(&db.pool, stuck).await,
+        "notice: 2 notices by mail could not be sent: login refused (2 days), mend the cause, which \
+         virtuozo notice test mail tries out; virtuozo notice retry sends again\n\
+         notice: a notice by webhook could not be sent: answers 404 (3 days), mend the cause, which \
+         virtuozo notice test webhook tries out; virtuozo notice retry sends again"
+    );
+    crate::store::notices::retry(&db.pool).await.unwrap();
+    assert_eq!(text(&db.pool, stuck).await, "");
+}
+
 async fn as_role(conn: &mut PgConnection, role: &str, sql: &str) -> Result<(), String> {
     for (statement, must) in [(format!("SET ROLE {role}"), true), (sql.to_owned(), false)] {
         if let Err(e) = sqlx::raw_sql(AssertSqlSafe(statement))
