@@ -30,7 +30,7 @@ test:
 
 lint:
 	@scripts/needs.sh compiler compose systemd
-	scripts/deployment.sh
+	scripts/deployment.sh $(abspath $(TARGET))/promtool
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
@@ -56,7 +56,7 @@ trace-proof:
 	test -x $(TRACE_PROOF)/phoenix/bin/pip || python3 -m venv $(TRACE_PROOF)/phoenix
 	$(TRACE_PROOF)/phoenix/bin/pip install --quiet arize-phoenix
 	$(CARGO) build --locked --workspace
-	TRACE_PROOF_DIR=$(TRACE_PROOF) $(CARGO) test --locked -p tests --test traces -- --ignored trace_back_end
+	TRACE_PROOF_DIR=$(TRACE_PROOF) $(CARGO) test --locked --workspace --test traces -- --ignored trace_back_end
 	@cat $(TRACE_PROOF)/result.json && echo
 
 bench-copy:

@@ -6,7 +6,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -16,20 +16,23 @@ use vix::lab::Product;
 
 use crate::{
     CODE, guest, spawn,
-    tree::{Seen, Tree},
+    tree::{Event, Seen, Tree},
 };
 
 /// Runs of the fleet.
 const RUNS: usize = 4;
 /// Spans that are asked for at once.
 const PAGE: usize = 1000;
+/// How long nothing may arrive before what is missing is given up, and how often that is looked at.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Phoenix with an empty database, until it is dropped.
 struct Phoenix {
     process: Child,
     url: String,
     grpc: String,
-    client: reqwest::blocking::Client,
+    client: reqwest::Client,
 }
 
 impl Phoenix {
@@ -42,6 +45,7 @@ impl Phoenix {
             )
         };
         let (port, grpc) = (free()?, free()?);
+        shared::telemetry::otlp::choose_tls();
         let log = fs::File::create(dir.join("phoenix.log"))?;
         let process = Command::new(program)
             .arg("serve")
@@ -59,29 +63,30 @@ impl Phoenix {
             process,
             url: format!("http://127.0.0.1:{port}"),
             grpc: format!("http://127.0.0.1:{grpc}"),
-            client: reqwest::blocking::Client::builder()
+            client: reqwest::Client::builder()
                 .timeout(Duration::from_secs(30))
                 .build()?,
         })
     }
 
-    fn get(&self, path: &str) -> Result<String> {
+    async fn get(&self, path: &str) -> Result<String> {
         Ok(self
             .client
             .get(format!("{}{path}", self.url))
-            .send()?
+            .send()
+            .await?
             .error_for_status()?
-            .text()?)
+            .text()
+            .await?)
     }
 
     /// All spans that it has.
-    fn spans(&self) -> Result<Vec<Seen>> {
+    async fn spans(&self) -> Result<Vec<Seen>> {
         let mut spans = Vec::new();
         let mut cursor = String::new();
         loop {
-            let page: Value = serde_json::from_str(
-                &self.get(&format!("/v1/projects/default/spans?limit={PAGE}{cursor}"))?,
-            )?;
+            let path = format!("/v1/projects/default/spans?limit={PAGE}{cursor}");
+            let page: Value = serde_json::from_str(&self.get(&path).await?)?;
             spans.extend(
                 page["data"]
                     .as_array()
@@ -117,12 +122,11 @@ fn seen(span: &Value) -> Seen {
         at.and_then(|at| at.timestamp_nanos_opt())
             .and_then(|ns| u64::try_from(ns).ok())
     };
-    let attributes: BTreeMap<String, String> = span["attributes"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| (key.clone(), text(value)))
-        .collect();
+    let attributes = |of: &Value| -> BTreeMap<String, String> {
+        let all = of["attributes"].as_object().into_iter().flatten();
+        all.map(|(key, value)| (key.clone(), text(value))).collect()
+    };
+    let events = span["events"].as_array().into_iter().flatten();
     Seen {
         trace: text(&span["context"]["trace_id"]),
         id: text(&span["context"]["span_id"]),
@@ -132,19 +136,25 @@ fn seen(span: &Value) -> Seen {
         ended_ns: time("end_time").unwrap_or_default(),
         is_error: span["status_code"] == "ERROR",
         status: text(&span["status_message"]),
-        attributes,
+        attributes: attributes(span),
+        events: events
+            .map(|event| Event {
+                name: text(&event["name"]),
+                attributes: attributes(event),
+            })
+            .collect(),
+        // It keeps neither links nor who sent a span.
         ..Seen::default()
     }
 }
 
-#[test]
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Phoenix: `make trace-proof`"]
-fn every_trace_of_a_fleet_comes_back_whole_from_a_trace_back_end() -> Result<()> {
+async fn every_trace_of_a_fleet_comes_back_whole_from_a_trace_back_end() -> Result<()> {
     let dir = PathBuf::from(env::var_os("TRACE_PROOF_DIR").context("run `make trace-proof`")?);
     let data = tempfile::tempdir()?;
     let phoenix = Phoenix::start(&dir.join("phoenix/bin/phoenix"), data.path())?;
-    let runtime = tokio::runtime::Runtime::new()?;
-    let result = runtime.block_on(fleet(&phoenix))?;
+    let result = fleet(&phoenix).await?;
     fs::write(dir.join("result.json"), result.to_string())?;
     ensure!(result["traces"] == result["complete"], "{result}");
     Ok(())
@@ -164,11 +174,8 @@ async fn fleet(phoenix: &Phoenix) -> Result<Value> {
             "{{\"function\": \"VixVM_CreateSnapshot\", \"object\": \"web\", \"error\": {CODE}}}\n"
         ),
     )?;
-    // The client blocks, which it may not do on the runtime itself.
     eventually("Phoenix to answer", async || {
-        Ok(tokio::task::block_in_place(|| phoenix.get("/healthz"))
-            .ok()
-            .map(drop))
+        Ok(phoenix.get("/healthz").await.ok().map(drop))
     })
     .await?;
     let variables = [
@@ -202,28 +209,77 @@ async fn fleet(phoenix: &Phoenix) -> Result<Value> {
     for process in processes.iter_mut().rev() {
         process.terminate()?;
     }
-    let mut complete = 0;
-    for trace in &traces {
-        // What has arrived is there for queries a little later.
-        let whole = eventually("a trace to be whole", async || {
-            let spans = tokio::task::block_in_place(|| phoenix.spans())?;
-            Ok(Tree::of(&spans, trace)
-                .ok()
-                .filter(|tree| tree.all("guest run").len() == 6))
-        });
-        match whole.await {
-            Ok(tree) => {
-                let steps = tree.all("publish").len();
-                ensure!(
-                    steps == 4,
-                    "{steps} guests were published:\n{}",
-                    tree.drawn()
-                );
-                ensure!(!tree.errors().is_empty(), "no error:\n{}", tree.drawn());
-                complete += 1;
+    let trees = whole(phoenix, &traces).await?;
+    for tree in &trees {
+        check(tree)?;
+    }
+    Ok(json!({ "traces": traces.len(), "complete": trees.len() }))
+}
+
+/// Those of the traces that are whole. Waits for all as long as spans arrive: what it was sent is there for
+/// queries only later, and being asked keeps it from taking in more.
+async fn whole(phoenix: &Phoenix, traces: &[String]) -> Result<Vec<Tree>> {
+    let mut most = 0;
+    let mut grew_at = Instant::now();
+    loop {
+        let spans = phoenix.spans().await?;
+        let (mut trees, mut missing) = (Vec::new(), Vec::new());
+        for trace in traces {
+            match Tree::of(&spans, trace) {
+                Ok(tree) if tree.all("guest run").len() == 6 => trees.push(tree),
+                Ok(_) => missing.push(format!("{trace}: not all guest runs are there")),
+                Err(error) => missing.push(format!("{error:#}")),
             }
-            Err(error) => eprintln!("{trace}: {error}"),
+        }
+        if spans.len() > most {
+            most = spans.len();
+            grew_at = Instant::now();
+        }
+        if missing.is_empty() || grew_at.elapsed() > PATIENCE {
+            missing.iter().for_each(|why| eprintln!("{why}"));
+            return Ok(trees);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// What docs/TRACING.md says of a run in which the guests `web` cannot be snapshotted.
+fn check(tree: &Tree) -> Result<()> {
+    let drawn = || tree.drawn();
+    ensure!(tree.all("publish").len() == 4, "{}", drawn());
+    let run = tree.one("run")?;
+    ensure!(run.is_error && !run.status.is_empty(), "{}", drawn());
+    for guest in tree.all("guest run") {
+        let is_web = guest.attribute("virtuozo.guest") == "web";
+        ensure!(guest.is_error == is_web, "{}", drawn());
+    }
+    for name in ["snapshot", "vix create_snapshot"] {
+        let (failed, good): (Vec<_>, Vec<_>) =
+            tree.all(name).into_iter().partition(|span| span.is_error);
+        ensure!((failed.len(), good.len()) == (2, 4), "{}", drawn());
+        for span in failed {
+            let exception = span.exception().with_context(|| format!("{span:#?}"))?;
+            ensure!(
+                span.attribute("virtuozo.vix.code") == CODE
+                    && exception.attributes["exception.type"].starts_with("hypervisor.")
+                    && exception.attributes["exception.message"] == span.status,
+                "{span:#?}"
+            );
         }
     }
-    Ok(json!({ "traces": traces.len(), "complete": complete }))
+    for call in tree.all("VixVM_CreateSnapshot") {
+        let way = tree.way_up(call);
+        ensure!(
+            way == [
+                "vix create_snapshot",
+                "snapshot",
+                "attempt",
+                "guest run",
+                "host run",
+                "run"
+            ],
+            "{way:?}"
+        );
+    }
+    Ok(())
 }
