@@ -1,7 +1,10 @@
 #!/bin/sh
-# Holds the compose file and the units against the programs that read them: docker compose (or Debian's
-# docker-compose) and systemd-analyze. Neither Docker nor systemd has to run.
+# Holds the compose file, the units and the configuration of Prometheus against the programs that read them:
+# docker compose (or Debian's docker-compose), systemd-analyze and promtool. Neither of the three services has to
+# run.
+# Usage: scripts/deployment.sh DIR, where promtool is laid if this machine has none
 set -eu
+promtool=$("${0%/*}/promtool.sh" "$1")
 cd "$(dirname "$0")/.."
 
 if docker compose version >/dev/null 2>&1; then
@@ -10,6 +13,12 @@ else
     compose() { docker-compose "$@"; }
 fi
 compose --file compose.yaml config --quiet
+compose --file compose.yaml --profile monitoring config --quiet
+
+said=$("$promtool" check config --lint-fatal deploy/prometheus/prometheus.yml 2>&1) || {
+    echo "$said" >&2
+    exit 1
+}
 
 # A unit is checked together with the program it starts, and that is not installed here.
 units=$(mktemp -d)

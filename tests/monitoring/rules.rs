@@ -1,7 +1,7 @@
 //! Dashboards, alerts and the scrape configuration name only what there is, in queries that parse.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     fs,
     path::{Path, PathBuf},
@@ -212,6 +212,80 @@ fn the_scrape_configuration_names_the_rules_and_both_kinds_of_process() -> Resul
     let services: Vec<_> = jobs.iter().filter_map(of).collect();
     ensure!(services == ["scheduler", "worker"], "{services:?}");
     Ok(())
+}
+
+#[test]
+fn prometheus_and_grafana_of_the_compose_file_find_what_is_provisioned() -> Result<()> {
+    let compose = yaml("../compose.yaml")?;
+    let services = &compose["services"];
+    // Each file that is mounted is in the repository.
+    let mut mounted = BTreeMap::new();
+    for service in ["prometheus", "grafana"] {
+        let volumes = services[service]["volumes"].as_array();
+        for volume in volumes.context("no volumes")? {
+            let parts: Vec<_> = volume.as_str().context("no text")?.split(':').collect();
+            if let [from, to, mode] = parts[..] {
+                ensure!(mode == "ro" && deployed("..").join(from).is_dir(), "{from}");
+                mounted.insert((service, to), from.trim_start_matches("./deploy/"));
+            }
+        }
+        ensure!(services[service]["profiles"][0] == "monitoring");
+    }
+    // Where Prometheus looks by itself.
+    ensure!(mounted[&("prometheus", "/etc/prometheus")] == "prometheus");
+    let scraped = yaml("prometheus/prometheus.yml")?;
+    for job in scraped["scrape_configs"].as_array().context("no jobs")? {
+        let asked = &job["dns_sd_configs"][0];
+        let service = asked["names"][0].as_str().context("no name")?;
+        let listens = services[service]["environment"]["VIRTUOZO_LISTEN"].as_str();
+        let (_, port) = listens
+            .and_then(|at| at.rsplit_once(':'))
+            .context(service.to_owned())?;
+        ensure!(
+            asked["port"] == port.parse::<u16>()?,
+            "{service}: {asked}, not {port}"
+        );
+    }
+
+    let provisioning = mounted[&("grafana", "/etc/grafana/provisioning")];
+    let sources = yaml(&format!("{provisioning}/datasources/prometheus.yml"))?;
+    let source = &sources["datasources"][0];
+    let port = services["prometheus"]["ports"][0]
+        .as_str()
+        .context("no port")?;
+    let port = port.rsplit(':').next().context("no port")?;
+    ensure!(
+        source["url"] == format!("http://prometheus:{port}"),
+        "{source}"
+    );
+    let providers = yaml(&format!("{provisioning}/dashboards/virtuozo.yml"))?;
+    let path = providers["providers"][0]["options"]["path"].as_str();
+    let boards = mounted[&("grafana", path.context("no path")?)];
+    let mut named = BTreeSet::new();
+    for file in fs::read_dir(deployed(boards))? {
+        let board: Value = serde_json::from_str(&fs::read_to_string(file?.path())?)?;
+        sources_of(&board, &mut named);
+    }
+    let provisioned = (source["type"].to_string(), source["uid"].to_string());
+    ensure!(
+        named == BTreeSet::from([provisioned]),
+        "{named:?}, not {source}"
+    );
+    Ok(())
+}
+
+/// The kinds and ids of the data sources that a dashboard names.
+fn sources_of(value: &Value, into: &mut BTreeSet<(String, String)>) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(source) = fields.get("datasource") {
+                into.insert((source["type"].to_string(), source["uid"].to_string()));
+            }
+            fields.values().for_each(|field| sources_of(field, into));
+        }
+        Value::Array(all) => all.iter().for_each(|one| sources_of(one, into)),
+        _ => {}
+    }
 }
 
 #[test]
