@@ -37,6 +37,9 @@ const SESSION: [(&str, &str); 7] = [
     ("tcp_keepalives_count", "3"),
     ("tcp_user_timeout", "12000"),
 ];
+/// What claims jobs finds them by index from the first one on: a plan that reads all of a small table would be
+/// kept while it grows, until the server looks at it again.
+const BY_INDEX: [(&str, &str); 1] = [("enable_seqscan", "off")];
 /// A migration takes as long as it takes, and so does waiting for another process that migrates.
 const NO_LIMITS: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0";
 
@@ -133,7 +136,7 @@ pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
 /// without the others; `pulse` tells when they were last answered.
 pub(crate) fn aside(pool: &PgPool, connections: u32, pulse: &Pulse) -> PgPool {
     let options = pool.connect_options().as_ref().clone();
-    pool::lazy(options, connections, pulse)
+    pool::lazy(options.options(BY_INDEX), connections, pulse)
 }
 
 /// apalis' migrations and ours, in the order in which they run.

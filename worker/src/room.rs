@@ -1,41 +1,56 @@
-//! Monitoring is told how much room there is in the repositories that this worker can see.
+//! How much room there is in the repositories that this worker can see: for monitoring, and in the database for
+//! those who cannot see them.
 
 use std::{path::Path, time::Duration};
 
 use shared::{
-    store::caps,
+    StoreError,
+    store::{caps, space},
     telemetry::metrics::{self, Space},
 };
 use sqlx::PgPool;
 
 /// How old what is told may be.
 const EVERY: Duration = Duration::from_secs(60);
+/// A storage that takes longer to answer hangs.
+const LOOK_LIMIT: Duration = Duration::from_secs(20);
 
-/// Looks now and then, if somebody reads it; to be dropped when the worker ends.
+/// Looks now and then; to be dropped when the worker ends.
 pub(crate) async fn watch(pool: PgPool) {
-    if !metrics::are_read() {
-        return;
-    }
     loop {
-        match caps::repositories(&pool).await {
-            Ok(known) => {
-                // A storage that hangs takes this thread, and none further: the next look waits for it.
-                let seen = tokio::task::spawn_blocking(move || {
-                    known
-                        .into_iter()
-                        .filter_map(|one| look(one.path))
-                        .collect::<Vec<_>>()
-                });
-                metrics::set_repositories(seen.await.unwrap_or_default());
-            }
-            Err(error) => tracing::debug!(%error, "the repositories are not known"),
+        if let Err(error) = look(&pool).await {
+            tracing::debug!(%error, "the room in the repositories is not known");
         }
         tokio::time::sleep(EVERY).await;
     }
 }
 
+async fn look(pool: &PgPool) -> Result<(), StoreError> {
+    let known = caps::repositories(pool).await?;
+    let mut looking = tokio::task::spawn_blocking(move || {
+        known
+            .into_iter()
+            .filter_map(|one| room_in(one.path))
+            .collect::<Vec<_>>()
+    });
+    let seen = match tokio::time::timeout(LOOK_LIMIT, &mut looking).await {
+        Ok(seen) => seen,
+        Err(_) => {
+            // What was seen last is not true any more. The storage keeps this thread, and none further.
+            metrics::set_repositories(Vec::new());
+            looking.await
+        }
+    }
+    .unwrap_or_default();
+    for one in &seen {
+        space::seen(pool, &one.repository, one.free_bytes).await?;
+    }
+    metrics::set_repositories(seen);
+    Ok(())
+}
+
 /// None where this worker cannot see it: it is there for other workers, or not made yet.
-fn look(path: String) -> Option<Space> {
+fn room_in(path: String) -> Option<Space> {
     let space = repository::space(Path::new(&path)).ok()?;
     Some(Space {
         repository: path,

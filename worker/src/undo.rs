@@ -59,31 +59,28 @@ async fn remove(guest: &dyn Guest, name: &str, limit: Duration) -> Result<bool, 
     removed
 }
 
-/// Meets everything that this run owes its guest. Goes on after an error and returns the first.
-pub(crate) async fn meet_own(run: &GuestRun) -> Result<(), StepError> {
+/// Meets everything that this run owes its guest. Goes on after an error and returns the first. What was met
+/// is to be recorded by the caller, unless there was an error.
+pub(crate) async fn meet_own(run: &GuestRun) -> Result<Vec<Obligation>, StepError> {
     let pool = &run.context.pool;
     let owed = patiently("what the guest is owed", || {
         obligations::of_guest(pool, run.row.guest_id)
     })
     .await?;
+    let mut all_met = Vec::new();
     let mut first = Ok(());
     for obligation in owed
-        .iter()
+        .into_iter()
         .filter(|o| o.guest_run_id == run.row.guest_run_id)
     {
         run.lease.held().await?;
         let met = async {
             let guest = run.open().await?;
             hold::at("undo.change").await?;
-            meet(guest.as_ref(), obligation, run.snapshot_limit()).await
+            meet(guest.as_ref(), &obligation, run.snapshot_limit()).await
         };
         match met.await {
-            Ok(()) => {
-                patiently("an obligation that is met", || {
-                    obligations::met(pool, obligation)
-                })
-                .await?
-            }
+            Ok(()) => all_met.push(obligation),
             Err(error) => {
                 if error.is_lost() {
                     run.reconnect().await;
@@ -92,7 +89,29 @@ pub(crate) async fn meet_own(run: &GuestRun) -> Result<(), StepError> {
             }
         }
     }
-    first
+    match first {
+        Ok(()) => Ok(all_met),
+        Err(error) => {
+            forget(run, &all_met).await?;
+            Err(error)
+        }
+    }
+}
+
+/// Brings the guest back after an attempt that ends here.
+pub(crate) async fn bring_back(run: &GuestRun) -> Result<(), StepError> {
+    let met = meet_own(run).await?;
+    forget(run, &met).await
+}
+
+async fn forget(run: &GuestRun, met: &[Obligation]) -> Result<(), StepError> {
+    for obligation in met {
+        patiently("an obligation that is met", || {
+            obligations::met(&run.context.pool, obligation)
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Removes all snapshots of ours that are `listed` on a guest; foreign ones are left alone. Forgets the
@@ -123,17 +142,13 @@ pub(crate) async fn clear_leftovers(
     }
     let still = guest.snapshots().await?;
     let power = guest.power_state().await?;
-    for obligation in &owed {
-        let met = match obligation.duty() {
+    let met: Vec<Obligation> = owed
+        .into_iter()
+        .filter(|obligation| match obligation.duty() {
             Duty::RemoveSnapshot(name) => !still.iter().any(|s| s == name),
             Duty::PowerOn => power == PowerState::On,
-        };
-        if met {
-            patiently("an obligation that is met", || {
-                obligations::met(pool, obligation)
-            })
-            .await?;
-        }
-    }
+        })
+        .collect();
+    forget(run, &met).await?;
     Ok(removed)
 }

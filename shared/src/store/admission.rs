@@ -1,4 +1,4 @@
-//! Admission: a host's free slots and its oldest waiting guest runs, paired and queued in one transaction.
+//! Admission: a host's free slots and its oldest waiting guest runs, paired and queued in one statement.
 
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -13,8 +13,7 @@ use crate::StoreError;
 /// # Errors
 /// What the database says.
 pub async fn admit(tx: &mut PgConnection, host_id: Uuid) -> Result<Vec<Uuid>, StoreError> {
-    let has_caps = lock_host(tx, host_id).await?;
-    admit_alone(tx, host_id, has_caps).await
+    admit_after(tx, host_id, None).await
 }
 
 /// Frees the slot of a guest run that ends and admits those that may come after it. Returns the run of each.
@@ -23,26 +22,19 @@ pub(super) async fn leave_slot(
     guest_run_id: Uuid,
     host_id: Uuid,
 ) -> Result<Vec<Uuid>, StoreError> {
-    let has_caps = sqlx::query_scalar(include_str!("sql/slot_leave.sql"))
-        .bind(guest_run_id)
-        .bind(host_id)
-        .fetch_one(&mut *tx)
-        .await?;
-    admit_alone(tx, host_id, has_caps).await
+    admit_after(tx, host_id, Some(guest_run_id)).await
 }
 
-/// Admits under the host's lock.
-async fn admit_alone(
+async fn admit_after(
     tx: &mut PgConnection,
     host_id: Uuid,
-    has_caps: bool,
+    ended: Option<Uuid>,
 ) -> Result<Vec<Uuid>, StoreError> {
-    let admission = if has_caps {
-        sqlx::query_scalar(include_str!("sql/admit_under_caps.sql"))
-    } else {
-        sqlx::query_scalar(include_str!("sql/admit.sql")).bind(host_id)
-    };
-    Ok(admission.fetch_all(tx).await?)
+    Ok(sqlx::query_scalar(include_str!("sql/admit.sql"))
+        .bind(host_id)
+        .bind(ended)
+        .fetch_all(tx)
+        .await?)
 }
 
 /// Hosts that have both a free slot and a guest run that is due; one of them where admission looks at all
@@ -69,12 +61,14 @@ pub(super) async fn alone(tx: &mut PgConnection) -> Result<(), StoreError> {
 }
 
 /// Keeps everybody else from admitting runs or claiming obligations of this host until the transaction
-/// ends. What follows must be a new statement, so that it sees what the one before has committed. Tells
-/// whether any cap reaches over hosts.
-pub(super) async fn lock_host(tx: &mut PgConnection, host_id: Uuid) -> Result<bool, StoreError> {
-    let has_caps: Option<bool> = sqlx::query_scalar(include_str!("sql/host_lock.sql"))
+/// ends. What follows must be a new statement, so that it sees what the one before has committed.
+///
+/// # Errors
+/// What the database says.
+pub(super) async fn lock_host(tx: &mut PgConnection, host_id: Uuid) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/host_lock.sql"))
         .bind(host_id)
-        .fetch_optional(tx)
+        .execute(tx)
         .await?;
-    Ok(has_caps.unwrap_or_default())
+    Ok(())
 }

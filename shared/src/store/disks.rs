@@ -19,6 +19,17 @@ pub async fn list(
         .await?)
 }
 
+/// The devices of a guest's disks that are left out of backups.
+///
+/// # Errors
+/// What the database says.
+pub async fn ignored(db: impl PgExecutor<'_>, guest_id: Uuid) -> Result<Vec<String>, StoreError> {
+    Ok(sqlx::query_scalar(include_str!("sql/disks_ignored.sql"))
+        .bind(guest_id)
+        .fetch_all(db)
+        .await?)
+}
+
 /// Leaves a disk out of backups, or takes it in again.
 ///
 /// # Errors

@@ -19,14 +19,14 @@ pub const FLOW: i32 = 50;
 /// An event to be told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewEvent {
-    code: i32,
-    severity: Severity,
-    message: String,
+    pub(super) code: i32,
+    pub(super) severity: Severity,
+    pub(super) message: String,
     run_id: Option<Uuid>,
     host_id: Option<Uuid>,
     guest_id: Option<Uuid>,
     guest_run_id: Option<Uuid>,
-    detail: Option<Value>,
+    pub(super) detail: Option<Value>,
 }
 
 impl NewEvent {

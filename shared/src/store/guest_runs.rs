@@ -6,8 +6,8 @@ use uuid::Uuid;
 use super::{
     admission,
     leases::{Fence, Renewal},
-    points::{self, NewPoint},
     runs,
+    steps::StepName,
 };
 use crate::{
     StoreError,
@@ -102,7 +102,7 @@ pub async fn host_of_admitted(
         .await?)
 }
 
-/// Takes the lease of an admitted guest run. None: it is taken already, or has ended; then there is
+/// Takes the lease of an admitted guest run; an attempt that begins with it begins with its first step. None: it is taken already, or has ended; then there is
 /// nothing to do.
 ///
 /// # Errors
@@ -115,6 +115,7 @@ pub async fn take(
     Ok(sqlx::query_as(include_str!("sql/guest_run_take.sql"))
         .bind(guest_run_id)
         .bind(owner_id)
+        .bind(StepName::FIRST.as_str())
         .fetch_optional(pool)
         .await?)
 }
@@ -169,6 +170,18 @@ pub struct DeviceProgress {
     pub bytes_copied: u64,
 }
 
+impl DeviceProgress {
+    /// Names, totals and copied bytes.
+    pub(super) fn columns(devices: &[Self]) -> (Vec<&str>, Vec<i64>, Vec<i64>) {
+        let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        (
+            devices.iter().map(|d| d.device.as_str()).collect(),
+            devices.iter().map(|d| bytes(d.bytes_total)).collect(),
+            devices.iter().map(|d| bytes(d.bytes_copied)).collect(),
+        )
+    }
+}
+
 /// Records how far the copy has come, for those who watch.
 ///
 /// # Errors
@@ -178,10 +191,7 @@ pub async fn progress(
     lease: &GuestLease,
     devices: &[DeviceProgress],
 ) -> Result<Fence, StoreError> {
-    let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let totals: Vec<i64> = devices.iter().map(|d| bytes(d.bytes_total)).collect();
-    let copied: Vec<i64> = devices.iter().map(|d| bytes(d.bytes_copied)).collect();
-    let names: Vec<&str> = devices.iter().map(|d| d.device.as_str()).collect();
+    let (names, totals, copied) = DeviceProgress::columns(devices);
     let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/guest_run_progress.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
@@ -273,21 +283,15 @@ pub async fn end(
     Ok(Fence::Held)
 }
 
-/// The one transaction that makes a restore point visible: the point, the last step, the end of the
-/// guest run, the free slot and the next admission. What its obligations were has been met before.
+/// Ends the run after its last guest run, which `lease` was for. Where nobody does, the sweep will.
 ///
 /// # Errors
 /// What the database says.
-pub async fn publish(
-    tx: &mut PgConnection,
-    lease: &GuestLease,
-    point: &NewPoint<'_>,
-) -> Result<Fence, StoreError> {
-    if points::publish(tx, lease, point).await? == Fence::Lost {
-        return Ok(Fence::Lost);
-    }
-    leave_slot(tx, lease).await?;
-    Ok(Fence::Held)
+pub async fn end_run(pool: &PgPool, lease: &GuestLease) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await?;
+    end_run_if_last(&mut tx, lease).await?;
+    tx.commit().await?;
+    Ok(())
 }
 
 async fn end_row(
@@ -309,10 +313,16 @@ async fn end_row(
 
 async fn leave_slot(tx: &mut PgConnection, lease: &GuestLease) -> Result<(), StoreError> {
     let admitted = admission::leave_slot(tx, lease.guest_run_id, lease.host_id).await?;
-    // The run's row is shared by all hosts, so it is left alone until the run is over on this one.
-    if !admitted.contains(&lease.run_id)
-        && !runs::is_open_on(tx, lease.run_id, lease.host_id).await?
-    {
+    if !admitted.contains(&lease.run_id) {
+        end_run_if_last(tx, lease).await?;
+    }
+    Ok(())
+}
+
+/// Ends the run after its last guest run. The run's row is shared by all hosts, so it is left alone until the
+/// run is over on this one.
+async fn end_run_if_last(tx: &mut PgConnection, lease: &GuestLease) -> Result<(), StoreError> {
+    if !runs::is_open_on(tx, lease.run_id, lease.host_id).await? {
         runs::end_if_done(tx, lease.run_id).await?;
     }
     Ok(())

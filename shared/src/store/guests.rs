@@ -43,14 +43,8 @@ impl From<&Guest> for GuestConfig {
 
 type Select<'a> = sqlx::query::QueryAs<'a, sqlx::Postgres, Guest, sqlx::postgres::PgArguments>;
 
-fn select<'a>(
-    id: Option<Uuid>,
-    host_id: Option<Uuid>,
-    host: Option<&'a str>,
-    name: Option<&'a str>,
-) -> Select<'a> {
+fn select<'a>(host_id: Option<Uuid>, host: Option<&'a str>, name: Option<&'a str>) -> Select<'a> {
     sqlx::query_as(include_str!("sql/guests_select.sql"))
-        .bind(id)
         .bind(host_id)
         .bind(host)
         .bind(name)
@@ -64,7 +58,7 @@ pub async fn list(
     db: impl PgExecutor<'_>,
     host_id: Option<Uuid>,
 ) -> Result<Vec<Guest>, StoreError> {
-    Ok(select(None, host_id, None, None).fetch_all(db).await?)
+    Ok(select(host_id, None, None).fetch_all(db).await?)
 }
 
 /// The guest of this id.
@@ -72,7 +66,8 @@ pub async fn list(
 /// # Errors
 /// [`StoreError::NotFound`] if there is none.
 pub async fn by_id(db: impl PgExecutor<'_>, id: Uuid) -> Result<Guest, StoreError> {
-    select(Some(id), None, None, None)
+    sqlx::query_as(include_str!("sql/guest_get.sql"))
+        .bind(id)
         .fetch_optional(db)
         .await?
         .ok_or_else(|| not_found(&id.to_string()))
@@ -84,11 +79,9 @@ pub async fn by_id(db: impl PgExecutor<'_>, id: Uuid) -> Result<Guest, StoreErro
 /// # Errors
 /// [`StoreError::NotFound`], or [`StoreError::Refused`] if several guests are meant.
 pub async fn by_name(pool: &PgPool, text: &str) -> Result<Guest, StoreError> {
-    let mut found = select(None, None, None, Some(text)).fetch_all(pool).await?;
+    let mut found = select(None, None, Some(text)).fetch_all(pool).await?;
     if let (true, Some((host, name))) = (found.is_empty(), text.split_once('/')) {
-        found = select(None, None, Some(host), Some(name))
-            .fetch_all(pool)
-            .await?;
+        found = select(None, Some(host), Some(name)).fetch_all(pool).await?;
     }
     one_of(found, text)
 }
@@ -103,7 +96,7 @@ pub async fn on_host(
     text: &str,
 ) -> Result<Guest, StoreError> {
     one_of(
-        select(None, Some(host_id), None, Some(text))
+        select(Some(host_id), None, Some(text))
             .fetch_all(db)
             .await?,
         text,

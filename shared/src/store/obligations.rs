@@ -1,6 +1,7 @@
 //! Obligations: what must be undone on a host whatever happens, written before the change and deleted
 //! only after it was seen to be met.
 
+use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
@@ -70,7 +71,8 @@ pub struct UndoClaim {
     pub lease_secs: i32,
 }
 
-/// Records, before a snapshot is taken, that it has to be removed.
+/// Records, before a snapshot is taken, that it has to be removed. Returns the time, by the database's clock;
+/// none if the lease is no longer ours.
 ///
 /// # Errors
 /// What the database says.
@@ -78,15 +80,16 @@ pub async fn owe_snapshot(
     pool: &PgPool,
     lease: &GuestLease,
     name: &str,
-) -> Result<Fence, StoreError> {
-    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/obligation_insert_snapshot.sql"))
-        .bind(lease.guest_run_id)
-        .bind(lease.fence)
-        .bind(Uuid::now_v7())
-        .bind(name)
-        .fetch_optional(pool)
-        .await?;
-    Ok(Fence::of(row.is_some()))
+) -> Result<Option<DateTime<Utc>>, StoreError> {
+    Ok(
+        sqlx::query_scalar(include_str!("sql/obligation_insert_snapshot.sql"))
+            .bind(lease.guest_run_id)
+            .bind(lease.fence)
+            .bind(Uuid::now_v7())
+            .bind(name)
+            .fetch_optional(pool)
+            .await?,
+    )
 }
 
 /// Records, before a guest is powered off, that it has to be powered on again.
@@ -307,8 +310,8 @@ mod tests {
         let lease = taken(&db.pool).await;
         let name = "virtuozo-late";
         assert_eq!(owe_power_on(&db.pool, &lease).await.unwrap(), Fence::Held);
-        let fence = owe_snapshot(&db.pool, &lease, name).await.unwrap();
-        assert_eq!(fence, Fence::Held);
+        let owed_at = owe_snapshot(&db.pool, &lease, name).await.unwrap();
+        assert!(owed_at.is_some());
         let seen = of_guest(&db.pool, lease.guest_id).await.unwrap();
         assert_eq!(seen.len(), 2);
 

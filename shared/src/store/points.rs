@@ -1,10 +1,10 @@
 //! Restore points as the database knows them: entered when published, deleted after their directory.
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgConnection, PgPool};
+use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
-use super::{guest_runs::GuestLease, leases::Fence};
+use super::{events::NewEvent, guest_runs::GuestLease};
 use crate::StoreError;
 
 /// A restore point to be entered.
@@ -51,14 +51,20 @@ pub struct GuestPoint {
     pub state: String,
 }
 
-/// Ends a guest run with its restore point.
-pub(super) async fn publish(
-    tx: &mut PgConnection,
+/// Makes a restore point visible, in one statement: the point, its event, the last step, the end of the
+/// guest run, the free slot and the next admission. What its obligations were has been met before. Returns
+/// the runs of the guests that were admitted; none if the lease is lost.
+///
+/// # Errors
+/// What the database says.
+pub async fn publish(
+    pool: &PgPool,
     lease: &GuestLease,
     point: &NewPoint<'_>,
-) -> Result<Fence, StoreError> {
+    event: &NewEvent,
+) -> Result<Option<Vec<Uuid>>, StoreError> {
     let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let entered = sqlx::query(include_str!("sql/publish.sql"))
+    Ok(sqlx::query_scalar(include_str!("sql/publish.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
         .bind(point.id)
@@ -72,9 +78,12 @@ pub(super) async fn publish(
         .bind(bytes(point.source_bytes))
         .bind(point.foreign_snapshots)
         .bind(point.verified)
-        .execute(tx)
-        .await?;
-    Ok(Fence::of(entered.rows_affected() == 1))
+        .bind(event.code)
+        .bind(event.severity)
+        .bind(&event.message)
+        .bind(&event.detail)
+        .fetch_optional(pool)
+        .await?)
 }
 
 /// All restore points of a guest, newest first.

@@ -4,8 +4,13 @@ use std::{collections::HashMap, fmt};
 
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
 
-use super::{guest_runs::GuestLease, leases::Fence};
+use super::{
+    guest_runs::{DeviceProgress, GuestLease},
+    leases::Fence,
+    obligations::Obligation,
+};
 use crate::StoreError;
 
 /// A named part of a guest run.
@@ -28,6 +33,9 @@ pub enum StepName {
 }
 
 impl StepName {
+    /// What every attempt begins with.
+    pub const FIRST: Self = Self::Validate;
+
     /// The step of that name; none if this version knows no such step.
     pub fn from_name(name: &str) -> Option<Self> {
         [
@@ -93,7 +101,19 @@ pub struct Next {
     pub mode: &'static str,
 }
 
-/// Records a step's output, and that the next one begins; [`Fence::Lost`] if the lease is no longer ours.
+/// What a step leaves behind when it is done.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// What later steps need.
+    pub output: Value,
+    /// How far the copy is.
+    pub progress: Vec<DeviceProgress>,
+    /// Obligations that were seen to be met; they are deleted, unless a newer run has taken them over.
+    pub met: Vec<Obligation>,
+}
+
+/// Records what a step leaves behind, and that the next one begins; [`Fence::Lost`] if the lease is no longer
+/// ours.
 ///
 /// # Errors
 /// What the database says.
@@ -101,16 +121,23 @@ pub async fn done(
     pool: &PgPool,
     lease: &GuestLease,
     step: StepName,
-    output: &Value,
+    done: &Done,
     next: Option<Next>,
 ) -> Result<Fence, StoreError> {
+    let (devices, totals, copied) = DeviceProgress::columns(&done.progress);
+    let (met, fences): (Vec<Uuid>, Vec<i64>) = done.met.iter().map(|o| (o.id, o.fence)).unzip();
     let row: Option<(String,)> = sqlx::query_as(include_str!("sql/step_done.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
         .bind(step.as_str())
-        .bind(output)
+        .bind(&done.output)
         .bind(next.map(|n| n.step.as_str()))
         .bind(next.map(|n| n.mode))
+        .bind(devices)
+        .bind(totals)
+        .bind(copied)
+        .bind(met)
+        .bind(fences)
         .fetch_optional(pool)
         .await?;
     Ok(Fence::of(row.is_some()))

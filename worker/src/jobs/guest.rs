@@ -5,14 +5,13 @@ use std::sync::Arc;
 use opentelemetry::trace::FutureExt;
 use shared::{
     StoreError,
-    model::Severity,
+    model::{Settings, Severity},
     queue::{GuestJob, HandlerError},
     store::{
         events::{self, NewEvent},
         guest_runs::{self, Ending, FailureClass, GuestLease},
         guests,
         leases::Fence,
-        settings,
         steps::{self, StepFailure},
     },
     telemetry::{
@@ -68,7 +67,7 @@ async fn begin(
         // Work of this process on it, under a lease that it lost, has not ended yet.
         return guest_runs::hand_back(pool, job.guest_run_id, HAND_BACK_SECS).await;
     };
-    let Some(seat) = seat(context, host_id).await? else {
+    let Some((seat, settings)) = seat(context, host_id).await? else {
         return guest_runs::hand_back(pool, job.guest_run_id, HAND_BACK_SECS).await;
     };
     let taken_at = Instant::now();
@@ -83,7 +82,7 @@ async fn begin(
     context.work.spawn(async move {
         // A panic ends this task and with it the keeper: the lease runs out, and the sweep counts a crash.
         let span = tracing::info_span!("guest_run", trace_id = tree::hex(row.trace_id));
-        work(context_of_work, row, keeper.lease(), seat)
+        work(context_of_work, row, keeper.lease(), settings, seat)
             .instrument(span)
             .await;
         drop((keeper, hand));
@@ -91,12 +90,17 @@ async fn begin(
     Ok(())
 }
 
-async fn work(context: Arc<Context>, row: GuestLease, lease: Lease, seat: Seat) {
-    let configuration = patiently("the guest's configuration", || async {
-        let settings = settings::get(&context.pool).await?;
-        Ok((settings, guests::by_id(&context.pool, row.guest_id).await?))
+async fn work(
+    context: Arc<Context>,
+    row: GuestLease,
+    lease: Lease,
+    settings: Settings,
+    seat: Seat,
+) {
+    let configuration = patiently("the guest's configuration", || {
+        guests::by_id(&context.pool, row.guest_id)
     });
-    let (settings, guest) = match configuration.await {
+    let guest = match configuration.await {
         Ok(found) => found,
         // The guest was removed, and its runs with it.
         Err(error) => {
@@ -144,7 +148,7 @@ async fn conclude(
     // What the next attempt begins with is already the undoing. Without the host nothing can be undone.
     if !keeps_copy
         && !is_down
-        && let Err(left) = undo::meet_own(run).await
+        && let Err(left) = undo::bring_back(run).await
     {
         if let StepError::Stop(stop) = left {
             return Err(stop.into());

@@ -14,7 +14,6 @@ use shared::{
         host_runs::{self, GuestRunStart, HostLease, NewGuestRun},
         hosts,
         leases::Fence,
-        settings,
     },
     telemetry::{
         metrics::{self, Outcome},
@@ -71,7 +70,7 @@ async fn begin(
         // Work of this process on it, under a lease that it lost, has not ended yet.
         return host_runs::hand_back(pool, job.host_run_id, HAND_BACK_SECS).await;
     };
-    let Some(seat) = seat(context, host_id).await? else {
+    let Some((seat, settings)) = seat(context, host_id).await? else {
         return host_runs::hand_back(pool, job.host_run_id, HAND_BACK_SECS).await;
     };
     let taken_at = Instant::now();
@@ -83,7 +82,7 @@ async fn begin(
     context.work.spawn(async move {
         // A panic ends this task and with it the keeper: the lease runs out, and the sweep counts a crash.
         let span = tracing::info_span!("host_run", trace_id = tree::hex(row.trace_id));
-        work(&context_of_work, &row, &keeper.lease(), &seat)
+        work(&context_of_work, &row, &keeper.lease(), settings, &seat)
             .instrument(span)
             .await;
         drop((keeper, hand));
@@ -91,14 +90,17 @@ async fn begin(
     Ok(())
 }
 
-async fn work(context: &Context, row: &HostLease, lease: &Lease, seat: &Seat) {
-    let found = patiently("the host's configuration", || async {
-        Ok((
-            settings::get(&context.pool).await?,
-            hosts::by_id(&context.pool, row.host_id).await?,
-        ))
+async fn work(
+    context: &Context,
+    row: &HostLease,
+    lease: &Lease,
+    settings: model::Settings,
+    seat: &Seat,
+) {
+    let found = patiently("the host's configuration", || {
+        hosts::by_id(&context.pool, row.host_id)
     });
-    let (settings, host) = match found.await {
+    let host = match found.await {
         Ok(found) => found,
         // The host was removed, and its runs with it.
         Err(error) => {

@@ -1,6 +1,6 @@
 //! Undo jobs: what a guest is owed by runs that no longer mind it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use opentelemetry::trace::FutureExt;
 use shared::{
@@ -11,7 +11,6 @@ use shared::{
         events::{self, NewEvent},
         guests, notices,
         obligations::{self, Duty, Obligation, UndoClaim},
-        settings,
     },
 };
 use tokio::time::Instant;
@@ -47,7 +46,7 @@ async fn begin(context: &Arc<Context>, job: UndoJob) -> Result<(), StoreError> {
     let Some(host_id) = obligations::host_of_owed(pool, job.guest_id).await? else {
         return Ok(());
     };
-    let Some(seat) = seat(context, host_id).await? else {
+    let Some((seat, settings)) = seat(context, host_id).await? else {
         return obligations::hand_back(pool, job.guest_id, HAND_BACK_SECS).await;
     };
     let taken_at = Instant::now();
@@ -57,7 +56,8 @@ async fn begin(context: &Arc<Context>, job: UndoJob) -> Result<(), StoreError> {
     let keeper = LeaseKeeper::start(pool.clone(), Held::Undo(claim.clone()), taken_at);
     let context_of_work = Arc::clone(context);
     context.work.spawn(async move {
-        if let Err(error) = work(&context_of_work, &claim, &keeper.lease(), &seat).await {
+        let limit = secs(settings.snapshot_limit_secs);
+        if let Err(error) = work(&context_of_work, &claim, &keeper.lease(), limit, &seat).await {
             tracing::warn!(guest = %claim.guest_id, %error, "an undo job did not come to its end");
         }
         drop(keeper);
@@ -75,12 +75,12 @@ async fn work(
     context: &Context,
     claim: &UndoClaim,
     lease: &Lease,
+    snapshot_limit: Duration,
     seat: &Seat,
 ) -> Result<(), StepError> {
     let pool = &context.pool;
-    let (settings, guest, owed) = patiently("what the guest is owed", || async {
+    let (guest, owed) = patiently("what the guest is owed", || async {
         Ok((
-            settings::get(pool).await?,
             guests::by_id(pool, claim.guest_id).await?,
             obligations::of_guest(pool, claim.guest_id).await?,
         ))
@@ -90,8 +90,7 @@ async fn work(
         lease.held().await?;
         let met = async {
             let (host, opened) = seat.guest(&guest.vmx_path).await?;
-            let limit = secs(settings.snapshot_limit_secs);
-            let met = undo::meet(opened.as_ref(), obligation, limit).await;
+            let met = undo::meet(opened.as_ref(), obligation, snapshot_limit).await;
             if met.as_ref().is_err_and(StepError::is_lost) {
                 seat.discard(&host).await;
             }

@@ -37,12 +37,12 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How often a copy that may not go on looks whether it may again.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Copies the guest as it was frozen.
+/// Copies the guest as it was frozen. What was copied since the last report goes with the step's record.
 pub(super) async fn run(
     run: &GuestRun,
     validated: &Validated,
     frozen: &Frozen,
-) -> Result<SealedPoint, StepError> {
+) -> Result<(SealedPoint, Vec<DeviceProgress>), StepError> {
     let guest = run.open().await?;
     let at = match &frozen.snapshot {
         Some(name) => Instant::Snapshot(name.clone()),
@@ -84,12 +84,15 @@ pub(super) async fn run(
             _ = tick.tick() => report(run, &watch).await,
         }
     };
-    report(run, &watch).await;
     let sealed = match (copied, watch.stopped()) {
-        (Err(StepError::Repository(RepositoryError::Stopped(_))), Some(stop)) => {
-            return Err(stop.into());
+        (Ok(sealed), _) => sealed,
+        (Err(error), stop) => {
+            report(run, &watch).await;
+            return Err(match (error, stop) {
+                (StepError::Repository(RepositoryError::Stopped(_)), Some(stop)) => stop.into(),
+                (error, _) => error,
+            });
         }
-        (copied, _) => copied?,
     };
     // A guest that was started meanwhile has changed its disks under the copy.
     if frozen.snapshot.is_none() && guest.power_state().await? != frozen.power {
@@ -98,7 +101,7 @@ pub(super) async fn run(
             _ => "the guest was powered on while it was copied",
         }));
     }
-    Ok(sealed)
+    Ok((sealed, watch.news().unwrap_or_default()))
 }
 
 fn copy(
@@ -204,9 +207,6 @@ async fn sweep_partials(run: &GuestRun, validated: &Validated) -> Result<(), Ste
 /// Writes down how far the copy is. Nothing depends on it, so an error is no error of the copy.
 async fn report(run: &GuestRun, watch: &Watch) {
     let Some(devices) = watch.news() else { return };
-    let copied = devices.iter().map(|d| d.bytes_copied).sum();
-    let before = watch.counted_bytes.swap(copied, Ordering::Relaxed);
-    metrics::copied(copied.saturating_sub(before));
     match tokio::time::timeout(
         REPORT_EVERY,
         guest_runs::progress(&run.context.pool, &run.row, &devices),
@@ -285,21 +285,24 @@ impl Watch {
         self.groups.file_done(name);
     }
 
+    /// How far the copy is, if it has moved since the last call; counts it.
     fn news(&self) -> Option<Vec<DeviceProgress>> {
         if !self.news.swap(false, Ordering::Relaxed) {
             return None;
         }
         let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(
-            devices
-                .iter()
-                .map(|(name, d)| DeviceProgress {
-                    device: name.clone(),
-                    bytes_total: d.total_bytes,
-                    bytes_copied: (d.done_bytes + d.current_bytes).min(d.total_bytes),
-                })
-                .collect(),
-        )
+        let devices: Vec<DeviceProgress> = devices
+            .iter()
+            .map(|(name, d)| DeviceProgress {
+                device: name.clone(),
+                bytes_total: d.total_bytes,
+                bytes_copied: (d.done_bytes + d.current_bytes).min(d.total_bytes),
+            })
+            .collect();
+        let copied = devices.iter().map(|d| d.bytes_copied).sum();
+        let before = self.counted_bytes.swap(copied, Ordering::Relaxed);
+        metrics::copied(copied.saturating_sub(before));
+        Some(devices)
     }
 
     fn stopped(&self) -> Option<Stop> {

@@ -20,7 +20,7 @@ use shared::{
         events::NewEvent,
         guest_runs::{self, GuestLease},
         leases::Fence,
-        steps::{self, StepName},
+        steps::{self, Done, StepName},
     },
     telemetry::metrics::{self, Outcome},
 };
@@ -260,8 +260,8 @@ impl GuestRun {
     pub(crate) async fn attempt(&self) -> Result<(), (Option<&'static Spec>, StepError)> {
         let resuming = self.resume().with_context(self.trace.whole());
         let mut outputs = resuming.await.map_err(|error| (None, error))?;
-        // The record of a step also says that the next one begins.
-        let mut begun = false;
+        // The record of a step also says that the next one begins, and the taking of the lease that the first does.
+        let mut begun = self.row.attempt_fence == self.row.fence;
         while let Some(spec) = outputs.next() {
             let began = Instant::now();
             let done = self.perform(spec, &mut outputs, begun).await;
@@ -340,7 +340,7 @@ impl GuestRun {
             Ok(output)
         };
         let output = carrying_out.with_context(self.trace.step(step)).await?;
-        let Some(output) = output else { return Ok(()) };
+        let Some(left) = output else { return Ok(()) };
         hold::at(&format!("{step}.effect")).await?;
         let next = outputs
             .next()
@@ -349,7 +349,7 @@ impl GuestRun {
                 step: next.name,
                 mode: validated.mode.as_str(),
             });
-        let done = || steps::done(pool, &self.row, step, &output, next);
+        let done = || steps::done(pool, &self.row, step, &left, next);
         check(patiently("a step's output", done).await?)?;
         hold::at(&format!("{step}.recorded")).await
     }
@@ -359,7 +359,8 @@ impl GuestRun {
         &self,
         step: StepName,
         outputs: &mut Outputs,
-    ) -> Result<Option<Value>, StepError> {
+    ) -> Result<Option<Done>, StepError> {
+        let mut done = Done::default();
         let output = match step {
             StepName::Validate => {
                 let validated = validate::run(self).await?;
@@ -380,17 +381,19 @@ impl GuestRun {
                 value
             }
             StepName::Copy => {
-                let sealed = copy::run(self, outputs.validated()?, outputs.frozen()?).await?;
+                let (sealed, progress) =
+                    copy::run(self, outputs.validated()?, outputs.frozen()?).await?;
                 let value = serde_json::to_value(&sealed);
                 outputs.sealed = Some(sealed);
+                done.progress = progress;
                 value
             }
             StepName::Commit | StepName::PowerOn => {
-                undo::meet_own(self).await?;
+                done.met = undo::meet_own(self).await?;
                 outputs.brought_back = true;
                 Ok(Value::Null)
             }
-            // Its record is the transaction that publishes.
+            // Its record is the statement that publishes.
             StepName::Publish => {
                 publish::run(
                     self,
@@ -403,9 +406,10 @@ impl GuestRun {
                 return Ok(None);
             }
         };
-        output.map(Some).map_err(|e| {
+        done.output = output.map_err(|e| {
             StepError::permanent(format!("the output of step {step} cannot be stored: {e}"))
-        })
+        })?;
+        Ok(Some(done))
     }
 }
 
@@ -419,7 +423,6 @@ fn outcome(done: &Result<(), StepError>) -> Outcome {
     }
 }
 
-/// `hot` or `cold`.
 /// Turns a lost fence into the error that ends the work.
 pub(crate) fn check(fence: Fence) -> Result<(), Stop> {
     match fence {

@@ -7,18 +7,22 @@ use shared::{
     StoreError,
     model::Severity,
     store::{
-        events::{self, NewEvent},
+        events::NewEvent,
         guest_runs,
-        leases::Fence,
-        points::NewPoint,
-        space,
+        points::{self, NewPoint},
         steps::StepName,
     },
 };
 use tokio::runtime::Handle;
+use uuid::Uuid;
 
-use super::{Frozen, GuestRun, Validated, blocking, check};
-use crate::{error::StepError, hold, lease::Lease, patience::patiently};
+use super::{Frozen, GuestRun, Validated, blocking};
+use crate::{
+    error::{StepError, Stop},
+    hold,
+    lease::Lease,
+    patience::patiently,
+};
 
 /// Verifies what was copied, renames it, and ends the guest run.
 pub(super) async fn run(
@@ -34,24 +38,23 @@ pub(super) async fn run(
     run.lease.allowed().await?;
     hold::at(&format!("{}.change", StepName::Publish)).await?;
     let (root, to_publish) = (validated.destination.clone(), sealed.clone());
-    let (published, foreign, free_bytes) = blocking(move || {
+    let (published, foreign) = blocking(move || {
         let repository = Repository::open(root)?;
         let published = repository.publish(&to_publish)?;
         let manifest = repository::Manifest::read(&repository.root().join(&published.path))?;
-        // For the daily digest; no reason to give a good restore point up.
-        let free_bytes = repository.free_bytes().ok();
-        Ok((published, manifest.point.foreign_snapshots, free_bytes))
+        Ok((published, manifest.point.foreign_snapshots))
     })
     .await?;
     hold::at(&format!("{}.effect", StepName::Publish)).await?;
     let record = || record(run, validated, frozen, &published, &foreign, verified);
-    check(patiently("the restore point", record).await?)?;
-    if let Some(free_bytes) = free_bytes {
-        let path = validated.destination.to_string_lossy();
-        let pool = &run.context.pool;
-        if let Err(error) = space::seen(pool, &path, free_bytes).await {
-            tracing::debug!(%error, "the free space was not recorded");
-        }
+    let admitted = patiently("the restore point", record)
+        .await?
+        .ok_or(Stop::Fenced)?;
+    if !admitted.contains(&run.row.run_id) {
+        patiently("the end of the run", || {
+            guest_runs::end_run(&run.context.pool, &run.row)
+        })
+        .await?;
     }
     hold::at(&format!("{}.recorded", StepName::Publish)).await
 }
@@ -109,7 +112,7 @@ async fn record(
     published: &PublishedPoint,
     foreign_snapshots: &[String],
     verified: bool,
-) -> Result<Fence, StoreError> {
+) -> Result<Option<Vec<Uuid>>, StoreError> {
     let mode = validated.mode.as_str();
     let (repository, path) = (
         validated.destination.to_string_lossy(),
@@ -128,10 +131,6 @@ async fn record(
         foreign_snapshots,
         verified,
     };
-    let mut tx = run.context.pool.begin().await?;
-    if guest_runs::publish(&mut tx, &run.row, &point).await? == Fence::Lost {
-        return Ok(Fence::Lost);
-    }
     let message = format!(
         "guest {}: backed up {mode}{}",
         run.guest.full_name(),
@@ -147,7 +146,5 @@ async fn record(
         "verified": verified,
     });
     let event = NewEvent::user(Severity::Info, message).detail(detail);
-    events::record(&mut *tx, &run.about(event)).await?;
-    tx.commit().await?;
-    Ok(Fence::Held)
+    points::publish(&run.context.pool, &run.row, &point, &event).await
 }

@@ -2,15 +2,17 @@
 
 use hypervisor::{PowerState, snapshot_name};
 use shared::{
-    store::{
-        obligations::{self, Duty},
-        runs,
-    },
+    store::obligations::{self, Duty},
     telemetry::metrics::{self, SnapshotCall},
 };
 
-use super::{Frozen, GuestRun, Validated, check};
-use crate::{error::StepError, hold, patience::patiently, undo};
+use super::{Frozen, GuestRun, Validated};
+use crate::{
+    error::{StepError, Stop},
+    hold,
+    patience::patiently,
+    undo,
+};
 
 /// Takes our snapshot, after writing down that it has to be removed.
 pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen, StepError> {
@@ -24,8 +26,7 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
     let owed = patiently("the obligation to remove the snapshot", || {
         obligations::owe_snapshot(pool, &run.row, &name)
     });
-    check(owed.await?)?;
-    let taken_at = patiently("the time", || runs::database_now(pool)).await?;
+    let taken_at = owed.await?.ok_or(Stop::Fenced)?;
     run.lease.allowed().await?;
     hold::at("snapshot.change").await?;
     let description = format!(
@@ -43,7 +44,7 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
             obligations::owe_late(pool, run.row.guest_run_id, Duty::RemoveSnapshot(&name))
         })
         .await?;
-        return Err(crate::error::Stop::Fenced.into());
+        return Err(Stop::Fenced.into());
     }
     created?;
     if !guest.snapshots().await?.contains(&name) {

@@ -20,15 +20,10 @@ pub(super) async fn run(run: &GuestRun) -> Result<Validated, StepError> {
     let opened = run.opened().await?;
     let facts = settled_facts(run, opened.guest.as_ref()).await?;
     let pool = &run.context.pool;
-    let stored = patiently("the guest's disks", || {
-        disks::list(pool, Some(run.row.guest_id))
+    let ignored_disks = patiently("the guest's disks", || {
+        disks::ignored(pool, run.row.guest_id)
     })
     .await?;
-    let ignored_disks: Vec<String> = stored
-        .into_iter()
-        .filter(|d| d.ignored)
-        .map(|d| d.device)
-        .collect();
     let seen = observe::guest(&facts, &ignored_disks);
     patiently("the guest's state", || async {
         let mut conn = pool.acquire().await?;

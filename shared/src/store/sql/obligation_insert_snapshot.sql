@@ -4,4 +4,4 @@ SELECT $3, 'remove_snapshot', g.host_id, g.guest_id, g.id, g.fence, $4
  WHERE g.id = $1 AND g.fence = $2 AND g.state = 'running'
 ON CONFLICT (guest_id, snapshot_name) WHERE kind = 'remove_snapshot'
 DO UPDATE SET guest_run_id = EXCLUDED.guest_run_id, fence = EXCLUDED.fence
-RETURNING id
+RETURNING now()

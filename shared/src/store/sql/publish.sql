@@ -1,16 +1,22 @@
--- The restore point, its step and its guest run, all or none: without the fence nothing happens.
+-- The restore point, its step, its event and its guest run, all or none: without the fence nothing happens.
+-- The slot goes to the guests that may come next: their runs are returned, with the run of this one.
 WITH ended AS (
     UPDATE virtuozo_core.guest_runs
        SET state = 'succeeded', lease_until = NULL, owner_id = NULL, ended_at = now(), error = NULL, error_class = NULL
      WHERE id = $1 AND fence = $2 AND state = 'running'
- RETURNING id, guest_id
+ RETURNING id, run_id, host_id, guest_id
 ), step AS (
     UPDATE virtuozo_core.steps s
        SET state = 'done', output = jsonb_build_object('point_id', $3::uuid, 'path', $7::text), ended_at = now()
       FROM ended
      WHERE s.guest_run_id = ended.id AND s.fence = $2 AND s.name = 'publish'
+), point AS (
+    INSERT INTO virtuozo_core.restore_points
+           (id, guest_id, guest_run_id, host_name, guest_name, repository, path, mode, taken_at, size_bytes,
+            source_bytes, foreign_snapshots, verified_at)
+    SELECT $3, guest_id, id, $4, $5, $6, $7, $8, $9, $10, $11, $12, CASE WHEN $13 THEN now() END FROM ended
+), told AS (
+    INSERT INTO virtuozo_core.events (code, severity, message, run_id, host_id, guest_id, guest_run_id, detail)
+    SELECT $14, $15, $16, run_id, host_id, guest_id, id, $17 FROM ended
 )
-INSERT INTO virtuozo_core.restore_points
-       (id, guest_id, guest_run_id, host_name, guest_name, repository, path, mode, taken_at, size_bytes, source_bytes,
-        foreign_snapshots, verified_at)
-SELECT $3, guest_id, id, $4, $5, $6, $7, $8, $9, $10, $11, $12, CASE WHEN $13 THEN now() END FROM ended
+SELECT ARRAY(SELECT virtuozo_core.admit(ended.host_id, ended.id)) FROM ended

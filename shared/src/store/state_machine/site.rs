@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use super::Op;
 use crate::{
-    model::HostKind,
+    model::{HostKind, Severity},
     store::{
+        events::NewEvent,
         gates::{Passage, Probe},
         guest_runs::{self, Ending, FailureClass, GuestLease},
         guests,
@@ -16,7 +17,7 @@ use crate::{
         hosts::{self, HostConfig},
         leases::Fence,
         obligations::{self, UndoClaim},
-        points::NewPoint,
+        points::{self, NewPoint},
         runs::{self, NewRun, Targets},
         settings, sweeps,
     },
@@ -130,12 +131,15 @@ impl<'a> Site<'a> {
             foreign_snapshots: &[],
             verified: true,
         };
-        let mut tx = self.pool.begin().await.unwrap();
-        let fence = guest_runs::publish(&mut tx, lease, &point).await.unwrap();
-        if fence == Fence::Held {
-            tx.commit().await.unwrap();
+        let event = NewEvent::user(Severity::Info, "backed up");
+        let published = points::publish(self.pool, lease, &point, &event).await;
+        let Some(admitted) = published.unwrap() else {
+            return Fence::Lost;
+        };
+        if !admitted.contains(&lease.run_id) {
+            guest_runs::end_run(self.pool, lease).await.unwrap();
         }
-        fence
+        Fence::Held
     }
 
     /// Ends a held lease the way `ending` says.
@@ -202,7 +206,7 @@ impl<'a> Site<'a> {
                 let owed = obligations::owe_snapshot(self.pool, lease, &name)
                     .await
                     .unwrap();
-                assert_eq!(owed, Fence::Held);
+                assert!(owed.is_some());
             }
             Op::OwePowerOn(which) => {
                 let Some(at) = pick(&self.held, which) else {

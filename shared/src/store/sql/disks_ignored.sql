@@ -1,0 +1,1 @@
+SELECT device FROM virtuozo_core.disks WHERE guest_id = $1 AND ignored

@@ -1,1 +1,0 @@
-SELECT virtuozo_core.leave_slot($1, $2)
