@@ -7,14 +7,24 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result, ensure};
+use http_body_util::{BodyExt, Empty};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use shared::pg::Cluster;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
 use tests::{Answer, Background, built, eventually, small_guest};
+use tokio::net::TcpListener;
 use vix::lab::{HostSpec, Lab, Product};
 
 const PASSWORD: &str = "s3cret/of the+fleet";
@@ -192,9 +202,40 @@ async fn database(dir: &Path, address: &str, environment: &Value) -> Result<Clus
     Ok(cluster)
 }
 
+/// Stands where Jaeger takes traces over HTTP, and notes what is asked of it. It takes nothing else.
+async fn jaeger(address: &str) -> Result<Arc<Mutex<Vec<String>>>> {
+    let listener = TcpListener::bind((address, 4318)).await?;
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let notes = Arc::clone(&asked);
+    let answer = move |request: Request<Incoming>| {
+        let path = request.uri().path().to_owned();
+        let mut answer = Response::new(Empty::<Bytes>::new());
+        if path != "/v1/traces" {
+            *answer.status_mut() = StatusCode::NOT_FOUND;
+        }
+        notes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(path);
+        async {
+            // The client may reuse the connection only when it has been read to its end.
+            request.into_body().collect().await.map(|_| answer)
+        }
+    };
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let serving = http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service_fn(answer.clone()));
+            tokio::spawn(serving);
+        }
+    });
+    Ok(asked)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_compose_file_runs_backs_up_a_site() -> Result<()> {
     let mut fleet = Fleet::new().await?;
+    let asked = jaeger(&fleet.hosts["jaeger"]).await?;
     let spec = HostSpec::new("alpha", Product::WorkstationShared);
     let host = fleet.lab.host(&spec)?;
     for name in ["mail", "web"] {
@@ -243,6 +284,13 @@ async fn what_the_compose_file_runs_backs_up_a_site() -> Result<()> {
         let said = process.said();
         ensure!(!said.contains(PASSWORD) && !shown.contains(PASSWORD));
         ensure!(said.lines().all(|line| line.starts_with('{')), "{said}");
+        ensure!(
+            !said.contains("cannot be sent") && !said.contains("do not arrive"),
+            "{said}"
+        );
     }
+    let asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+    let only_traces = asked.iter().all(|path| path == "/v1/traces");
+    ensure!(only_traces && !asked.is_empty(), "{asked:?}");
     Ok(())
 }
