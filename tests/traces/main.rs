@@ -180,8 +180,25 @@ async fn what_failed_is_sent_with_its_cause_also_where_no_trace_is_wanted() -> R
     scheduler.terminate()?;
     let tree = Tree::of(&receiver.seen(), &trace)?;
 
-    // The walk-through of docs/TRACING.md shows such a one.
+    // The walk-through of docs/TRACING.md shows all of this.
     eprintln!("{}", tree.drawn());
+    let run = shown["id"].as_str().context("no id")?;
+    let text = site.virtuozo(&["run", "show", run])?.ok()?.stdout;
+    let why: String = sqlx::query_scalar(
+        "SELECT last_error FROM virtuozo.guest_runs WHERE state = 'failed' AND trace_id = $1",
+    )
+    .bind(&trace)
+    .fetch_one(site.pool())
+    .await?;
+    let said = worker.said();
+    let of_step = |line: &&str| line.contains("alpha/mail") && line.contains("\"snapshot\"");
+    let line = said.lines().find(of_step).with_context(|| said.clone())?;
+    eprintln!("{text}\n{why}\n\n{line}");
+    ensure!(
+        line.contains(&trace) && text.contains(&trace),
+        "{line}\n{text}"
+    );
+    ensure!(why.contains("VIX error 8"), "{why}");
     let guest = tree.one("guest run")?;
     ensure!(
         guest.attribute("virtuozo.guest") == "mail",
