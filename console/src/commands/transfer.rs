@@ -13,7 +13,7 @@ use shared::{
     StoreError,
     secrets::{Key, SecretError},
     site_file::{self, Change, Changed, Keys, Options, Outcome, Parsed, Sealing, SiteFileError},
-    store::hosts,
+    store::{hosts, notices::config},
 };
 
 use crate::{
@@ -36,7 +36,7 @@ pub(crate) struct ExportArgs {
     out: Option<PathBuf>,
     #[command(flatten)]
     passphrase: PassphraseArgs,
-    /// Leave the passwords of hosts out
+    /// Leave the passwords of hosts and the secrets of notices out
     #[arg(long, conflicts_with = "passphrase_file")]
     without_passwords: bool,
 }
@@ -61,7 +61,7 @@ pub(crate) struct ImportArgs {
     prune: bool,
     #[command(flatten)]
     passphrase: PassphraseArgs,
-    /// Leave the passwords of hosts as they are
+    /// Leave the passwords of hosts and the secrets of notices as they are
     #[arg(long, conflicts_with = "passphrase_file")]
     without_passwords: bool,
 }
@@ -69,7 +69,11 @@ pub(crate) struct ImportArgs {
 pub(crate) async fn export(context: &Context, args: ExportArgs) -> Result<()> {
     let db = context.database().await?;
     let hosts = hosts::list(&db.pool).await?;
-    let sealing = if !args.without_passwords && hosts.iter().any(|host| host.has_password) {
+    let how_told = config::get(&db.pool).await?;
+    let has_any = how_told.has_mail_password
+        || how_told.has_webhook_secret
+        || hosts.iter().any(|host| host.has_password);
+    let sealing = if !args.without_passwords && has_any {
         let earlier = args.out.as_deref().and_then(earlier);
         Some((
             Key::load(&context.key_file())?,

@@ -60,15 +60,15 @@ pub async fn import(
         conn: &mut tx,
         parsed,
         keys,
-        passwords: BTreeMap::new(),
+        secrets: BTreeMap::new(),
     };
     import.all().await?;
     if options.prune {
         import.prune().await?;
     }
-    let passwords = import.passwords;
+    let secrets = import.secrets;
     let after = read::current(&mut tx).await?;
-    let outcome = diff::outcome(&before, &after, &parsed.file, &passwords).map_err(|error| {
+    let outcome = diff::outcome(&before, &after, &parsed.file, &secrets).map_err(|error| {
         SiteFileError::Text {
             line: 1,
             reason: error.to_string(),
@@ -82,11 +82,12 @@ pub async fn import(
     Ok(outcome)
 }
 
-struct Import<'a> {
-    conn: &'a mut PgConnection,
-    parsed: &'a Parsed,
-    keys: Option<Keys<'a>>,
-    passwords: BTreeMap<String, FieldChange>,
+pub(super) struct Import<'a> {
+    pub(super) conn: &'a mut PgConnection,
+    pub(super) parsed: &'a Parsed,
+    pub(super) keys: Option<Keys<'a>>,
+    /// Passwords and secrets that changed, by the name of their entry.
+    pub(super) secrets: BTreeMap<String, Vec<FieldChange>>,
 }
 
 impl<'a> Import<'a> {
@@ -107,7 +108,8 @@ impl<'a> Import<'a> {
             self.once(&mut seen, entry, "schedule", &entry.as_ref().name)?;
             self.schedule(entry).await?;
         }
-        Ok(())
+        // Last: whoever sends a notice waits for it from here on.
+        self.notices().await
     }
 
     /// Refuses a second entry of the same name.
@@ -233,17 +235,19 @@ impl<'a> Import<'a> {
         host: &Host,
     ) -> Result<(), SiteFileError> {
         let wanted = entry.as_ref();
-        let refuse = |why: String| {
-            self.parsed.refuse(entry, format!("host {}", host.name))(StoreError::Refused(why))
-        };
+        let what = format!("host {}", host.name);
+        let refuse = |why: String| self.parsed.refuse(entry, &what)(StoreError::Refused(why));
         let (sealed, new) = match (&wanted.user, &wanted.password, self.keys) {
             (None, Some(_), _) => return Err(refuse("a password needs a user".to_owned())),
             (None, None, _) if host.has_password => (None, Value::Null),
             (_, None, _) | (_, _, None) => return Ok(()),
             (Some(_), Some(text), Some(keys)) => {
-                let password = read::open(keys.file, &wanted.name, text).map_err(|_| {
-                    refuse("its password is damaged: export it again, or take it out".to_owned())
-                })?;
+                let password =
+                    read::open(keys.file, read::whose(&wanted.name), text).map_err(|_| {
+                        refuse(
+                            "its password is damaged: export it again, or take it out".to_owned(),
+                        )
+                    })?;
                 let now = hosts::sealed_password(&mut *self.conn, host.id).await?;
                 let same = now
                     .and_then(|sealed| keys.site.open(host.id, &sealed).ok())
@@ -266,8 +270,10 @@ impl<'a> Import<'a> {
             Value::Null
         };
         let field = "password".to_owned();
-        self.passwords
-            .insert(host.name.clone(), FieldChange { field, old, new });
+        self.secrets
+            .entry(what)
+            .or_default()
+            .push(FieldChange { field, old, new });
         Ok(())
     }
 

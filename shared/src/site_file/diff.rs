@@ -54,13 +54,13 @@ pub struct FieldChange {
 type Name = (usize, String);
 type Entries = BTreeMap<Name, Map<String, Value>>;
 
-/// Compares the site before with the site after an import of `file`. `passwords` has the fields of
-/// passwords that changed, by host.
+/// Compares the site before with the site after an import of `file`. `secrets` has the fields of passwords
+/// and secrets that changed, by entry.
 pub(super) fn outcome(
     before: &SiteFile,
     after: &SiteFile,
     file: &SiteFile,
-    passwords: &BTreeMap<String, FieldChange>,
+    secrets: &BTreeMap<String, Vec<FieldChange>>,
 ) -> serde_json::Result<Outcome> {
     let (before, after, file) = (entries(before)?, entries(after)?, entries(file)?);
     let none = Map::new();
@@ -79,9 +79,8 @@ pub(super) fn outcome(
             Some(new) => fields(old.unwrap_or(&none), new),
             None => Vec::new(),
         };
-        let password = name.1.strip_prefix("host ").and_then(|n| passwords.get(n));
-        if name.0 == HOSTS && new.is_some() {
-            fields.extend(password.cloned());
+        if new.is_some() {
+            fields.extend(secrets.get(&name.1).into_iter().flatten().cloned());
         }
         if change != Changed::Changed || !fields.is_empty() {
             changes.push(Change {
@@ -115,9 +114,6 @@ fn fields(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<FieldChange
         .collect()
 }
 
-/// The place of hosts among all entries.
-const HOSTS: usize = 2;
-
 /// All entries of a file with their fields, without what is an entry of its own.
 fn entries(file: &SiteFile) -> serde_json::Result<Entries> {
     let mut all = Entries::new();
@@ -135,31 +131,33 @@ fn entries(file: &SiteFile) -> serde_json::Result<Entries> {
         serde_json::to_value(&file.settings)?,
         &[],
     );
+    let notices = serde_json::to_value(&file.notices)?;
+    add(1, "notices".to_owned(), notices, &[]);
     for repository in &file.repositories {
         let repository = repository.as_ref();
         let name = format!("repository {}", repository.path);
-        add(1, name, serde_json::to_value(repository)?, &["path"]);
+        add(2, name, serde_json::to_value(repository)?, &["path"]);
     }
     for host in &file.hosts {
         let host = host.as_ref();
         let inner = ["name", "datastores", "guests", "password"];
         let name = format!("host {}", host.name);
-        add(HOSTS, name, serde_json::to_value(host)?, &inner);
+        add(3, name, serde_json::to_value(host)?, &inner);
         for store in &host.datastores {
             let store = store.as_ref();
             let name = format!("datastore {}/{}", host.name, store.name);
-            add(3, name, serde_json::to_value(store)?, &["name"]);
+            add(4, name, serde_json::to_value(store)?, &["name"]);
         }
         for guest in &host.guests {
             let guest = guest.as_ref();
             let name = format!("guest {}/{}", host.name, guest.vmx_path);
-            add(4, name, serde_json::to_value(guest)?, &["vmx_path"]);
+            add(5, name, serde_json::to_value(guest)?, &["vmx_path"]);
         }
     }
     for schedule in &file.schedules {
         let schedule = schedule.as_ref();
         let name = format!("schedule {}", schedule.name);
-        add(5, name, serde_json::to_value(schedule)?, &["name"]);
+        add(6, name, serde_json::to_value(schedule)?, &["name"]);
     }
     Ok(all)
 }

@@ -6,6 +6,7 @@
 
 mod apply;
 mod diff;
+mod notices;
 mod read;
 
 use std::{collections::BTreeMap, fmt};
@@ -17,10 +18,12 @@ use crate::{
     StoreError,
     model::{HostKind, Mode},
     secrets::{Lock, SecretError},
+    store::notices::config::Secret,
 };
 
 pub use apply::{Keys, Options, import};
 pub use diff::{Change, Changed, FieldChange, Outcome};
+pub use notices::NoticeSecrets;
 pub use read::{Sealing, export};
 
 /// The version of the format described by the types here, and the newest that can be read.
@@ -74,6 +77,16 @@ pub enum SiteFileError {
         /// Why.
         reason: SecretError,
     },
+    /// A secret of notices in the database cannot be opened.
+    #[error(
+        "the stored {secret} cannot be opened with this key: use the key file of the machine where it was \
+         stored, or give it again with `{}`",
+        secret.command()
+    )]
+    SealedSecret {
+        /// Which.
+        secret: Secret,
+    },
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -123,6 +136,12 @@ pub struct SiteFile {
     /// The site's settings, by name.
     #[serde(default)]
     pub settings: BTreeMap<String, Spanned<Scalar>>,
+    /// How the site is told, by name.
+    #[serde(default)]
+    pub notices: BTreeMap<String, Spanned<Scalar>>,
+    /// The secrets that go with it.
+    #[serde(default, skip_serializing_if = "NoticeSecrets::is_empty")]
+    pub notice_secrets: NoticeSecrets,
     /// Repositories with a cap, by path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<Spanned<RepositoryEntry>>,

@@ -8,23 +8,28 @@ use toml::Spanned;
 use uuid::Uuid;
 
 use super::{
-    DatastoreEntry, End, FORMAT_VERSION, GuestEntry, HostEntry, RepositoryEntry, ScheduleEntry,
-    SiteFile, SiteFileError,
+    DatastoreEntry, End, FORMAT_VERSION, GuestEntry, HostEntry, NoticeSecrets, RepositoryEntry,
+    Scalar, ScheduleEntry, SiteFile, SiteFileError, notices,
 };
 use crate::{
     StoreError,
     model::{Disk, Guest, Host, Schedule},
     secrets::{Key, Lock, SecretError},
-    store::{caps, datastores, disks, guests, hosts, schedules, settings},
+    store::{
+        caps, datastores, disks, guests, hosts,
+        notices::config::{self, Secret},
+        schedules,
+        settings::{self, Key as Setting},
+    },
 };
 
 /// How the passwords of an export are encrypted.
 pub struct Sealing {
     lock: Lock,
     key: Key,
-    /// Encrypted passwords of an earlier export, by host. Those that did not change keep their text, so
+    /// Encrypted passwords and secrets of an earlier export, by what they are bound to. Those that did not change keep their text, so
     /// that two exports differ in what has changed only.
-    earlier: BTreeMap<String, String>,
+    earlier: HashMap<Uuid, String>,
 }
 
 impl Sealing {
@@ -42,48 +47,53 @@ impl Sealing {
         {
             let passwords = earlier.hosts.into_iter().filter_map(|host| {
                 let host = host.into_inner();
-                Some((host.name, host.password?))
+                Some((whose(&host.name), host.password?))
+            });
+            let secrets = Secret::ALL.into_iter().filter_map(|secret| {
+                let sealed = earlier.notice_secrets.of(secret)?.as_ref().clone();
+                Some((secret.id(), sealed))
             });
             return Ok(Self {
                 lock,
                 key,
-                earlier: passwords.collect(),
+                earlier: passwords.chain(secrets).collect(),
             });
         }
         let (lock, key) = Lock::new(passphrase)?;
         Ok(Self {
             lock,
             key,
-            earlier: BTreeMap::new(),
+            earlier: HashMap::new(),
         })
     }
 
-    fn seal(&self, host: &str, password: &SecretString) -> Result<String, SecretError> {
-        if let Some(earlier) = self.earlier.get(host)
-            && open(&self.key, host, earlier)
+    /// A password, bound to what it is for.
+    pub(super) fn seal(&self, whose: Uuid, password: &SecretString) -> Result<String, SecretError> {
+        if let Some(earlier) = self.earlier.get(&whose)
+            && open(&self.key, whose, earlier)
                 .is_ok_and(|kept| kept.expose_secret() == password.expose_secret())
         {
             return Ok(earlier.clone());
         }
-        Ok(hex::encode(self.key.seal(whose(host), password)?))
+        Ok(hex::encode(self.key.seal(whose, password)?))
     }
 }
 
 /// What an encrypted password of a file is bound to: the name of its host.
-fn whose(host: &str) -> Uuid {
+pub(super) fn whose(host: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, host.as_bytes())
 }
 
-/// Opens the encrypted password of a host in a file.
-pub(super) fn open(key: &Key, host: &str, sealed: &str) -> Result<SecretString, SecretError> {
+/// Opens an encrypted password in a file.
+pub(super) fn open(key: &Key, whose: Uuid, sealed: &str) -> Result<SecretString, SecretError> {
     let bytes = hex::decode(sealed).map_err(|_| SecretError::WrongKey)?;
-    key.open(whose(host), &bytes)
+    key.open(whose, &bytes)
 }
 
 /// The configuration as it stands, with passwords if a key for them and a sealing is given.
 ///
 /// # Errors
-/// What the database says, or [`SiteFileError::Sealed`].
+/// What the database says, [`SiteFileError::Sealed`] or [`SiteFileError::SealedSecret`].
 pub async fn export(
     pool: &PgPool,
     passwords: Option<(&Key, &Sealing)>,
@@ -106,9 +116,12 @@ pub async fn export(
                 reason,
             };
             let password = key.open(id, &sealed).map_err(named)?;
-            host.password = Some(sealing.seal(&host.name, &password)?);
+            host.password = Some(sealing.seal(whose(&host.name), &password)?);
         }
-        if file.hosts.iter().any(|h| h.as_ref().password.is_some()) {
+        notices::export_secrets(&mut tx, sealing, key, &mut file).await?;
+        if !file.notice_secrets.is_empty()
+            || file.hosts.iter().any(|h| h.as_ref().password.is_some())
+        {
             file.passwords = Some(sealing.lock.clone());
         }
     }
@@ -118,6 +131,7 @@ pub async fn export(
 /// The configuration as it stands, without passwords.
 pub(super) async fn current(conn: &mut PgConnection) -> Result<SiteFile, StoreError> {
     let settings = settings::get(&mut *conn).await?;
+    let how_told = config::get(&mut *conn).await?;
     let mut of_host: HashMap<Uuid, HostEntry> = HashMap::new();
     for host in hosts::list(&mut *conn).await? {
         of_host.insert(host.id, host_entry(host));
@@ -158,10 +172,9 @@ pub(super) async fn current(conn: &mut PgConnection) -> Result<SiteFile, StoreEr
     let mut file = SiteFile {
         format_version: FORMAT_VERSION,
         passwords: None,
-        settings: settings::KEYS
-            .iter()
-            .map(|key| (key.name.to_owned(), placed(key.value(&settings).into())))
-            .collect(),
+        settings: by_name(settings::KEYS, &settings),
+        notices: by_name(config::KEYS, &how_told),
+        notice_secrets: NoticeSecrets::default(),
         repositories: repositories
             .filter_map(|repository| {
                 Some(placed(RepositoryEntry {
@@ -176,6 +189,12 @@ pub(super) async fn current(conn: &mut PgConnection) -> Result<SiteFile, StoreEr
     };
     sort(&mut file);
     Ok(file)
+}
+
+fn by_name<S>(keys: &'static [Setting<S>], values: &S) -> BTreeMap<String, Spanned<Scalar>> {
+    keys.iter()
+        .map(|key| (key.name.to_owned(), placed(key.value(values).into())))
+        .collect()
 }
 
 /// By name, byte for byte: the order of the database is that of its language.

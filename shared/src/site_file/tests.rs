@@ -3,16 +3,15 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use secrecy::{ExposeSecret, SecretString};
-use tempfile::TempDir;
 
 use super::*;
 use crate::{
     model::GuestState,
-    secrets::Key,
-    store::{disks, guests, hosts, schedules, settings},
+    store::{disks, guests, hosts, notices::config, schedules, settings},
     testing::TestDb,
 };
+
+mod secrets;
 
 /// A bit of everything.
 const TEXT: &str = r#"
@@ -24,6 +23,15 @@ fleet_guest_threads = 12
 guest_threads = 3
 resume_power_state = false
 daily_start_time = "23:15"
+
+[notices]
+mail_host = "mail.example.org"
+mail_security = "none"
+allow_unencrypted = true
+mail_from = "backup@example.org"
+mail_to = "admin@example.org, night@example.org"
+digest_time = ""
+group_secs = 60
 
 [[repositories]]
 path = "/srv/backup"
@@ -110,6 +118,7 @@ async fn an_export_imported_elsewhere_is_exported_as_the_same_text() {
         names,
         [
             "settings",
+            "notices",
             "repository /srv/backup",
             "host alpha",
             "host beta",
@@ -138,73 +147,6 @@ async fn an_export_imported_elsewhere_is_exported_as_the_same_text() {
 }
 
 #[tokio::test]
-async fn passwords_come_through_under_another_key_and_keep_their_text_while_they_stay() {
-    let (here, there) = (TestDb::new().await, TestDb::new().await);
-    let dir = TempDir::new().unwrap();
-    let key = |name: &str| Key::load_or_create(&dir.path().join(name)).unwrap();
-    let (key_here, key_there) = (key("here"), key("there"));
-    imported(&here, TEXT, Options::default()).await;
-    let alpha = hosts::by_name(&here.pool, "alpha").await.unwrap();
-    let sealed = key_here.seal(alpha.id, &"pass word".into()).unwrap();
-    hosts::set_password(&here.pool, alpha.id, Some(&sealed))
-        .await
-        .unwrap();
-
-    let passphrase = SecretString::from("a long passphrase");
-    let sealing = Sealing::new(&passphrase, None).unwrap();
-    let text = export(&here.pool, Some((&key_here, &sealing)))
-        .await
-        .unwrap()
-        .to_text()
-        .unwrap();
-    assert!(!text.contains("pass word"), "{text}");
-
-    let file = parsed(&text);
-    let opening = file.file.passwords.clone().unwrap().open(&passphrase);
-    let opening = opening.unwrap();
-    let keys = Keys {
-        file: &opening,
-        site: &key_there,
-    };
-    let done = import(&there.pool, &file, Some(keys), Options::default())
-        .await
-        .unwrap();
-    let told = serde_json::to_string(&done).unwrap();
-    assert!(
-        told.contains("stored") && !told.contains("pass word"),
-        "{told}"
-    );
-    let alpha = hosts::by_name(&there.pool, "alpha").await.unwrap();
-    let sealed = hosts::sealed_password(&there.pool, alpha.id).await.unwrap();
-    let opened = key_there.open(alpha.id, &sealed.unwrap()).unwrap();
-    assert_eq!(opened.expose_secret(), "pass word");
-    let again = import(&there.pool, &file, Some(keys), PRUNE).await.unwrap();
-    assert!(again.changes.is_empty(), "{again:?}");
-
-    let over = Sealing::new(&passphrase, Some(file.file.clone())).unwrap();
-    let over = export(&there.pool, Some((&key_there, &over)));
-    assert_eq!(over.await.unwrap().to_text().unwrap(), text);
-    let fresh = Sealing::new(&passphrase, None).unwrap();
-    let fresh = export(&there.pool, Some((&key_there, &fresh)));
-    assert_ne!(fresh.await.unwrap().to_text().unwrap(), text);
-    let other = export(&there.pool, Some((&key_here, &sealing))).await;
-    assert!(matches!(other, Err(SiteFileError::Sealed { .. })));
-
-    // Without keys the stored password stays; without a user there is none.
-    let again = import(&there.pool, &file, None, PRUNE).await.unwrap();
-    assert!(again.changes.is_empty(), "{again:?}");
-    let done = imported(&there, &TEXT.replace("user = \"backup\"\n", ""), PRUNE).await;
-    let told = serde_json::to_value(&done.changes[0].fields).unwrap();
-    assert_eq!(
-        told,
-        serde_json::json!([
-            { "field": "user", "old": "backup", "new": null },
-            { "field": "password", "old": "stored", "new": null },
-        ])
-    );
-}
-
-#[tokio::test]
 async fn a_dry_run_tells_field_by_field_what_an_import_then_does() {
     let db = TestDb::new().await;
     imported(&db, TEXT, Options::default()).await;
@@ -212,6 +154,7 @@ async fn a_dry_run_tells_field_by_field_what_an_import_then_does() {
     let text = TEXT
         .replace("guest_threads = 3", "guest_threads = 5")
         .replace("keep_last = 3\n", "")
+        .replace(", night@example.org", "")
         .replace(", \"scsi0:1\"", "")
         .replace("hosts = [\"alpha\", \"beta\"]", "hosts = [\"alpha\"]");
     // Without beta, and with another datastore.
@@ -236,6 +179,7 @@ async fn a_dry_run_tells_field_by_field_what_an_import_then_does() {
         told,
         [
             "settings Changed guest_threads 3 5",
+            "notices Changed mail_to \"admin@example.org, night@example.org\" \"admin@example.org\"",
             "host beta Removed ",
             "datastore alpha/capped Removed ",
             "datastore alpha/other Added guest_threads null 2",
@@ -299,6 +243,24 @@ async fn a_file_that_is_wrong_names_the_line_and_changes_nothing() {
             "guest_threads = [3]",
             "guest_threads = [3]",
             "a whole number or a text",
+        ),
+        (
+            "group_secs = 60",
+            "colour = 60",
+            "colour",
+            "no setting \"colour\"",
+        ),
+        (
+            "night@example.org",
+            "night",
+            "mail_to",
+            "not a mail address",
+        ),
+        (
+            "allow_unencrypted = true\n",
+            "",
+            "mail_security",
+            "set allow_unencrypted",
         ),
         (
             "kind = \"server2\"",
@@ -421,7 +383,7 @@ fn a_file_that_ends_early_is_never_taken_for_a_whole_one() {
 }
 
 /// What of the tables is no configuration: identities, and what was found or happens.
-const NOT_CONFIGURED: [&str; 33] = [
+const NOT_CONFIGURED: [&str; 36] = [
     "datastores.host_id",
     "datastores.host_path",
     "datastores.seen_at",
@@ -447,6 +409,9 @@ const NOT_CONFIGURED: [&str; 33] = [
     "hosts.state",
     "hosts.state_reason",
     "hosts.updated_at",
+    "notice_settings.digest_done_until",
+    "notice_settings.only_row",
+    "notice_settings.updated_at",
     "schedule_targets.schedule_id",
     "schedules.created_at",
     "schedules.done_until",
@@ -458,11 +423,19 @@ const NOT_CONFIGURED: [&str; 33] = [
 ];
 
 /// Where the others are in the file, if the name is another.
-const ELSEWHERE: [(&str, &str); 6] = [
+const ELSEWHERE: [(&str, &str); 8] = [
     ("disks.device", "guests.ignored_disks"),
     ("disks.ignored", "guests.ignored_disks"),
     ("hosts.password_sealed", "hosts.password"),
     ("hosts.user_name", "hosts.user"),
+    (
+        "notice_settings.mail_password_sealed",
+        "notice_secrets.mail_password",
+    ),
+    (
+        "notice_settings.webhook_secret_sealed",
+        "notice_secrets.webhook_secret",
+    ),
     ("schedule_targets.guest_id", "schedules.guests"),
     ("schedule_targets.host_id", "schedules.hosts"),
 ];
@@ -473,7 +446,7 @@ async fn every_column_of_the_configuration_is_in_the_file() {
     let columns: Vec<String> = sqlx::query_scalar(
         "SELECT table_name || '.' || column_name FROM information_schema.columns
           WHERE table_schema = 'virtuozo_core' AND table_name IN ('settings', 'hosts', 'datastores',
-                'guests', 'disks', 'schedules', 'schedule_targets', 'repositories')",
+                'guests', 'disks', 'schedules', 'schedule_targets', 'repositories', 'notice_settings')",
     )
     .fetch_all(&db.pool)
     .await
@@ -484,6 +457,10 @@ async fn every_column_of_the_configuration_is_in_the_file() {
             "guest_threads = 1\npassword = \"00\"\n",
         )
         .replace(
+            "[[repositories]]",
+            "[notice_secrets]\nmail_password = \"00\"\nwebhook_secret = \"00\"\n[[repositories]]",
+        )
+        .replace(
             "keep_last = 3",
             "destination = \"/x\"\nresume_power_state = true\nrpo_secs = 0\nkeep_last = 3",
         );
@@ -492,6 +469,10 @@ async fn every_column_of_the_configuration_is_in_the_file() {
         .iter()
         .map(|key| format!("settings.{}", key.name))
         .collect();
+    let of_notices = config::KEYS.iter();
+    known.extend(of_notices.map(|key| format!("notice_settings.{}", key.name)));
+    let secrets = file["notice_secrets"].as_object().unwrap().keys();
+    known.extend(secrets.map(|field| format!("notice_secrets.{field}")));
     let tables = [
         ("repositories", "/repositories"),
         ("hosts", "/hosts"),

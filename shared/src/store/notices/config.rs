@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use chrono::NaiveTime;
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{Acquire, PgExecutor, Postgres};
 use uuid::Uuid;
 
 use crate::{
@@ -192,8 +192,11 @@ pub async fn get(db: impl PgExecutor<'_>) -> Result<NoticeSettings, StoreError> 
 ///
 /// # Errors
 /// [`StoreError::Refused`] for an unknown name or a value that is not permitted.
-pub async fn set(pool: &PgPool, changes: &[(&str, &str)]) -> Result<NoticeSettings, StoreError> {
-    let mut tx = pool.begin().await?;
+pub async fn set(
+    db: impl Acquire<'_, Database = Postgres>,
+    changes: &[(&str, &str)],
+) -> Result<NoticeSettings, StoreError> {
+    let mut tx = db.begin().await?;
     sqlx::query(include_str!("../sql/notice_settings_lock.sql"))
         .execute(&mut *tx)
         .await?;
@@ -208,6 +211,11 @@ pub async fn set(pool: &PgPool, changes: &[(&str, &str)]) -> Result<NoticeSettin
         .await?;
     tx.commit().await?;
     Ok(new)
+}
+
+/// Whether a value alone is permitted, whatever it has to fit together with.
+pub(crate) fn check_one(now: &NoticeSettings, name: &str, value: &str) -> Result<(), StoreError> {
+    settings::apply(KEYS, &mut now.clone(), &[(name, value)])
 }
 
 /// What does not fit together.
@@ -256,6 +264,9 @@ pub enum Secret {
 }
 
 impl Secret {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::MailPassword, Self::WebhookSecret];
+
     /// What it is sealed for.
     pub fn id(self) -> Uuid {
         Uuid::from_u128(match self {
