@@ -8,6 +8,7 @@ pub mod crash;
 pub mod fleet;
 mod http;
 mod image;
+mod journal;
 pub mod outage;
 mod process;
 pub mod proof;
@@ -17,5 +18,6 @@ mod site;
 
 pub use http::Endpoint;
 pub use image::PointDisks;
+pub use journal::Journal;
 pub use process::{Answer, Background, built};
 pub use site::{Site, eventually, guest_to_resume, small_guest};

@@ -188,6 +188,8 @@ impl Site {
             .env("VIRTUOZO_VIX_LIBRARY", built("libvix.so")?)
             .env(vix::lab::ROOT_VARIABLE, self.lab.root())
             .env(vix::lab::FAULTS_VARIABLE, self.faults())
+            // Nothing of a test's belongs into the log of the machine.
+            .env("VIRTUOZO_EVENT_LOG", "off")
             .env_remove("RUST_LOG");
         Ok(command)
     }

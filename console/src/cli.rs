@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use shared::telemetry;
 
@@ -48,15 +48,16 @@ pub(crate) struct Global {
     /// Print JSON for programs instead of text for people
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Form of the log lines on stderr
+    /// Where log lines go: human or json for stderr, journald (journald:SOCKET for another socket than the
+    /// usual), auto for journald under systemd and human otherwise
     #[arg(
         long,
         global = true,
-        value_enum,
-        default_value = "human",
-        env = "VIRTUOZO_LOG"
+        default_value = "auto",
+        env = "VIRTUOZO_LOG",
+        value_name = "FORM"
     )]
-    pub(crate) log: LogFormat,
+    pub(crate) log: telemetry::Format,
     /// Which log lines: error, warn, info, debug, trace, or such a level for single parts, as in
     /// info,worker=debug [default: info for services, warn for commands]
     #[arg(long, global = true, env = "RUST_LOG", value_name = "FILTER", value_parser = log_filter)]
@@ -76,24 +77,6 @@ pub(crate) struct Global {
 
 fn log_filter(text: &str) -> Result<String, String> {
     telemetry::check_filter(text).map(|()| text.to_owned())
-}
-
-/// The form of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// For reading on a terminal
-    Human,
-    /// One object a line, for a log collector
-    Json,
-}
-
-impl From<LogFormat> for telemetry::Format {
-    fn from(format: LogFormat) -> Self {
-        match format {
-            LogFormat::Human => Self::Human,
-            LogFormat::Json => Self::Json,
-        }
-    }
 }
 
 /// The commands.
@@ -137,6 +120,8 @@ pub(crate) enum Command {
     /// Runs: one backup operation each, started by a schedule or by hand
     #[command(subcommand, after_help = "Example:\n  virtuozo run now --wait")]
     Run(run::RunCommand),
+    /// Events: what happened, in order, and what happens from now on
+    Events(events::EventsArgs),
     /// Hosts, guests and disks with their states, and what is being copied now
     Status(status::StatusArgs),
     /// Restore points

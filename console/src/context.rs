@@ -71,12 +71,12 @@ impl Context {
         }
     }
 
-    /// Sends log lines to stderr: from `info` on for services, from `warn` on for commands;
+    /// Begins to log: from `info` on for services, from `warn` on for commands;
     /// `--log-filter` changes both.
     pub(crate) fn start_logging(&self, service: bool) {
         let level = if service { Level::INFO } else { Level::WARN };
         let filter = self.global.log_filter.as_deref();
-        telemetry::init(self.global.log.into(), level, filter);
+        telemetry::init(&self.global.log, level, filter);
     }
 
     /// The file with the key that seals host passwords.

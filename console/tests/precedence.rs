@@ -73,7 +73,7 @@ fn a_flag_goes_before_the_environment_that_before_the_file_and_that_before_the_d
     assert_eq!(shown(&by_flag, "log"), ["json", "flag", "--log"]);
 
     let nothing = show(&["--config", "/dev/null"], None);
-    assert_eq!(shown(&nothing, "log")[..2], ["human", "default"]);
+    assert_eq!(shown(&nothing, "log")[..2], ["auto", "default"]);
     assert_eq!(
         shown(&nothing, "worker.drain_limit")[..2],
         ["600", "default"]

@@ -30,6 +30,7 @@ fn virtuozo(args: &[&str], dir: &Path) -> Command {
     command
         .args(args)
         .env("VIRTUOZO_CONFIG", "/dev/null")
+        .env("VIRTUOZO_EVENT_LOG", "off")
         .env_remove("DATABASE_URL")
         .env_remove("VIRTUOZO_VIX_LIBRARY")
         .env("VIRTUOZO_DATA_DIR", dir)

@@ -4,6 +4,7 @@
 //! is decided by single statements, which two may send at the same time.
 
 mod figures;
+mod mirror;
 pub mod notices;
 mod sweep;
 mod tick;
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use crate::mirror::EventLog;
 use crate::{figures::Teller, notices::Notices, sweep::Sweeper, tick::Ticker};
 
 /// The pause between two looks at everything.
@@ -50,6 +52,8 @@ pub struct SchedulerOptions {
     pub name: String,
     /// The file with the key that opens the password and the secret for notices.
     pub key_file: PathBuf,
+    /// The log of this machine that events are told to while it leads.
+    pub event_log: EventLog,
 }
 
 impl SchedulerOptions {
@@ -58,6 +62,7 @@ impl SchedulerOptions {
         Self {
             name: name.into(),
             key_file: secrets::default_key_file(),
+            event_log: EventLog::Off,
         }
     }
 }
@@ -86,8 +91,11 @@ impl Scheduler {
             looks: 0,
             registered: false,
         };
-        let telling = traces::tell(pool, state.leads.subscribe(), shutdown.clone());
+        let telling = traces::tell(pool.clone(), state.leads.subscribe(), shutdown.clone());
         let telling = tokio::spawn(telling);
+        let log = options.event_log.clone();
+        let mirroring = mirror::tell(pool, log, state.leads.subscribe(), shutdown.clone());
+        let mirroring = tokio::spawn(mirroring);
         let (mut ticker, mut sweeper) = (Ticker::default(), Sweeper::new());
         tracing::info!(name = options.name, %id, "scheduler runs");
         let looks = liveness::watch("schedules and sweeps", LOOKS_LIMIT);
@@ -143,6 +151,7 @@ impl Scheduler {
         let _ = sending.await;
         drop(figures);
         // The lead is given up after it: what ended with this process is told by it.
+        let telling = async { tokio::join!(telling, mirroring) };
         if tokio::time::timeout(TELL_LIMIT, telling).await.is_err() {
             tracing::debug!("what has ended last is told by the next scheduler");
         }

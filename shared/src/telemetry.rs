@@ -1,22 +1,53 @@
-//! Log lines of a process, on stderr.
+//! Log lines of a process: on stderr, or in the journal of the machine.
 
+pub mod journald;
 pub mod metrics;
 pub mod otlp;
 pub mod traces;
 pub mod tree;
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
-use tracing::Level;
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Subscriber};
+use tracing_subscriber::{
+    EnvFilter, Layer, fmt::MakeWriter, layer::SubscriberExt, registry::LookupSpan,
+    util::SubscriberInitExt,
+};
 
-/// The form of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use self::journald::Journal;
+
+/// Where log lines go, and in which form.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Format {
-    /// For reading on a terminal.
+    /// To journald where it gets them anyway, as under systemd; otherwise for reading.
+    Auto,
+    /// To stderr, for reading on a terminal.
     Human,
-    /// One JSON object a line, for a log collector.
+    /// To stderr, one JSON object a line, for a log collector.
     Json,
+    /// To the journald that listens at this socket, with level and fields.
+    Journald(PathBuf),
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.split_once(':')) {
+            ("auto", _) => Ok(Self::Auto),
+            ("human", _) => Ok(Self::Human),
+            ("json", _) => Ok(Self::Json),
+            ("journald", _) => Ok(Self::Journald(journald::SOCKET.into())),
+            (_, Some(("journald", socket))) if Path::new(socket).is_absolute() => {
+                Ok(Self::Journald(socket.into()))
+            }
+            _ => Err("possible are auto, human, json, journald, journald:/its/socket".to_owned()),
+        }
+    }
 }
 
 /// Whether a filter of log lines can be understood.
@@ -31,19 +62,70 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
 
 /// Begins to log what is at least as grave as `level`, or what `filter` says. To be called once in a
 /// process; further calls change nothing.
-pub fn init(format: Format, level: Level, filter: Option<&str>) {
+pub fn init(format: &Format, level: Level, filter: Option<&str>) {
     // Statements of sqlx would drown everything else. And of an outage one word is enough, ours: what ends
     // in apalis is told by who starts it again.
     let quiet = format!("{level},sqlx=error,apalis=off");
     let filter = EnvFilter::new(filter.unwrap_or(&quiet));
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let journal = match format {
+        Format::Auto if journald::has_stderr() => Some(Path::new(journald::SOCKET)),
+        Format::Journald(socket) => Some(socket.as_path()),
+        Format::Auto | Format::Human | Format::Json => None,
+    };
+    let opened = journal.map(|socket| (socket, Journal::open(socket)));
+    let (lines, failed) = match (opened, format) {
+        (Some((_, Ok(journal))), _) => (json(journal).boxed(), None),
+        (_, Format::Json) => (json(io::stderr).boxed(), None),
+        (Some((socket, Err(error))), _) => (human().boxed(), Some((socket, error))),
+        (None, _) => (human().boxed(), None),
+    };
+    // An error says that somebody has begun already.
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init();
+    if let Some((socket, error)) = failed {
+        tracing::warn!(socket = %socket.display(), %error, "journald does not listen; log lines go to stderr");
+    }
+}
+
+/// For reading.
+fn human<S: Subscriber + for<'span> LookupSpan<'span>>() -> impl Layer<S> {
+    tracing_subscriber::fmt::layer()
         // Colours are for eyes: in a file or a collector they are noise.
         .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr);
-    // An error says that somebody has begun already.
-    let _ = match format {
-        Format::Human => lines.with_target(false).try_init(),
-        Format::Json => lines.json().flatten_event(true).try_init(),
-    };
+        .with_writer(io::stderr)
+        .with_target(false)
+}
+
+/// For programs.
+fn json<S: Subscriber + for<'span> LookupSpan<'span>>(
+    into: impl for<'a> MakeWriter<'a> + Send + Sync + 'static,
+) -> impl Layer<S> {
+    tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_writer(into)
+        .json()
+        .flatten_event(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_log_lines_go_is_said_in_one_word_with_the_socket_if_it_is_another() {
+        for (text, format) in [
+            ("auto", Format::Auto),
+            ("human", Format::Human),
+            ("json", Format::Json),
+            ("journald", Format::Journald(journald::SOCKET.into())),
+            ("journald:/j/s", Format::Journald("/j/s".into())),
+        ] {
+            assert_eq!(text.parse(), Ok(format));
+        }
+        for wrong in ["", "xml", "journald:", "journald:here", "json:/x"] {
+            assert!(wrong.parse::<Format>().is_err(), "{wrong:?} was taken");
+        }
+    }
 }

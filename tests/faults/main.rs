@@ -2,6 +2,7 @@
 //! drained, updated or poisoned.
 
 mod endpoints;
+mod event_log;
 mod outage;
 mod schedulers;
 mod systemd;

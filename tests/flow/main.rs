@@ -1,6 +1,7 @@
 //! The main job from outside: guests are backed up hot and cold, verified, restored, and left as they were.
 
 mod commands;
+mod events;
 mod limits;
 mod lost_database;
 mod mixed;

@@ -5,6 +5,7 @@ pub(crate) mod datastore;
 pub(crate) mod demo;
 pub(crate) mod disk;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod guest;
 pub(crate) mod health;
 pub(crate) mod host;
@@ -42,6 +43,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Import(args) => transfer::import(context, args).await,
         Command::Notice(command) => notice::run(context, command).await,
         Command::Run(command) => run::run(context, command).await,
+        Command::Events(args) => events::run(context, args).await,
         Command::Status(args) => status::run(context, args).await,
         Command::Point(command) => point::run(context, command).await,
         Command::Restore(args) => point::restore(context, args).await,

@@ -5,7 +5,7 @@ use std::{io::Read, net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use hypervisor::Connector;
-use scheduler::{Scheduler, SchedulerOptions};
+use scheduler::{EventLog, Scheduler, SchedulerOptions};
 use shared::{
     db,
     pg::Cluster,
@@ -32,6 +32,8 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "VIRTUOZO_NAME")]
     name: Option<String>,
     #[command(flatten)]
+    tell: Tell,
+    #[command(flatten)]
     watch: Watch,
 }
 
@@ -41,6 +43,8 @@ pub(crate) struct UpArgs {
     after_help = "Examples:\n  virtuozo scheduler --database-url postgres://virtuozo@db/virtuozo\n  virtuozo scheduler --listen 127.0.0.1:9464"
 )]
 pub(crate) struct SchedulerArgs {
+    #[command(flatten)]
+    tell: Tell,
     #[command(flatten)]
     watch: Watch,
     #[command(flatten)]
@@ -72,6 +76,20 @@ pub(crate) struct WorkerArgs {
     watch: Watch,
     #[command(flatten)]
     life: Life,
+}
+
+/// Where a scheduler tells events to, besides the database.
+#[derive(Debug, Args)]
+struct Tell {
+    /// Log of this machine that gets the events of the fleet while this scheduler leads: journald, syslog (each
+    /// with :SOCKET where it listens elsewhere), off, or auto for what there is
+    #[arg(
+        long,
+        env = "VIRTUOZO_EVENT_LOG",
+        default_value = "auto",
+        value_name = "LOG"
+    )]
+    event_log: EventLog,
 }
 
 /// How a process is watched.
@@ -145,7 +163,7 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
     );
     let done = traced("up", async {
         let both = stop.child_token();
-        let scheduler = run_scheduler(context, pool.clone(), both.clone());
+        let scheduler = run_scheduler(context, pool.clone(), args.tell, both.clone());
         let options = worker_options(context, args.name);
         let worker =
             async { Ok(Worker::run(pool.clone(), options, connector, both.clone()).await?) };
@@ -173,7 +191,11 @@ pub(crate) async fn scheduler(context: &Context, args: SchedulerArgs) -> Result<
     let Some(db) = database(context, &stop).await? else {
         return Ok(());
     };
-    let done = traced("scheduler", run_scheduler(context, db.pool, stop)).await;
+    let done = traced(
+        "scheduler",
+        run_scheduler(context, db.pool, args.tell, stop),
+    )
+    .await;
     metrics.end().await;
     done
 }
@@ -259,9 +281,15 @@ async fn stop_cluster(cluster: Option<Cluster>) -> Result<()> {
     Ok(())
 }
 
-async fn run_scheduler(context: &Context, pool: PgPool, stop: CancellationToken) -> Result<()> {
+async fn run_scheduler(
+    context: &Context,
+    pool: PgPool,
+    tell: Tell,
+    stop: CancellationToken,
+) -> Result<()> {
     let mut options = SchedulerOptions::new(machine_name());
     options.key_file = context.key_file();
+    options.event_log = tell.event_log;
     Ok(Scheduler::run(pool, options, stop).await?)
 }
 

@@ -348,24 +348,26 @@ pub struct Worker {
 /// What people are told.
 #[derive(Debug, Clone, PartialEq, FromRow, Serialize)]
 pub struct Event {
-    /// Number, growing.
+    /// Number.
     pub id: i64,
     /// When.
     pub at: DateTime<Utc>,
-    /// 50 and 100 debug, 200 user.
-    pub code: i32,
     /// How bad.
     pub severity: Severity,
+    /// 50 and 100 debug, 200 user.
+    pub code: i32,
     /// The sentence.
     pub message: String,
+    /// About which host.
+    pub host: Option<String>,
+    /// About which guest of it.
+    pub guest: Option<String>,
     /// About which run.
     pub run_id: Option<Uuid>,
-    /// About which host.
-    pub host_id: Option<Uuid>,
-    /// About which guest.
-    pub guest_id: Option<Uuid>,
     /// About which guest run.
     pub guest_run_id: Option<Uuid>,
+    /// The trace of that run, in hexadecimal digits.
+    pub trace_id: Option<String>,
     /// More, for programs.
     pub detail: Option<serde_json::Value>,
 }

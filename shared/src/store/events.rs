@@ -1,5 +1,10 @@
 //! Events: what people are told.
 
+pub mod follow;
+pub mod mirror;
+#[cfg(test)]
+mod tests;
+
 use serde_json::Value;
 use sqlx::PgExecutor;
 use uuid::Uuid;
@@ -123,21 +128,33 @@ pub async fn record(db: impl PgExecutor<'_>, event: &NewEvent) -> Result<(), Sto
     Ok(())
 }
 
-/// The latest events from `min_code` on, oldest first, of a run or guest or of all.
+/// Which events.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// From this code on.
+    pub min_code: i32,
+    /// About this run.
+    pub run_id: Option<Uuid>,
+    /// About this host or a guest of it.
+    pub host_id: Option<Uuid>,
+    /// About this guest.
+    pub guest_id: Option<Uuid>,
+}
+
+/// The latest events, oldest first.
 ///
 /// # Errors
 /// What the database says.
 pub async fn list(
     db: impl PgExecutor<'_>,
-    min_code: i32,
-    run_id: Option<Uuid>,
-    guest_id: Option<Uuid>,
+    filter: &Filter,
     limit: i64,
 ) -> Result<Vec<Event>, StoreError> {
     Ok(sqlx::query_as(include_str!("sql/events_list.sql"))
-        .bind(min_code)
-        .bind(run_id)
-        .bind(guest_id)
+        .bind(filter.min_code)
+        .bind(filter.run_id)
+        .bind(filter.host_id)
+        .bind(filter.guest_id)
         .bind(limit)
         .fetch_all(db)
         .await?)

@@ -36,8 +36,9 @@ impl Children {
             .args(args)
             // Its end is seen even if this process is killed: nobody stays behind.
             .arg("--stop-with-stdin")
-            // Nothing of the machine's own configuration.
+            // Nothing of the machine's own configuration, and nothing into its log.
             .env("VIRTUOZO_CONFIG", "/dev/null")
+            .env("VIRTUOZO_EVENT_LOG", "off")
             .env_remove("DATABASE_PASSWORD_FILE")
             .env("DATABASE_URL", database_url)
             .envs(environment.iter().copied())

@@ -49,7 +49,7 @@ async fn guests_that_appear_go_and_come_back_are_told_once() {
         "it is configured already"
     );
 
-    let told: Vec<_> = events::list(&db.pool, events::USER, None, None, 100)
+    let told: Vec<_> = events::list(&db.pool, &events::Filter::default(), 100)
         .await
         .unwrap()
         .into_iter()

@@ -73,7 +73,7 @@ async fn the_columns_of_the_views_are_those_that_were_promised() {
     let promised = [
         (
             "events",
-            "id at severity code message host guest run_id guest_run_id detail",
+            "id at severity code message host guest run_id guest_run_id detail trace_id",
         ),
         (
             "guest_runs",
