@@ -62,8 +62,18 @@ async fn an_export_and_a_scan_bring_a_site_back_whose_database_is_lost() -> Resu
     let mut site = Site::new().await?;
     backed_up(&mut site, 2).await?;
     let repository = site.repository().display().to_string();
+    fs::write(site.path("hook"), "hush hook\n")?;
+    let hook = site.path("hook").display().to_string();
     for args in [
         &["schedule", "add", "nightly", "--guest", "alpha/mail"][..],
+        &["notice", "settings", "set", "mail_from", "us@example.org"],
+        &[
+            "notice",
+            "secret",
+            "webhook",
+            "--password-file",
+            hook.as_str(),
+        ],
         &["guest", "edit", "alpha/mail", "--keep-last", "2"],
         &["repository", "limit", repository.as_str(), "3"],
     ] {
@@ -89,7 +99,10 @@ async fn an_export_and_a_scan_bring_a_site_back_whose_database_is_lost() -> Resu
     let export = ["export", "--out", &file, "--passphrase-file", &right];
     site.virtuozo(&export)?.ok()?;
     let text = fs::read_to_string(&file)?;
-    ensure!(text.contains("\npassword = "), "{text}");
+    ensure!(
+        text.contains("\npassword = ") && text.contains("\nwebhook_secret = "),
+        "{text}"
+    );
 
     site.lose_database().await?;
     let said = ends(&site, &["import", &file, "--passphrase-file", &wrong], 2)?;
@@ -101,7 +114,11 @@ async fn an_export_and_a_scan_bring_a_site_back_whose_database_is_lost() -> Resu
     ensure!(said.contains("--passphrase-file"), "{said}");
     let import = ["import", &file, "--passphrase-file", &right];
     let said = ends(&site, &[&import[..], &["--dry-run"]].concat(), 4)?;
-    ensure!(said.contains("+ host alpha"), "{said}");
+    ensure!(
+        said.contains("+ host alpha") && said.contains("~ notices"),
+        "{said}"
+    );
+    ensure!(said.contains("webhook_secret: not set → stored"), "{said}");
     ensure!(
         site.json(&["host", "list"])? == json!([]),
         "the site is not empty"
