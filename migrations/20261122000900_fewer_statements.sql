@@ -79,7 +79,7 @@ END $$;
 -- Pairs the free slots of a host with its oldest waiting guest runs and pushes their jobs; of a guest run that
 -- ends, its slot is freed before. A guest in work, or being undone, waits; of two runs of one guest the older
 -- goes first; a paused host gets nothing, nor does one whose gate is shut. One that did not answer is to be
--- probed first: one guest is enough for that. Where any cap reaches over hosts, all hosts are looked at.
+-- probed first: one guest is enough for that, also one that is still on its way. Where any cap reaches over hosts, all hosts are looked at.
 -- Holds the host's row until the transaction ends: who pairs slots with runs of a host does so alone. Returns
 -- the run of each that was admitted.
 CREATE FUNCTION virtuozo_core.admit(host uuid, ended uuid) RETURNS SETOF uuid LANGUAGE plpgsql AS $$
@@ -112,6 +112,10 @@ BEGIN
     END IF;
     SELECT g.shut_until INTO gate FROM virtuozo_core.host_gates g WHERE g.host_id = host;
     IF gate.shut_until > now() OR virtuozo_core.is_paused(host) THEN
+        RETURN;
+    END IF;
+    IF gate.shut_until IS NOT NULL
+       AND EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g WHERE g.host_id = host AND g.state = 'admitted') THEN
         RETURN;
     END IF;
     LOOP

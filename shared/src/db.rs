@@ -1,6 +1,7 @@
 //! Connections to the database and its schema.
 
 mod pool;
+mod statements;
 
 use std::{
     str::FromStr,
@@ -13,6 +14,8 @@ use sqlx::{
 
 use crate::{StoreError, error::is_connection_error, liveness, outage};
 
+pub use statements::Pool;
+
 pub(crate) use pool::Pulse;
 
 /// How long an operation waits for a connection before it counts the database as away.
@@ -21,8 +24,8 @@ const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// An attempt and the pause after it are over by then, or nobody attempts any more.
 const ATTEMPTS_LIMIT: Duration = Duration::from_secs(30);
-/// A process needs few connections: its statements are short.
-const MAX_CONNECTIONS: u32 = 12;
+/// A process needs few connections: its transactions are short.
+const MAX_CONNECTIONS: u32 = 8;
 /// What the server is to hold every connection of ours to, so that a process that froze, or a machine
 /// that lost its power, does not keep rows locked from all others: a transaction that is left alone and
 /// a peer that is gone are ended (PostgreSQL, "Client Connection Defaults" and "TCP Settings"). And
@@ -37,9 +40,6 @@ const SESSION: [(&str, &str); 7] = [
     ("tcp_keepalives_count", "3"),
     ("tcp_user_timeout", "12000"),
 ];
-/// What claims jobs finds them by index from the first one on: a plan that reads all of a small table would be
-/// kept while it grows, until the server looks at it again.
-const BY_INDEX: [(&str, &str); 1] = [("enable_seqscan", "off")];
 /// A migration takes as long as it takes, and so does waiting for another process that migrates.
 const NO_LIMITS: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0";
 
@@ -130,13 +130,6 @@ pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
         migrations.run(&mut *connection).await?;
     }
     Ok(())
-}
-
-/// A few connections of their own to the database of `pool`, for a part of the process that may break
-/// without the others; `pulse` tells when they were last answered.
-pub(crate) fn aside(pool: &PgPool, connections: u32, pulse: &Pulse) -> PgPool {
-    let options = pool.connect_options().as_ref().clone();
-    pool::lazy(options.options(BY_INDEX), connections, pulse)
 }
 
 /// apalis' migrations and ours, in the order in which they run.

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use sqlx::PgPool;
+use shared::db::Pool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use crate::connections::Connections;
 /// What all parts of a worker share.
 pub(crate) struct Context {
     /// Connections to the database.
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Pool,
     /// Connections to hosts.
     pub(crate) connections: Arc<Connections>,
     /// This start of this worker; owner of its leases.

@@ -178,7 +178,7 @@ pub(crate) async fn judge(
     };
     patiently("a guest's state", || async {
         let mut tx = pool.begin().await?;
-        inventory::apply_guest_facts(&mut tx, guest.id, &seen.observation).await?;
+        inventory::apply_guest_facts(&mut *tx, guest.id, &seen.observation).await?;
         Ok(tx.commit().await?)
     })
     .await?;

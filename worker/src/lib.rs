@@ -29,7 +29,9 @@ use std::{
 
 use hypervisor::Connector;
 use shared::{
-    StoreError, liveness,
+    StoreError,
+    db::Pool,
+    liveness,
     model::ProcessKind,
     outage,
     queue::{self, GuestJob, HostJob, UndoJob},
@@ -50,6 +52,9 @@ use crate::{
 pub use inspection::{CheckError, check_host};
 pub use target::{TargetError, host_target};
 
+/// For the single statements that take guest runs through. Few, since they are short, and a server process that
+/// works all the time is faster than several that take turns. Leases are renewed over others, and so never wait.
+const STATEMENT_CONNECTIONS: usize = 4;
 /// How often a worker gives a sign of life.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// A sign of life, answered or not, was tried by then, or nobody tries any more.
@@ -96,6 +101,7 @@ impl Worker {
         connector: Arc<dyn Connector>,
         shutdown: CancellationToken,
     ) -> Result<(), StoreError> {
+        let pool = Pool::beside(pool, STATEMENT_CONNECTIONS);
         let incarnation = Uuid::now_v7();
         let standing = readiness::starts("the worker");
         patiently("the worker's entry", || {
@@ -106,13 +112,13 @@ impl Worker {
         // Ends with the process that was told to, or because an operator drains this worker.
         let shutdown = shutdown.child_token();
         let heart = tokio::spawn(beat(
-            pool.clone(),
+            PgPool::clone(&pool),
             incarnation,
             options.name.clone(),
             shutdown.clone(),
         ));
         let targets = Targets {
-            pool: pool.clone(),
+            pool: PgPool::clone(&pool),
             key_file: options.key_file,
         };
         let context = Arc::new(Context {
@@ -129,7 +135,7 @@ impl Worker {
             Arc::clone(&context),
             Arc::clone(&context),
         );
-        let room = tokio::spawn(room::watch(pool.clone()));
+        let room = tokio::spawn(room::watch(PgPool::clone(&pool)));
         standing.is_ready();
         tokio::join!(
             async {
@@ -137,19 +143,19 @@ impl Worker {
                 standing.waits("drains: it takes nothing more, and ends");
             },
             queue::serve(
-                pool.clone(),
+                PgPool::clone(&pool),
                 incarnation,
                 move |job: HostJob| jobs::host::deliver(Arc::clone(&hosts), job),
                 shutdown.clone()
             ),
             queue::serve(
-                pool.clone(),
+                PgPool::clone(&pool),
                 incarnation,
                 move |job: GuestJob| jobs::guest::deliver(Arc::clone(&guests), job),
                 shutdown.clone()
             ),
             queue::serve(
-                pool.clone(),
+                PgPool::clone(&pool),
                 incarnation,
                 move |job: UndoJob| jobs::undo::deliver(Arc::clone(&undos), job),
                 shutdown.clone()

@@ -19,7 +19,7 @@ const PING_LIMIT: Duration = Duration::from_secs(3);
 /// An answer that is not there after this time makes one wonder.
 const PROMPT: Duration = Duration::from_millis(300);
 /// A connection that was in use so short a time ago need not be asked.
-const FRESH: Duration = Duration::from_secs(1);
+pub(super) const FRESH: Duration = Duration::from_secs(1);
 
 /// When the connections of a pool were last answered, and which of them are not to be trusted.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +47,12 @@ impl Pulse {
         }
     }
 
+    /// A question that was asked at `asked_at` was answered.
+    pub(super) fn answered(&self, asked_at: Instant) {
+        outage::answered(asked_at);
+        self.change(|state| state.answered_at = Some(Instant::now()));
+    }
+
     fn now(&self) -> State {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -55,13 +61,13 @@ impl Pulse {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn is_suspect(&self, age: Duration) -> bool {
+    pub(super) fn is_suspect(&self, age: Duration) -> bool {
         let born = Instant::now().checked_sub(age);
         born < self.now().suspect_before
     }
 
     /// Asks the other end of a connection whether it is there.
-    async fn answers(&self, connection: &mut PgConnection) -> bool {
+    pub(super) async fn answers(&self, connection: &mut PgConnection) -> bool {
         let mut question = Question {
             pulse: self,
             asked_at: Instant::now(),

@@ -29,6 +29,8 @@ use serde_json::Value;
 use sqlx::PgPool;
 use tokio::time::{Interval, MissedTickBehavior};
 
+use crate::db::Pool;
+
 /// The jobs of one queue.
 pub(super) struct Delivery<J> {
     claims: Persisted<Claims>,
@@ -42,11 +44,11 @@ pub(super) struct Delivery<J> {
 
 impl<J> Delivery<J> {
     /// Jobs out of the queue that `config` names, which is looked into every `look_every` at least.
-    pub(super) fn new(pool: &PgPool, config: Config, look_every: Duration) -> Self {
+    pub(super) fn new(pool: &Pool, config: Config, look_every: Duration) -> Self {
         let mut looks = tokio::time::interval(look_every);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            notices: Pubsub::new(pool.clone(), config.queue.to_string()),
+            notices: Pubsub::new(PgPool::clone(pool), config.queue.to_string()),
             claims: Persisted::new(Claims {
                 pool: pool.clone(),
                 config,
@@ -139,7 +141,7 @@ impl<J> WireFormatBackend for Delivery<J> {
 /// Claims jobs: each is done with its delivery, unless its handler refuses it.
 #[derive(Debug, Clone)]
 struct Claims {
-    pool: PgPool,
+    pool: Pool,
     config: Config,
     /// There may be a job that no claim has looked for yet.
     wanted: Arc<AtomicBool>,

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{Job, delivery::Delivery};
 use crate::{
-    db::{self, Pulse},
+    db::{Pool, Pulse},
     outage,
 };
 
@@ -29,8 +29,6 @@ const MISSED_HEARTBEATS: usize = 12;
 const MIN_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause between restarts.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
-/// One to be woken over, one to claim and to say what became of a job.
-const CONNECTIONS: u32 = 2;
 /// The loop asks far more often than this; if nothing was answered for so long it hangs.
 const SILENCE: Duration = Duration::from_secs(20);
 /// How long the database may take for the answer to nothing.
@@ -77,7 +75,7 @@ where
             .heartbeat_interval(HEARTBEAT)
             .missed_heartbeats(MISSED_HEARTBEATS);
         let pulse = Pulse::default();
-        let own = db::aside(&pool, CONNECTIONS, &pulse);
+        let own = Pool::aside(&pool, &pulse);
         let backend = Delivery::<J>::new(&own, config, POLL_INTERVAL);
         let handler = handler.clone();
         let worker = WorkerBuilder::new(&context)

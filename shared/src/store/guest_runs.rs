@@ -1,6 +1,6 @@
 //! Guest runs: taking and keeping the lease, and everything that ends or hands one over.
 
-use sqlx::{FromRow, PgConnection, PgPool};
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::{
@@ -79,6 +79,8 @@ pub enum Ending {
     WaitsForHost,
     /// Has failed for good.
     Failed,
+    /// Has failed with its host, which does not answer. Counts as no attempt.
+    HostGivenUp,
     /// Was cancelled.
     Cancelled,
     /// Goes to another worker at once, because this one stops. Counts as no attempt.
@@ -93,12 +95,12 @@ pub enum Ending {
 /// # Errors
 /// What the database says.
 pub async fn host_of_admitted(
-    pool: &PgPool,
+    db: impl PgExecutor<'_>,
     guest_run_id: Uuid,
 ) -> Result<Option<Uuid>, StoreError> {
     Ok(sqlx::query_scalar(include_str!("sql/guest_run_place.sql"))
         .bind(guest_run_id)
-        .fetch_optional(pool)
+        .fetch_optional(db)
         .await?)
 }
 
@@ -108,7 +110,7 @@ pub async fn host_of_admitted(
 /// # Errors
 /// What the database says.
 pub async fn take(
-    pool: &PgPool,
+    db: impl PgExecutor<'_>,
     guest_run_id: Uuid,
     owner_id: Uuid,
 ) -> Result<Option<GuestLease>, StoreError> {
@@ -116,7 +118,7 @@ pub async fn take(
         .bind(guest_run_id)
         .bind(owner_id)
         .bind(StepName::FIRST.as_str())
-        .fetch_optional(pool)
+        .fetch_optional(db)
         .await?)
 }
 
@@ -138,11 +140,14 @@ pub async fn put_back(pool: &PgPool, guest_run_id: Uuid, owner_id: Uuid) -> Resu
 ///
 /// # Errors
 /// What the database says.
-pub async fn renew(pool: &PgPool, lease: &GuestLease) -> Result<Option<Renewal>, StoreError> {
+pub async fn renew(
+    db: impl PgExecutor<'_>,
+    lease: &GuestLease,
+) -> Result<Option<Renewal>, StoreError> {
     Ok(sqlx::query_as(include_str!("sql/guest_run_renew.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
-        .fetch_optional(pool)
+        .fetch_optional(db)
         .await?)
 }
 
@@ -187,7 +192,7 @@ impl DeviceProgress {
 /// # Errors
 /// What the database says.
 pub async fn progress(
-    pool: &PgPool,
+    db: impl PgExecutor<'_>,
     lease: &GuestLease,
     devices: &[DeviceProgress],
 ) -> Result<Fence, StoreError> {
@@ -198,7 +203,7 @@ pub async fn progress(
         .bind(names)
         .bind(totals)
         .bind(copied)
-        .fetch_optional(pool)
+        .fetch_optional(db)
         .await?;
     Ok(Fence::of(row.is_some()))
 }
@@ -252,13 +257,21 @@ pub async fn end(
                 .execute(&mut *tx)
                 .await?
         }
-        Ending::Failed | Ending::Cancelled => {
-            let state = if *ending == Ending::Failed {
-                "failed"
-            } else {
+        Ending::Failed | Ending::HostGivenUp | Ending::Cancelled => {
+            let state = if *ending == Ending::Cancelled {
                 "cancelled"
+            } else {
+                "failed"
             };
-            end_row(tx, lease, state, text, class).await?
+            sqlx::query(include_str!("sql/guest_run_end.sql"))
+                .bind(lease.guest_run_id)
+                .bind(lease.fence)
+                .bind(state)
+                .bind(text)
+                .bind(class)
+                .bind(*ending == Ending::Failed)
+                .execute(&mut *tx)
+                .await?
         }
         Ending::HandedOver { keep_steps } => {
             let changed = sqlx::query(include_str!("sql/guest_run_release.sql"))
@@ -292,23 +305,6 @@ pub async fn end_run(pool: &PgPool, lease: &GuestLease) -> Result<(), StoreError
     end_run_if_last(&mut tx, lease).await?;
     tx.commit().await?;
     Ok(())
-}
-
-async fn end_row(
-    tx: &mut PgConnection,
-    lease: &GuestLease,
-    state: &str,
-    error: Option<&str>,
-    class: Option<&str>,
-) -> Result<sqlx::postgres::PgQueryResult, StoreError> {
-    Ok(sqlx::query(include_str!("sql/guest_run_end.sql"))
-        .bind(lease.guest_run_id)
-        .bind(lease.fence)
-        .bind(state)
-        .bind(error)
-        .bind(class)
-        .execute(tx)
-        .await?)
 }
 
 async fn leave_slot(tx: &mut PgConnection, lease: &GuestLease) -> Result<(), StoreError> {

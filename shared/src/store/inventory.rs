@@ -1,6 +1,6 @@
 //! What validation found out about the guests of a host, held against what is stored.
 
-use sqlx::{FromRow, PgConnection};
+use sqlx::{FromRow, PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::{
@@ -136,7 +136,7 @@ async fn tell(
 /// # Errors
 /// What the database says.
 pub async fn apply_guest_facts(
-    conn: &mut PgConnection,
+    db: impl PgExecutor<'_>,
     guest_id: Uuid,
     seen: &GuestObservation,
 ) -> Result<(), StoreError> {
@@ -158,7 +158,7 @@ pub async fn apply_guest_facts(
         .bind(files)
         .bind(capacities)
         .bind(problems)
-        .execute(conn)
+        .execute(db)
         .await?;
     Ok(())
 }

@@ -77,7 +77,7 @@ pub struct UndoClaim {
 /// # Errors
 /// What the database says.
 pub async fn owe_snapshot(
-    pool: &PgPool,
+    db: impl PgExecutor<'_>,
     lease: &GuestLease,
     name: &str,
 ) -> Result<Option<DateTime<Utc>>, StoreError> {
@@ -87,7 +87,7 @@ pub async fn owe_snapshot(
             .bind(lease.fence)
             .bind(Uuid::now_v7())
             .bind(name)
-            .fetch_optional(pool)
+            .fetch_optional(db)
             .await?,
     )
 }
@@ -96,12 +96,15 @@ pub async fn owe_snapshot(
 ///
 /// # Errors
 /// What the database says.
-pub async fn owe_power_on(pool: &PgPool, lease: &GuestLease) -> Result<Fence, StoreError> {
+pub async fn owe_power_on(
+    db: impl PgExecutor<'_>,
+    lease: &GuestLease,
+) -> Result<Fence, StoreError> {
     let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/obligation_insert_power_on.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
         .bind(Uuid::now_v7())
-        .fetch_optional(pool)
+        .fetch_optional(db)
         .await?;
     Ok(Fence::of(row.is_some()))
 }
@@ -138,10 +141,13 @@ pub async fn owe_late(pool: &PgPool, guest_run_id: Uuid, duty: Duty<'_>) -> Resu
 ///
 /// # Errors
 /// What the database says.
-pub async fn of_guest(pool: &PgPool, guest_id: Uuid) -> Result<Vec<Obligation>, StoreError> {
+pub async fn of_guest(
+    db: impl PgExecutor<'_>,
+    guest_id: Uuid,
+) -> Result<Vec<Obligation>, StoreError> {
     Ok(sqlx::query_as(include_str!("sql/obligations_of_guest.sql"))
         .bind(guest_id)
-        .fetch_all(pool)
+        .fetch_all(db)
         .await?)
 }
 

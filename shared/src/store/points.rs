@@ -1,7 +1,7 @@
 //! Restore points as the database knows them: entered when published, deleted after their directory.
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgPool};
+use sqlx::{FromRow, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::{events::NewEvent, guest_runs::GuestLease};
@@ -58,7 +58,7 @@ pub struct GuestPoint {
 /// # Errors
 /// What the database says.
 pub async fn publish(
-    pool: &PgPool,
+    db: impl PgExecutor<'_>,
     lease: &GuestLease,
     point: &NewPoint<'_>,
     event: &NewEvent,
@@ -82,7 +82,7 @@ pub async fn publish(
         .bind(event.severity)
         .bind(&event.message)
         .bind(&event.detail)
-        .fetch_optional(pool)
+        .fetch_optional(db)
         .await?)
 }
 
@@ -90,10 +90,13 @@ pub async fn publish(
 ///
 /// # Errors
 /// What the database says.
-pub async fn of_guest(pool: &PgPool, guest_id: Uuid) -> Result<Vec<GuestPoint>, StoreError> {
+pub async fn of_guest(
+    db: impl PgExecutor<'_>,
+    guest_id: Uuid,
+) -> Result<Vec<GuestPoint>, StoreError> {
     Ok(sqlx::query_as(include_str!("sql/points_of_guest.sql"))
         .bind(guest_id)
-        .fetch_all(pool)
+        .fetch_all(db)
         .await?)
 }
 

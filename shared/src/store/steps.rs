@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt};
 
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::{
@@ -77,7 +77,7 @@ impl fmt::Display for StepName {
 /// # Errors
 /// What the database says.
 pub async fn begin(
-    pool: &PgPool,
+    db: impl PgExecutor<'_>,
     lease: &GuestLease,
     step: StepName,
     mode: Option<&str>,
@@ -87,7 +87,7 @@ pub async fn begin(
         .bind(lease.fence)
         .bind(step.as_str())
         .bind(mode)
-        .fetch_optional(pool)
+        .fetch_optional(db)
         .await?;
     Ok(Fence::of(row.is_some()))
 }
@@ -118,7 +118,7 @@ pub struct Done {
 /// # Errors
 /// What the database says.
 pub async fn done(
-    pool: &PgPool,
+    db: impl PgExecutor<'_>,
     lease: &GuestLease,
     step: StepName,
     done: &Done,
@@ -138,7 +138,7 @@ pub async fn done(
         .bind(copied)
         .bind(met)
         .bind(fences)
-        .fetch_optional(pool)
+        .fetch_optional(db)
         .await?;
     Ok(Fence::of(row.is_some()))
 }
@@ -181,14 +181,14 @@ pub async fn failed(
 /// # Errors
 /// What the database says.
 pub async fn done_in_attempt(
-    pool: &PgPool,
+    db: impl PgExecutor<'_>,
     lease: &GuestLease,
 ) -> Result<HashMap<String, Value>, StoreError> {
     let rows: Vec<(String, Option<Value>)> =
         sqlx::query_as(include_str!("sql/steps_of_attempt.sql"))
             .bind(lease.guest_run_id)
             .bind(lease.attempt_fence)
-            .fetch_all(pool)
+            .fetch_all(db)
             .await?;
     Ok(rows
         .into_iter()

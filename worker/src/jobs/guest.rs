@@ -19,6 +19,7 @@ use shared::{
         tree,
     },
 };
+use sqlx::PgPool;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -77,7 +78,7 @@ async fn begin(
     if row.attempt_fence != row.fence {
         metrics::taken_over();
     }
-    let keeper = LeaseKeeper::start(pool.clone(), Held::Guest(row.clone()), taken_at);
+    let keeper = LeaseKeeper::start(PgPool::clone(pool), Held::Guest(row.clone()), taken_at);
     let context_of_work = Arc::clone(context);
     context.work.spawn(async move {
         // A panic ends this task and with it the keeper: the lease runs out, and the sweep counts a crash.
@@ -212,7 +213,12 @@ async fn conclude(
                 Severity::Error,
                 format!("guest {name}: backup failed{in_step}: {message}"),
             );
-            (Ending::Failed, Some(error.class()), event)
+            let ending = if is_down {
+                Ending::HostGivenUp
+            } else {
+                Ending::Failed
+            };
+            (ending, Some(error.class()), event)
         }
     };
     let pool = &run.context.pool;
@@ -238,7 +244,7 @@ async fn conclude(
     crate::steps::check(fence.await?)?;
     metrics::attempt_ended(match ending {
         Ending::Retry { .. } => Outcome::Retried,
-        Ending::Failed => Outcome::Failed,
+        Ending::Failed | Ending::HostGivenUp => Outcome::Failed,
         Ending::Cancelled => Outcome::Cancelled,
         Ending::HandedOver { .. } => Outcome::HandedOver,
         Ending::WaitsForHost => Outcome::WaitsForHost,

@@ -20,6 +20,7 @@ use shared::{
         tree,
     },
 };
+use sqlx::PgPool;
 use tokio::{task::JoinSet, time::Instant};
 use tracing::Instrument as _;
 
@@ -77,7 +78,7 @@ async fn begin(
     let Some(row) = host_runs::take(pool, job.host_run_id, context.incarnation).await? else {
         return Ok(());
     };
-    let keeper = LeaseKeeper::start(pool.clone(), Held::Host(row.clone()), taken_at);
+    let keeper = LeaseKeeper::start(PgPool::clone(pool), Held::Host(row.clone()), taken_at);
     let context_of_work = Arc::clone(context);
     context.work.spawn(async move {
         // A panic ends this task and with it the keeper: the lease runs out, and the sweep counts a crash.

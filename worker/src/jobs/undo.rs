@@ -13,6 +13,7 @@ use shared::{
         obligations::{self, Duty, Obligation, UndoClaim},
     },
 };
+use sqlx::PgPool;
 use tokio::time::Instant;
 
 use super::{HAND_BACK_SECS, delay_secs, outside, seat};
@@ -53,7 +54,7 @@ async fn begin(context: &Arc<Context>, job: UndoJob) -> Result<(), StoreError> {
     let Some(claim) = obligations::claim(pool, host_id, job.guest_id).await? else {
         return Ok(());
     };
-    let keeper = LeaseKeeper::start(pool.clone(), Held::Undo(claim.clone()), taken_at);
+    let keeper = LeaseKeeper::start(PgPool::clone(pool), Held::Undo(claim.clone()), taken_at);
     let context_of_work = Arc::clone(context);
     context.work.spawn(async move {
         let limit = secs(settings.snapshot_limit_secs);

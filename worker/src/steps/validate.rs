@@ -25,9 +25,8 @@ pub(super) async fn run(run: &GuestRun) -> Result<Validated, StepError> {
     })
     .await?;
     let seen = observe::guest(&facts, &ignored_disks);
-    patiently("the guest's state", || async {
-        let mut conn = pool.acquire().await?;
-        inventory::apply_guest_facts(&mut conn, run.row.guest_id, &seen.observation).await
+    patiently("the guest's state", || {
+        inventory::apply_guest_facts(pool, run.row.guest_id, &seen.observation)
     })
     .await?;
     if let Verdict::Unfit(class, message) = seen.verdict {

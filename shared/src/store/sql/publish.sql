@@ -9,7 +9,7 @@ WITH ended AS (
     UPDATE virtuozo_core.steps s
        SET state = 'done', output = jsonb_build_object('point_id', $3::uuid, 'path', $7::text), ended_at = now()
       FROM ended
-     WHERE s.guest_run_id = ended.id AND s.fence = $2 AND s.name = 'publish'
+     WHERE s.guest_run_id = $1 AND s.fence = $2 AND s.name = 'publish'
 ), point AS (
     INSERT INTO virtuozo_core.restore_points
            (id, guest_id, guest_run_id, host_name, guest_name, repository, path, mode, taken_at, size_bytes,

@@ -1,6 +1,7 @@
 -- A step's output, the begin of the next, and what else is known with it, all or none: without the fence
 -- nothing happens. $7 to $9: how far the copy is, by device; $10 and $11: obligations that were seen to be
--- met, each with the fence that it had then, as a newer run may have renewed it.
+-- met, each with the fence that it had then, as a newer run may have renewed it. Rows are named by the
+-- parameters, not by what is held: then every plan finds them by their whole key, also one made of empty tables.
 WITH held AS (
     UPDATE virtuozo_core.guest_runs
        SET step = coalesce($5, step), mode = coalesce($6, mode),
@@ -23,10 +24,10 @@ WITH held AS (
 ), met AS (
     DELETE FROM virtuozo_core.obligations o
      USING held, unnest($10::uuid[], $11::bigint[]) AS m (id, fence)
-     WHERE o.id = m.id AND o.guest_run_id = held.id AND o.fence = m.fence
+     WHERE o.id = m.id AND o.guest_run_id = $1 AND o.fence = m.fence
 )
 UPDATE virtuozo_core.steps s
    SET state = 'done', output = $4, ended_at = now()
   FROM held
- WHERE s.guest_run_id = held.id AND s.fence = $2 AND s.name = $3
+ WHERE s.guest_run_id = $1 AND s.fence = $2 AND s.name = $3
 RETURNING s.name

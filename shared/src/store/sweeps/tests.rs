@@ -165,7 +165,7 @@ async fn hot_statements_use_indexes(conn: &mut PgConnection) {
         (
             "guest_run_end",
             include_str!("../sql/guest_run_end.sql"),
-            vec![id, "1", "'failed'", "NULL", "NULL"],
+            vec![id, "1", "'failed'", "NULL", "NULL", "true"],
         ),
         (
             "guest_runs_expire",

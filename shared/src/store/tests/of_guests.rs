@@ -91,14 +91,14 @@ async fn a_disk_that_goes_and_comes_back_is_still_ignored() {
     };
     let mut conn = db.pool.acquire().await.unwrap();
     let both = seen(vec![disk("scsi0:0", None), disk("scsi0:1", None)]);
-    inventory::apply_guest_facts(&mut conn, guest.id, &both)
+    inventory::apply_guest_facts(&mut *conn, guest.id, &both)
         .await
         .unwrap();
     disks::set_ignored(&db.pool, guest.id, "scsi0:1", true)
         .await
         .unwrap();
     let one = seen(vec![disk("scsi0:0", Some("truncated"))]);
-    inventory::apply_guest_facts(&mut conn, guest.id, &one)
+    inventory::apply_guest_facts(&mut *conn, guest.id, &one)
         .await
         .unwrap();
     let stored = disks::list(&db.pool, Some(guest.id)).await.unwrap();
@@ -111,7 +111,7 @@ async fn a_disk_that_goes_and_comes_back_is_still_ignored() {
         Some(1 << 30),
         "what was known of it stays known"
     );
-    inventory::apply_guest_facts(&mut conn, guest.id, &both)
+    inventory::apply_guest_facts(&mut *conn, guest.id, &both)
         .await
         .unwrap();
     let stored = disks::list(&db.pool, Some(guest.id)).await.unwrap();
