@@ -276,6 +276,35 @@ async fn a_scan_says_what_lies_in_a_repository_and_deletes_nothing() -> Result<(
     ensure!(state()? == "published");
     ensure!(site.json(&["point", "list"])?[0]["verified_at"].is_null());
 
+    // What is known of a damage outlives a time in which the directory is away.
+    sql(
+        &site,
+        "UPDATE virtuozo_core.restore_points SET state = 'damaged', damage = 'rust'",
+    )
+    .await?;
+    fs::rename(&dir, &aside)?;
+    ensure!(scan(&site, &[])? == (1, vec![format!("missing {name}")]));
+    fs::rename(&aside, &dir)?;
+    ensure!(scan(&site, &[])? == (0, vec![]));
+    ensure!(site.json(&["point", "list"])?[0]["damage"] == "rust");
+    // A recorded point whose manifest is torn counts no more, although nobody has read its bytes.
+    sql(
+        &site,
+        "UPDATE virtuozo_core.restore_points SET state = 'published', damage = NULL, verified_at = now()",
+    )
+    .await?;
+    let manifest = dir.join("virtuozo-manifest.json");
+    let text = fs::read_to_string(&manifest)?;
+    fs::write(&manifest, &text[..text.len() / 2])?;
+    let torn = vec![format!("broken {name}"), format!("damaged {name}")];
+    ensure!(scan(&site, &["--dry-run"])? == (1, torn.clone()));
+    ensure!(state()? == "published");
+    ensure!(scan(&site, &[])? == (1, torn));
+    ensure!(state()? == "damaged");
+    fs::write(&manifest, &text)?;
+    site.virtuozo(&["point", "verify", "--all"])?.ok()?;
+    ensure!(state()? == "published");
+
     // A repository that is not mounted is an empty directory: nothing is marked.
     let repository = site.repository();
     fs::rename(&repository, &aside)?;

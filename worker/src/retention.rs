@@ -19,6 +19,7 @@ pub(crate) async fn apply(run: &GuestRun) {
     }
 }
 
+/// Goes on after an error, as the next point may lie elsewhere, and returns the first.
 async fn try_apply(run: &GuestRun) -> Result<(), StepError> {
     let pool = &run.context.pool;
     let keep_last = run.guest.keep_last.unwrap_or(run.settings.keep_last);
@@ -42,22 +43,26 @@ async fn try_apply(run: &GuestRun) -> Result<(), StepError> {
             .map(|point| point.id),
     );
     let by_id: HashMap<Uuid, &GuestPoint> = found.iter().map(|point| (point.id, point)).collect();
-    for id in going {
-        let Some(point) = by_id.get(&id) else {
-            continue;
-        };
-        // First the mark, then the directory, then the row: a crash in between is finished later.
-        if !points::begin_delete(pool, id).await? {
-            continue;
-        }
-        let (root, path) = (PathBuf::from(&point.repository), PathBuf::from(&point.path));
-        steps::blocking(move || Ok(Repository::open(root)?.remove_point(&path)?)).await?;
-        points::finish_delete(pool, id).await?;
-        tracing::info!(
-            guest = run.guest.full_name(),
-            path = point.path,
-            "restore point deleted"
-        );
+    let mut first = Ok(());
+    for point in going.into_iter().filter_map(|id| by_id.get(&id).copied()) {
+        first = first.and(delete(run, point).await);
     }
+    first
+}
+
+async fn delete(run: &GuestRun, point: &GuestPoint) -> Result<(), StepError> {
+    let pool = &run.context.pool;
+    // First the mark, then the directory, then the row: a crash in between is finished later.
+    if !points::begin_delete(pool, point.id).await? {
+        return Ok(());
+    }
+    let (root, path) = (PathBuf::from(&point.repository), PathBuf::from(&point.path));
+    steps::blocking(move || Ok(Repository::open(root)?.remove_point(&path)?)).await?;
+    points::finish_delete(pool, point.id).await?;
+    tracing::info!(
+        guest = run.guest.full_name(),
+        path = point.path,
+        "restore point deleted"
+    );
     Ok(())
 }

@@ -206,16 +206,37 @@ fn show(context: &Context, point: &Located) -> Result<()> {
 struct Verified {
     point: String,
     dir: PathBuf,
-    #[serde(flatten)]
-    report: VerifyReport,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    report: Option<VerifyReport>,
+    /// Why it could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
+impl Verified {
+    fn is_good(&self) -> bool {
+        self.report.as_ref().is_some_and(|report| report.ok)
+    }
+
+    fn result(&self) -> String {
+        match (&self.report, &self.error) {
+            (Some(report), _) => damage(report).unwrap_or_else(|| "good".to_owned()),
+            (None, error) => format!("not verified: {}", error.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+/// Verifies one after the other; one that cannot be read does not keep the others from it.
 async fn verify_all(context: &Context, points: Vec<Located>) -> Result<()> {
     let mut results = Vec::new();
     for point in points {
-        let report = verify(context, &point.dir, &point.name()).await?;
-        if let Some((line, db)) = &point.row {
-            let damage = damage(&report);
+        let (report, error) = match verify(context, &point.dir, &point.name()).await {
+            Ok(report) => (Some(report), None),
+            Err(error) if error.is::<RepositoryError>() => (None, Some(format!("{error:#}"))),
+            Err(error) => return Err(error),
+        };
+        if let (Some(report), Some((line, db))) = (&report, &point.row) {
+            let damage = damage(report);
             report::record_verification(&db.pool, line.id, damage.as_deref())
                 .await
                 .context("the result of the verification could not be recorded")?;
@@ -224,6 +245,7 @@ async fn verify_all(context: &Context, points: Vec<Located>) -> Result<()> {
             point: point.name(),
             dir: point.dir,
             report,
+            error,
         });
     }
     context.out.list(
@@ -231,15 +253,16 @@ async fn verify_all(context: &Context, points: Vec<Located>) -> Result<()> {
         "no restore points to verify",
         &["Point", "Result", "Files", "Read"],
         |result| {
+            let report = result.report.as_ref();
             vec![
                 result.point.clone(),
-                damage(&result.report).unwrap_or_else(|| "good".to_owned()),
-                result.report.files_checked.to_string(),
-                output::size(result.report.bytes),
+                result.result(),
+                report.map_or(String::new(), |r| r.files_checked.to_string()),
+                report.map_or(String::new(), |r| output::size(r.bytes)),
             ]
         },
     )?;
-    if results.iter().all(|result| result.report.ok) {
+    if results.iter().all(Verified::is_good) {
         Ok(())
     } else {
         Err(AlreadyReported.into())

@@ -364,9 +364,10 @@ impl Scan<'_> {
             .any(|(host, vmx)| host == point.host_name && vmx == point.vmx_path)
     }
 
-    /// Points that are recorded in these repositories and are not there. They are marked, so that retention
-    /// does not count on them, but only where their guest's folder is there: a repository that is not
-    /// mounted has none.
+    /// Points that are recorded in these repositories and are not there, or not as they are recorded. They are
+    /// marked, so that retention does not count on them and monitoring learns of it; one that is missing only
+    /// where its guest's folder is there, since a repository that is not mounted has none. What is known of a
+    /// damage stays.
     async fn missing(&mut self, repositories: &[String]) -> Result<()> {
         let mut rows: Vec<PointLine> = self.rows.values().cloned().collect();
         rows.sort_by_key(|row| (row.host_name.clone(), row.guest_name.clone(), row.taken_at));
@@ -375,34 +376,40 @@ impl Scan<'_> {
                 .iter()
                 .any(|name| same_place(Path::new(name), Path::new(&row.repository)));
             let dir = Path::new(&row.repository).join(&row.path);
-            if !scanned || self.found.contains_key(&row.id) || dir.exists() {
+            if !scanned || self.found.contains_key(&row.id) {
                 continue;
             }
-            let mounted = dir.parent().is_some_and(Path::is_dir);
-            if mounted && !self.dry_run {
-                report::record_verification(self.pool, row.id, Some(MISSING)).await?;
+            let (finding, damage, about, may_mark) = match what_is_wrong(&dir, row.id) {
+                None => continue,
+                Some(Wrong::Damaged(damage)) => (Finding::Damaged, damage.clone(), damage, true),
+                Some(Wrong::Missing) => {
+                    let mounted = dir.parent().is_some_and(Path::is_dir);
+                    let about = format!(
+                        "{}/{} of {}{}",
+                        row.host_name,
+                        row.guest_name,
+                        output::time(row.taken_at),
+                        if mounted {
+                            ""
+                        } else {
+                            "; the folder of its guest too: is the repository mounted?"
+                        }
+                    );
+                    (Finding::Missing, MISSING.to_owned(), about, mounted)
+                }
+            };
+            if may_mark && row.state == "published" && !self.dry_run {
+                report::record_verification(self.pool, row.id, Some(&damage)).await?;
             }
             // Retention marks a row before it deletes the directory, and forgets it then.
             let now =
                 report::points(self.pool, Some(&row.host_name), Some(&row.guest_name)).await?;
-            if !now
+            if now
                 .iter()
                 .any(|now| now.id == row.id && now.state != "deleting")
             {
-                continue;
+                self.say(finding, &dir, Some(row.id), about);
             }
-            let text = format!(
-                "{}/{} of {}{}",
-                row.host_name,
-                row.guest_name,
-                output::time(row.taken_at),
-                if mounted {
-                    ""
-                } else {
-                    "; the folder of its guest too: is the repository mounted?"
-                }
-            );
-            self.say(Finding::Missing, &dir, Some(row.id), text);
         }
         Ok(())
     }
@@ -417,7 +424,15 @@ impl Scan<'_> {
             {
                 continue;
             }
-            let verified = point::verify(context, &dir, &output::short(row.id)).await?;
+            // One that cannot be read does not keep the others from being read.
+            let verified = match point::verify(context, &dir, &output::short(row.id)).await {
+                Ok(verified) => verified,
+                Err(error) if error.is::<RepositoryError>() => {
+                    self.say(Finding::Unlisted, &dir, Some(row.id), error.to_string());
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let damage = point::damage(&verified);
             report::record_verification(self.pool, row.id, damage.as_deref()).await?;
             if let Some(damage) = damage {
@@ -433,6 +448,33 @@ fn same_place(one: &Path, other: &Path) -> bool {
     match (one.canonicalize(), other.canonicalize()) {
         (Ok(one), Ok(other)) => one == other,
         _ => one == other,
+    }
+}
+
+/// What is not as it is recorded at a restore point's place.
+enum Wrong {
+    /// There is nothing.
+    Missing,
+    /// What is there is not the restore point, or not all of it.
+    Damaged(String),
+}
+
+/// None if all is well as far as the manifest tells, or if nobody can tell: then the directory is reported as one
+/// that cannot be read.
+fn what_is_wrong(dir: &Path, id: Uuid) -> Option<Wrong> {
+    match Manifest::read(dir) {
+        Ok(manifest) if manifest.point.point_id == id => None,
+        Ok(manifest) => Some(Wrong::Damaged(format!(
+            "another restore point, {}, is in its directory",
+            output::short(manifest.point.point_id)
+        ))),
+        Err(RepositoryError::Io { .. }) => None,
+        Err(RepositoryError::NotFound { .. }) => match dir.symlink_metadata() {
+            Ok(_) => Some(Wrong::Damaged("its manifest is not there".to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Wrong::Missing),
+            Err(_) => None,
+        },
+        Err(error) => Some(Wrong::Damaged(error.to_string())),
     }
 }
 
