@@ -50,7 +50,10 @@ where
             patiently("a host that answers again", || gates::open(pool, host_id)).await?;
             Ok(host)
         }
-        (Err(error), probe) if error.class == ErrorClass::Retry => {
+        // What this machine lacks tells nothing about the host.
+        (Err(error), probe)
+            if error.class == ErrorClass::Retry && error.kind != ErrorKind::LibraryMissing =>
+        {
             Err(shut(pool, host_id, probe.as_ref(), error).await)
         }
         (Err(error), None) => Err(error.into()),

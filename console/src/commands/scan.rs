@@ -2,12 +2,13 @@
 
 use std::{
     collections::HashMap,
+    io,
     path::{Path, PathBuf},
 };
 
 use anyhow::Result;
 use clap::Args;
-use repository::{Found, FoundWhat, Manifest, PointSummary, Repository};
+use repository::{Found, FoundWhat, Manifest, PointSummary, Repository, RepositoryError};
 use serde::Serialize;
 use serde_json::json;
 use shared::{

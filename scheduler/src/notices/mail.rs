@@ -26,6 +26,9 @@ use super::{SendError, render::Rendered, words::line};
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// How long it may take for each answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// How long it may take for the whole mail, into which many servers look before they answer. RFC 5321, 4.5.3.2.6,
+/// would give it ten minutes; who gives up before it has answered sends the mail again.
+const CONTENT_LIMIT: Duration = Duration::from_secs(300);
 
 /// What became of a mail.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -246,7 +249,11 @@ impl Server<'_> {
         asked: Asked,
         answer: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, SendError> {
-        tokio::time::timeout(ANSWER_LIMIT, answer)
+        let limit = match asked {
+            Asked::Content => CONTENT_LIMIT,
+            _ => ANSWER_LIMIT,
+        };
+        tokio::time::timeout(limit, answer)
             .await
             .map_err(|_| self.silent())?
             .map_err(|e| self.explain(asked, &e))

@@ -20,7 +20,7 @@ use crate::{
 
 /// How long the one who sends a notice has it to itself, in seconds. Sending has to come to its end, or
 /// be given up, well within this time.
-pub const LEASE_SECS: u32 = 180;
+pub const LEASE_SECS: u32 = 600;
 
 /// A notice that is due, and in how many seconds.
 #[derive(FromRow)]

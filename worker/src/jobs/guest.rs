@@ -242,6 +242,18 @@ async fn conclude(
         Ok(fence)
     });
     crate::steps::check(fence.await?)?;
+    let step = spec.map(|spec| spec.name.as_str());
+    match ending {
+        Ending::Failed | Ending::HostGivenUp => {
+            tracing::error!(guest = name, step, error = message, "backup failed");
+        }
+        Ending::Retry { .. } => {
+            tracing::warn!(guest = name, step, error = message, "an attempt failed");
+        }
+        Ending::Cancelled | Ending::HandedOver { .. } | Ending::WaitsForHost => {
+            tracing::info!(guest = name, step, reason = message, "the attempt ends");
+        }
+    }
     metrics::attempt_ended(match ending {
         Ending::Retry { .. } => Outcome::Retried,
         Ending::Failed | Ending::HostGivenUp => Outcome::Failed,

@@ -66,7 +66,8 @@ impl ChildProcess {
     ) -> Result<Self> {
         let cannot = |error: io::Error| {
             HypervisorError::new(
-                ErrorKind::Other,
+                // A trouble of this machine, not of the host.
+                ErrorKind::LibraryMissing,
                 ErrorClass::Retry,
                 format!(
                     "host {label}: cannot start the process for its connection ({}): {error}",
