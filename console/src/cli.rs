@@ -110,6 +110,9 @@ pub(crate) enum Command {
     /// Settings of the site
     #[command(subcommand, after_help = "Example:\n  virtuozo settings get")]
     Settings(settings::SettingsCommand),
+    /// Hooks: commands before and after runs and backups of guests
+    #[command(subcommand, after_help = "Example:\n  virtuozo hook list")]
+    Hook(hook::HookCommand),
     /// Write the site's configuration to a file
     Export(transfer::ExportArgs),
     /// Make the site as a configuration file says
@@ -145,12 +148,15 @@ pub(crate) enum Command {
     /// One connection to a host, spoken to over stdin and stdout; started by a worker
     #[command(hide = true, name = "vix-host")]
     VixHost(internal::VixHostArgs),
+    /// Between a process of ours and a hook, which ends with that process; started by it
+    #[command(hide = true, name = "hook-guard")]
+    HookGuard(internal::HookGuardArgs),
 }
 
 impl Command {
     /// Whether a process of ours starts it, and says all that it has to know.
     pub(crate) fn is_internal(&self) -> bool {
-        matches!(self, Self::VixHost(_))
+        matches!(self, Self::VixHost(_) | Self::HookGuard(_))
     }
 
     /// Whether it runs on and on and tells what it does in log lines.
@@ -238,6 +244,7 @@ mod tests {
             include_str!("../../README.md"),
             include_str!("../../docs/OPERATIONS.md"),
             include_str!("../../docs/NOTICES.md"),
+            include_str!("../../docs/HOOKS.md"),
             include_str!("../../docs/DEPLOY.md"),
         ];
         let mut found = 0;

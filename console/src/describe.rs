@@ -1,7 +1,7 @@
 //! What is going on, in words: how far a copy is, and why something waits.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use shared::store::report::{GuestLine, GuestRunLine, HostRunLine, StepLine};
+use shared::store::report::{GuestLine, GuestRunLine, HookRunLine, HostRunLine, StepLine};
 
 use crate::output;
 
@@ -145,6 +145,33 @@ pub(crate) fn why_host_waits(line: &HostRunLine) -> Option<String> {
         "queued" => Some("waits for a worker".to_owned()),
         _ => None,
     }
+}
+
+/// What became of a hook so far.
+pub(crate) fn hook_run(line: &HookRunLine) -> String {
+    let guest = line.host.as_deref().zip(line.guest.as_deref());
+    let whose = guest.map_or(String::new(), |(host, guest)| {
+        format!("guest {host}/{guest}: ")
+    });
+    // The reason begins with the hook's name.
+    if let ("failed", Some(error)) = (line.state.as_str(), &line.error) {
+        return format!("{whose}{error}");
+    }
+    let what = if guest.is_some() {
+        "its backup"
+    } else {
+        "the run"
+    };
+    let name = format!("{whose}the command {} {what}", line.moment);
+    let state = match (line.state.as_str(), line.started_at, &line.machine) {
+        ("running", Some(started), Some(machine)) => {
+            format!("runs on {machine} since {}", output::time(started))
+        }
+        ("waiting", ..) if guest.is_some() => "waits for a worker".to_owned(),
+        ("waiting", ..) => "waits for a scheduler".to_owned(),
+        (state, ..) => state.to_owned(),
+    };
+    format!("{name}: {state}")
 }
 
 fn delayed(attempts: i32, at: DateTime<Utc>, error: Option<&str>) -> String {

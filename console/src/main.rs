@@ -33,6 +33,9 @@ fn main() -> ExitCode {
     if let Command::VixHost(_) = cli.command {
         return commands::internal::vix_host();
     }
+    if let Command::HookGuard(args) = &cli.command {
+        return commands::internal::hook_guard(args);
+    }
     let context = Context::new(cli.global, configuration);
     context.start_logging(cli.command.is_service());
     let runtime = match tokio::runtime::Builder::new_multi_thread()

@@ -16,10 +16,12 @@ use std::{
 };
 
 use shared::{
-    StoreError, liveness,
+    StoreError,
+    hooks::Hooks,
+    liveness,
     model::ProcessKind,
     outage, readiness, secrets,
-    store::{leadership, wake::Wake, workers},
+    store::{hooks::Whose, leadership, wake::Wake, workers},
 };
 use sqlx::PgPool;
 use tokio::sync::watch;
@@ -54,6 +56,8 @@ pub struct SchedulerOptions {
     pub key_file: PathBuf,
     /// The log of this machine that events are told to while it leads.
     pub event_log: EventLog,
+    /// The program `virtuozo`, which ends hooks when this process dies; none: they go on.
+    pub hook_guard: Option<PathBuf>,
 }
 
 impl SchedulerOptions {
@@ -63,6 +67,7 @@ impl SchedulerOptions {
             name: name.into(),
             key_file: secrets::default_key_file(),
             event_log: EventLog::Off,
+            hook_guard: None,
         }
     }
 }
@@ -104,6 +109,10 @@ impl Scheduler {
         let stop_sending = shutdown.child_token();
         let sending = tokio::spawn(notices.serve(stop_sending.clone()));
         let _sends_until_here = stop_sending.drop_guard();
+        let hooks = Hooks::new(state.pool.clone(), id, Whose::Site, options.hook_guard);
+        let stop_hooks = shutdown.child_token();
+        let hooks = tokio::spawn(hooks.serve(stop_hooks.clone()));
+        let _hooks_until_here = stop_hooks.drop_guard();
         let figures = Teller::start(state.pool.clone());
         while !shutdown.is_cancelled() {
             looks.turned();
@@ -149,6 +158,7 @@ impl Scheduler {
         }
         standing.waits("stops");
         let _ = sending.await;
+        let _ = hooks.await;
         drop(figures);
         // The lead is given up after it: what ended with this process is told by it.
         let telling = async { tokio::join!(telling, mirroring) };

@@ -2,6 +2,7 @@
 
 pub mod db;
 mod error;
+pub mod hooks;
 pub mod human;
 pub mod liveness;
 pub mod model;

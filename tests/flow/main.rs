@@ -2,6 +2,7 @@
 
 mod commands;
 mod events;
+mod hooks;
 mod limits;
 mod lost_database;
 mod mixed;

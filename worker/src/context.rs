@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -23,6 +24,8 @@ pub(crate) struct Context {
     pub(crate) work: TaskTracker,
     /// What that work is about.
     pub(crate) in_hand: InHand,
+    /// The program that guards hooks; none: they outlive a worker that dies.
+    pub(crate) hook_guard: Option<PathBuf>,
     /// This worker stops: nothing new is begun, and what takes long is handed over.
     pub(crate) drain: CancellationToken,
 }

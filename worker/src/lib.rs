@@ -9,6 +9,7 @@ mod context;
 mod error;
 mod gate;
 mod hold;
+mod hooks;
 mod inspection;
 mod jobs;
 mod lease;
@@ -31,12 +32,16 @@ use hypervisor::Connector;
 use shared::{
     StoreError,
     db::Pool,
+    hooks::Hooks,
     liveness,
     model::ProcessKind,
     outage,
     queue::{self, GuestJob, HostJob, UndoJob},
     readiness, secrets,
-    store::workers::{self, Heard},
+    store::{
+        hooks::Whose,
+        workers::{self, Heard},
+    },
 };
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -72,6 +77,8 @@ pub struct WorkerOptions {
     /// How long a worker that was asked to stop may take to bring its guests back, before it leaves them
     /// to the others.
     pub drain_limit: Duration,
+    /// The program `virtuozo`, which ends hooks when this process dies; none: they go on.
+    pub hook_guard: Option<PathBuf>,
 }
 
 impl WorkerOptions {
@@ -81,6 +88,7 @@ impl WorkerOptions {
             name: name.into(),
             key_file: secrets::default_key_file(),
             drain_limit: Duration::from_secs(600),
+            hook_guard: None,
         }
     }
 }
@@ -127,6 +135,7 @@ impl Worker {
             incarnation,
             work: TaskTracker::new(),
             in_hand: InHand::default(),
+            hook_guard: options.hook_guard.clone(),
             drain: shutdown.clone(),
         });
 
@@ -135,6 +144,12 @@ impl Worker {
             Arc::clone(&context),
             Arc::clone(&context),
         );
+        let hooks = Hooks::new(
+            PgPool::clone(&pool),
+            incarnation,
+            Whose::Guests,
+            options.hook_guard,
+        );
         let room = tokio::spawn(room::watch(PgPool::clone(&pool)));
         standing.is_ready();
         tokio::join!(
@@ -142,6 +157,7 @@ impl Worker {
                 shutdown.cancelled().await;
                 standing.waits("drains: it takes nothing more, and ends");
             },
+            hooks.serve(shutdown.clone()),
             queue::serve(
                 PgPool::clone(&pool),
                 incarnation,

@@ -1,6 +1,6 @@
 //! Hidden commands: children that our own processes start.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
@@ -16,4 +16,31 @@ pub(crate) struct VixHostArgs {
 /// Serves one host connection until stdin ends.
 pub(crate) fn vix_host() -> ExitCode {
     hypervisor::vix::run_vix_host()
+}
+
+/// Options of `hook-guard`.
+#[derive(Debug, Args)]
+pub(crate) struct HookGuardArgs {
+    /// The hook
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+/// Runs a hook until it ends, or stdin does.
+pub(crate) fn hook_guard(args: &HookGuardArgs) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(shared::hooks::guard(&args.command));
+            // The read of stdin does not end by itself.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => {
+            eprintln!("the guard of a hook cannot begin: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod guest;
 pub(crate) mod health;
+pub(crate) mod hook;
 pub(crate) mod host;
 pub(crate) mod internal;
 pub(crate) mod notice;
@@ -39,6 +40,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Repository(command) => repository::run(context, command).await,
         Command::Schedule(command) => schedule::run(context, command).await,
         Command::Settings(command) => settings::run(context, command).await,
+        Command::Hook(command) => hook::run(context, command).await,
         Command::Export(args) => transfer::export(context, args).await,
         Command::Import(args) => transfer::import(context, args).await,
         Command::Notice(command) => notice::run(context, command).await,
@@ -54,6 +56,6 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Doctor(args) => doctor::run(context, args).await,
         Command::Version(args) => version::run(context, args),
         // Answered before a runtime exists.
-        Command::VixHost(_) => Ok(()),
+        Command::VixHost(_) | Command::HookGuard(_) => Ok(()),
     }
 }

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use serde_json::json;
 use shared::store::{
     guests, hosts, operators,
-    report::{self, GuestRunLine, HostRunLine, RunLine, StepLine},
+    report::{self, GuestRunLine, HookRunLine, HostRunLine, RunLine, StepLine},
     runs::{self, NewRun, Targets},
 };
 use sqlx::PgPool;
@@ -163,6 +163,7 @@ pub(crate) struct RunView {
     pub(crate) host_runs: Vec<HostRunLine>,
     pub(crate) guest_runs: Vec<GuestRunLine>,
     pub(crate) steps: Vec<StepLine>,
+    pub(crate) hook_runs: Vec<HookRunLine>,
     /// Workers that were heard of lately.
     pub(crate) workers: usize,
 }
@@ -175,6 +176,7 @@ impl RunView {
             host_runs: report::host_runs(pool, id).await?,
             guest_runs: report::guest_runs(pool, id).await?,
             steps: report::steps(pool, id).await?,
+            hook_runs: report::hook_runs(pool, id).await?,
             workers: report::processes(pool)
                 .await?
                 .iter()
@@ -317,6 +319,9 @@ fn show(context: &Context, view: &RunView) -> Result<()> {
         if let Some(why) = describe::why_host_waits(host).or_else(|| host.error.clone()) {
             out.line(&format!("{}: {}: {why}", host.host, host.state))?;
         }
+    }
+    for line in &view.hook_runs {
+        out.line(&describe::hook_run(line))?;
     }
     let mut steps: BTreeMap<Uuid, Vec<&StepLine>> = BTreeMap::new();
     for step in &view.steps {

@@ -290,11 +290,13 @@ async fn run_scheduler(
     let mut options = SchedulerOptions::new(machine_name());
     options.key_file = context.key_file();
     options.event_log = tell.event_log;
+    options.hook_guard = std::env::current_exe().ok();
     Ok(Scheduler::run(pool, options, stop).await?)
 }
 
 fn worker_options(context: &Context, name: Option<String>) -> WorkerOptions {
     let mut options = WorkerOptions::new(name.unwrap_or_else(machine_name));
     options.key_file = context.key_file();
+    options.hook_guard = std::env::current_exe().ok();
     options
 }

@@ -1,8 +1,10 @@
 //! The things that administrators configure and Virtuozo reports about, as they stand in the database.
 
+mod hooks;
 mod notices;
 mod text_enum;
 
+pub use hooks::{Hook, HookLine, HookMoment, OnFailure};
 pub use notices::{MailSecurity, Notice, NoticeChannel, NoticeKind, NoticeSettings, NoticeState};
 
 use chrono::{DateTime, NaiveTime, Utc};
@@ -238,6 +240,9 @@ pub struct Guest {
     pub keep_last: Option<i32>,
     /// How old its newest restore point may be, in seconds; 0: as old as it is.
     pub rpo_secs: Option<i32>,
+    /// Commands before and after its backup.
+    #[sqlx(json)]
+    pub hooks: Vec<Hook>,
     /// What the last validation said.
     pub state: GuestState,
     /// Why.

@@ -14,11 +14,12 @@ use super::{
 };
 use crate::{
     StoreError,
-    model::{Datastore, Disk, Guest, Host},
+    model::{Datastore, Disk, Guest, Hook, Host},
     secrets::Key,
     store::{
         caps, datastores, disks,
         guests::{self, GuestConfig},
+        hooks,
         hosts::{self, HostConfig},
         schedules::{self, ScheduleConfig},
         settings,
@@ -97,6 +98,7 @@ impl<'a> Import<'a> {
 
     async fn all(&mut self) -> Result<(), SiteFileError> {
         self.settings().await?;
+        self.hooks().await?;
         self.repositories().await?;
         let mut seen = HashSet::new();
         for entry in &self.file().hosts {
@@ -137,6 +139,30 @@ impl<'a> Import<'a> {
                 settings::set(&mut *self.conn, &[(name, &text)])
                     .await
                     .map_err(self.parsed.refuse(value, "settings"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The hooks of the site as they stand.
+    async fn site_hooks(&mut self) -> Result<Vec<Hook>, StoreError> {
+        let all = hooks::list(&mut *self.conn).await?.into_iter();
+        Ok(all
+            .filter(|line| line.guest_id.is_none())
+            .map(|line| line.hook)
+            .collect())
+    }
+
+    async fn hooks(&mut self) -> Result<(), SiteFileError> {
+        let now = self.site_hooks().await?;
+        let mut seen = HashSet::new();
+        for entry in &self.file().hooks {
+            let wanted = entry.as_ref();
+            self.once(&mut seen, entry, "hook", wanted.moment.as_str())?;
+            if !now.contains(wanted) {
+                hooks::set(&mut *self.conn, None, wanted)
+                    .await
+                    .map_err(self.parsed.refuse(entry, format!("hook {}", wanted.moment)))?;
             }
         }
         Ok(())
@@ -334,6 +360,21 @@ impl<'a> Import<'a> {
         if GuestConfig::from(&now) != config {
             guests::update(&mut *self.conn, id, &config).await?;
         }
+        for hook in &now.hooks {
+            if !wanted.hooks.iter().any(|h| h.moment == hook.moment) {
+                hooks::clear(&mut *self.conn, Some(id), hook.moment).await?;
+            }
+        }
+        for (at, hook) in wanted.hooks.iter().enumerate() {
+            let before = wanted.hooks.get(..at).unwrap_or_default();
+            if before.iter().any(|h| h.moment == hook.moment) {
+                let why = format!("the file names its hook {} twice", hook.moment);
+                return Err(StoreError::Refused(why));
+            }
+            if !now.hooks.contains(hook) {
+                hooks::set(&mut *self.conn, Some(id), hook).await?;
+            }
+        }
         let ignored: Vec<Disk> = disks::list(&mut *self.conn, Some(id))
             .await?
             .into_iter()
@@ -417,6 +458,11 @@ impl<'a> Import<'a> {
                 .any(|s| s.as_ref().name == schedule.name)
             {
                 schedules::remove(&mut *self.conn, schedule.id).await?;
+            }
+        }
+        for hook in self.site_hooks().await? {
+            if !file.hooks.iter().any(|h| h.as_ref().moment == hook.moment) {
+                hooks::clear(&mut *self.conn, None, hook.moment).await?;
             }
         }
         for repository in caps::repositories(&mut *self.conn).await? {

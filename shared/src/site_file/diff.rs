@@ -133,6 +133,11 @@ fn entries(file: &SiteFile) -> serde_json::Result<Entries> {
     );
     let notices = serde_json::to_value(&file.notices)?;
     add(1, "notices".to_owned(), notices, &[]);
+    for hook in &file.hooks {
+        let hook = hook.as_ref();
+        let name = format!("hook {} the run", hook.moment);
+        add(2, name, serde_json::to_value(hook)?, &["moment"]);
+    }
     for repository in &file.repositories {
         let repository = repository.as_ref();
         let name = format!("repository {}", repository.path);

@@ -16,7 +16,7 @@ use toml::Spanned;
 
 use crate::{
     StoreError,
-    model::{HostKind, Mode},
+    model::{Hook, HostKind, Mode},
     secrets::{Lock, SecretError},
     store::notices::config::Secret,
 };
@@ -142,6 +142,9 @@ pub struct SiteFile {
     /// The secrets that go with it.
     #[serde(default, skip_serializing_if = "NoticeSecrets::is_empty")]
     pub notice_secrets: NoticeSecrets,
+    /// Commands before and after each run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Spanned<Hook>>,
     /// Repositories with a cap, by path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<Spanned<RepositoryEntry>>,
@@ -254,6 +257,9 @@ pub struct GuestEntry {
     /// Devices of the disks that are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignored_disks: Vec<String>,
+    /// Commands before and after its backup.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
 }
 
 /// A schedule.

@@ -16,7 +16,7 @@ use crate::{
     model::{Disk, Guest, Host, Schedule},
     secrets::{Key, Lock, SecretError},
     store::{
-        caps, datastores, disks, guests, hosts,
+        caps, datastores, disks, guests, hooks, hosts,
         notices::config::{self, Secret},
         schedules,
         settings::{self, Key as Setting},
@@ -175,6 +175,12 @@ pub(super) async fn current(conn: &mut PgConnection) -> Result<SiteFile, StoreEr
         settings: by_name(settings::KEYS, &settings),
         notices: by_name(config::KEYS, &how_told),
         notice_secrets: NoticeSecrets::default(),
+        hooks: hooks::list(&mut *conn)
+            .await?
+            .into_iter()
+            .filter(|line| line.guest_id.is_none())
+            .map(|line| placed(line.hook))
+            .collect(),
         repositories: repositories
             .filter_map(|repository| {
                 Some(placed(RepositoryEntry {
@@ -199,6 +205,7 @@ fn by_name<S>(keys: &'static [Setting<S>], values: &S) -> BTreeMap<String, Spann
 
 /// By name, byte for byte: the order of the database is that of its language.
 fn sort(file: &mut SiteFile) {
+    file.hooks.sort_by_key(|hook| hook.as_ref().moment.as_str());
     file.repositories
         .sort_by(|a, b| a.as_ref().path.cmp(&b.as_ref().path));
     file.hosts
@@ -248,6 +255,7 @@ fn guest_entry(guest: Guest, disks: Vec<Disk>) -> GuestEntry {
         keep_last: guest.keep_last,
         rpo_secs: guest.rpo_secs,
         ignored_disks,
+        hooks: guest.hooks,
     }
 }
 

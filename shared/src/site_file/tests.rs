@@ -33,6 +33,12 @@ mail_to = "admin@example.org, night@example.org"
 digest_time = ""
 group_secs = 60
 
+[[hooks]]
+moment = "before"
+command = ["/usr/local/bin/mount repository", "--wait"]
+limit_secs = 60
+on_failure = "fail"
+
 [[repositories]]
 path = "/srv/backup"
 guest_threads = 8
@@ -61,6 +67,12 @@ mode = "cold"
 keep_last = 3
 backup_when_off = false
 ignored_disks = ["ide1:0", "scsi0:1"]
+
+[[hosts.guests.hooks]]
+moment = "after"
+command = ["sh", "-c", "echo \"$VIRTUOZO_OUTCOME\""]
+limit_secs = 5
+on_failure = "ignore"
 
 [[hosts.guests]]
 vmx_path = "[standard] new/new.vmx"
@@ -119,6 +131,7 @@ async fn an_export_imported_elsewhere_is_exported_as_the_same_text() {
         [
             "settings",
             "notices",
+            "hook before the run",
             "repository /srv/backup",
             "host alpha",
             "host beta",

@@ -10,6 +10,7 @@ pub mod figures;
 pub mod gates;
 pub mod guest_runs;
 pub mod guests;
+pub mod hooks;
 pub mod host_runs;
 pub mod hosts;
 pub mod inventory;

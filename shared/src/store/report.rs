@@ -144,6 +144,28 @@ pub struct HostRunLine {
     pub held_reason: Option<String>,
 }
 
+/// What is owed to the hooks of one run and its guests.
+#[derive(Debug, Clone, Serialize, FromRow)]
+pub struct HookRunLine {
+    pub id: Uuid,
+    /// Of a guest's hook, as is the next; none: of the run.
+    pub host: Option<String>,
+    pub guest: Option<String>,
+    pub moment: String,
+    /// How what it comes after has ended.
+    pub outcome: Option<String>,
+    pub state: String,
+    /// How many times it was begun.
+    pub attempts: i64,
+    pub exit_code: Option<i32>,
+    pub error: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub started_at: Option<DateTime<Utc>>,
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Where it was run, or runs.
+    pub machine: Option<String>,
+}
+
 /// A guest of one run, with what is needed to say why it waits.
 #[derive(Debug, Clone, Serialize, FromRow)]
 pub struct GuestRunLine {
@@ -291,6 +313,12 @@ pub async fn run_ids(pool: &PgPool) -> Result<Vec<Uuid>> {
 /// The hosts of a run.
 pub async fn host_runs(pool: &PgPool, run_id: Uuid) -> Result<Vec<HostRunLine>> {
     let rows = sqlx::query_as(include_str!("sql/report_host_runs.sql")).bind(run_id);
+    Ok(rows.fetch_all(pool).await?)
+}
+
+/// What is owed to the hooks of a run.
+pub async fn hook_runs(pool: &PgPool, run_id: Uuid) -> Result<Vec<HookRunLine>> {
+    let rows = sqlx::query_as(include_str!("sql/report_hook_runs.sql")).bind(run_id);
     Ok(rows.fetch_all(pool).await?)
 }
 

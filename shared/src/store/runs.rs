@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     events::{self, NewEvent},
-    notices, operators, sweeps,
+    hooks, notices, operators, sweeps,
 };
 use crate::{
     StoreError,
@@ -72,11 +72,7 @@ pub async fn start_run_in(tx: &mut PgConnection, new: &NewRun) -> Result<Uuid, S
         .await?;
     let event = if host_runs.is_empty() {
         let why = "there is nothing to back up: no host is configured for this, or all are ignored";
-        sqlx::query(include_str!("sql/run_fail.sql"))
-            .bind(id)
-            .bind(why)
-            .execute(&mut *tx)
-            .await?;
+        fail(&mut *tx, id, why).await?;
         notices::of_run(&mut *tx, id, NoticeKind::Failure).await?;
         let message = format!("the run for {} failed: {why}", new.requested_by);
         NewEvent::user(Severity::Error, message)
@@ -88,12 +84,30 @@ pub async fn start_run_in(tx: &mut PgConnection, new: &NewRun) -> Result<Uuid, S
         ))
     };
     events::record(&mut *tx, &event.run(id)).await?;
+    // The hosts of a run that is held are begun when the command before it has ended.
+    if host_runs.is_empty() || hooks::hold_run(&mut *tx, id).await? {
+        return Ok(id);
+    }
     let jobs: Vec<HostJob> = host_runs
         .iter()
         .map(|&host_run_id| HostJob { host_run_id })
         .collect();
     queue::push(tx, &jobs, 0).await?;
     Ok(id)
+}
+
+/// Ends a run that cannot begin. False: it has ended already.
+pub(super) async fn fail(
+    tx: &mut PgConnection,
+    run_id: Uuid,
+    why: &str,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(include_str!("sql/run_fail.sql"))
+        .bind(run_id)
+        .bind(why)
+        .execute(tx)
+        .await?;
+    Ok(done.rows_affected() > 0)
 }
 
 /// Starts the run of a schedule's due time, unless it was started already; then none. Two schedulers at

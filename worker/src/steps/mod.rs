@@ -30,7 +30,7 @@ use crate::{
     connections::Seat,
     context::Context,
     error::{StepError, Stop},
-    hold,
+    hold, hooks,
     lease::Lease,
     patience::patiently,
     trace::GuestTrace,
@@ -363,7 +363,9 @@ impl GuestRun {
         let mut done = Done::default();
         let output = match step {
             StepName::Validate => {
+                hooks::expect_after(self).await?;
                 let validated = validate::run(self).await?;
+                hooks::before(self, validated.mode).await?;
                 let value = serde_json::to_value(&validated);
                 outputs.validated = Some(validated);
                 value

@@ -8,5 +8,6 @@ UPDATE virtuozo_core.host_runs h
   FROM virtuozo_core.settings s, virtuozo_core.runs r
  WHERE h.id = $1 AND r.id = h.run_id AND h.state = 'queued' AND h.run_after <= now() AND NOT virtuozo_core.is_paused(h.host_id)
    AND NOT EXISTS (SELECT 1 FROM virtuozo_core.shut_hosts x WHERE x.host_id = h.host_id)
+   AND NOT EXISTS (SELECT 1 FROM virtuozo_core.held_runs x WHERE x.run_id = h.run_id)
 RETURNING h.id, h.run_id, h.host_id, h.guest_ids, h.fence, h.attempts, r.cancel_requested, s.lease_secs,
           coalesce(r.trace_id, r.id) AS trace_id

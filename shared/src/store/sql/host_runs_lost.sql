@@ -5,6 +5,7 @@ SELECT h.id
    AND h.run_after <= now()
    AND NOT virtuozo_core.is_paused(h.host_id)
    AND NOT EXISTS (SELECT 1 FROM virtuozo_core.shut_hosts x WHERE x.host_id = h.host_id)
+   AND NOT EXISTS (SELECT 1 FROM virtuozo_core.held_runs x WHERE x.run_id = h.run_id)
    AND h.created_at < now() - interval '5 seconds'
    AND NOT EXISTS (
         SELECT 1 FROM apalis.jobs j

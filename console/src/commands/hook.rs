@@ -1,0 +1,156 @@
+//! `virtuozo hook …`: commands before and after runs and the backups of guests.
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use shared::{
+    hooks,
+    model::{Hook, HookLine, HookMoment, OnFailure},
+    store::{guests, hooks as store},
+};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::{choice, context::Context, error::usage};
+
+/// Commands on hooks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum HookCommand {
+    /// Have a command run before or after each run, or the backup of a guest
+    #[command(
+        after_help = "Those of a run are started by a scheduler, those of a guest by a worker, on its \
+machine. No shell reads the command; name one to have it read: -- sh -c '…'. What it is told in its \
+environment stands in docs/HOOKS.md.
+
+Examples:
+  virtuozo hook set --before -- /usr/local/bin/mount-repository
+  virtuozo hook set --after --limit 3600 -- /usr/local/bin/copy-away --to tape
+  virtuozo hook set --guest alpha/db --before --limit 60 -- /usr/local/bin/quiesce --app db
+  virtuozo hook set --guest alpha/db --after --on-failure ignore -- sh -c 'echo \"$VIRTUOZO_OUTCOME\" > /run/db'"
+    )]
+    Set(SetArgs),
+    /// The hooks
+    #[command(after_help = "Examples:\n  virtuozo hook list\n  virtuozo hook list --json")]
+    List,
+    /// Take a hook away; what is owed to it already is still run
+    #[command(
+        after_help = "Examples:\n  virtuozo hook clear --before\n  virtuozo hook clear --guest alpha/db --after"
+    )]
+    Clear {
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+/// One of the four hooks that there may be of the site and of a guest.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// The hook of this guest, HOST/GUEST, instead of the one of all runs
+    #[arg(long, value_name = "HOST/GUEST")]
+    guest: Option<String>,
+    /// The one before: before any host of a run is begun, or before the guest is touched
+    #[arg(long, required_unless_present = "after", conflicts_with = "after")]
+    before: bool,
+    /// The one after: when the run, or the guest's part in it, has ended, however it has
+    #[arg(long)]
+    after: bool,
+}
+
+/// Options of `hook set`.
+#[derive(Debug, Args)]
+pub(crate) struct SetArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Seconds after which it is killed, with all that it has started
+    #[arg(long = "limit", value_name = "SECS", default_value_t = 600)]
+    limit_secs: i32,
+    /// What it means that it fails. fail: nothing is backed up after a failing --before, and a failing
+    /// --after is told as an error; ignore: it is told as a warning, and nothing else
+    #[arg(long, value_name = "WHAT", default_value = "fail", value_parser = choice::one_of::<OnFailure>(OnFailure::WORDS))]
+    on_failure: OnFailure,
+    /// The program, by its absolute path or looked for in PATH, and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+impl Which {
+    fn moment(&self) -> HookMoment {
+        if self.before {
+            HookMoment::Before
+        } else {
+            HookMoment::After
+        }
+    }
+
+    async fn guest_id(&self, pool: &PgPool) -> Result<Option<Uuid>> {
+        Ok(match &self.guest {
+            Some(name) => Some(guests::by_name(pool, name).await?.id),
+            None => None,
+        })
+    }
+
+    /// The hook, in words.
+    fn name(&self) -> String {
+        let moment = self.moment();
+        match &self.guest {
+            Some(guest) => format!("the command {moment} the backup of {guest}"),
+            None => format!("the command {moment} each run"),
+        }
+    }
+}
+
+pub(crate) async fn run(context: &Context, command: HookCommand) -> Result<()> {
+    let db = context.database().await?;
+    let out = &context.out;
+    match command {
+        HookCommand::Set(args) => {
+            let hook = Hook {
+                moment: args.which.moment(),
+                command: args.command,
+                limit_secs: args.limit_secs,
+                on_failure: args.on_failure,
+            };
+            let guest_id = args.which.guest_id(&db.pool).await?;
+            store::set(&db.pool, guest_id, &hook).await?;
+            let by = match guest_id {
+                Some(_) => "worker",
+                None => "scheduler",
+            };
+            out.done(&format!(
+                "{} is `{}`, run by a {by} within {} s",
+                args.which.name(),
+                hooks::shown(&hook.command),
+                hook.limit_secs
+            ))
+        }
+        HookCommand::List => out.list(
+            &store::list(&db.pool).await?,
+            "no hooks; `virtuozo hook set` sets one",
+            &["Of", "When", "Limit", "A failure", "Command"],
+            |line: &HookLine| {
+                let guest = line.host.as_deref().zip(line.guest.as_deref());
+                vec![
+                    guest.map_or("every run".to_owned(), |(host, guest)| {
+                        format!("{host}/{guest}")
+                    }),
+                    line.hook.moment.to_string(),
+                    format!("{} s", line.hook.limit_secs),
+                    match line.hook.on_failure {
+                        OnFailure::Fail => "counts".to_owned(),
+                        OnFailure::Ignore => "is ignored".to_owned(),
+                    },
+                    hooks::shown(&line.hook.command),
+                ]
+            },
+        ),
+        HookCommand::Clear { which } => {
+            let guest_id = which.guest_id(&db.pool).await?;
+            if !store::clear(&db.pool, guest_id, which.moment()).await? {
+                return Err(usage(format!(
+                    "there is no such hook: {}; see `virtuozo hook list`",
+                    which.name()
+                )));
+            }
+            out.done(&format!("{} is taken away", which.name()))
+        }
+    }
+}

@@ -1,0 +1,1 @@
+SELECT virtuozo_core.hold_run($1)
