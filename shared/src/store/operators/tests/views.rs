@@ -87,6 +87,15 @@ async fn the_columns_of_the_views_are_those_that_were_promised() {
                     last_point_verified_at last_run_state last_error",
         ),
         (
+            "hook_runs",
+            "id run_id guest_run_id host guest moment outcome command state attempts process machine exit_code error \
+             created_at started_at ended_at",
+        ),
+        (
+            "hooks",
+            "host guest moment command limit_secs on_failure updated_at",
+        ),
+        (
             "hosts",
             "id name kind address ignored state state_reason checked_at paused_since slots slots_taken guests_waiting",
         ),
