@@ -9,6 +9,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use sqlx::PgPool;
+
+use crate::eventually;
 
 /// The longest datagram that is read.
 const BYTES_MAX: usize = 1 << 18;
@@ -69,6 +72,19 @@ impl Journal {
         {
             self.heard.push(buffer[..length].to_vec());
         }
+    }
+
+    /// Waits until the place where the mirror of events goes on is kept: what happens from now on is told.
+    ///
+    /// # Errors
+    /// It is not, or what the database says.
+    pub async fn looked_after(pool: &PgPool) -> Result<()> {
+        eventually("the log of the machine to be looked after", async || {
+            let sql = "SELECT EXISTS (SELECT FROM virtuozo_core.event_mirror)";
+            let begun: bool = sqlx::query_scalar(sql).fetch_one(pool).await?;
+            Ok(begun.then_some(()))
+        })
+        .await
     }
 
     /// What it was told so far, as it came.

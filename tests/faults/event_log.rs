@@ -15,16 +15,6 @@ fn scheduler(site: &Site, name: &str, log: &str, journal: &Journal) -> Result<Ba
     site.spawn(name, &["scheduler"], &env)
 }
 
-/// Waits until the place where the mirror goes on is kept: what happens from now on is told.
-async fn begun(pool: &PgPool) -> Result<()> {
-    eventually("the log of the machine to be looked after", async || {
-        let sql = "SELECT EXISTS (SELECT FROM virtuozo_core.event_mirror)";
-        let begun: bool = sqlx::query_scalar(sql).fetch_one(pool).await?;
-        Ok(begun.then_some(()))
-    })
-    .await
-}
-
 async fn ids(pool: &PgPool) -> Result<Vec<i64>> {
     let sql = "SELECT id FROM virtuozo_core.events ORDER BY id";
     Ok(sqlx::query_scalar(sql).fetch_all(pool).await?)
@@ -68,7 +58,7 @@ async fn every_event_reaches_journald_once_with_what_it_is_about() -> Result<()>
     small_guest(&site.host("alpha", Product::WorkstationShared)?, "mail")?;
     let mut journal = Journal::listen(site.path("journal"))?;
     let mut process = scheduler(&site, "scheduler", "journald", &journal)?;
-    begun(site.pool()).await?;
+    Journal::looked_after(site.pool()).await?;
     sqlx::query("DELETE FROM virtuozo_core.events")
         .execute(site.pool())
         .await?;
@@ -151,7 +141,7 @@ async fn when_the_lead_moves_no_event_is_left_out() -> Result<()> {
     let site = Site::new().await?;
     let mut journal = Journal::listen(site.path("journal"))?;
     let mut first = scheduler(&site, "first", "journald", &journal)?;
-    begun(site.pool()).await?;
+    Journal::looked_after(site.pool()).await?;
     let second = scheduler(&site, "second", "journald", &journal)?;
     // Its number is early, its end late.
     let mut late = site.pool().begin().await?;
@@ -183,7 +173,7 @@ async fn a_syslog_that_is_away_holds_up_nothing_and_is_told_all_when_it_is_back(
     let site = Site::new().await?;
     let mut log = Journal::listen(site.path("log"))?;
     let mut process = scheduler(&site, "scheduler", "syslog", &log)?;
-    begun(site.pool()).await?;
+    Journal::looked_after(site.pool()).await?;
     happen(site.pool(), 3).await?;
     eventually("the first three", async || {
         Ok((log.heard().len() == 3).then_some(()))

@@ -278,6 +278,7 @@ async fn no_secret_is_in_anything_that_a_site_says_however_loud() -> Result<()> 
         ("scheduler", start(&site, "scheduler", &journal, &sink)?),
         ("worker", start(&site, "worker", &journal, &sink)?),
     ];
+    Journal::looked_after(site.pool()).await?;
     let run = site.back_up().await?;
     ensure!(run["state"] == "failed", "{run:#}");
     let of_alpha = run["guest_runs"].as_array().into_iter().flatten();
