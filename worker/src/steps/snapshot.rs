@@ -18,9 +18,12 @@ use crate::{
 pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen, StepError> {
     let guest = run.open().await?;
     let pool = &run.context.pool;
-    // A run taken over has passed `validate` under an earlier fence, whose snapshot may be there.
-    if run.row.fence > run.row.attempt_fence {
-        undo::clear_leftovers(run, guest.as_ref(), &guest.snapshots().await?).await?;
+    // A run taken over has passed `validate` under an earlier fence, whose snapshot may be there; so may that of
+    // this step, if it is done once more.
+    let listed = guest.snapshots().await?;
+    if run.row.fence > run.row.attempt_fence || listed.iter().any(|one| snapshot_name::is_ours(one))
+    {
+        undo::clear_leftovers(run, guest.as_ref(), &listed).await?;
     }
     let name = snapshot_name::make(run.row.guest_run_id, run.row.fence);
     let owed = patiently("the obligation to remove the snapshot", || {
