@@ -1,5 +1,7 @@
 //! Notices in the database: who takes them, what is told together, what waits.
 
+mod races;
+
 use sqlx::AssertSqlSafe;
 
 use super::*;
