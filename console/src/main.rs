@@ -9,6 +9,7 @@ mod context;
 mod deployment;
 mod describe;
 mod error;
+mod key;
 mod listen;
 mod live;
 mod names;

@@ -146,3 +146,77 @@ async fn a_missing_vix_library_is_named_with_what_to_install() -> Result<()> {
     ensure!(said.contains("/nowhere/libvix.so"), "{said}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_second_key_is_not_made_where_passwords_are_sealed_with_another() -> Result<()> {
+    let site = Site::new().await?;
+    let key = site.path("key");
+    let add = |name: &str| {
+        let args = [
+            "host",
+            "add",
+            name,
+            "--kind",
+            "server2",
+            "--address",
+            "https://nowhere:8333/sdk",
+            "--user",
+            "backup",
+            "--password-stdin",
+        ];
+        site.virtuozo_with(&args, "a password")
+    };
+    let checked = || -> Result<String> {
+        let doctor = site.virtuozo(&["doctor"])?;
+        let line = doctor
+            .stdout
+            .lines()
+            .find(|line| line.contains("key file:"));
+        Ok(line.unwrap_or_default().to_owned())
+    };
+    ensure!(checked()?.starts_with("good"), "{}", checked()?);
+    add("alpha")?.ok()?;
+    ensure!(checked()?.starts_with("good"), "{}", checked()?);
+
+    let elsewhere = site.path("key-of-another-machine");
+    std::fs::rename(&key, &elsewhere)?;
+    let answer = add("beta")?;
+    ensure!(answer.code == 1, "{answer:?}");
+    for word in [
+        &key.display().to_string(),
+        "host alpha",
+        "--key-file",
+        "openssl",
+    ] {
+        ensure!(answer.stderr.contains(word), "{word}: {}", answer.stderr);
+    }
+    refused(&site, &["host", "show", "beta"], 2, &["beta"])?;
+    refused(
+        &site,
+        &[
+            "notice",
+            "secret",
+            "webhook",
+            "--password-file",
+            &elsewhere.display().to_string(),
+        ],
+        1,
+        &["host alpha"],
+    )?;
+    ensure!(!key.exists(), "a second key was made");
+    ensure!(checked()?.starts_with("BAD"), "{}", checked()?);
+
+    // Who makes another by hand knows what that means, and is told what it does not open.
+    std::fs::copy(&elsewhere, &key)?;
+    let text = std::fs::read_to_string(&key)?;
+    let other = text.replace(|sign: char| sign.is_ascii_hexdigit(), "a");
+    std::fs::write(&key, other)?;
+    let said = checked()?;
+    ensure!(
+        said.starts_with("BAD") && said.contains("host alpha"),
+        "{said}"
+    );
+    std::fs::rename(&elsewhere, &key)?;
+    ensure!(checked()?.starts_with("good"), "{}", checked()?);
+    Ok(())
+}

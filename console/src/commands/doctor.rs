@@ -14,7 +14,7 @@ use shared::{
 use crate::{
     context::{Context, Database},
     error::AlreadyReported,
-    output,
+    key, output,
 };
 
 /// Options of `doctor`.
@@ -43,12 +43,11 @@ impl Check {
 
 pub(crate) async fn run(context: &Context, _args: DoctorArgs) -> Result<()> {
     let probe = context.connector().probe().await;
-    let mut checks = vec![
-        Check::new("VIX library", probe.map_err(Into::into)),
-        Check::new("key file", key_file(context)),
-    ];
+    let mut checks = vec![Check::new("VIX library", probe.map_err(Into::into))];
     match context.database().await {
         Ok(db) => {
+            let found = key::check(context, &db.pool).await;
+            checks.push(Check::new("key file", found));
             let place = match db.private_url() {
                 None => "answers, its schema is up to date".to_owned(),
                 // There is no password in it: nobody but its owner can enter the directory.
@@ -59,7 +58,10 @@ pub(crate) async fn run(context: &Context, _args: DoctorArgs) -> Result<()> {
             checks.push(Check::new("processes", processes(&db).await));
             checks.push(Check::new("obligations", obligations(&db).await));
         }
-        Err(error) => checks.push(Check::new("database", Err(error))),
+        Err(error) => {
+            checks.push(Check::new("key file", key_file(context)));
+            checks.push(Check::new("database", Err(error)));
+        }
     }
     if context.out.is_json() {
         context.out.json(&checks)?;
@@ -78,14 +80,12 @@ pub(crate) async fn run(context: &Context, _args: DoctorArgs) -> Result<()> {
     }
 }
 
+/// The key file, while nobody knows what is sealed with it.
 fn key_file(context: &Context) -> Result<String> {
     let path = context.key_file();
     match Key::load(&path) {
         Ok(_) => Ok(path.display().to_string()),
-        Err(SecretError::KeyMissing(_)) => Ok(format!(
-            "not there yet; {} is made with the first password",
-            path.display()
-        )),
+        Err(SecretError::KeyMissing(_)) => Ok(format!("{} is not there", path.display())),
         Err(error) => Err(error.into()),
     }
 }

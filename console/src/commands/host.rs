@@ -8,7 +8,6 @@ use serde::Serialize;
 use serde_json::json;
 use shared::{
     model::{Datastore, Host, HostKind},
-    secrets::Key,
     store::{
         datastores, gates, guests,
         hosts::{self, HostConfig},
@@ -22,7 +21,7 @@ use crate::{
     choice::{self, Choice},
     context::{Context, Database},
     error::{AlreadyReported, usage},
-    output,
+    key, output,
     password::PasswordArgs,
 };
 
@@ -162,7 +161,7 @@ pub(crate) async fn run(context: &Context, command: HostCommand) -> Result<()> {
         HostCommand::Edit(args) => edit(context, &db, args).await,
         HostCommand::Password { name, password } => {
             let host = hosts::by_name(&db.pool, &name).await?;
-            let sealed = seal(context, host.id, &password, &host.name)?;
+            let sealed = seal(context, &db, host.id, &password, &host.name).await?;
             hosts::set_password(&db.pool, host.id, Some(&sealed)).await?;
             context
                 .out
@@ -209,12 +208,8 @@ async fn add(context: &Context, db: &Database, args: Add) -> Result<()> {
                     file.display()
                 );
             }
-            Some(seal(
-                context,
-                id,
-                &args.password,
-                &format!("{user}@{}", config.name),
-            )?)
+            let whose = format!("{user}@{}", config.name);
+            Some(seal(context, db, id, &args.password, &whose).await?)
         }
         None if args.password.is_given() => {
             return Err(usage("a password needs a user: give --user"));
@@ -227,13 +222,14 @@ async fn add(context: &Context, db: &Database, args: Add) -> Result<()> {
 }
 
 /// Reads a password and seals it for a host, or for what else has this id.
-pub(super) fn seal(
+pub(super) async fn seal(
     context: &Context,
+    db: &Database,
     id: Uuid,
     password: &PasswordArgs,
     whose: &str,
 ) -> Result<Vec<u8>> {
-    let key = Key::load_or_create(&context.key_file())?;
+    let key = key::load_or_create(context, &db.pool).await?;
     let password = password.read(&format!("Password of {whose}: "))?;
     Ok(key.seal(id, &password)?)
 }
@@ -254,7 +250,7 @@ async fn edit(context: &Context, db: &Database, args: Edit) -> Result<()> {
     }
     // First what can still go wrong for the one who types.
     let sealed = match args.password.is_given() {
-        true => Some(seal(context, id, &args.password, &config.name)?),
+        true => Some(seal(context, db, id, &args.password, &config.name).await?),
         false => None,
     };
     hosts::update(&db.pool, id, &config).await?;

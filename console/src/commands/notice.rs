@@ -194,7 +194,7 @@ async fn secret(context: &Context, of: Way, password: &PasswordArgs, remove: boo
         config::set_sealed(&db.pool, secret, None).await?;
         return context.out.done(&format!("the {secret} is forgotten"));
     }
-    let sealed = host::seal(context, secret.id(), password, &secret.to_string())?;
+    let sealed = host::seal(context, &db, secret.id(), password, &secret.to_string()).await?;
     config::set_sealed(&db.pool, secret, Some(&sealed)).await?;
     context.out.done(&format!(
         "{secret} stored; schedulers open it with the key file {}, which every machine with one needs",

@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use shared::{
     StoreError,
-    secrets::{Key, SecretError},
+    secrets::Key,
     site_file::{self, Change, Changed, Keys, Options, Outcome, Parsed, Sealing, SiteFileError},
     store::{hosts, notices::config},
 };
@@ -19,6 +19,7 @@ use shared::{
 use crate::{
     context::Context,
     error::{WouldChange, usage},
+    key,
     password::PassphraseArgs,
 };
 
@@ -48,15 +49,17 @@ pub(crate) struct ExportArgs {
   virtuozo import site.toml --passphrase-file /run/keys/site
   virtuozo import site.toml --prune
 
-All or nothing; what is as the file says already is not touched. With --dry-run the exit code is 4 where
-something would change.")]
+All or nothing; what is as the file says already is not touched. Guests with restore points, and hosts of such
+guests, stay also with --prune: without its guest a restore point is in no retention. To remove them is a command
+of its own, for guests as for hosts. With --dry-run the exit code is 4 where something would change.")]
 pub(crate) struct ImportArgs {
     /// The file, as `virtuozo export` writes it
     file: PathBuf,
     /// Only show what would change
     #[arg(long)]
     dry_run: bool,
-    /// Remove hosts, guests, schedules, mappings and caps that the file does not name
+    /// Remove hosts, guests, schedules, mappings and caps that the file does not name; guests with restore points
+    /// stay
     #[arg(long)]
     prune: bool,
     #[command(flatten)]
@@ -139,22 +142,29 @@ pub(crate) async fn import(context: &Context, args: ImportArgs) -> Result<()> {
         error => usage(format!("{path}: {error}")),
     };
     let parsed = Parsed::new(&text).map_err(of_file)?;
-    let keys = match &parsed.file.passwords {
-        Some(lock) if !args.without_passwords => {
-            let opening = lock
-                .open(&args.passphrase.read()?)
-                .map_err(|error| of_file(error.into()))?;
-            let site = site_key(context, args.dry_run)?;
-            Some((opening, site))
-        }
-        _ => None,
+    let lock = match args.without_passwords {
+        true => None,
+        false => parsed.lock().map_err(of_file)?,
     };
-    let keys = keys.as_ref().map(|(file, site)| Keys {
+    let opening = match lock {
+        Some(lock) => {
+            let opened = lock.open(&args.passphrase.read()?);
+            Some(opened.map_err(|error| of_file(error.into()))?)
+        }
+        None => None,
+    };
+    let db = context.database().await?;
+    let site = match &opening {
+        // A dry run makes none.
+        Some(_) if args.dry_run => key::load(context, &db.pool).await?,
+        Some(_) => Some(key::load_or_create(context, &db.pool).await?),
+        None => None,
+    };
+    let keys = opening.as_ref().map(|file| Keys {
         file,
         // What a dry run seals is never stored.
         site: site.as_ref().unwrap_or(file),
     });
-    let db = context.database().await?;
     let options = Options {
         prune: args.prune,
         dry_run: args.dry_run,
@@ -162,23 +172,11 @@ pub(crate) async fn import(context: &Context, args: ImportArgs) -> Result<()> {
     let outcome = site_file::import(&db.pool, &parsed, keys, options)
         .await
         .map_err(of_file)?;
-    show(context, &outcome, args.dry_run)?;
+    show(context, &outcome, options)?;
     if args.dry_run && !outcome.changes.is_empty() {
         return Err(WouldChange.into());
     }
     Ok(())
-}
-
-/// The key that seals passwords here; a dry run makes none.
-fn site_key(context: &Context, dry_run: bool) -> Result<Option<Key>> {
-    let file = context.key_file();
-    if !dry_run {
-        return Ok(Some(Key::load_or_create(&file)?));
-    }
-    match Key::load(&file) {
-        Err(SecretError::KeyMissing(_)) => Ok(None),
-        key => Ok(Some(key?)),
-    }
 }
 
 /// The error of the database below, which has exit codes of its own.
@@ -189,12 +187,12 @@ fn plain(error: SiteFileError) -> anyhow::Error {
     }
 }
 
-fn show(context: &Context, outcome: &Outcome, dry_run: bool) -> Result<()> {
+fn show(context: &Context, outcome: &Outcome, options: Options) -> Result<()> {
     let out = &context.out;
     if out.is_json() {
         return out.json(&json!({
             "ok": true,
-            "dry_run": dry_run,
+            "dry_run": options.dry_run,
             "changes": outcome.changes,
             "kept": outcome.kept,
         }));
@@ -211,10 +209,14 @@ fn show(context: &Context, outcome: &Outcome, dry_run: bool) -> Result<()> {
         }
     }
     if !outcome.kept.is_empty() {
-        out.line(&format!(
-            "not in the file, and kept: {} (--prune removes what is not in it)",
-            outcome.kept.join(", ")
-        ))?;
+        let why = match options.prune {
+            true => {
+                "there are restore points; `virtuozo guest remove` and `virtuozo host remove` remove them"
+            }
+            false => "--prune removes what is not in it",
+        };
+        let kept = outcome.kept.join(", ");
+        out.line(&format!("not in the file, and kept: {kept} ({why})"))?;
     }
     let count = |what| {
         outcome
@@ -223,7 +225,7 @@ fn show(context: &Context, outcome: &Outcome, dry_run: bool) -> Result<()> {
             .filter(|change| change.change == what)
             .count()
     };
-    let end = match (outcome.changes.is_empty(), dry_run) {
+    let end = match (outcome.changes.is_empty(), options.dry_run) {
         (true, _) => "all is as the file says",
         (_, true) => "nothing was done, because of --dry-run",
         (_, false) => "done",

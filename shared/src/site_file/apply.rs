@@ -18,7 +18,7 @@ use crate::{
     secrets::Key,
     store::{
         caps, datastores, disks,
-        guests::{self, GuestConfig},
+        guests::{self, GuestConfig, WithPoints},
         hooks,
         hosts::{self, HostConfig},
         schedules::{self, ScheduleConfig},
@@ -38,7 +38,7 @@ pub struct Keys<'a> {
 /// How a file is imported.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Remove what the file does not name.
+    /// Remove what the file does not name, but for guests with restore points.
     pub prune: bool,
     /// Change nothing; only tell what would change.
     pub dry_run: bool,
@@ -448,9 +448,12 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    /// Removes what the file does not name: schedules first, because they may be all that needs the rest.
+    /// Removes what the file does not name: schedules first, because they may be all that needs the rest. Guests
+    /// with restore points stay, and their hosts as they are: a file that was written before they were found does
+    /// not know of them, and a restore point without its guest is kept for ever.
     async fn prune(&mut self) -> Result<(), SiteFileError> {
         let file = self.file();
+        let kept = guests::with_points(&mut *self.conn).await?;
         for schedule in schedules::list(&mut *self.conn).await? {
             if !file
                 .schedules
@@ -476,19 +479,24 @@ impl<'a> Import<'a> {
         }
         for host in hosts::list(&mut *self.conn).await? {
             match file.hosts.iter().find(|h| h.as_ref().name == host.name) {
-                Some(entry) => self.prune_host(&host, entry.as_ref()).await?,
+                Some(entry) => self.prune_host(&host, entry.as_ref(), &kept).await?,
+                None if kept.iter().any(|guest| guest.host_id == host.id) => {}
                 None => hosts::remove(&mut *self.conn, &host).await?,
             }
         }
         Ok(())
     }
 
-    async fn prune_host(&mut self, host: &Host, entry: &HostEntry) -> Result<(), SiteFileError> {
+    async fn prune_host(
+        &mut self,
+        host: &Host,
+        entry: &HostEntry,
+        kept: &[WithPoints],
+    ) -> Result<(), SiteFileError> {
         for guest in guests::list(&mut *self.conn, Some(host.id)).await? {
-            if !entry
-                .guests
-                .iter()
-                .any(|g| g.as_ref().vmx_path == guest.vmx_path)
+            let mut named = entry.guests.iter().map(|g| &g.as_ref().vmx_path);
+            if !named.any(|path| *path == guest.vmx_path)
+                && !kept.iter().any(|kept| kept.guest_id == guest.id)
             {
                 guests::remove(&mut *self.conn, &guest).await?;
             }

@@ -355,6 +355,35 @@ impl Parsed {
         Ok(Self { file, line_starts })
     }
 
+    /// What locks the passwords and secrets in the file; none: there are none in it.
+    ///
+    /// # Errors
+    /// [`SiteFileError::Refused`] if there are some and nothing says what opens them.
+    pub fn lock(&self) -> Result<Option<&Lock>, SiteFileError> {
+        let nobody = |what: &str, command: &str| {
+            StoreError::Refused(format!(
+                "{what} is in the file, but the table [passwords] is not, and without it nobody can open it: \
+                 export again with a passphrase, or take it out and give it with `{command}`"
+            ))
+        };
+        if self.file.passwords.is_none() {
+            let mut hosts = self.file.hosts.iter();
+            if let Some(host) = hosts.find(|host| host.as_ref().password.is_some()) {
+                let why = nobody("its password", "virtuozo host password");
+                return Err(self.refuse(host, format!("host {}", host.as_ref().name))(
+                    why,
+                ));
+            }
+            for secret in Secret::ALL {
+                if let Some(at) = self.file.notice_secrets.of(secret) {
+                    let why = nobody("it", secret.command());
+                    return Err(self.refuse(at, secret)(why));
+                }
+            }
+        }
+        Ok(self.file.passwords.as_ref())
+    }
+
     /// Names the line and entry that something was refused for; other errors stay as they are.
     fn refuse<T>(
         &self,

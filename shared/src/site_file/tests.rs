@@ -11,6 +11,7 @@ use crate::{
     testing::TestDb,
 };
 
+mod prune;
 mod secrets;
 
 /// A bit of everything.

@@ -1,6 +1,6 @@
 //! Guests: what administrators say about them.
 
-use sqlx::{Acquire, PgExecutor, PgPool, Postgres};
+use sqlx::{Acquire, FromRow, PgExecutor, PgPool, Postgres};
 use uuid::Uuid;
 
 use crate::{
@@ -235,6 +235,25 @@ pub async fn update(
     } else {
         Ok(())
     }
+}
+
+/// A guest that restore points are recorded of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub struct WithPoints {
+    /// The guest.
+    pub guest_id: Uuid,
+    /// Its host.
+    pub host_id: Uuid,
+}
+
+/// The guests that restore points are recorded of.
+///
+/// # Errors
+/// What the database says.
+pub async fn with_points(db: impl PgExecutor<'_>) -> Result<Vec<WithPoints>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/guests_with_points.sql"))
+        .fetch_all(db)
+        .await?)
 }
 
 /// Forgets a guest and its runs. Restore points stay. One that its host still names comes back as a new

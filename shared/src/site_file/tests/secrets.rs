@@ -185,3 +185,40 @@ async fn secrets_of_notices_come_through_under_another_key_and_settings_that_fit
     let named = format!("line {}, mail_password: ", line.unwrap() + 1);
     assert!(error.starts_with(&named), "{error}");
 }
+
+#[test]
+fn passwords_that_nothing_says_how_to_open_are_refused_with_their_line() {
+    assert!(parsed(TEXT).lock().unwrap().is_none());
+    let of_host = TEXT.replace(
+        "user = \"backup\"\n",
+        "user = \"backup\"\npassword = \"secret\"\n",
+    );
+    let of_mail = TEXT.replace(
+        "[[repositories]]",
+        "[notice_secrets]\nmail_password = \"secret\"\n\n[[repositories]]",
+    );
+    for (text, at, words) in [
+        (
+            of_host,
+            "[[hosts]]",
+            ["host alpha", "virtuozo host password"],
+        ),
+        (
+            of_mail,
+            "mail_password",
+            ["mail", "virtuozo notice secret mail"],
+        ),
+    ] {
+        let refused = parsed(&text).lock().unwrap_err().to_string();
+        let (before, _) = text.split_once(at).unwrap();
+        let line = format!("line {}, ", before.lines().count() + 1);
+        assert!(refused.starts_with(&line), "not {line}: {refused}");
+        assert!(
+            refused.contains("[passwords]") && !refused.contains("secret\""),
+            "{refused}"
+        );
+        for word in words {
+            assert!(refused.contains(word), "{word}: {refused}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The key file of this machine: one key for all that is stored sealed, wherever it is given.
+
+use anyhow::{Result, bail};
+use shared::{
+    StoreError,
+    secrets::{Key, SecretError},
+    store::{
+        hosts,
+        notices::config::{self, Secret},
+    },
+};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::context::Context;
+
+/// A stored password or secret.
+struct Stored {
+    whose: String,
+    id: Uuid,
+    sealed: Vec<u8>,
+}
+
+/// The key of this machine; none: there is none, and nothing is stored that needs it.
+///
+/// # Errors
+/// If there is none, and something is stored that another key has sealed.
+pub(crate) async fn load(context: &Context, pool: &PgPool) -> Result<Option<Key>> {
+    let file = context.key_file();
+    match Key::load(&file) {
+        Err(SecretError::KeyMissing(_)) => {}
+        key => return Ok(Some(key?)),
+    }
+    let stored = stored(pool).await?;
+    if stored.is_empty() {
+        return Ok(None);
+    }
+    let file = file.display();
+    bail!(
+        "the key file {file} does not exist, and {} sealed with a key that is elsewhere: copy the key file from a \
+         machine with a worker or a scheduler (`virtuozo config show` names it there), or name it with --key-file. \
+         If it is lost, make a new one, `(umask 077; openssl rand -hex 32 > {file})`, and give everything again",
+        named(&stored)
+    )
+}
+
+/// The key of this machine, which is made where nothing is stored that another key has sealed.
+///
+/// # Errors
+/// As [`load`], or if the file cannot be written.
+pub(crate) async fn load_or_create(context: &Context, pool: &PgPool) -> Result<Key> {
+    match load(context, pool).await? {
+        Some(key) => Ok(key),
+        None => Ok(Key::load_or_create(&context.key_file())?),
+    }
+}
+
+/// Whether the key of this machine opens all that is stored, in words.
+///
+/// # Errors
+/// What is wrong, and what to do about it.
+pub(crate) async fn check(context: &Context, pool: &PgPool) -> Result<String> {
+    let file = context.key_file();
+    let file = file.display();
+    let Some(key) = load(context, pool).await? else {
+        return Ok(format!(
+            "not there yet; {file} is made with the first password"
+        ));
+    };
+    let mut foreign = stored(pool).await?;
+    foreign.retain(|one| key.open(one.id, &one.sealed).is_err());
+    if foreign.is_empty() {
+        return Ok(file.to_string());
+    }
+    bail!(
+        "{} sealed with another key than that in {file}: copy the key file from a machine that opens it, or give it \
+         again with `virtuozo host password` and `virtuozo notice secret`",
+        named(&foreign)
+    )
+}
+
+/// All that is stored sealed.
+async fn stored(pool: &PgPool) -> Result<Vec<Stored>, StoreError> {
+    let mut all = Vec::new();
+    for host in hosts::list(pool).await? {
+        if let Some(sealed) = hosts::sealed_password(pool, host.id).await? {
+            all.push(Stored {
+                whose: format!("the password of host {}", host.name),
+                id: host.id,
+                sealed,
+            });
+        }
+    }
+    for secret in Secret::ALL {
+        if let Some(sealed) = config::sealed(pool, secret).await? {
+            all.push(Stored {
+                whose: format!("the {secret}"),
+                id: secret.id(),
+                sealed,
+            });
+        }
+    }
+    Ok(all)
+}
+
+fn named(all: &[Stored]) -> String {
+    match all {
+        [] => "nothing is".to_owned(),
+        [one] => format!("{} is", one.whose),
+        [first, others @ ..] => format!("{} and {} more are", first.whose, others.len()),
+    }
+}
