@@ -124,8 +124,11 @@ async fn an_export_and_a_scan_bring_a_site_back_whose_database_is_lost() -> Resu
         "the site is not empty"
     );
     ensure!(!site.path("key").exists(), "a dry run made a key");
+    let (head, rest) = text.split_once("[passwords]").context("no passwords")?;
+    let (_, rest) = rest.split_once("\n\n[").context("nothing after it")?;
     for (broken, why) in [
         (text.replacen("[end]", "", 1), "ends early"),
+        (format!("{head}[{rest}"), "[passwords]"),
         (
             text.replacen("[settings]", "[settings]\ncolour = 1", 1),
             "colour",
@@ -247,6 +250,13 @@ async fn a_scan_says_what_lies_in_a_repository_and_deletes_nothing() -> Result<(
     )
     .await?;
     ensure!(scan(&site, &["--dry-run"])? == (4, vec![format!("recorded {name}")]));
+    // What is broken counts more than what would be entered.
+    let torn = dir.with_file_name("torn");
+    copy_dir(&dir, &torn)?;
+    fs::write(torn.join("virtuozo-manifest.json"), "{")?;
+    let both = vec!["broken torn".to_owned(), format!("recorded {name}")];
+    ensure!(scan(&site, &["--dry-run"])? == (1, both));
+    fs::remove_dir_all(&torn)?;
     ensure!(scan(&site, &["--verify"])? == (0, vec![format!("recorded {name}")]));
     ensure!(points(&site)?.len() == 1);
 

@@ -39,7 +39,7 @@ use crate::{
 
 Restore points that the database does not know are entered, those of known guests as theirs, and count for
 retention once they are verified. Nothing is deleted. The exit code is 1 where somebody has to look at
-something; with --dry-run it is 4 where something would change.")]
+something, also with --dry-run; otherwise --dry-run ends with 4 where something would change.")]
 pub(crate) struct ScanArgs {
     /// Repositories [default: all that settings, guests and restore points name]
     #[arg(value_name = "DIR")]
@@ -141,12 +141,13 @@ pub(crate) async fn run(context: &Context, args: ScanArgs) -> Result<()> {
         scan.verify(context).await?;
     }
     show(context, &scan, args.dry_run)?;
+    // What is damaged is damaged, whatever else would change.
+    if scan.lines.iter().any(|line| line.finding.alarms()) {
+        return Err(AlreadyReported.into());
+    }
     let changes = scan.lines.iter().any(|line| line.finding.changes());
     if args.dry_run && changes {
         return Err(WouldChange.into());
-    }
-    if scan.lines.iter().any(|line| line.finding.alarms()) {
-        return Err(AlreadyReported.into());
     }
     Ok(())
 }
