@@ -1,7 +1,7 @@
 #!/bin/sh
 # Holds the compose file, the units and the configuration of Prometheus against the programs that read them:
 # docker compose (or Debian's docker-compose), systemd-analyze and promtool. Neither of the three services has to
-# run.
+# run. What the alerts say of figures over time is tested by promtool too.
 # Usage: scripts/deployment.sh DIR, where promtool is laid if this machine has none
 set -eu
 promtool=$("${0%/*}/promtool.sh" "$1")
@@ -16,6 +16,10 @@ compose --file compose.yaml config --quiet
 compose --file compose.yaml --profile monitoring config --quiet
 
 said=$("$promtool" check config --lint-fatal deploy/prometheus/prometheus.yml 2>&1) || {
+    echo "$said" >&2
+    exit 1
+}
+said=$("$promtool" test rules tests/monitoring/alerts.yml 2>&1) || {
     echo "$said" >&2
     exit 1
 }

@@ -37,6 +37,15 @@ pub(crate) fn documented() -> Result<Catalogue> {
     Ok(all)
 }
 
+/// The metrics that only the scheduler that leads tells, by docs/METRICS.md.
+pub(crate) fn of_the_fleet() -> BTreeSet<&'static str> {
+    let page = include_str!("../../docs/METRICS.md");
+    page.lines()
+        .filter(|line| line.contains("| fleet |"))
+        .filter_map(|line| line.split('`').nth(1))
+        .collect()
+}
+
 /// One line of figures.
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {

@@ -14,7 +14,7 @@ use promql_parser::{
 };
 use serde_json::Value;
 
-use crate::catalogue::{Catalogue, documented};
+use crate::catalogue::{Catalogue, documented, of_the_fleet};
 
 fn deployed(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -33,6 +33,8 @@ struct Asked {
     selectors: Vec<(String, BTreeSet<String>)>,
     /// Labels that results are grouped by.
     groups: BTreeSet<String>,
+    /// Of whose metrics it asks for the value of the moment.
+    of_now: BTreeSet<String>,
 }
 
 impl Asked {
@@ -48,7 +50,10 @@ impl ExprVisitor for Asked {
 
     fn pre_visit(&mut self, expr: &Expr) -> Result<bool, Infallible> {
         match expr {
-            Expr::VectorSelector(selector) => self.select(selector),
+            Expr::VectorSelector(selector) => {
+                self.of_now.extend(selector.name.clone());
+                self.select(selector);
+            }
             Expr::MatrixSelector(matrix) => self.select(&matrix.vs),
             Expr::Aggregate(aggregate) => {
                 let labels = aggregate.modifier.iter().flat_map(|m| &m.labels().labels);
@@ -60,8 +65,7 @@ impl ExprVisitor for Asked {
     }
 }
 
-/// Holds a query against what is documented; returns the labels that its results have or may have.
-fn check(query: &str, catalogue: &Catalogue) -> Result<BTreeSet<String>> {
+fn asked(query: &str) -> Result<Asked> {
     let query = query
         .replace("$__rate_interval", "5m")
         .replace("$__range", "1d")
@@ -69,6 +73,12 @@ fn check(query: &str, catalogue: &Catalogue) -> Result<BTreeSet<String>> {
     let expr = parser::parse(&query).map_err(anyhow::Error::msg)?;
     let mut asked = Asked::default();
     let Ok(_) = walk_expr(&mut asked, &expr);
+    Ok(asked)
+}
+
+/// Holds a query against what is documented; returns the labels that its results have or may have.
+fn check(query: &str, catalogue: &Catalogue) -> Result<BTreeSet<String>> {
+    let asked = asked(query)?;
     ensure!(!asked.selectors.is_empty(), "it asks for nothing");
     let mut known = BTreeSet::new();
     for (name, labels) in &asked.selectors {
@@ -122,11 +132,18 @@ fn alerts_ask_for_what_there_is_and_say_what_to_do() -> Result<()> {
         .context("no rules")?;
     ensure!(rules.len() >= 7);
     let mut names = BTreeSet::new();
+    let of_the_fleet = of_the_fleet();
     for rule in rules {
         let name = rule["alert"].as_str().context("no name")?;
         ensure!(names.insert(name), "{name} is there twice");
-        let labels = check(rule["expr"].as_str().context("no query")?, &catalogue)
-            .with_context(|| name.to_owned())?;
+        let query = rule["expr"].as_str().context("no query")?;
+        let labels = check(query, &catalogue).with_context(|| name.to_owned())?;
+        for metric in asked(query)?.of_now {
+            ensure!(
+                !of_the_fleet.contains(metric.as_str()),
+                "{name}: while the lead moves nobody tells {metric}; ask for last_over_time"
+            );
+        }
         let severity = rule["labels"]["severity"].as_str();
         ensure!(matches!(severity, Some("critical" | "warning")), "{name}");
         for part in ["summary", "description"] {

@@ -6,7 +6,7 @@ WITH due AS (
      GROUP BY job_type
 ), queue AS (
     SELECT q.name, coalesce(d.jobs, 0) AS jobs, coalesce(greatest(d.age, 0), 0) AS age
-      FROM unnest(ARRAY['virtuozo-host', 'virtuozo-guest', 'virtuozo-undo']) q(name)
+      FROM unnest(ARRAY['virtuozo-host', 'virtuozo-guest', 'virtuozo-undo', 'virtuozo-notice']) q(name)
       LEFT JOIN due d ON d.job_type = q.name
 ), guest_run AS (
     SELECT state, count(*) AS guest_runs
@@ -19,6 +19,13 @@ WITH due AS (
     SELECT h.name, count(x.slot_no) AS slots, count(x.guest_run_id) AS used, h.state
       FROM virtuozo_core.hosts h LEFT JOIN virtuozo_core.guest_slots x ON x.host_id = h.id
      WHERE NOT h.ignored GROUP BY h.id
+), failing AS (
+    SELECT n.channel, count(*) AS notices
+      FROM virtuozo_core.notices n
+     WHERE n.kind <> 'test'
+       AND ((n.state IN ('waiting', 'sending') AND n.last_error IS NOT NULL)
+            OR (n.state = 'failed' AND n.ended_at > now() - interval '7 days'))
+     GROUP BY n.channel
 ), process AS (
     SELECT kind, count(*) AS processes
       FROM virtuozo_core.workers WHERE virtuozo_core.is_alive(heartbeat_at, stopped_at) GROUP BY kind
@@ -38,3 +45,5 @@ UNION ALL SELECT 'obligations_failing', k, coalesce(failing, 0)::float8
 UNION ALL SELECT 'snapshot_age', NULL, coalesce((SELECT age FROM owed WHERE kind = 'remove_snapshot'), 0)::float8
 UNION ALL SELECT 'processes', k, coalesce(processes, 0)::float8
   FROM unnest(ARRAY['worker', 'scheduler']) k LEFT JOIN process ON kind = k
+UNION ALL SELECT 'notices_failing', c, coalesce(notices, 0)::float8
+  FROM unnest(ARRAY['mail', 'webhook']) c LEFT JOIN failing ON channel = c

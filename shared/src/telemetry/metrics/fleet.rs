@@ -70,7 +70,7 @@ fn now() -> Option<Arc<Fleet>> {
 }
 
 /// Name in the statement, name of the metric, unit, label, what it is.
-const FIGURES: [(&str, &str, &str, &str, &str); 11] = [
+const FIGURES: [(&str, &str, &str, &str, &str); 12] = [
     (
         "queue_jobs",
         "virtuozo.queue.jobs",
@@ -147,6 +147,13 @@ const FIGURES: [(&str, &str, &str, &str, &str); 11] = [
         "{process}",
         "kind",
         "Schedulers and workers that give signs of life",
+    ),
+    (
+        "notices_failing",
+        "virtuozo.notices.failing",
+        "{notice}",
+        "channel",
+        "Notices that have not got through yet, or were given up in the last seven days",
     ),
 ];
 
