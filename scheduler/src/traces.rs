@@ -6,10 +6,14 @@
 
 mod spans;
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
-use opentelemetry_sdk::trace::SpanData;
-use shared::{StoreError, store::traces as store, telemetry::traces};
+use opentelemetry_sdk::{error::OTelSdkError, trace::SpanData};
+use shared::{
+    StoreError,
+    store::traces::{self as store, TracedGuest, TracedRun},
+    telemetry::traces::{self, SendError},
+};
 use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,13 +26,47 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 const LAST_LIMIT: Duration = Duration::from_secs(3);
 /// Guest runs, or runs, that are told at once.
 const AT_ONCE: i64 = 100;
+/// So many refusals without anything that is taken mean that the receiver takes nothing.
+const REFUSALS_MAX: u32 = 32;
 
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Export(#[from] opentelemetry_sdk::error::OTelSdkError),
+    Send(#[from] SendError),
+}
+
+/// Who tells.
+struct Teller {
+    pool: PgPool,
+    /// The receiver refused all that it was sent last, and that was said.
+    is_refused_all: bool,
+}
+
+/// What the receiver has refused in one look.
+#[derive(Default)]
+struct Refused {
+    guests: Vec<TracedGuest>,
+    runs: Vec<TracedRun>,
+    /// Its answer to the last of them.
+    why: Option<OTelSdkError>,
+    /// How often it answered so.
+    times: u32,
+    /// Something else was taken.
+    others_are_taken: bool,
+}
+
+impl Refused {
+    fn once_more(&mut self, error: OTelSdkError) {
+        self.why = Some(error);
+        self.times += 1;
+    }
+
+    /// It takes nothing at all.
+    fn is_hopeless(&self) -> bool {
+        !self.others_are_taken && self.times >= REFUSALS_MAX
+    }
 }
 
 /// Tells what has ended while this scheduler leads, until `shutdown` and once more then.
@@ -36,6 +74,10 @@ pub(crate) async fn tell(pool: PgPool, leads: watch::Receiver<bool>, shutdown: C
     if !traces::are_sent() {
         return;
     }
+    let mut teller = Teller {
+        pool,
+        is_refused_all: false,
+    };
     let mut pause = EVERY;
     while !shutdown.is_cancelled() {
         tokio::select! {
@@ -45,7 +87,7 @@ pub(crate) async fn tell(pool: PgPool, leads: watch::Receiver<bool>, shutdown: C
         if !*leads.borrow() {
             continue;
         }
-        let looking = look(&pool);
+        let looking = teller.look();
         let looked = if shutdown.is_cancelled() {
             let Ok(looked) = tokio::time::timeout(LAST_LIMIT, looking).await else {
                 return;
@@ -65,43 +107,129 @@ pub(crate) async fn tell(pool: PgPool, leads: watch::Receiver<bool>, shutdown: C
     }
 }
 
-/// Guests first: a run is told when nothing of it is left.
-async fn look(pool: &PgPool) -> Result<(), Failure> {
-    loop {
-        let guests = store::guests_to_tell(pool, AT_ONCE).await?;
-        if guests.is_empty() {
-            break;
+impl Teller {
+    /// Guests first: a run is told when nothing of it is left.
+    async fn look(&mut self) -> Result<(), Failure> {
+        let mut refused = Refused::default();
+        loop {
+            let guests = store::guests_to_tell(&self.pool, AT_ONCE).await?;
+            if guests.is_empty() {
+                break;
+            }
+            self.tell_guests(guests, &mut refused).await?;
+            // It would be found again.
+            if refused.why.is_some() {
+                break;
+            }
         }
+        for run in store::runs_to_tell(&self.pool, AT_ONCE).await? {
+            if run.troubled || traces::is_wanted(run.trace_id) {
+                let hosts = store::hosts_of(&self.pool, run.id).await?;
+                match send(spans::of_run(&run, &hosts)).await {
+                    Ok(is_taken) => refused.others_are_taken |= is_taken,
+                    Err(Failure::Send(SendError::Refused(error))) => {
+                        refused.once_more(error);
+                        if refused.is_hopeless() {
+                            break;
+                        }
+                        refused.runs.push(run);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            store::run_told(&self.pool, &run).await?;
+        }
+        self.give_up(refused).await
+    }
+
+    /// Tells of guests all at once; where that is refused, of ever fewer, until those are found that are refused.
+    async fn tell_guests(
+        &self,
+        guests: Vec<TracedGuest>,
+        refused: &mut Refused,
+    ) -> Result<(), Failure> {
+        let mut parts = VecDeque::from([guests]);
+        while let Some(mut part) = parts.pop_front() {
+            match self.send_guests(&part).await {
+                Ok(is_taken) => {
+                    refused.others_are_taken |= is_taken;
+                    store::guests_told(&self.pool, &part).await?;
+                }
+                Err(Failure::Send(SendError::Refused(error))) => {
+                    refused.once_more(error);
+                    if part.len() < 2 {
+                        refused.guests.extend(part);
+                    } else {
+                        let second = part.split_off(part.len() / 2);
+                        parts.extend([part, second]);
+                    }
+                    if refused.is_hopeless() {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the spans of guest runs. False: none of them is told.
+    async fn send_guests(&self, guests: &[TracedGuest]) -> Result<bool, Failure> {
         let told: Vec<_> = guests.iter().filter(|g| spans::is_told(g)).collect();
         let ids: Vec<_> = told.iter().map(|g| g.id).collect();
-        let steps = store::steps_of(pool, &ids).await?;
-        send(
-            told.iter()
-                .flat_map(|guest| {
-                    let own: Vec<_> = steps
-                        .iter()
-                        .filter(|step| step.guest_run_id == guest.id)
-                        .collect();
-                    spans::of_guest(guest, &own)
-                })
-                .collect(),
-        )
-        .await?;
-        store::guests_told(pool, &guests).await?;
+        let steps = store::steps_of(&self.pool, &ids).await?;
+        let spans = told.iter().flat_map(|guest| {
+            let own: Vec<_> = steps
+                .iter()
+                .filter(|step| step.guest_run_id == guest.id)
+                .collect();
+            spans::of_guest(guest, &own)
+        });
+        send(spans.collect()).await
     }
-    for run in store::runs_to_tell(pool, AT_ONCE).await? {
-        if run.troubled || traces::is_wanted(run.trace_id) {
-            let hosts = store::hosts_of(pool, run.id).await?;
-            send(spans::of_run(&run, &hosts)).await?;
+
+    /// What is refused while others are taken is at fault itself, and is given up. Where nothing is taken, the receiver is
+    /// not what it should be: it may be mended, and all of it waits for that.
+    async fn give_up(&mut self, refused: Refused) -> Result<(), Failure> {
+        self.is_refused_all &= !refused.others_are_taken;
+        let Some(error) = refused.why else {
+            return Ok(());
+        };
+        if !refused.others_are_taken {
+            if !self.is_refused_all {
+                self.is_refused_all = true;
+                tracing::warn!(
+                    %error,
+                    "the receiver of traces refuses all that it is sent: look at the variables OTEL_EXPORTER_OTLP_*; \
+                     traces wait for it"
+                );
+            }
+            return Err(SendError::Refused(error).into());
         }
-        store::run_told(pool, &run).await?;
+        for guest in &refused.guests {
+            tracing::warn!(
+                %error, run = %guest.run_id, guest = format!("{}/{}", guest.host, guest.guest),
+                "the receiver of traces refuses the spans of a guest: they are given up"
+            );
+        }
+        store::guests_told(&self.pool, &refused.guests).await?;
+        for run in &refused.runs {
+            tracing::warn!(
+                %error, run = %run.id,
+                "the receiver of traces refuses the span of a run: it is given up"
+            );
+            store::run_told(&self.pool, run).await?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
-async fn send(spans: Vec<SpanData>) -> Result<(), Failure> {
+/// Sends spans. False: there were none.
+async fn send(spans: Vec<SpanData>) -> Result<bool, Failure> {
     if spans.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
-    Ok(traces::send(spans).await?)
+    traces::send(spans).await?;
+    Ok(true)
 }

@@ -371,3 +371,41 @@ async fn a_receiver_that_is_away_costs_a_backup_nothing_but_one_warning() -> Res
     })
     .await
 }
+
+#[tokio::test]
+async fn spans_that_are_refused_are_given_up_and_hold_up_no_others() -> Result<()> {
+    for protocol in [Protocol::Http, Protocol::Grpc] {
+        let site = Site::new().await?;
+        let host = site.host("alpha", Product::WorkstationShared)?;
+        for name in ["bad", "good"] {
+            guest(&host, name)?;
+        }
+        let receiver = Receiver::start(protocol).await?;
+        receiver.refuse("bad");
+        // Both guests have ended when they are told, and so are told together.
+        let mut first = spawn(&site, "first", &["scheduler"], &[])?;
+        let _worker = spawn(&site, "worker", &["worker", "--name", "one"], &[])?;
+        let shown = site.back_up().await?;
+        ensure!(shown["state"] == "succeeded", "{shown:#}");
+        first.terminate()?;
+        let mut scheduler = spawn(&site, "scheduler", &["scheduler"], &receiver.variables())?;
+        let trace = trace_of(&receiver, &shown).await?;
+        let tree = Tree::of(&receiver.seen(), &trace)?;
+        let guests = tree.all("guest run");
+        ensure!(
+            guests.len() == 1 && guests[0].attribute("virtuozo.guest") == "good",
+            "{protocol:?}: {}",
+            tree.drawn()
+        );
+        scheduler.terminate()?;
+        let said = scheduler.said();
+        let told = |line: &&str| line.contains("WARN") && line.contains("given up");
+        let told: Vec<_> = said.lines().filter(told).collect();
+        let run = shown["id"].as_str().context("no id")?;
+        ensure!(
+            told.len() == 1 && told[0].contains(run) && told[0].contains("alpha/bad"),
+            "{protocol:?}: {said}"
+        );
+    }
+    Ok(())
+}

@@ -42,18 +42,26 @@ pub(crate) enum Protocol {
 pub(crate) struct Receiver {
     protocol: Protocol,
     endpoint: String,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    kept: Arc<Kept>,
+}
+
+/// What came, and what is not taken.
+#[derive(Debug, Default)]
+struct Kept {
+    seen: Mutex<Vec<Seen>>,
+    /// The guest of whose spans none is taken, nor what comes with them; empty: of none.
+    refused: Mutex<String>,
 }
 
 impl Receiver {
     pub(crate) async fn start(protocol: Protocol) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let endpoint = format!("http://{}", listener.local_addr()?);
-        let seen = Arc::<Mutex<Vec<Seen>>>::default();
-        let kept = Arc::clone(&seen);
+        let kept = Arc::<Kept>::default();
+        let keeping = Arc::clone(&kept);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let kept = Arc::clone(&kept);
+                let kept = Arc::clone(&keeping);
                 let answer = service_fn(move |request| receive(request, Arc::clone(&kept)));
                 let stream = TokioIo::new(stream);
                 tokio::spawn(async move {
@@ -74,8 +82,19 @@ impl Receiver {
         Ok(Self {
             protocol,
             endpoint,
-            seen,
+            kept,
         })
+    }
+
+    /// From now on no request is taken that has spans of this guest.
+    pub(crate) fn refuse(&self, guest: &str) {
+        guest.clone_into(
+            &mut self
+                .kept
+                .refused
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
     }
 
     /// The variables that send spans here.
@@ -94,7 +113,8 @@ impl Receiver {
 
     /// All spans so far.
     pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.seen
+        self.kept
+            .seen
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -103,10 +123,7 @@ impl Receiver {
 
 type Answer = Response<http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>>;
 
-async fn receive(
-    request: Request<Incoming>,
-    kept: Arc<Mutex<Vec<Seen>>>,
-) -> Result<Answer, hyper::Error> {
+async fn receive(request: Request<Incoming>, kept: Arc<Kept>) -> Result<Answer, hyper::Error> {
     let is_grpc = request.uri().path().ends_with("TraceService/Export");
     let body = request.into_body().collect().await?.to_bytes();
     let message = if is_grpc {
@@ -119,17 +136,40 @@ async fn receive(
         *refusal.status_mut() = hyper::StatusCode::BAD_REQUEST;
         return Ok(refusal);
     };
+    let mut came = Vec::new();
     for of_resource in export.resource_spans {
         let resource = words(of_resource.resource.unwrap_or_default().attributes);
         for of_scope in of_resource.scope_spans {
-            for span in of_scope.spans {
-                let seen = seen(span, &resource);
-                kept.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(seen);
-            }
+            came.extend(of_scope.spans.into_iter().map(|span| seen(span, &resource)));
         }
     }
+    let refused = kept
+        .refused
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    if !refused.is_empty()
+        && came
+            .iter()
+            .any(|span| span.attribute("virtuozo.guest") == refused)
+    {
+        let mut refusal = Response::new(Full::new(Bytes::new()).boxed_unsync());
+        if is_grpc {
+            // INVALID_ARGUMENT, in an answer without a message.
+            let status = [("content-type", "application/grpc"), ("grpc-status", "3")];
+            for (name, value) in status {
+                let value = HeaderValue::from_static(value);
+                refusal.headers_mut().insert(name, value);
+            }
+        } else {
+            *refusal.status_mut() = hyper::StatusCode::BAD_REQUEST;
+        }
+        return Ok(refusal);
+    }
+    kept.seen
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .extend(came);
     let reply = ExportTraceServiceResponse::default().encode_to_vec();
     Ok(if is_grpc {
         let mut framed = vec![0; PREFIX_BYTES];

@@ -3,7 +3,10 @@
 use std::{env, time::Duration};
 
 use opentelemetry::KeyValue;
-use opentelemetry_sdk::{Resource, error::OTelSdkResult};
+use opentelemetry_sdk::{
+    Resource,
+    error::{OTelSdkError, OTelSdkResult},
+};
 use uuid::Uuid;
 
 /// How long a process that ends waits for its last telemetry to be sent.
@@ -68,6 +71,36 @@ pub fn choose_tls() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+/// Whether a receiver has answered that it does not take what it was sent, and would not take it another time:
+/// HTTP 4xx but 408 and 429, or a code of gRPC that means as much. The exporters tell it in words only; an answer
+/// that is not understood counts as none.
+pub(super) fn is_refused(error: &OTelSdkError) -> bool {
+    let OTelSdkError::InternalFailure(text) = error else {
+        return false;
+    };
+    let after = |words: &str| Some(text.split_once(words)?.1);
+    if let Some(code) = after("export failed with status code: ") {
+        let code: Option<u16> = code.trim().parse().ok();
+        return code.is_some_and(|code| (400..500).contains(&code) && !matches!(code, 408 | 429));
+    }
+    if let Some(code) = after("export failed with gRPC code: ") {
+        let code = code.split(|sign: char| !sign.is_alphabetic()).next();
+        return matches!(
+            code,
+            Some(
+                "InvalidArgument"
+                    | "NotFound"
+                    | "AlreadyExists"
+                    | "PermissionDenied"
+                    | "FailedPrecondition"
+                    | "Unimplemented"
+                    | "Unauthenticated"
+            )
+        );
+    }
+    false
+}
+
 /// Ends a provider with its `shutdown`: sends what is left, for a short time.
 pub async fn end(shutdown: impl FnOnce(Duration) -> OTelSdkResult + Send + 'static) {
     // It waits for a thread, and must not do that on the runtime.
@@ -87,6 +120,28 @@ mod tests {
                 .find(|(set, _)| *set == name)
                 .map(|(_, value)| (*value).to_owned())
         })
+    }
+
+    #[test]
+    fn what_is_refused_for_good_is_told_from_what_may_be_taken_later() {
+        let refused = |text: &str| is_refused(&OTelSdkError::InternalFailure(text.to_owned()));
+        for (code, expected) in [
+            (400, true),
+            (413, true),
+            (408, false),
+            (429, false),
+            (503, false),
+        ] {
+            let text = format!("HTTP export failed with status code: {code}");
+            assert_eq!(refused(&text), expected, "{text}");
+        }
+        let grpc = "TonicTracesClient export failed with gRPC code: ";
+        assert!(refused(&format!("{grpc}InvalidArgument")));
+        assert!(refused(&format!("{grpc}Unauthenticated: some source")));
+        assert!(!refused(&format!("{grpc}Unavailable: transport error")));
+        assert!(!refused(&format!("{grpc}ResourceExhausted")));
+        assert!(!refused("HTTP export failed: network error"));
+        assert!(!is_refused(&OTelSdkError::AlreadyShutdown));
     }
 
     #[test]

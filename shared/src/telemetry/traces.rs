@@ -59,15 +59,16 @@ impl Traces {
         otlp::choose_tls();
         let away = Arc::new(AtomicBool::new(false));
         let resource = otlp::resource(process);
-        let exporter = || {
+        let exporter = |tells_refusals| {
             let mut inner = OtlpExporter::builder().build()?;
             inner.set_resource(&resource);
             Ok::<_, ExporterBuildError>(Watched {
                 inner,
+                tells_refusals,
                 away: Arc::clone(&away),
             })
         };
-        let (batches, direct) = match (exporter(), exporter()) {
+        let (batches, direct) = match (exporter(true), exporter(false)) {
             (Ok(batches), Ok(direct)) => (batches, direct),
             (Err(error), _) | (_, Err(error)) => {
                 tracing::warn!(
@@ -119,20 +120,37 @@ pub fn is_wanted(trace: Uuid) -> bool {
         .is_some_and(|sending| sending.wanted.has(trace))
 }
 
+/// Why spans did not arrive.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The receiver does not take these, and would not take them another time.
+    #[error("the receiver of traces refuses them: {0}")]
+    Refused(OTelSdkError),
+    /// It is away, or takes nothing now. That is told where it is found.
+    #[error(transparent)]
+    Away(OTelSdkError),
+}
+
 /// Sends finished spans at once.
 ///
 /// # Errors
 /// They did not arrive.
-pub async fn send(spans: Vec<SpanData>) -> Result<(), OTelSdkError> {
+pub async fn send(spans: Vec<SpanData>) -> Result<(), SendError> {
     let Some(sending) = SENDING.get() else {
         return Ok(());
     };
     let direct = sending.direct.lock().await;
     let exporter = Arc::clone(&direct);
     // Over HTTP it blocks, and refuses to where a runtime drives it.
-    tokio::task::spawn_blocking(move || futures_executor::block_on(exporter.export(spans)))
+    let sent =
+        tokio::task::spawn_blocking(move || futures_executor::block_on(exporter.export(spans)));
+    let sent = sent
         .await
-        .map_err(|e| OTelSdkError::InternalFailure(e.to_string()))?
+        .unwrap_or_else(|error| Err(OTelSdkError::InternalFailure(error.to_string())));
+    sent.map_err(|error| match otlp::is_refused(&error) {
+        true => SendError::Refused(error),
+        false => SendError::Away(error),
+    })
 }
 
 /// A unit of work in this process whose spans are sent together, or not at all; it ends when dropped.
@@ -294,6 +312,8 @@ impl SpanProcessor for Sorter {
 #[derive(Debug)]
 struct Watched {
     inner: OtlpExporter,
+    /// That the receiver refuses what it is sent counts as away; otherwise whoever sends tells of it.
+    tells_refusals: bool,
     /// Shared by all exporters of the process.
     away: Arc<AtomicBool>,
 }
@@ -301,6 +321,9 @@ struct Watched {
 impl SpanExporter for Watched {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let done = self.inner.export(batch).await;
+        if !self.tells_refusals && done.as_ref().is_err_and(otlp::is_refused) {
+            return done;
+        }
         match (&done, self.away.swap(done.is_err(), Ordering::Relaxed)) {
             (Err(error), false) => tracing::warn!(
                 %error,
