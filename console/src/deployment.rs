@@ -107,6 +107,10 @@ fn every_container_runs_a_command_of_this_version_with_settings_that_there_are()
             let limit: u64 = limit.as_str().unwrap().parse().unwrap();
             assert!(seconds(service["stop_grace_period"].as_str().unwrap()) > limit);
         }
+        if name == "scheduler" {
+            let limit = service["stop_grace_period"].as_str().unwrap();
+            assert!(seconds(limit) >= scheduler_stops_in());
+        }
     }
     assert_eq!(ours, ["scheduler", "worker"]);
 }
@@ -157,6 +161,11 @@ fn of_unit<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
         .collect()
 }
 
+/// How long a scheduler may take to end, with the last telemetry of the process after it.
+fn scheduler_stops_in() -> u64 {
+    scheduler::STOP_LIMIT.as_secs() + 10
+}
+
 #[test]
 fn the_units_start_commands_that_there_are_and_leave_them_the_time_to_drain() {
     let drain_limit = drain_limit(&read("deploy/systemd/virtuozo.toml"));
@@ -175,7 +184,10 @@ fn the_units_start_commands_that_there_are_and_leave_them_the_time_to_drain() {
         };
         if unit.contains("worker") {
             assert!(seconds(stop) > drain_limit);
+        } else {
+            assert!(seconds(stop) >= scheduler_stops_in());
         }
+        assert_eq!(of_unit(&text, "RestartPreventExitStatus"), ["2"]);
     }
 }
 

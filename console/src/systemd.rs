@@ -13,7 +13,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOKS_PER_WATCHDOG: u32 = 4;
 
 /// Tells from now on, if systemd wants to know. A service that waits for its database counts as started: it
-/// has done what it can.
+/// has done what it can. One that lacks what waiting does not bring has to end before it is told here.
 pub(crate) fn tell(stop: &CancellationToken) {
     if env::var_os("NOTIFY_SOCKET").is_none() {
         return;

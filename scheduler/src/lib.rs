@@ -47,6 +47,15 @@ const PROMPT: Duration = Duration::from_secs(1);
 /// committed then is rolled back.
 const LAST_LOOK_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long all that is under way may take when the scheduler is told to end, beside a last look: the limits of the
+/// parts add up to less. What is not done then others do.
+const END_LIMIT: Duration = Duration::from_secs(17);
+
+/// By then a scheduler that was told to end has ended, whatever hangs: whoever kills what does not end has to wait
+/// longer.
+pub const STOP_LIMIT: Duration =
+    Duration::from_secs(LAST_LOOK_LIMIT.as_secs() + END_LIMIT.as_secs() + EVERY.as_secs());
+
 /// How a scheduler runs.
 #[derive(Debug, Clone)]
 pub struct SchedulerOptions {
@@ -77,7 +86,7 @@ impl SchedulerOptions {
 pub struct Scheduler;
 
 impl Scheduler {
-    /// Works until `shutdown`. A database that is away is waited for.
+    /// Works until `shutdown`, and ends within [`STOP_LIMIT`] then. A database that is away is waited for.
     ///
     /// # Errors
     /// If the scheduler cannot enter itself in the database.
@@ -157,13 +166,19 @@ impl Scheduler {
             }
         }
         standing.waits("stops");
-        let _ = sending.await;
-        let _ = hooks.await;
-        drop(figures);
-        // The lead is given up after it: what ended with this process is told by it.
-        let telling = async { tokio::join!(telling, mirroring) };
-        if tokio::time::timeout(TELL_LIMIT, telling).await.is_err() {
-            tracing::debug!("what has ended last is told by the next scheduler");
+        let ending = async {
+            let _ = tokio::join!(sending, hooks);
+            drop(figures);
+            // The lead is given up after it: what ended with this process is told by it.
+            let telling = async { tokio::join!(telling, mirroring) };
+            if tokio::time::timeout(TELL_LIMIT, telling).await.is_err() {
+                tracing::debug!("what has ended last is told by the next scheduler");
+            }
+        };
+        if tokio::time::timeout(END_LIMIT, ending).await.is_err() {
+            tracing::warn!(
+                "what was under way did not end in time; other schedulers go on with it"
+            );
         }
         state.farewell().await;
         tracing::info!(name = options.name, "scheduler has stopped");

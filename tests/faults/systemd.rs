@@ -88,6 +88,27 @@ async fn systemd_hears_of_start_wait_work_and_end_and_a_sign_of_life_also_withou
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_the_library_does_not_count_as_started() -> Result<()> {
+    let apart = Apart::new(Way::Refused).await?;
+    let manager = Manager::new(apart.site.path("notify"))?;
+    let nowhere = apart.site.path("no-library");
+    let env = [
+        ("NOTIFY_SOCKET", manager.path.as_path()),
+        ("VIRTUOZO_VIX_LIBRARY", nowhere.as_path()),
+    ];
+    let mut worker = apart.spawn(&["worker"], &env)?;
+    eventually("the worker to end", async || {
+        Ok((!worker.runs()?).then_some(()))
+    })
+    .await?;
+    ensure!(worker.said().contains("no-library"), "{}", worker.said());
+    let mut buffer = [0; 4096];
+    let heard = manager.socket.recv(&mut buffer);
+    ensure!(heard.is_err(), "systemd heard of it");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_frozen_gives_no_sign_of_life() -> Result<()> {
     let apart = Apart::new(Way::Refused).await?;
     let mut manager = Manager::new(apart.site.path("notify"))?;

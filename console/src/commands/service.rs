@@ -140,8 +140,8 @@ impl Life {
 pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
     let stop = context.catch_signals()?;
     let metrics = args.watch.start("up").await?;
-    systemd::tell(&stop);
     let connector = connector(context).await?;
+    systemd::tell(&stop);
     let (cluster, url) = match context.database_url()? {
         Some(url) => (None, url),
         None => {
@@ -206,8 +206,8 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
     }
     let stop = args.life.stop(context)?;
     let metrics = args.watch.start("worker").await?;
-    systemd::tell(&stop);
     let connector = connector(context).await?;
+    systemd::tell(&stop);
     let Some(db) = database(context, &stop).await? else {
         return Ok(());
     };

@@ -24,8 +24,9 @@ use super::{
 
 /// How long sending may take: well within the lease.
 const SEND_LIMIT: Duration = Duration::from_secs(LEASE_SECS as u64 - 60);
-/// How long a process that stops waits for what it sends.
-pub(super) const FAREWELL_LIMIT: Duration = Duration::from_secs(30);
+/// How long a process that stops waits for what it sends: beside all else it has to end within
+/// [`STOP_LIMIT`](crate::STOP_LIMIT).
+pub(super) const FAREWELL_LIMIT: Duration = Duration::from_secs(6);
 /// The pause before the second attempt, in seconds; doubled with each further one.
 const FIRST_PAUSE_SECS: f64 = 30.0;
 /// The longest pause, in seconds.
