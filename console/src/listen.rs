@@ -1,6 +1,6 @@
 //! What a service answers over HTTP to those who watch it: `/healthz`, `/readyz`, `/metrics`.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use http_body_util::Full;
@@ -13,9 +13,10 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use shared::{liveness, readiness, telemetry::metrics};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{net::TcpListener, task::AbortHandle};
 
-/// Connections that are answered at the same time; whoever comes then waits.
+/// Connections at the same time. Whoever comes then takes the place of the oldest: one that says nothing keeps no
+/// probe from its answer, which takes a moment.
 const MAX_CONNECTIONS: usize = 32;
 /// How long one connection may last. It is for one question, whose answer is short.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
@@ -38,20 +39,23 @@ pub(crate) async fn start(address: SocketAddr) -> Result<()> {
 }
 
 async fn accept(listener: TcpListener) {
-    let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    // The semaphore is never closed.
-    while let Ok(seat) = Arc::clone(&seats).acquire_owned().await {
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let connection = http1::Builder::new()
                     .keep_alive(false)
                     .timer(TokioTimer::new())
                     .serve_connection(TokioIo::new(stream), service_fn(answer));
-                tokio::spawn(async move {
-                    // What becomes of the answer is the asker's affair.
-                    let _ = tokio::time::timeout(CONNECTION_LIMIT, connection).await;
-                    drop(seat);
-                });
+                open.retain(|one| !one.is_finished());
+                if open.len() >= MAX_CONNECTIONS
+                    && let Some(oldest) = open.pop_front()
+                {
+                    oldest.abort();
+                }
+                // What becomes of the answer is the asker's affair.
+                let answering = tokio::time::timeout(CONNECTION_LIMIT, connection);
+                open.push_back(tokio::spawn(answering).abort_handle());
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection could not be accepted");

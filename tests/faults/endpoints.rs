@@ -91,3 +91,21 @@ async fn an_address_that_is_taken_is_named_and_other_questions_are_refused() -> 
     ensure!(answer.code == 2, "{answer:?}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_say_nothing_keep_no_probe_from_its_answer() -> Result<()> {
+    let apart = Apart::new(Way::Refused).await?;
+    let scheduler = apart.spawn(&["scheduler", LISTEN[0], LISTEN[1]], &[])?;
+    let endpoint = Endpoint::of(&scheduler).await?;
+    endpoint.becomes(200).await?;
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        idle.push(tokio::net::TcpStream::connect(endpoint.to_string()).await?);
+    }
+    // Less than the ten seconds that an idle one may last.
+    let limit = std::time::Duration::from_secs(5);
+    let answer = tokio::time::timeout(limit, endpoint.get("/healthz")).await;
+    ensure!(answer.is_ok_and(|answer| answer.is_ok_and(|(status, _)| status == 200)));
+    drop(idle);
+    Ok(())
+}
