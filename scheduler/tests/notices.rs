@@ -406,6 +406,71 @@ async fn a_digest_tells_what_ran_what_did_not_and_what_is_missing_the_oldest_fir
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_a_great_many_failures_a_digest_tells_some_and_counts_the_rest() {
+    let site = Site::new().await;
+    let run = site.failed_run("mail").await;
+    site.execute(format!(
+        "INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name, created_at)
+         SELECT md5(n::text)::uuid, md5('alpha')::uuid, 'g' || n, 'g' || n, now() - interval '9 days' FROM generate_series(1, 2000) n;
+         INSERT INTO virtuozo_core.guest_runs (id, run_id, host_run_id, host_id, guest_id, state, error, started_at, ended_at)
+         SELECT md5('run' || n)::uuid, '{run}', '{run}', md5('alpha')::uuid, md5(n::text)::uuid, 'failed', 'the disk is broken', now(), now()
+           FROM generate_series(1, 2000) n;
+         INSERT INTO virtuozo_core.runs (id, requested_by, state, created_at, ended_at)
+         SELECT md5('good' || n)::uuid, 'test', 'succeeded', now() - interval '60 seconds', now() FROM generate_series(1, 80) n"
+    ))
+    .await;
+    let content = site
+        .notices()
+        .preview(NoticeKind::Digest, None)
+        .await
+        .unwrap();
+    assert!(
+        content.subject.starts_with(
+            "Virtuozo digest: 2000 guests without a fresh restore point, 1 run failed"
+        ),
+        "{}",
+        content.subject
+    );
+    assert_eq!((content.runs.len(), content.more_runs), (50, 31));
+    let failed = content.runs.iter().find(|run| run.state == "failed");
+    let failed = failed.unwrap();
+    assert_eq!((failed.guests.len(), failed.more_guests), (100, 1901));
+    let digest = content.digest.as_ref().unwrap();
+    assert_eq!((digest.stale.len(), digest.more_stale), (50, 1950));
+    let mail = site.notices().render(&content).await.unwrap();
+    for text in [&mail.text, &mail.html] {
+        for words in [
+            "and 1901 more",
+            &format!("virtuozo run show {run}"),
+            "and 1950 more",
+            "and 31 more runs",
+        ] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        assert!(text.len() < 100_000, "{} bytes", text.len());
+    }
+    let about = site.notices().preview(NoticeKind::Failure, Some(run)).await;
+    let subject = about.unwrap().subject;
+    assert!(subject.contains(" and 2000 more "), "{subject}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_server_that_hangs_does_not_keep_a_scheduler_from_its_end() {
+    let site = Site::new().await;
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    site.mail_by(port, "starttls").await;
+    site.failed_run("mail").await;
+    let running = site.schedulers(1);
+    // It is connected to, and says nothing.
+    let connected = tokio::time::timeout(std::time::Duration::from_secs(60), server.accept());
+    let connection = connected.await.expect("no mail is sent").unwrap();
+    let ending = tokio::time::timeout(scheduler::STOP_LIMIT, running.stopped());
+    ending.await.expect("the scheduler does not end");
+    drop(connection);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_digest_is_sent_when_it_is_due_and_once() {
     let site = Site::new().await;
     let server = Server::mail(&site.certificates, "starttls", json!({}));

@@ -16,13 +16,15 @@ use uuid::Uuid;
 use super::{
     NoticeError,
     digest::Digest,
-    words::{count, line, shortened},
+    words::{bounded, count, line, shortened},
 };
 
 /// Runs that are told in full; more are counted.
 const RUNS_MAX: usize = 10;
 /// Guests of a run that are told in full; more are counted. Those that failed come first.
-const GUESTS_MAX: usize = 100;
+pub(super) const GUESTS_MAX: usize = 100;
+/// Lines of any other list; more are counted.
+pub(super) const LINES_MAX: usize = 50;
 /// Longer subjects are cut by those who show them.
 const SUBJECT_CHARS_MAX: usize = 150;
 
@@ -37,6 +39,8 @@ pub struct Content {
     pub held_by_limit: bool,
     /// Guests that were changed and are not as they were.
     pub left_behind: Vec<LeftBehind>,
+    /// Further ones.
+    pub more_left_behind: usize,
     /// The runs that it is about.
     pub runs: Vec<RunPart>,
     /// Further runs.
@@ -93,6 +97,8 @@ pub struct RunPart {
     pub trace_id: String,
     /// Hosts that could not be backed up.
     pub failed_hosts: Vec<HostPart>,
+    /// Further ones.
+    pub more_failed_hosts: usize,
     /// Guests, those that failed first.
     pub guests: Vec<GuestPart>,
     /// Further guests.
@@ -140,6 +146,7 @@ pub(super) fn of_test() -> Content {
         subject: "Virtuozo: test, notices arrive".to_owned(),
         held_by_limit: false,
         left_behind: Vec::new(),
+        more_left_behind: 0,
         runs: Vec::new(),
         more_runs: 0,
         digest: None,
@@ -158,12 +165,14 @@ pub(super) async fn of_runs(
         runs.extend(of_run(pool, id).await?);
     }
     runs.sort_by_key(|run| (run.state != "failed", run.started_at));
-    let left_behind = left_behind(pool).await?;
+    let mut left_behind = left_behind(pool).await?;
     let more_runs = run_ids.len().saturating_sub(RUNS_MAX);
+    let subject = subject(&runs, more_runs, &left_behind);
     Ok(Content {
         kind,
-        subject: shortened(&subject(&runs, more_runs, &left_behind), SUBJECT_CHARS_MAX),
+        subject: shortened(&subject, SUBJECT_CHARS_MAX),
         held_by_limit: told.is_some_and(|told| told.is_held),
+        more_left_behind: bounded(&mut left_behind, LINES_MAX),
         left_behind,
         runs,
         more_runs,
@@ -224,7 +233,12 @@ pub(super) async fn of_run(pool: &PgPool, id: Uuid) -> Result<Option<RunPart>, S
         "skipped" => 2,
         _ => 3,
     });
-    guests.truncate(GUESTS_MAX);
+    let more_guests = bounded(&mut guests, GUESTS_MAX);
+    let mut failed_hosts: Vec<HostPart> = hosts
+        .into_iter()
+        .filter(|host| host.state == "failed")
+        .map(host)
+        .collect();
     Ok(Some(RunPart {
         id,
         requested_by: line(&run.requested_by),
@@ -238,12 +252,9 @@ pub(super) async fn of_run(pool: &PgPool, id: Uuid) -> Result<Option<RunPart>, S
         failed,
         size_bytes,
         trace_id: run.trace_id,
-        failed_hosts: hosts
-            .into_iter()
-            .filter(|host| host.state == "failed")
-            .map(host)
-            .collect(),
-        more_guests: guest_count - guests.len(),
+        more_failed_hosts: bounded(&mut failed_hosts, LINES_MAX),
+        failed_hosts,
+        more_guests,
         guests,
     }))
 }
@@ -314,8 +325,14 @@ fn subject(runs: &[RunPart], more_runs: usize, left_behind: &[LeftBehind]) -> St
                 .collect();
             let what = match names.as_slice() {
                 [] => run.error.clone().unwrap_or_default(),
-                [one] => (*one).to_owned(),
-                [one, others @ ..] => format!("{one} and {} more", others.len()),
+                [first, ..] => {
+                    // Not all of them are told.
+                    let all = run.failed + run.failed_hosts.len() + run.more_failed_hosts;
+                    match all.saturating_sub(1) {
+                        0 => (*first).to_owned(),
+                        more => format!("{first} and {more} more"),
+                    }
+                }
             };
             format!("Virtuozo: backup failed: {what} ({})", run.requested_by)
         }

@@ -18,8 +18,8 @@ use uuid::Uuid;
 
 use super::{
     NoticeError,
-    content::{self, Content, LeftBehind, RunPart},
-    words::{count, line},
+    content::{self, Content, GUESTS_MAX, LINES_MAX, LeftBehind, RunPart},
+    words::{bounded, count, line},
 };
 
 /// A due time this shortly before the digest may still become a run; the next digest tells of it.
@@ -36,10 +36,16 @@ pub struct Digest {
     pub to: DateTime<Utc>,
     /// What is wrong, the oldest first.
     pub problems: Vec<Problem>,
+    /// Further ones.
+    pub more_problems: usize,
     /// What should have run and did not, or is left out.
     pub not_run: Vec<Missed>,
+    /// Further ones.
+    pub more_not_run: usize,
     /// Guests whose newest restore point is older than their RPO, the oldest first.
     pub stale: Vec<StalePart>,
+    /// Further ones.
+    pub more_stale: usize,
     /// Guests that have one that is not.
     pub fresh: usize,
     /// Where restore points go.
@@ -124,35 +130,57 @@ pub(super) async fn content(pool: &PgPool, to: DateTime<Utc>) -> Result<Content,
     for &id in &day.run_ids {
         runs.extend(content::of_run(pool, id).await?);
     }
-    for run in &mut runs {
-        // Each guest had a notice of its own, or is told below.
-        run.guests.retain(|guest| guest.state == "failed");
-        run.more_guests = 0;
-    }
     let (followed, mut not_run) = follow(&schedules, &site, &day);
     not_run.extend(missed(&followed, &day, from - GRACE, to_due));
     not_run.extend(day.hosts.iter().filter_map(host_left_out));
     not_run.extend(day.guests.iter().filter_map(guest_left_out));
     let (stale, fresh) = stale(&day);
-    let left_behind = content::left_behind(pool).await?;
-    let digest = Digest {
+    let mut left_behind = content::left_behind(pool).await?;
+    let mut digest = Digest {
         from,
         to,
         problems: problems(&day),
+        more_problems: 0,
         not_run,
+        more_not_run: 0,
         stale,
+        more_stale: 0,
         fresh,
         space: day.space.iter().map(space).collect(),
     };
+    let subject = subject(&digest, &runs, &left_behind);
+    digest.more_problems = bounded(&mut digest.problems, LINES_MAX);
+    digest.more_not_run = bounded(&mut digest.not_run, LINES_MAX);
+    digest.more_stale = bounded(&mut digest.stale, LINES_MAX);
     Ok(Content {
         kind: NoticeKind::Digest,
-        subject: subject(&digest, &runs, &left_behind),
+        subject,
         held_by_limit: false,
+        more_left_behind: bounded(&mut left_behind, LINES_MAX),
         left_behind,
+        more_runs: shorten(&mut runs),
         runs,
-        more_runs: 0,
         digest: Some(digest),
     })
+}
+
+/// Leaves of the day's runs what can be read: those that failed before others, and of all of them together no more
+/// guests and hosts than a notice about one run has. Returns how many runs are left out.
+fn shorten(runs: &mut Vec<RunPart>) -> usize {
+    runs.sort_by_key(|run| run.state != "failed");
+    let more = bounded(runs, LINES_MAX);
+    runs.sort_by_key(|run| run.started_at);
+    let (mut guests, mut hosts) = (GUESTS_MAX, LINES_MAX);
+    for run in runs {
+        // Each of the others had a notice of its own, or is told among the stale.
+        run.guests.retain(|guest| guest.state == "failed");
+        bounded(&mut run.guests, guests);
+        run.more_guests = run.failed.saturating_sub(run.guests.len());
+        guests -= run.guests.len();
+        run.more_failed_hosts += bounded(&mut run.failed_hosts, hosts);
+        hosts -= run.failed_hosts.len();
+    }
+    more
 }
 
 /// The schedules that are followed, and why others are not.

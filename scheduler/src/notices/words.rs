@@ -28,6 +28,13 @@ pub(super) fn shortened(text: &str, max: usize) -> String {
     short
 }
 
+/// Leaves the first `max` of a list; returns how many there were more.
+pub(super) fn bounded<T>(list: &mut Vec<T>, max: usize) -> usize {
+    let more = list.len().saturating_sub(max);
+    list.truncate(max);
+    more
+}
+
 /// `1 guest`, `2 guests`.
 pub(super) fn count(n: usize, what: &str) -> String {
     let s = if n == 1 { "" } else { "s" };
