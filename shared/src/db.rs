@@ -16,7 +16,7 @@ use crate::{StoreError, error::is_connection_error, liveness, outage};
 
 pub use statements::Pool;
 
-pub(crate) use pool::Pulse;
+pub(crate) use pool::{Pulse, single};
 
 /// How long an operation waits for a connection before it counts the database as away.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);

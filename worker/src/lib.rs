@@ -36,7 +36,7 @@ use shared::{
     liveness,
     model::ProcessKind,
     outage,
-    queue::{self, GuestJob, HostJob, UndoJob},
+    queue::{self, Bell, GuestJob, HostJob, UndoJob},
     readiness, secrets,
     store::{
         hooks::Whose,
@@ -150,6 +150,7 @@ impl Worker {
             Whose::Guests,
             options.hook_guard,
         );
+        let bell = Bell::hang(PgPool::clone(&pool), shutdown.clone());
         let room = tokio::spawn(room::watch(PgPool::clone(&pool)));
         standing.is_ready();
         tokio::join!(
@@ -160,18 +161,21 @@ impl Worker {
             hooks.serve(shutdown.clone()),
             queue::serve(
                 PgPool::clone(&pool),
+                Arc::clone(&bell),
                 incarnation,
                 move |job: HostJob| jobs::host::deliver(Arc::clone(&hosts), job),
                 shutdown.clone()
             ),
             queue::serve(
                 PgPool::clone(&pool),
+                Arc::clone(&bell),
                 incarnation,
                 move |job: GuestJob| jobs::guest::deliver(Arc::clone(&guests), job),
                 shutdown.clone()
             ),
             queue::serve(
                 PgPool::clone(&pool),
+                Arc::clone(&bell),
                 incarnation,
                 move |job: UndoJob| jobs::undo::deliver(Arc::clone(&undos), job),
                 shutdown.clone()

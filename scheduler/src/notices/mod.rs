@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use shared::{
     StoreError,
     model::{NoticeChannel, NoticeKind, NoticeState},
-    queue::{self, NoticeJob},
+    queue::{self, Bell, NoticeJob},
     secrets::{Key, SecretError},
     store::{
         notices::{
@@ -119,7 +119,8 @@ impl Notices {
             });
             async { Ok(()) }
         };
-        queue::serve(pool, id, handler, stop).await;
+        let bell = Bell::hang(pool.clone(), stop.clone());
+        queue::serve(pool, bell, id, handler, stop).await;
         sending.close();
         if tokio::time::timeout(deliver::FAREWELL_LIMIT, sending.wait())
             .await

@@ -106,6 +106,12 @@ impl Drop for Question<'_> {
     }
 }
 
+/// A pool of one connection to the database of another.
+pub(crate) fn single(pool: &PgPool) -> PgPool {
+    let options = pool.connect_options().as_ref().clone();
+    lazy(options, 1, &Pulse::default())
+}
+
 /// A pool that connects when it is first used. What answers neither before nor after its use is closed.
 pub(super) fn lazy(options: PgConnectOptions, connections: u32, pulse: &Pulse) -> PgPool {
     let (before, after) = (pulse.clone(), pulse.clone());

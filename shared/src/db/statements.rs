@@ -30,6 +30,8 @@ use crate::error::is_connection_error;
 /// What claims jobs and takes guest runs through finds all of its rows by index, from the first one on: a plan
 /// that reads all of a small table would be kept while the table grows.
 const BY_INDEX: [(&str, &str); 1] = [("enable_seqscan", "off")];
+/// For claims, which wait for no disk: one that is lost with the server is made again, and finds what it is for.
+const FOR_CLAIMS: [(&str, &str); 2] = [("enable_seqscan", "off"), ("synchronous_commit", "off")];
 /// A connection goes when it is so old: what the server keeps for it grows.
 const MAX_AGE: Duration = Duration::from_secs(1800);
 /// Connections that nobody has needed for so long go.
@@ -47,14 +49,20 @@ impl Pool {
     /// Beside the connections of `transactions`, up to `connections` for single statements.
     pub fn beside(transactions: PgPool, connections: usize) -> Self {
         let options = transactions.connect_options().as_ref().clone();
-        Self::of(transactions, options, connections, &Pulse::default())
+        Self::of(
+            transactions,
+            options.options(BY_INDEX),
+            connections,
+            &Pulse::default(),
+        )
     }
 
-    /// One connection to listen on, one for transactions and one for single statements, to the database of `pool`;
-    /// for a part of the process that may break without the others. `pulse` tells when it was last answered.
+    /// One connection for transactions and one for single statements, which are claims of jobs, to the database of
+    /// `pool`; for a part of the process that may break without the others. `pulse` tells when it was last answered.
     pub(crate) fn aside(pool: &PgPool, pulse: &Pulse) -> Self {
         let options = pool.connect_options().as_ref().clone();
-        Self::of(pool::lazy(options.clone(), 2, pulse), options, 1, pulse)
+        let transactions = pool::lazy(options.clone(), 1, pulse);
+        Self::of(transactions, options.options(FOR_CLAIMS), 1, pulse)
     }
 
     fn of(
@@ -64,7 +72,7 @@ impl Pool {
         pulse: &Pulse,
     ) -> Self {
         let manager = Manager {
-            options: options.options(BY_INDEX),
+            options,
             pulse: pulse.clone(),
         };
         let mut config = managed::PoolConfig::new(connections);

@@ -2,14 +2,15 @@
 //!
 //! apalis' own backend claims whenever its task is woken, and every process is woken for the jobs of every
 //! queue: with W workers a job costs 3 W claims. This one claims when its own queue was told of a job, when
-//! the last claim found one, and from time to time. It claims one job at a time, so that none waits behind
+//! the last claim found one of which it was not told, and from time to time. It claims one job at a time, so that none waits behind
 //! another while a worker is idle.
 
 use std::{
+    collections::HashSet,
     marker::PhantomData,
-    pin::Pin,
+    mem,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     task::{Context, Poll},
@@ -23,19 +24,21 @@ use apalis_core::backend::{
     finalize::Durable,
     persistence::{Persisted, Persistence, TaskEvent, TaskPersistLayer},
 };
-use apalis_postgres::{Config, Error, PgTask, Pubsub, queries};
-use futures_core::Stream;
+use apalis_postgres::{Config, Error, PgTask, queries};
 use serde_json::Value;
-use sqlx::PgPool;
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::{
+    sync::mpsc::UnboundedReceiver,
+    time::{Interval, MissedTickBehavior},
+};
 
+use super::bell::Word;
 use crate::db::Pool;
 
 /// The jobs of one queue.
 pub(super) struct Delivery<J> {
     claims: Persisted<Claims>,
     /// Tells of new jobs in this queue.
-    notices: Pubsub,
+    words: UnboundedReceiver<Word>,
     /// For jobs with a delay, and for notices that were lost.
     looks: Interval,
     codec: JsonCodec,
@@ -44,15 +47,21 @@ pub(super) struct Delivery<J> {
 
 impl<J> Delivery<J> {
     /// Jobs out of the queue that `config` names, which is looked into every `look_every` at least.
-    pub(super) fn new(pool: &Pool, config: Config, look_every: Duration) -> Self {
+    pub(super) fn new(
+        pool: &Pool,
+        words: UnboundedReceiver<Word>,
+        config: Config,
+        look_every: Duration,
+    ) -> Self {
         let mut looks = tokio::time::interval(look_every);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            notices: Pubsub::new(PgPool::clone(pool), config.queue.to_string()),
+            words,
             claims: Persisted::new(Claims {
                 pool: pool.clone(),
                 config,
                 wanted: Arc::default(),
+                told: Arc::default(),
                 under_way: Arc::default(),
             }),
             looks,
@@ -80,12 +89,11 @@ impl<J> Backend for Delivery<J> {
         cx: &mut Context<'_>,
         worker: &WorkerContext,
     ) -> Poll<Option<Result<PgTask, Error>>> {
-        while let Poll::Ready(notice) = Pin::new(&mut self.notices).poll_next(cx) {
-            match notice {
-                Some(Ok(_)) => self.claims.wanted.store(true, SeqCst),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => break,
+        while let Poll::Ready(Some(word)) = self.words.poll_recv(cx) {
+            if let Word::New(id) = word {
+                self.claims.told().insert(id);
             }
+            self.claims.wanted.store(true, SeqCst);
         }
         while self.looks.poll_tick(cx).is_ready() {
             self.claims.wanted.store(true, SeqCst);
@@ -145,11 +153,17 @@ struct Claims {
     config: Config,
     /// There may be a job that no claim has looked for yet.
     wanted: Arc<AtomicBool>,
+    /// Jobs that were told of and not seen since.
+    told: Arc<Mutex<HashSet<String>>>,
     /// A claim waits for its answer.
     under_way: Arc<AtomicBool>,
 }
 
 impl Claims {
+    fn told(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_wanted(&self) -> bool {
         self.wanted.load(SeqCst)
     }
@@ -194,6 +208,7 @@ impl Persistence for Claims {
     async fn fetch_next(&mut self, worker: &WorkerContext) -> Result<Vec<PgTask>, Error> {
         self.under_way.store(true, SeqCst);
         self.wanted.store(false, SeqCst);
+        let mut told = mem::take(&mut *self.told());
         let claimed: Result<Option<(String, Vec<u8>, i32)>, _> =
             sqlx::query_as(include_str!("../store/sql/queue_claim.sql"))
                 .bind(worker.name())
@@ -204,8 +219,11 @@ impl Persistence for Claims {
         let Some((id, job, attempts)) = claimed? else {
             return Ok(Vec::new());
         };
-        // Where there was one, there may be more.
-        self.wanted.store(true, SeqCst);
+        // Where there was one that nobody had told of, there may be more.
+        if !told.remove(&id) || !told.is_empty() {
+            self.told().extend(told);
+            self.wanted.store(true, SeqCst);
+        }
         let task = TaskBuilder::new(job)
             .task_id(TaskId::from_string(id))
             .queue(self.config.queue.clone())

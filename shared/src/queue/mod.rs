@@ -3,6 +3,7 @@
 //! apalis delivers, our own tables are the truth. A job may come twice or never: taking a lease makes a
 //! second delivery harmless, and the scheduler's sweep pushes lost jobs again.
 
+mod bell;
 mod delivery;
 mod serve;
 
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use crate::StoreError;
 
+pub use bell::Bell;
 pub use serve::{HandlerError, serve};
 
 /// A kind of job; each has a queue of its own.

@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,7 @@ use sqlx::{Connection, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Job, delivery::Delivery};
+use super::{Bell, Job, delivery::Delivery};
 use crate::{
     db::{Pool, Pulse},
     outage,
@@ -56,10 +57,14 @@ impl std::error::Error for HandlerError {}
 /// since every error of apalis ends its loop and drops all handlers in flight. The loop then starts
 /// again, under a new name each time, because the name of a claimer that died without saying so keeps
 /// its jobs locked. It has connections of its own: on one that fell silent it would wait for ever, so
-/// that is watched, and after every outage it starts afresh, since nothing tells that the connection
-/// over which it is woken is gone.
-pub async fn serve<J, H, F>(pool: PgPool, incarnation: Uuid, handler: H, stop: CancellationToken)
-where
+/// that is watched, and after every outage it starts afresh. `bell` tells of new jobs.
+pub async fn serve<J, H, F>(
+    pool: PgPool,
+    bell: Arc<Bell>,
+    incarnation: Uuid,
+    handler: H,
+    stop: CancellationToken,
+) where
     J: Job,
     H: Fn(J) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<(), HandlerError>> + Send + 'static,
@@ -76,7 +81,7 @@ where
             .missed_heartbeats(MISSED_HEARTBEATS);
         let pulse = Pulse::default();
         let own = Pool::aside(&pool, &pulse);
-        let backend = Delivery::<J>::new(&own, config, POLL_INTERVAL);
+        let backend = Delivery::<J>::new(&own, bell.hear(J::QUEUE), config, POLL_INTERVAL);
         let handler = handler.clone();
         let worker = WorkerBuilder::new(&context)
             .backend(backend)

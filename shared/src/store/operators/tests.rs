@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::super::{admission, host_runs, runs, sweeps, wake::Wake};
 use crate::{
     StoreError,
-    queue::{self, GuestJob, UndoJob},
+    queue::{self, Bell, GuestJob, UndoJob},
     testing::TestDb,
 };
 
@@ -449,6 +449,7 @@ async fn rows_that_would_stop_the_workers_are_refused_and_good_ones_are_delivere
     let (seen, stop) = (Arc::clone(&delivered), CancellationToken::new());
     let serving = tokio::spawn(queue::serve(
         db.pool.clone(),
+        Bell::hang(db.pool.clone(), stop.clone()),
         Uuid::now_v7(),
         move |job: UndoJob| {
             seen.lock().unwrap().push(job.guest_id);
