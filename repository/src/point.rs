@@ -49,6 +49,8 @@ pub struct PublishedPoint {
     pub size_bytes: u64,
     /// Sum of the disks' sizes, in bytes.
     pub source_bytes: u64,
+    /// Names of the snapshots of other people in it.
+    pub foreign_snapshots: Vec<String>,
 }
 
 /// Fills a restore point. Dropped before [`seal`](Self::seal), it leaves a partial directory, which

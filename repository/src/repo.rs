@@ -111,17 +111,25 @@ impl Repository {
     /// [`RepositoryError::NotFound`] if it is at neither place, [`RepositoryError::Occupied`] if
     /// another point lies at the final one.
     pub fn locate(&self, sealed: &SealedPoint) -> Result<PathBuf> {
+        Ok(self.find(sealed)?.0)
+    }
+
+    fn find(&self, sealed: &SealedPoint) -> Result<(PathBuf, Manifest)> {
         names::check_point_path(&sealed.partial_path)?;
         names::check_point_path(&sealed.path)?;
-        match self.point_id_at(&sealed.partial_path)? {
-            Some(id) if id == sealed.point_id => return Ok(sealed.partial_path.clone()),
+        match self.manifest_at(&sealed.partial_path)? {
+            Some(manifest) if manifest.point.point_id == sealed.point_id => {
+                return Ok((sealed.partial_path.clone(), manifest));
+            }
             _ => {}
         }
-        match self.point_id_at(&sealed.path)? {
-            Some(id) if id == sealed.point_id => Ok(sealed.path.clone()),
-            Some(id) => Err(RepositoryError::Occupied {
+        match self.manifest_at(&sealed.path)? {
+            Some(manifest) if manifest.point.point_id == sealed.point_id => {
+                Ok((sealed.path.clone(), manifest))
+            }
+            Some(Manifest { point, .. }) => Err(RepositoryError::Occupied {
                 path: self.root.join(&sealed.path),
-                reason: format!("the restore point {id} lies there"),
+                reason: format!("the restore point {} lies there", point.point_id),
             }),
             None => Err(RepositoryError::NotFound {
                 what: "sealed restore point",
@@ -138,7 +146,8 @@ impl Repository {
     /// place, which is left as it is.
     pub fn publish(&self, sealed: &SealedPoint) -> Result<PublishedPoint> {
         let (folder, _) = names::check_point_path(&sealed.path)?;
-        if self.locate(sealed)? == sealed.partial_path {
+        let (at, manifest) = self.find(sealed)?;
+        if at == sealed.partial_path {
             self.rename(sealed)?;
         }
         durable::sync_dir(&self.root.join(folder))?;
@@ -147,6 +156,7 @@ impl Repository {
             path: sealed.path.clone(),
             size_bytes: sealed.size_bytes,
             source_bytes: sealed.source_bytes,
+            foreign_snapshots: manifest.point.foreign_snapshots,
         })
     }
 
@@ -157,9 +167,9 @@ impl Repository {
         // own before it.
         match fs::rename(&from, &to) {
             Ok(()) => Ok(()),
-            Err(error) => match (error.kind(), self.point_id_at(&sealed.path)?) {
+            Err(error) => match (error.kind(), self.manifest_at(&sealed.path)?) {
                 // Another process published it in between.
-                (_, Some(id)) if id == sealed.point_id => Ok(()),
+                (_, Some(there)) if there.point.point_id == sealed.point_id => Ok(()),
                 (
                     io::ErrorKind::DirectoryNotEmpty
                     | io::ErrorKind::AlreadyExists
@@ -174,10 +184,10 @@ impl Repository {
         }
     }
 
-    /// The id in a readable manifest; none where there is no manifest.
-    fn point_id_at(&self, path: &Path) -> Result<Option<Uuid>> {
+    /// A readable manifest; none where there is none.
+    fn manifest_at(&self, path: &Path) -> Result<Option<Manifest>> {
         match Manifest::read(&self.root.join(path)) {
-            Ok(manifest) => Ok(Some(manifest.point.point_id)),
+            Ok(manifest) => Ok(Some(manifest)),
             Err(RepositoryError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }

@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -232,6 +232,12 @@ pub(crate) struct Checked {
     pub(crate) bad: Vec<(u64, String)>,
 }
 
+/// Cores of this machine; the system is asked once, as it takes its time.
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
+}
+
 /// Reads all chunks of a file, several at a time, and hands each that has its hash to `take` with its
 /// offset.
 pub(crate) fn check_chunks(
@@ -251,10 +257,7 @@ pub(crate) fn check_chunks(
         done_bytes: AtomicU64::new(0),
         bad: Mutex::new(Vec::new()),
     };
-    let threads = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(THREADS)
-        .min(entry.chunks.len());
+    let threads = cores().min(THREADS).min(entry.chunks.len());
     observer.progress(entry.label(), 0, entry.size_bytes);
     thread::scope(|scope| {
         let mut helpers = Vec::new();

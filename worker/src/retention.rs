@@ -11,20 +11,18 @@ use crate::{
     steps::{self, GuestRun},
 };
 
-/// Deletes the guest's restore points that are covered. The new one is published whatever happens here,
+/// Deletes those of the guest's restore points that others of them cover. The new one is published whatever happens here,
 /// so what fails is a warning, and tried again after the next backup.
-pub(crate) async fn apply(run: &GuestRun) {
-    if let Err(error) = try_apply(run).await {
+pub(crate) async fn apply(run: &GuestRun, points: &[GuestPoint]) {
+    if let Err(error) = try_apply(run, points).await {
         tracing::warn!(guest = run.guest.full_name(), %error, "old restore points could not be deleted");
     }
 }
 
 /// Goes on after an error, as the next point may lie elsewhere, and returns the first.
-async fn try_apply(run: &GuestRun) -> Result<(), StepError> {
-    let pool = &run.context.pool;
+async fn try_apply(run: &GuestRun, points: &[GuestPoint]) -> Result<(), StepError> {
     let keep_last = run.guest.keep_last.unwrap_or(run.settings.keep_last);
-    let found = points::of_guest(pool, run.row.guest_id).await?;
-    let infos: Vec<PointInfo<Uuid>> = found
+    let infos: Vec<PointInfo<Uuid>> = points
         .iter()
         .filter(|point| point.state != "deleting")
         .map(|point| PointInfo {
@@ -37,12 +35,12 @@ async fn try_apply(run: &GuestRun) -> Result<(), StepError> {
         repository::retention::to_delete(&infos, u32::try_from(keep_last).unwrap_or(0));
     // What an earlier worker had begun to delete.
     going.extend(
-        found
+        points
             .iter()
             .filter(|point| point.state == "deleting")
             .map(|point| point.id),
     );
-    let by_id: HashMap<Uuid, &GuestPoint> = found.iter().map(|point| (point.id, point)).collect();
+    let by_id: HashMap<Uuid, &GuestPoint> = points.iter().map(|point| (point.id, point)).collect();
     let mut first = Ok(());
     for point in going.into_iter().filter_map(|id| by_id.get(&id).copied()) {
         first = first.and(delete(run, point).await);

@@ -8,7 +8,7 @@ pub use hooks::{Hook, HookLine, HookMoment, OnFailure};
 pub use notices::{MailSecurity, Notice, NoticeChannel, NoticeKind, NoticeSettings, NoticeState};
 
 use chrono::{DateTime, NaiveTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 use text_enum::text_enum;
 use uuid::Uuid;
@@ -132,7 +132,7 @@ text_enum! {
 }
 
 /// The site's settings.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize, Deserialize)]
 pub struct Settings {
     /// Hosts that one worker is connected to at most.
     pub host_threads: i32,

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     StoreError,
+    model::{Guest, Settings},
     queue::{self, GuestJob},
 };
 
@@ -26,6 +27,8 @@ pub struct GuestLease {
     pub host_id: Uuid,
     /// The guest.
     pub guest_id: Uuid,
+    /// Who has taken it.
+    pub owner_id: Uuid,
     /// The number of this lease; grows with every taking.
     pub fence: i64,
     /// The fence under which the present attempt began. Smaller than `fence`: an earlier owner died, and
@@ -90,22 +93,37 @@ pub enum Ending {
     },
 }
 
-/// The host of a guest run that waits to be taken; none if there is nothing to take.
+/// What a worker has to know before it begins a guest run.
+#[derive(Debug, FromRow)]
+pub struct Brief {
+    /// The guest's configuration.
+    #[sqlx(flatten)]
+    pub guest: Guest,
+    /// The site's settings.
+    #[sqlx(json)]
+    pub settings: Settings,
+    /// Devices that are left out of its backups.
+    pub ignored_disks: Vec<String>,
+    /// Something may have to be undone on the guest first.
+    pub is_owed: bool,
+}
+
+/// The brief of a guest run that waits to be taken; none if there is nothing to take.
 ///
 /// # Errors
 /// What the database says.
-pub async fn host_of_admitted(
+pub async fn brief(
     db: impl PgExecutor<'_>,
     guest_run_id: Uuid,
-) -> Result<Option<Uuid>, StoreError> {
-    Ok(sqlx::query_scalar(include_str!("sql/guest_run_place.sql"))
+) -> Result<Option<Brief>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/guest_run_brief.sql"))
         .bind(guest_run_id)
         .fetch_optional(db)
         .await?)
 }
 
-/// Takes the lease of an admitted guest run; an attempt that begins with it begins with its first step. None: it is taken already, or has ended; then there is
-/// nothing to do.
+/// Takes the lease of an admitted guest run; an attempt that begins with it begins with its first step. None: it
+/// is taken already, or has ended; then there is nothing to do.
 ///
 /// # Errors
 /// What the database says.
@@ -147,6 +165,7 @@ pub async fn renew(
     Ok(sqlx::query_as(include_str!("sql/guest_run_renew.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
+        .bind(lease.owner_id)
         .fetch_optional(db)
         .await?)
 }

@@ -40,6 +40,28 @@ pub struct DiskObservation {
     pub problem: Option<String>,
 }
 
+/// The disks of an observation, column by column.
+pub(super) struct DiskColumns<'a> {
+    pub(super) devices: Vec<&'a str>,
+    pub(super) files: Vec<&'a str>,
+    pub(super) capacities: Vec<Option<i64>>,
+    pub(super) problems: Vec<Option<&'a str>>,
+}
+
+impl GuestObservation {
+    pub(super) fn disk_columns(&self) -> DiskColumns<'_> {
+        let disks = &self.disks;
+        let bytes =
+            |disk: &DiskObservation| disk.capacity_bytes.and_then(|n| i64::try_from(n).ok());
+        DiskColumns {
+            devices: disks.iter().map(|d| d.device.as_str()).collect(),
+            files: disks.iter().map(|d| d.file_name.as_str()).collect(),
+            capacities: disks.iter().map(bytes).collect(),
+            problems: disks.iter().map(|d| d.problem.as_deref()).collect(),
+        }
+    }
+}
+
 #[derive(FromRow)]
 struct Named {
     id: Uuid,
@@ -140,24 +162,17 @@ pub async fn apply_guest_facts(
     guest_id: Uuid,
     seen: &GuestObservation,
 ) -> Result<(), StoreError> {
-    let devices: Vec<&str> = seen.disks.iter().map(|d| d.device.as_str()).collect();
-    let files: Vec<&str> = seen.disks.iter().map(|d| d.file_name.as_str()).collect();
-    let capacities: Vec<Option<i64>> = seen
-        .disks
-        .iter()
-        .map(|d| d.capacity_bytes.and_then(|n| i64::try_from(n).ok()))
-        .collect();
-    let problems: Vec<Option<&str>> = seen.disks.iter().map(|d| d.problem.as_deref()).collect();
+    let disks = seen.disk_columns();
     sqlx::query(include_str!("sql/guest_set_facts.sql"))
         .bind(guest_id)
         .bind(&seen.name)
         .bind(seen.power)
         .bind(seen.state)
         .bind(&seen.reason)
-        .bind(devices)
-        .bind(files)
-        .bind(capacities)
-        .bind(problems)
+        .bind(disks.devices)
+        .bind(disks.files)
+        .bind(disks.capacities)
+        .bind(disks.problems)
         .execute(db)
         .await?;
     Ok(())

@@ -49,6 +49,26 @@ pub enum Duty<'a> {
 }
 
 impl Obligation {
+    /// That a guest run is to remove a snapshot which it is about to take; to be recorded with the step before.
+    pub fn of_snapshot(lease: &GuestLease, name: String) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            kind: "remove_snapshot".to_owned(),
+            host_id: lease.host_id,
+            guest_id: lease.guest_id,
+            guest_run_id: lease.guest_run_id,
+            fence: lease.fence,
+            snapshot_name: Some(name),
+            attempts: 0,
+            trace_id: lease.trace_id,
+            trace_fence: lease.trace_fence,
+        }
+    }
+
+    pub(super) fn snapshot_name(&self) -> Option<&str> {
+        self.snapshot_name.as_deref()
+    }
+
     /// What is to be done.
     pub fn duty(&self) -> Duty<'_> {
         match &self.snapshot_name {
@@ -87,7 +107,7 @@ pub async fn owe_snapshot(
             .bind(lease.fence)
             .bind(Uuid::now_v7())
             .bind(name)
-            .fetch_optional(db)
+            .fetch_one(db)
             .await?,
     )
 }

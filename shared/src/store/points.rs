@@ -1,7 +1,8 @@
 //! Restore points as the database knows them: entered when published, deleted after their directory.
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgExecutor, PgPool};
+use serde::Deserialize;
+use sqlx::{PgExecutor, PgPool, types::Json};
 use uuid::Uuid;
 
 use super::{events::NewEvent, guest_runs::GuestLease};
@@ -35,7 +36,7 @@ pub struct NewPoint<'a> {
 }
 
 /// A restore point of a guest, as retention sees it.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct GuestPoint {
     /// Its id.
     pub id: Uuid,
@@ -51,9 +52,18 @@ pub struct GuestPoint {
     pub state: String,
 }
 
+/// What follows from a restore point that was made visible.
+#[derive(Debug)]
+pub struct Published {
+    /// The runs of the guests that were admitted to the slot.
+    pub admitted: Vec<Uuid>,
+    /// All restore points of the guest, the new one last.
+    pub points: Vec<GuestPoint>,
+}
+
 /// Makes a restore point visible, in one statement: the point, its event, the last step, the end of the
-/// guest run, the free slot and the next admission. What its obligations were has been met before. Returns
-/// the runs of the guests that were admitted; none if the lease is lost.
+/// guest run, the free slot and the next admission. What its obligations were has been met before. None if the
+/// lease is lost.
 ///
 /// # Errors
 /// What the database says.
@@ -62,42 +72,41 @@ pub async fn publish(
     lease: &GuestLease,
     point: &NewPoint<'_>,
     event: &NewEvent,
-) -> Result<Option<Vec<Uuid>>, StoreError> {
+) -> Result<Option<Published>, StoreError> {
     let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    Ok(sqlx::query_scalar(include_str!("sql/publish.sql"))
-        .bind(lease.guest_run_id)
-        .bind(lease.fence)
-        .bind(point.id)
-        .bind(point.host_name)
-        .bind(point.guest_name)
-        .bind(point.repository)
-        .bind(point.path)
-        .bind(point.mode)
-        .bind(point.taken_at)
-        .bind(bytes(point.size_bytes))
-        .bind(bytes(point.source_bytes))
-        .bind(point.foreign_snapshots)
-        .bind(point.verified)
-        .bind(event.code)
-        .bind(event.severity)
-        .bind(&event.message)
-        .bind(&event.detail)
-        .fetch_optional(db)
-        .await?)
-}
-
-/// All restore points of a guest, newest first.
-///
-/// # Errors
-/// What the database says.
-pub async fn of_guest(
-    db: impl PgExecutor<'_>,
-    guest_id: Uuid,
-) -> Result<Vec<GuestPoint>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/points_of_guest.sql"))
-        .bind(guest_id)
-        .fetch_all(db)
-        .await?)
+    let row: Option<(Vec<Uuid>, Json<Vec<GuestPoint>>)> =
+        sqlx::query_as(include_str!("sql/publish.sql"))
+            .bind(lease.guest_run_id)
+            .bind(lease.fence)
+            .bind(point.id)
+            .bind(point.host_name)
+            .bind(point.guest_name)
+            .bind(point.repository)
+            .bind(point.path)
+            .bind(point.mode)
+            .bind(point.taken_at)
+            .bind(bytes(point.size_bytes))
+            .bind(bytes(point.source_bytes))
+            .bind(point.foreign_snapshots)
+            .bind(point.verified)
+            .bind(event.code)
+            .bind(event.severity)
+            .bind(&event.message)
+            .bind(&event.detail)
+            .fetch_optional(db)
+            .await?;
+    Ok(row.map(|(admitted, Json(mut points))| {
+        // The statement sees what was there before it.
+        points.push(GuestPoint {
+            id: point.id,
+            repository: point.repository.to_owned(),
+            path: point.path.to_owned(),
+            taken_at: point.taken_at,
+            verified: point.verified,
+            state: "published".to_owned(),
+        });
+        Published { admitted, points }
+    }))
 }
 
 /// Marks a restore point as on its way out, before its directory is touched. False: it is gone.

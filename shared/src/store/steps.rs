@@ -2,12 +2,14 @@
 
 use std::{collections::HashMap, fmt};
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::{
     guest_runs::{DeviceProgress, GuestLease},
+    inventory::GuestObservation,
     leases::Fence,
     obligations::Obligation,
 };
@@ -126,7 +128,7 @@ pub async fn done(
 ) -> Result<Fence, StoreError> {
     let (devices, totals, copied) = DeviceProgress::columns(&done.progress);
     let (met, fences): (Vec<Uuid>, Vec<i64>) = done.met.iter().map(|o| (o.id, o.fence)).unzip();
-    let row: Option<(String,)> = sqlx::query_as(include_str!("sql/step_done.sql"))
+    let held: bool = sqlx::query_scalar(include_str!("sql/step_done.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
         .bind(step.as_str())
@@ -138,9 +140,47 @@ pub async fn done(
         .bind(copied)
         .bind(met)
         .bind(fences)
-        .fetch_optional(db)
+        .fetch_one(db)
         .await?;
-    Ok(Fence::of(row.is_some()))
+    Ok(Fence::of(held))
+}
+
+/// Records the output of `validate` and what it has seen of the guest, and that the next step begins; if that
+/// takes a snapshot, also that the snapshot has to be removed. Returns the time, by the database's clock; none if
+/// the lease is no longer ours.
+///
+/// # Errors
+/// What the database says.
+pub async fn validated(
+    db: impl PgExecutor<'_>,
+    lease: &GuestLease,
+    output: &Value,
+    next: Option<Next>,
+    owed: Option<&Obligation>,
+    seen: &GuestObservation,
+) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let disks = seen.disk_columns();
+    let (at, _): (Option<DateTime<Utc>>, ()) =
+        sqlx::query_as(include_str!("sql/step_validated.sql"))
+            .bind(lease.guest_run_id)
+            .bind(lease.fence)
+            .bind(output)
+            .bind(next.map(|n| n.step.as_str()))
+            .bind(next.map(|n| n.mode))
+            .bind(owed.map(|o| o.id))
+            .bind(owed.and_then(Obligation::snapshot_name))
+            .bind(lease.guest_id)
+            .bind(&seen.name)
+            .bind(seen.power)
+            .bind(seen.state)
+            .bind(&seen.reason)
+            .bind(disks.devices)
+            .bind(disks.files)
+            .bind(disks.capacities)
+            .bind(disks.problems)
+            .fetch_one(db)
+            .await?;
+    Ok(at)
 }
 
 /// Why a step failed.

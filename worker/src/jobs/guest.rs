@@ -5,12 +5,11 @@ use std::sync::Arc;
 use opentelemetry::trace::FutureExt;
 use shared::{
     StoreError,
-    model::{Settings, Severity},
+    model::Severity,
     queue::{GuestJob, HandlerError},
     store::{
         events::{self, NewEvent},
-        guest_runs::{self, Ending, FailureClass, GuestLease},
-        guests,
+        guest_runs::{self, Ending, FailureClass},
         leases::Fence,
         steps::{self, StepFailure},
     },
@@ -25,10 +24,9 @@ use tracing::Instrument as _;
 
 use super::{HAND_BACK_SECS, delay_secs, outside, seat};
 use crate::{
-    connections::Seat,
     context::{Context, Hand},
     error::{StepError, Stop},
-    lease::{Held, Lease, LeaseKeeper},
+    lease::{Held, LeaseKeeper},
     patience::patiently,
     retention,
     steps::{GuestRun, Spec},
@@ -61,14 +59,14 @@ async fn begin(
         // An earlier attempt may have been carried out, and its answer lost.
         guest_runs::put_back(pool, job.guest_run_id, context.incarnation).await?;
     }
-    let Some(host_id) = guest_runs::host_of_admitted(pool, job.guest_run_id).await? else {
+    let Some(brief) = guest_runs::brief(pool, job.guest_run_id).await? else {
         return Ok(());
     };
     let Some(hand) = hand else {
         // Work of this process on it, under a lease that it lost, has not ended yet.
         return guest_runs::hand_back(pool, job.guest_run_id, HAND_BACK_SECS).await;
     };
-    let Some((seat, settings)) = seat(context, host_id).await? else {
+    let Some(seat) = seat(context, brief.guest.host_id, &brief.settings) else {
         return guest_runs::hand_back(pool, job.guest_run_id, HAND_BACK_SECS).await;
     };
     let taken_at = Instant::now();
@@ -83,40 +81,28 @@ async fn begin(
     context.work.spawn(async move {
         // A panic ends this task and with it the keeper: the lease runs out, and the sweep counts a crash.
         let span = tracing::info_span!("guest_run", trace_id = tree::hex(row.trace_id));
-        work(context_of_work, row, keeper.lease(), settings, seat)
-            .instrument(span)
-            .await;
+        work(GuestRun::new(
+            context_of_work,
+            row,
+            keeper.lease(),
+            brief,
+            seat,
+        ))
+        .instrument(span)
+        .await;
         drop((keeper, hand));
     });
     Ok(())
 }
 
-async fn work(
-    context: Arc<Context>,
-    row: GuestLease,
-    lease: Lease,
-    settings: Settings,
-    seat: Seat,
-) {
-    let configuration = patiently("the guest's configuration", || {
-        guests::by_id(&context.pool, row.guest_id)
-    });
-    let guest = match configuration.await {
-        Ok(found) => found,
-        // The guest was removed, and its runs with it.
-        Err(error) => {
-            tracing::warn!(guest_run = %row.guest_run_id, %error, "the guest run is gone");
-            return;
-        }
-    };
-    let run = GuestRun::new(context, row, lease, settings, guest, seat);
+async fn work(run: GuestRun) {
     let name = run.guest.full_name();
     tracing::info!(guest = name, fence = run.row.fence, "guest run begins");
     match run.attempt().await {
-        Ok(()) => {
+        Ok(points) => {
             metrics::attempt_ended(Outcome::Succeeded);
             tracing::info!(guest = name, "restore point published");
-            retention::apply(&run).await;
+            retention::apply(&run, &points).await;
         }
         Err((_, StepError::Stop(Stop::Fenced))) => {
             tracing::warn!(guest = name, "another worker acts for this guest run now");

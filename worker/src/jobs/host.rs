@@ -14,6 +14,7 @@ use shared::{
         host_runs::{self, GuestRunStart, HostLease, NewGuestRun},
         hosts,
         leases::Fence,
+        settings,
     },
     telemetry::{
         metrics::{self, Outcome},
@@ -71,7 +72,8 @@ async fn begin(
         // Work of this process on it, under a lease that it lost, has not ended yet.
         return host_runs::hand_back(pool, job.host_run_id, HAND_BACK_SECS).await;
     };
-    let Some((seat, settings)) = seat(context, host_id).await? else {
+    let settings = settings::get(pool).await?;
+    let Some(seat) = seat(context, host_id, &settings) else {
         return host_runs::hand_back(pool, job.host_run_id, HAND_BACK_SECS).await;
     };
     let taken_at = Instant::now();

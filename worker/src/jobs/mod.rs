@@ -6,7 +6,7 @@ pub(crate) mod undo;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use shared::{StoreError, model::Settings, store::settings};
+use shared::{StoreError, model::Settings};
 use uuid::Uuid;
 
 use crate::{connections::Seat, context::Context, patience::patiently};
@@ -18,15 +18,13 @@ const BEGIN_LIMIT: Duration = Duration::from_secs(8);
 /// The longest pause between two attempts, in seconds.
 const MAX_DELAY_SECS: f64 = 3600.0;
 
-/// A seat at the host's connection, and the site's settings as they are then; none if this worker is full, or stops.
-async fn seat(context: &Context, host_id: Uuid) -> Result<Option<(Seat, Settings)>, StoreError> {
+/// A seat at the host's connection; none if this worker is full, or stops.
+fn seat(context: &Context, host_id: Uuid, settings: &Settings) -> Option<Seat> {
     if context.drain.is_cancelled() {
-        return Ok(None);
+        return None;
     }
-    let settings = settings::get(&context.pool).await?;
     let max_hosts = usize::try_from(settings.host_threads).unwrap_or(1);
-    let seat = context.connections.reserve(host_id, max_hosts);
-    Ok(seat.map(|seat| (seat, settings)))
+    context.connections.reserve(host_id, max_hosts)
 }
 
 /// Does the beginning of a job outside of its delivery, which the queue drops when the database is away;

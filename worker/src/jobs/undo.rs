@@ -11,6 +11,7 @@ use shared::{
         events::{self, NewEvent},
         guests, notices,
         obligations::{self, Duty, Obligation, UndoClaim},
+        settings,
     },
 };
 use sqlx::PgPool;
@@ -47,7 +48,8 @@ async fn begin(context: &Arc<Context>, job: UndoJob) -> Result<(), StoreError> {
     let Some(host_id) = obligations::host_of_owed(pool, job.guest_id).await? else {
         return Ok(());
     };
-    let Some((seat, settings)) = seat(context, host_id).await? else {
+    let settings = settings::get(pool).await?;
+    let Some(seat) = seat(context, host_id, &settings) else {
         return obligations::hand_back(pool, job.guest_id, HAND_BACK_SECS).await;
     };
     let taken_at = Instant::now();

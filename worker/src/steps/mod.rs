@@ -1,6 +1,7 @@
 //! The steps of a guest run and the one table that says how they follow each other.
 
 mod copy;
+mod owed;
 mod power_off;
 mod publish;
 mod snapshot;
@@ -18,14 +19,17 @@ use shared::{
     model,
     store::{
         events::NewEvent,
-        guest_runs::{self, GuestLease},
+        guest_runs::{self, Brief, GuestLease},
+        inventory::GuestObservation,
         leases::Fence,
+        points::GuestPoint,
         steps::{self, Done, StepName},
     },
     telemetry::metrics::{self, Outcome},
 };
 use tokio::{sync::Mutex, time::Instant};
 
+use self::owed::Owed;
 use crate::{
     connections::Seat,
     context::Context,
@@ -106,7 +110,8 @@ pub(crate) struct Outputs {
     sealed: Option<SealedPoint>,
     /// The guest is as it was before.
     brought_back: bool,
-    published: bool,
+    /// All restore points of the guest, since the new one is published.
+    points: Option<Vec<GuestPoint>>,
 }
 
 impl Outputs {
@@ -127,7 +132,7 @@ impl Outputs {
             frozen: get(recorded, StepName::Snapshot)?.or(get(recorded, StepName::PowerOff)?),
             sealed: get(recorded, StepName::Copy)?,
             brought_back: has(StepName::Commit) || has(StepName::PowerOn),
-            published: false,
+            points: None,
         })
     }
 
@@ -137,7 +142,7 @@ impl Outputs {
             StepName::Snapshot | StepName::PowerOff => self.frozen.is_some(),
             StepName::Copy => self.sealed.is_some(),
             StepName::Commit | StepName::PowerOn => self.brought_back,
-            StepName::Publish => self.published,
+            StepName::Publish => self.points.is_some(),
         }
     }
 
@@ -175,6 +180,13 @@ fn missing(step: StepName) -> StepError {
     StepError::retry(format!("the output of step {step} is missing"))
 }
 
+/// What a step leaves to be recorded.
+enum Left {
+    /// The output of `validate`, and what it has seen of the guest.
+    Validated(Value, GuestObservation),
+    Done(Done),
+}
+
 /// A guest run in work.
 pub(crate) struct GuestRun {
     pub(crate) context: Arc<Context>,
@@ -186,6 +198,11 @@ pub(crate) struct GuestRun {
     pub(crate) settings: model::Settings,
     /// The guest's configuration, as it was when the attempt began.
     pub(crate) guest: model::Guest,
+    ignored_disks: Vec<String>,
+    /// Something may have to be undone on the guest before anything else. What comes later comes from workers
+    /// that act too late, and stays until it is met.
+    is_owed: bool,
+    owed: Owed,
     seat: Seat,
     opened: Mutex<Option<Opened>>,
     /// Where its spans hang.
@@ -203,8 +220,7 @@ impl GuestRun {
         context: Arc<Context>,
         row: GuestLease,
         lease: Lease,
-        settings: model::Settings,
-        guest: model::Guest,
+        brief: Brief,
         seat: Seat,
     ) -> Self {
         Self {
@@ -212,8 +228,11 @@ impl GuestRun {
             context,
             row,
             lease,
-            settings,
-            guest,
+            settings: brief.settings,
+            guest: brief.guest,
+            ignored_disks: brief.ignored_disks,
+            is_owed: brief.is_owed,
+            owed: Owed::default(),
             seat,
             opened: Mutex::default(),
         }
@@ -253,11 +272,14 @@ impl GuestRun {
         secs(self.settings.snapshot_limit_secs)
     }
 
-    /// Goes through the plan, after the steps that an earlier owner of this attempt has done.
+    /// Goes through the plan, after the steps that an earlier owner of this attempt has done. Returns all restore
+    /// points of the guest.
     ///
     /// # Errors
     /// What went wrong, and in which step.
-    pub(crate) async fn attempt(&self) -> Result<(), (Option<&'static Spec>, StepError)> {
+    pub(crate) async fn attempt(
+        &self,
+    ) -> Result<Vec<GuestPoint>, (Option<&'static Spec>, StepError)> {
         let resuming = self.resume().with_context(self.trace.whole());
         let mut outputs = resuming.await.map_err(|error| (None, error))?;
         // The record of a step also says that the next one begins, and the taking of the lease that the first does.
@@ -269,7 +291,7 @@ impl GuestRun {
             done.map_err(|error| (Some(spec), error))?;
             begun = true;
         }
-        Ok(())
+        Ok(outputs.points.unwrap_or_default())
     }
 
     /// What is done already and still true. The steps after it are begun anew.
@@ -349,8 +371,13 @@ impl GuestRun {
                 step: next.name,
                 mode: validated.mode.as_str(),
             });
-        let done = || steps::done(pool, &self.row, step, &left, next);
-        check(patiently("a step's output", done).await?)?;
+        match left {
+            Left::Validated(output, seen) => self.record_validated(&output, next, &seen).await?,
+            Left::Done(left) => {
+                let done = || steps::done(pool, &self.row, step, &left, next);
+                check(patiently("a step's output", done).await?)?;
+            }
+        }
         hold::at(&format!("{step}.recorded")).await
     }
 
@@ -359,16 +386,24 @@ impl GuestRun {
         &self,
         step: StepName,
         outputs: &mut Outputs,
-    ) -> Result<Option<Done>, StepError> {
+    ) -> Result<Option<Left>, StepError> {
+        let stored = |output: serde_json::Result<Value>| {
+            output.map_err(|e| {
+                StepError::permanent(format!("the output of step {step} cannot be stored: {e}"))
+            })
+        };
         let mut done = Done::default();
         let output = match step {
             StepName::Validate => {
                 hooks::expect_after(self).await?;
-                let validated = validate::run(self).await?;
-                hooks::before(self, validated.mode).await?;
-                let value = serde_json::to_value(&validated);
+                let (validated, seen) = validate::run(self).await?;
+                if let Err(error) = hooks::before(self, validated.mode).await {
+                    validate::note(self, &seen).await?;
+                    return Err(error);
+                }
+                let output = stored(serde_json::to_value(&validated))?;
                 outputs.validated = Some(validated);
-                value
+                return Ok(Some(Left::Validated(output, seen)));
             }
             StepName::Snapshot => {
                 let frozen = snapshot::run(self, outputs.validated()?).await?;
@@ -397,21 +432,18 @@ impl GuestRun {
             }
             // Its record is the statement that publishes.
             StepName::Publish => {
-                publish::run(
+                let publishing = publish::run(
                     self,
                     outputs.validated()?,
                     outputs.frozen()?,
                     outputs.sealed()?,
-                )
-                .await?;
-                outputs.published = true;
+                );
+                outputs.points = Some(publishing.await?);
                 return Ok(None);
             }
         };
-        done.output = output.map_err(|e| {
-            StepError::permanent(format!("the output of step {step} cannot be stored: {e}"))
-        })?;
-        Ok(Some(done))
+        done.output = stored(output)?;
+        Ok(Some(Left::Done(done)))
     }
 }
 

@@ -9,12 +9,11 @@ use shared::{
     store::{
         events::NewEvent,
         guest_runs,
-        points::{self, NewPoint},
+        points::{self, GuestPoint, NewPoint, Published},
         steps::StepName,
     },
 };
 use tokio::runtime::Handle;
-use uuid::Uuid;
 
 use super::{Frozen, GuestRun, Validated, blocking};
 use crate::{
@@ -24,13 +23,13 @@ use crate::{
     patience::patiently,
 };
 
-/// Verifies what was copied, renames it, and ends the guest run.
+/// Verifies what was copied, renames it, and ends the guest run. Returns all restore points of the guest.
 pub(super) async fn run(
     run: &GuestRun,
     validated: &Validated,
     frozen: &Frozen,
     sealed: &SealedPoint,
-) -> Result<(), StepError> {
+) -> Result<Vec<GuestPoint>, StepError> {
     let verified = run.settings.verify_after_backup;
     if verified {
         verify(run, validated.destination.clone(), sealed.clone()).await?;
@@ -38,16 +37,10 @@ pub(super) async fn run(
     run.lease.allowed().await?;
     hold::at(&format!("{}.change", StepName::Publish)).await?;
     let (root, to_publish) = (validated.destination.clone(), sealed.clone());
-    let (published, foreign) = blocking(move || {
-        let repository = Repository::open(root)?;
-        let published = repository.publish(&to_publish)?;
-        let manifest = repository::Manifest::read(&repository.root().join(&published.path))?;
-        Ok((published, manifest.point.foreign_snapshots))
-    })
-    .await?;
+    let published = blocking(move || Ok(Repository::open(root)?.publish(&to_publish)?)).await?;
     hold::at(&format!("{}.effect", StepName::Publish)).await?;
-    let record = || record(run, validated, frozen, &published, &foreign, verified);
-    let admitted = patiently("the restore point", record)
+    let record = || record(run, validated, frozen, &published, verified);
+    let Published { admitted, points } = patiently("the restore point", record)
         .await?
         .ok_or(Stop::Fenced)?;
     if !admitted.contains(&run.row.run_id) {
@@ -56,7 +49,8 @@ pub(super) async fn run(
         })
         .await?;
     }
-    hold::at(&format!("{}.recorded", StepName::Publish)).await
+    hold::at(&format!("{}.recorded", StepName::Publish)).await?;
+    Ok(points)
 }
 
 async fn verify(run: &GuestRun, root: PathBuf, sealed: SealedPoint) -> Result<(), StepError> {
@@ -110,9 +104,8 @@ async fn record(
     validated: &Validated,
     frozen: &Frozen,
     published: &PublishedPoint,
-    foreign_snapshots: &[String],
     verified: bool,
-) -> Result<Option<Vec<Uuid>>, StoreError> {
+) -> Result<Option<Published>, StoreError> {
     let mode = validated.mode.as_str();
     let (repository, path) = (
         validated.destination.to_string_lossy(),
@@ -128,7 +121,7 @@ async fn record(
         taken_at: frozen.taken_at,
         size_bytes: published.size_bytes,
         source_bytes: published.source_bytes,
-        foreign_snapshots,
+        foreign_snapshots: &published.foreign_snapshots,
         verified,
     };
     let message = format!(

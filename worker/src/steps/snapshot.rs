@@ -14,7 +14,7 @@ use crate::{
     undo,
 };
 
-/// Takes our snapshot, after writing down that it has to be removed.
+/// Takes our snapshot, once it is written down that it has to be removed: with the record of `validate`, or here.
 pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen, StepError> {
     let guest = run.open().await?;
     let pool = &run.context.pool;
@@ -24,12 +24,17 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
     if run.row.fence > run.row.attempt_fence || listed.iter().any(|one| snapshot_name::is_ours(one))
     {
         undo::clear_leftovers(run, guest.as_ref(), &listed).await?;
+        run.forget_owed().await;
     }
     let name = snapshot_name::make(run.row.guest_run_id, run.row.fence);
-    let owed = patiently("the obligation to remove the snapshot", || {
-        obligations::owe_snapshot(pool, &run.row, &name)
-    });
-    let taken_at = owed.await?.ok_or(Stop::Fenced)?;
+    let taken_at = match run.snapshot_is_owed().await {
+        Some(now) => now,
+        None => {
+            let owing = || obligations::owe_snapshot(pool, &run.row, &name);
+            let owed_at = patiently("the obligation to remove the snapshot", owing).await?;
+            owed_at.ok_or(Stop::Fenced)?
+        }
+    };
     run.lease.allowed().await?;
     hold::at("snapshot.change").await?;
     let description = format!(

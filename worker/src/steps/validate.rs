@@ -1,10 +1,10 @@
 //! Step `validate`: what the guest is, how it is to be backed up, and what an earlier failure left.
 
-use hypervisor::{Capabilities, Guest, GuestFacts, PowerState};
+use hypervisor::{Capabilities, Guest, GuestFacts, PowerState, snapshot_name};
 use repository::{PointMode, Repository};
 use shared::{
     model::Mode,
-    store::{disks, inventory},
+    store::inventory::{self, GuestObservation},
 };
 
 use super::{GuestRun, Validated, blocking};
@@ -15,25 +15,39 @@ use crate::{
     undo,
 };
 
-/// Validates the guest and decides the plan. Nothing here depends on an earlier attempt.
-pub(super) async fn run(run: &GuestRun) -> Result<Validated, StepError> {
+/// Validates the guest and decides the plan. Nothing here depends on an earlier attempt. What was seen of the guest
+/// is to be recorded by the caller, unless there was an error.
+pub(super) async fn run(run: &GuestRun) -> Result<(Validated, GuestObservation), StepError> {
     let opened = run.opened().await?;
     let facts = settled_facts(run, opened.guest.as_ref()).await?;
-    let pool = &run.context.pool;
-    let ignored_disks = patiently("the guest's disks", || {
-        disks::ignored(pool, run.row.guest_id)
-    })
-    .await?;
-    let seen = observe::guest(&facts, &ignored_disks);
-    patiently("the guest's state", || {
-        inventory::apply_guest_facts(pool, run.row.guest_id, &seen.observation)
-    })
-    .await?;
-    if let Verdict::Unfit(class, message) = seen.verdict {
-        return Err(StepError::Failed { class, message });
+    let seen = observe::guest(&facts, &run.ignored_disks);
+    let judged = match seen.verdict {
+        Verdict::Unfit(class, message) => Err(StepError::Failed { class, message }),
+        Verdict::Fit => judge(run, opened.host.capabilities(), facts).await,
+    };
+    match judged {
+        Ok(validated) => Ok((validated, seen.observation)),
+        Err(error) => {
+            note(run, &seen.observation).await?;
+            Err(error)
+        }
     }
+}
+
+/// Records what was seen of the guest.
+pub(super) async fn note(run: &GuestRun, seen: &GuestObservation) -> Result<(), StepError> {
+    let pool = &run.context.pool;
+    let noting = || inventory::apply_guest_facts(pool, run.row.guest_id, seen);
+    Ok(patiently("the guest's state", noting).await?)
+}
+
+async fn judge(
+    run: &GuestRun,
+    can: Capabilities,
+    facts: GuestFacts,
+) -> Result<Validated, StepError> {
     let requested = run.guest.mode.unwrap_or(run.settings.mode);
-    let mode = decide(requested, &facts, opened.host.capabilities())?;
+    let mode = decide(requested, &facts, can)?;
     let destination = run
         .guest
         .destination
@@ -55,14 +69,18 @@ pub(super) async fn run(run: &GuestRun) -> Result<Validated, StepError> {
             .resume_power_state
             .unwrap_or(run.settings.resume_power_state),
         destination: destination.into(),
-        ignored_disks,
+        ignored_disks: run.ignored_disks.clone(),
     })
 }
 
 /// The facts, once nothing of ours is left on the guest.
 async fn settled_facts(run: &GuestRun, guest: &dyn Guest) -> Result<GuestFacts, StepError> {
     let facts = guest.facts().await?;
-    if undo::clear_leftovers(run, guest, &facts.snapshots).await? {
+    let is_left = facts
+        .snapshots
+        .iter()
+        .any(|one| snapshot_name::is_ours(one));
+    if (is_left || run.is_owed) && undo::clear_leftovers(run, guest, &facts.snapshots).await? {
         Ok(guest.facts().await?)
     } else {
         Ok(facts)

@@ -237,6 +237,7 @@ async fn the_command_after_a_run_waits_for_those_after_its_guests_and_knows_how_
         run_id: run,
         host_id: guest,
         guest_id: guest,
+        owner_id: Uuid::now_v7(),
         fence: 1,
         attempt_fence: 1,
         attempts: 0,

@@ -2,7 +2,7 @@ WITH held AS (
     UPDATE virtuozo_core.guest_runs
        SET bytes_total = (SELECT sum(n) FROM unnest($4::bigint[]) n),
            bytes_copied = (SELECT sum(n) FROM unnest($5::bigint[]) n), progress_at = now()
-     WHERE id = $1 AND fence = $2 AND state = 'running'
+     WHERE id = $1 AND fence = $2 AND (state = 'running') IS TRUE
  RETURNING id
 ), devices AS (
     INSERT INTO virtuozo_core.disk_progress (guest_run_id, device, bytes_total, bytes_copied)

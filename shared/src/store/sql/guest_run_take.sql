@@ -10,8 +10,8 @@ WITH taken AS (
            step = CASE WHEN g.attempt_fence IS NULL THEN $3 ELSE g.step END,
            started_at = coalesce(g.started_at, now())
       FROM virtuozo_core.settings s, virtuozo_core.runs r
-     WHERE g.id = $1 AND r.id = g.run_id AND g.state = 'admitted'
- RETURNING g.id, g.run_id, g.host_id, g.guest_id, g.fence, g.attempt_fence, g.attempts,
+     WHERE g.id = $1 AND r.id = g.run_id AND (g.state = 'admitted') IS TRUE
+ RETURNING g.id, g.run_id, g.host_id, g.guest_id, g.owner_id, g.fence, g.attempt_fence, g.attempts,
            r.cancel_requested OR g.cancel_requested AS cancel_requested, s.lease_secs,
            coalesce(r.trace_id, r.id) AS trace_id, g.trace_fence
 ), begun AS (

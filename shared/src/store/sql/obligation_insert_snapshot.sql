@@ -1,7 +1,1 @@
-INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, fence, snapshot_name)
-SELECT $3, 'remove_snapshot', g.host_id, g.guest_id, g.id, g.fence, $4
-  FROM virtuozo_core.guest_runs g
- WHERE g.id = $1 AND g.fence = $2 AND g.state = 'running'
-ON CONFLICT (guest_id, snapshot_name) WHERE kind = 'remove_snapshot'
-DO UPDATE SET guest_run_id = EXCLUDED.guest_run_id, fence = EXCLUDED.fence
-RETURNING now()
+SELECT virtuozo_core.owe_snapshot($1, $2, $3, $4)

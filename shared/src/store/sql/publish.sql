@@ -1,9 +1,9 @@
 -- The restore point, its step, its event and its guest run, all or none: without the fence nothing happens.
--- The slot goes to the guests that may come next: their runs are returned, with the run of this one.
+-- The slot goes to the guests that may come next: their runs are returned, and the guest's earlier restore points.
 WITH ended AS (
     UPDATE virtuozo_core.guest_runs
        SET state = 'succeeded', lease_until = NULL, owner_id = NULL, ended_at = now(), error = NULL, error_class = NULL
-     WHERE id = $1 AND fence = $2 AND state = 'running'
+     WHERE id = $1 AND fence = $2 AND (state = 'running') IS TRUE
  RETURNING id, run_id, host_id, guest_id
 ), step AS (
     UPDATE virtuozo_core.steps s
@@ -19,4 +19,8 @@ WITH ended AS (
     INSERT INTO virtuozo_core.events (code, severity, message, run_id, host_id, guest_id, guest_run_id, detail)
     SELECT $14, $15, $16, run_id, host_id, guest_id, id, $17 FROM ended
 )
-SELECT ARRAY(SELECT virtuozo_core.admit(ended.host_id, ended.id)) FROM ended
+SELECT ARRAY(SELECT virtuozo_core.admit(ended.host_id, ended.id)),
+       (SELECT coalesce(jsonb_agg(jsonb_build_object('id', p.id, 'repository', p.repository, 'path', p.path,
+                   'taken_at', p.taken_at, 'verified', p.verified_at IS NOT NULL, 'state', p.state)), '[]')
+          FROM virtuozo_core.restore_points p WHERE p.guest_id = ended.guest_id)
+  FROM ended

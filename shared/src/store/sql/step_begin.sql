@@ -1,6 +1,6 @@
 WITH held AS (
     UPDATE virtuozo_core.guest_runs SET step = $3, mode = coalesce($4, mode)
-     WHERE id = $1 AND fence = $2 AND state = 'running'
+     WHERE id = $1 AND fence = $2 AND (state = 'running') IS TRUE
  RETURNING id, owner_id
 )
 INSERT INTO virtuozo_core.steps (guest_run_id, fence, name, worker_id)

@@ -133,10 +133,10 @@ impl<'a> Site<'a> {
         };
         let event = NewEvent::user(Severity::Info, "backed up");
         let published = points::publish(self.pool, lease, &point, &event).await;
-        let Some(admitted) = published.unwrap() else {
+        let Some(published) = published.unwrap() else {
             return Fence::Lost;
         };
-        if !admitted.contains(&lease.run_id) {
+        if !published.admitted.contains(&lease.run_id) {
             guest_runs::end_run(self.pool, lease).await.unwrap();
         }
         Fence::Held
