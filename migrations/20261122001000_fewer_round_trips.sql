@@ -123,15 +123,21 @@ BEGIN
     SELECT coalesce(h.guest_threads, s.guest_threads) AS cap, g.shut_until,
            s.paused_at IS NOT NULL OR h.paused_at IS NOT NULL OR g.shut_until > now() AS held_back,
            virtuozo_core.has_caps() AS capped,
-           (SELECT o.slot_no FROM virtuozo_core.guest_slots o WHERE o.guest_run_id = ended) AS own
+           (SELECT o.slot_no FROM virtuozo_core.guest_slots o WHERE o.guest_run_id = ended) AS own,
+           EXISTS (SELECT 1 FROM virtuozo_core.guest_slots o
+                    WHERE o.host_id = h.id AND o.slot_no > coalesce(h.guest_threads, s.guest_threads)) AS is_over
       INTO this
       FROM virtuozo_core.settings s
      CROSS JOIN virtuozo_core.hosts h
       LEFT JOIN virtuozo_core.host_gates g ON g.host_id = h.id
      WHERE h.id = host;
     own := this.own;
+    -- Of a host with more in work than it may have since its cap was lowered, no slot goes to the next one.
+    IF own IS NOT NULL AND (this.capped OR this.is_over) THEN
+        PERFORM virtuozo_core.leave_slot_no(host, own, this.cap);
+        own := NULL;
+    END IF;
     IF this.capped THEN
-        PERFORM virtuozo_core.leave_slot_no(host, own, this.cap) WHERE own IS NOT NULL;
         FOR next IN
             SELECT g.id, g.run_id
               FROM virtuozo_core.admit_under_caps() AS a (id)
@@ -146,8 +152,7 @@ BEGIN
        AND (this.shut_until IS NULL
             OR NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g WHERE g.host_id = host AND g.state = 'admitted')) THEN
         LOOP
-            -- A slot beyond the host's cap goes away with its use.
-            IF own <= this.cap THEN
+            IF own IS NOT NULL THEN
                 slot := own;
             ELSE
                 SELECT s.slot_no INTO slot
@@ -187,7 +192,9 @@ BEGIN
             EXIT WHEN this.shut_until IS NOT NULL;
         END LOOP;
     END IF;
-    PERFORM virtuozo_core.leave_slot_no(host, own, this.cap) WHERE own IS NOT NULL;
+    IF own IS NOT NULL THEN
+        PERFORM virtuozo_core.leave_slot_no(host, own, this.cap);
+    END IF;
 END $$;
 
 -- Steps and events are written by statements that hold the guest run, or name what was there a moment ago. That
