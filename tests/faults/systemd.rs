@@ -91,10 +91,12 @@ async fn systemd_hears_of_start_wait_work_and_end_and_a_sign_of_life_also_withou
 async fn a_worker_without_the_library_does_not_count_as_started() -> Result<()> {
     let apart = Apart::new(Way::Refused).await?;
     let manager = Manager::new(apart.site.path("notify"))?;
-    let nowhere = apart.site.path("no-library");
+    // It is there, but cannot be loaded.
+    let broken = apart.site.path("no-library");
+    std::fs::write(&broken, "no library\n")?;
     let env = [
         ("NOTIFY_SOCKET", manager.path.as_path()),
-        ("VIRTUOZO_VIX_LIBRARY", nowhere.as_path()),
+        ("VIRTUOZO_VIX_LIBRARY", broken.as_path()),
     ];
     let mut worker = apart.spawn(&["worker"], &env)?;
     eventually("the worker to end", async || {
