@@ -32,7 +32,7 @@ pub(crate) enum StepError {
     /// The hypervisor refused.
     #[error(transparent)]
     Hypervisor(#[from] HypervisorError),
-    /// The host does not answer, or did not when it was asked last: nothing was done.
+    /// The host does not answer, or refuses the login, or did so when it was asked last: nothing was done.
     #[error("the host {0}")]
     HostDown(Down),
     /// The repository refused.
@@ -90,6 +90,7 @@ impl StepError {
             Self::Stop(Stop::Fenced) => "stop.fenced".to_owned(),
             Self::Stop(Stop::Cancelled) => "stop.cancelled".to_owned(),
             Self::Stop(Stop::Draining) => "stop.draining".to_owned(),
+            Self::HostDown(down) if down.login_refused => "host_refuses_login".to_owned(),
             Self::HostDown(_) => "host_down".to_owned(),
             Self::Hypervisor(error) => format!("hypervisor.{}", error.kind),
             Self::Repository(_) => "repository".to_owned(),
@@ -110,9 +111,8 @@ impl StepError {
     /// What to do about it.
     pub(crate) fn class(&self) -> FailureClass {
         match self {
-            Self::Stop(_) | Self::HostDown(_) | Self::Store(_) | Self::BadCopy(_) => {
-                FailureClass::Retry
-            }
+            Self::Stop(_) | Self::Store(_) | Self::BadCopy(_) => FailureClass::Retry,
+            Self::HostDown(down) => down.class(),
             Self::Hypervisor(error) => match error.class {
                 hypervisor::ErrorClass::Retry => FailureClass::Retry,
                 hypervisor::ErrorClass::Permanent => FailureClass::Permanent,

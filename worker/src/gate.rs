@@ -1,5 +1,5 @@
-//! The way to a host: through its gate, so that one that does not answer is tried by one worker at a time and
-//! once in each pause, whoever needs it.
+//! The way to a host: through its gate, so that one that does not answer, or refuses the login, is tried by one worker
+//! at a time and once in each pause, whoever needs it.
 
 use std::{future::Future, sync::Arc};
 
@@ -22,7 +22,8 @@ use crate::{
 /// Connects to a host if its gate permits that, and tells the gate what came of it.
 ///
 /// # Errors
-/// [`StepError::HostDown`] if the host does not answer, or others found so; or what else is wrong.
+/// [`StepError::HostDown`] if the host does not answer or refuses the login, or others found so; or what else is
+/// wrong.
 pub(crate) async fn pass<Fut>(
     pool: &PgPool,
     host_id: Uuid,
@@ -50,24 +51,25 @@ where
             patiently("a host that answers again", || gates::open(pool, host_id)).await?;
             Ok(host)
         }
-        // What this machine lacks tells nothing about the host.
-        (Err(error), probe)
-            if error.class == ErrorClass::Retry && error.kind != ErrorKind::LibraryMissing =>
-        {
+        (Err(error), probe) if shuts(&error) => {
             Err(shut(pool, host_id, probe.as_ref(), error).await)
         }
         (Err(error), None) => Err(error.into()),
         (Err(error), Some(probe)) => {
-            patiently("a probe that told nothing", || async {
-                match error.kind {
-                    // It answers, although it refuses.
-                    ErrorKind::Login => gates::open(pool, host_id).await,
-                    _ => gates::release(pool, &probe).await,
-                }
-            })
-            .await?;
+            patiently("a probe that told nothing", || gates::release(pool, &probe)).await?;
             Err(error.into())
         }
+    }
+}
+
+/// Whether a failed connection keeps everybody from the host for a while: time may heal it, or each further login
+/// brings the account closer to being locked.
+fn shuts(error: &HypervisorError) -> bool {
+    match error.kind {
+        ErrorKind::Login => true,
+        // What this machine lacks tells nothing about the host.
+        ErrorKind::LibraryMissing => false,
+        _ => error.class == ErrorClass::Retry,
     }
 }
 
@@ -78,15 +80,21 @@ async fn shut(
     error: HypervisorError,
 ) -> StepError {
     let failed_before = probe.map_or(0, |probe| probe.failed_probes);
-    let down = patiently("a host that does not answer", || async {
+    let login_refused = error.kind == ErrorKind::Login;
+    let down = patiently("a host that nobody gets into", || async {
         let settings = settings::get(pool).await?;
         let delay = delay_secs(settings.retry_delay_secs, failed_before);
-        gates::shut(pool, host_id, probe, &error.message, delay).await
+        let error = &error.message;
+        gates::shut(pool, host_id, probe, error, login_refused, delay).await
     });
     match down.await {
         Ok(Some(down)) => StepError::HostDown(down),
-        // Somebody else reached it meanwhile.
-        Ok(None) => error.into(),
+        // Somebody else got in meanwhile, with another password perhaps.
+        Ok(None) => HypervisorError {
+            class: ErrorClass::Retry,
+            ..error
+        }
+        .into(),
         Err(refused) => refused.into(),
     }
 }

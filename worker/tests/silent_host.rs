@@ -1,4 +1,5 @@
-//! A host that does not answer costs one attempt to connect in each pause, whoever waits for it.
+//! A host that does not answer, or refuses the login, costs one attempt to connect in each pause, whoever waits for
+//! it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -8,10 +9,11 @@ use common::{
     fake::{Act, Gate, When},
 };
 use hypervisor::{ErrorClass, ErrorKind, PowerState::On};
-use shared::store::{operators, settings};
+use shared::store::{hosts, operators, settings};
 use uuid::Uuid;
 
 const REFUSED: Act = Act::Fail(ErrorKind::Unreachable, ErrorClass::Retry);
+const WRONG_PASSWORD: Act = Act::Fail(ErrorKind::Login, ErrorClass::Operator);
 
 /// A site in which the guests of a run wait for a slot, with a worker that is not connected to their host. What
 /// comes next is up to the rules of the world; the host is still paused.
@@ -199,15 +201,111 @@ async fn what_guests_of_a_silent_host_are_owed_is_undone_when_it_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_refuses_is_an_answer_and_what_tells_nothing_leaves_the_gate_shut() {
-    for (kind, stays_down) in [(ErrorKind::Login, false), (ErrorKind::LibraryMissing, true)] {
+async fn a_wrong_password_costs_one_login_in_each_pause_and_a_new_one_is_tried_at_once() {
+    let (site, run, worker) = waiting(20).await;
+    let helper = site.worker("helper");
+    site.world
+        .rule_for_host("connect", "lab", 1000, WRONG_PASSWORD);
+    settings::set(&site.db.pool, &[("retry_delay_secs", "600")])
+        .await
+        .unwrap();
+    resume(&site).await;
+    site.until("all guests say what they wait for", || async {
+        let saying: i64 = site
+            .scalar(
+                "SELECT count(*) FROM virtuozo.guest_runs
+                  WHERE state = 'waiting' AND waiting_reason LIKE
+                        'its host refuses the login (attempt 1 of 3 failed at %: connect of lab refused%); next probe at %'",
+            )
+            .await;
+        (saying == 20).then_some(())
+    })
+    .await;
+    let pause: bool = site
+        .scalar("SELECT shut_until > now() + interval '400 s' FROM virtuozo_core.host_gates")
+        .await;
+    assert!(pause, "nobody tries for about ten minutes");
+    let logins = site.world.calls("connect") - 1;
+    // Before anything is known each worker may find out for itself.
+    assert!((1..=2).contains(&logins), "{logins} logins");
+    let state = "SELECT state FROM virtuozo_core.hosts";
+    assert_eq!(site.scalar::<String>(state).await, "invalid");
+
+    site.world.forget_rules();
+    hosts::set_password(&site.db.pool, site.host_id, None)
+        .await
+        .unwrap();
+    assert_eq!(site.settled(run).await, "succeeded");
+    let rows = site.rows(run).await;
+    assert_eq!(
+        attempts(&rows),
+        0,
+        "what a password holds up is no attempt: {rows:?}"
+    );
+    assert_eq!(failed_probes(&site).await, None);
+    worker.stopped().await;
+    helper.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_run_waits_for_the_right_password_and_is_given_up_after_three_logins() {
+    let site = Site::new(&[("mail", On)]).await;
+    site.world
+        .rule_for_host("connect", "lab", 1000, WRONG_PASSWORD);
+    settings::set(&site.db.pool, &[("retry_delay_secs", "600")])
+        .await
+        .unwrap();
+    let workers = [site.worker("one"), site.worker("two")];
+    let run = site.run_now().await;
+    let waits = "SELECT count(*) FROM virtuozo_core.host_runs
+                  WHERE state = 'queued' AND attempts = 0 AND error_class = 'operator'
+                    AND error LIKE 'the host refuses the login (attempt 1 of 3): %'";
+    site.until("the host run waits", || async {
+        (site.scalar::<i64>(waits).await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(site.world.calls("connect"), 1);
+    for logins in 2..=3 {
+        // The pause is over.
+        site.execute("UPDATE virtuozo_core.host_gates SET shut_until = now()")
+            .await;
+        site.until("the next login", || async {
+            (failed_probes(&site).await == Some(logins)).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(site.settled(run).await, "failed");
+    assert_eq!(site.world.calls("connect"), 3);
+    let told: i64 = site
+        .scalar(
+            "SELECT count(*) FROM virtuozo_core.events
+              WHERE severity = 'error' AND message LIKE 'host lab refuses the login (attempt 3 of 3): %'",
+        )
+        .await;
+    assert_eq!(told, 1);
+    for worker in workers {
+        worker.stopped().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_login_counts_and_what_tells_nothing_leaves_the_gate_as_it_is() {
+    // Who was admitted before all was given up may probe once more.
+    for (kind, probes) in [
+        (ErrorKind::Login, 3..=5),
+        (ErrorKind::LibraryMissing, 1..=1),
+    ] {
         let (site, run, worker) = waiting(3).await;
         site.world.rule_for_host("connect", "lab", 1, REFUSED);
         let act = Act::Fail(kind, ErrorClass::Operator);
         site.world.rule_for_host("connect", "lab", 1000, act);
         resume(&site).await;
         assert_eq!(site.settled(run).await, "failed");
-        assert_eq!(failed_probes(&site).await.is_some(), stays_down);
+        let failed = failed_probes(&site).await;
+        assert!(
+            failed.is_some_and(|failed| probes.contains(&failed)),
+            "{failed:?}"
+        );
         for row in site.rows(run).await {
             assert_eq!(row.error_class.as_deref(), Some("operator"), "{row:?}");
         }

@@ -1,4 +1,5 @@
-//! The gates of hosts that do not answer: one attempt to connect in each pause, over the whole fleet.
+//! The gates of hosts that do not answer, or refuse the login: one attempt to connect in each pause, over the whole
+//! fleet.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -8,6 +9,7 @@ use uuid::Uuid;
 use super::{
     admission,
     events::{self, NewEvent},
+    guest_runs::FailureClass,
     hosts,
     leases::Renewal,
     runs,
@@ -23,13 +25,13 @@ use crate::{
 pub enum Passage {
     /// Nothing is known against it.
     Open,
-    /// The host did not answer; this one is to try, the others wait for it.
+    /// Nobody got in; this one is to try, the others wait for it.
     Probe(Probe),
     /// Nobody is to try now.
     Shut(Down),
 }
 
-/// The right to try whether a host answers again.
+/// The right to try whether a host lets us in again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     /// The host.
@@ -42,7 +44,7 @@ pub struct Probe {
     pub lease_secs: i32,
 }
 
-/// How a host that does not answer stands.
+/// How a host stands that nobody gets into.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct Down {
     /// Attempts in a row that failed; none right after somebody asked for a new beginning.
@@ -51,6 +53,8 @@ pub struct Down {
     pub max_attempts: i32,
     /// What the last attempt said.
     pub error: String,
+    /// The host answers, and refuses the login.
+    pub login_refused: bool,
 }
 
 impl Down {
@@ -58,12 +62,34 @@ impl Down {
     pub fn is_given_up(&self) -> bool {
         self.failed_probes >= self.max_attempts
     }
+
+    /// What to do about it: time does not mend a password.
+    pub fn class(&self) -> FailureClass {
+        if self.login_refused {
+            FailureClass::Operator
+        } else {
+            FailureClass::Retry
+        }
+    }
+
+    /// What the administrator sees of the host.
+    fn host_state(&self) -> HostState {
+        if self.login_refused {
+            HostState::Invalid
+        } else {
+            HostState::Unreachable
+        }
+    }
 }
 
 /// To go after the name of the host.
 impl fmt::Display for Down {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("does not answer")?;
+        f.write_str(if self.login_refused {
+            "refuses the login"
+        } else {
+            "does not answer"
+        })?;
         match self.failed_probes {
             0 => {}
             n if n > self.max_attempts => write!(f, " (attempt {n})")?,
@@ -135,9 +161,9 @@ struct Counted {
     guests_owed: i64,
 }
 
-/// Notes that a host does not answer, and keeps everybody from asking for `delay_secs`. After `max_attempts`
-/// failures in a row all that waits for the host fails with it; what its guests are owed stays. Returns how
-/// the host stands; none if somebody has found meanwhile that it answers.
+/// Notes that a host does not answer, or refuses the login, and keeps everybody from asking for `delay_secs`. After
+/// `max_attempts` failures in a row all that waits for the host fails with it; what its guests are owed stays.
+/// Returns how the host stands; none if somebody got in meanwhile.
 ///
 /// # Errors
 /// What the database says.
@@ -146,6 +172,7 @@ pub async fn shut(
     host_id: Uuid,
     probe: Option<&Probe>,
     error: &str,
+    login_refused: bool,
     delay_secs: f64,
 ) -> Result<Option<Down>, StoreError> {
     let mut tx = pool.begin().await?;
@@ -157,6 +184,7 @@ pub async fn shut(
         .bind(probe.map(|p| p.probe_id))
         .bind(error)
         .bind(delay_secs)
+        .bind(login_refused)
         .fetch_optional(&mut *tx)
         .await?;
     let down: Option<Down> = sqlx::query_as(include_str!("sql/gate_get.sql"))
@@ -164,11 +192,11 @@ pub async fn shut(
         .fetch_optional(&mut *tx)
         .await?;
     if let (Some(counted), Some(down)) = (counted, &down) {
-        hosts::set_state(&mut *tx, host_id, HostState::Unreachable, Some(error)).await?;
+        hosts::set_state(&mut *tx, host_id, down.host_state(), Some(error)).await?;
         let event = event_about(&counted, down, delay_secs);
         events::record(&mut *tx, &event.host(host_id)).await?;
         if down.is_given_up() {
-            give_up(&mut tx, host_id, &format!("the host {down}")).await?;
+            give_up(&mut tx, host_id, down).await?;
         }
     }
     tx.commit().await?;
@@ -194,7 +222,8 @@ fn event_about(counted: &Counted, down: &Down, delay_secs: f64) -> NewEvent {
 }
 
 /// Fails all that waits for a host, in the caller's transaction.
-async fn give_up(tx: &mut PgConnection, host_id: Uuid, why: &str) -> Result<(), StoreError> {
+async fn give_up(tx: &mut PgConnection, host_id: Uuid, down: &Down) -> Result<(), StoreError> {
+    let why = format!("the host {down}");
     let mut ended = BTreeSet::new();
     for statement in [
         include_str!("sql/gate_give_up_host_runs.sql"),
@@ -202,7 +231,8 @@ async fn give_up(tx: &mut PgConnection, host_id: Uuid, why: &str) -> Result<(), 
     ] {
         let failed: Vec<Expired> = sqlx::query_as(statement)
             .bind(host_id)
-            .bind(why)
+            .bind(&why)
+            .bind(down.class().as_str())
             .fetch_all(&mut *tx)
             .await?;
         for one in failed {
@@ -216,7 +246,7 @@ async fn give_up(tx: &mut PgConnection, host_id: Uuid, why: &str) -> Result<(), 
     Ok(())
 }
 
-/// Notes that a host answers: all that waits for it may go on, and as many guests as have slots begin at once.
+/// Notes that a host let us in: all that waits for it may go on, and as many guests as have slots begin at once.
 ///
 /// # Errors
 /// What the database says.

@@ -7,6 +7,6 @@ WITH probe AS (
      WHERE x.host_id = $1 AND (x.shut_until <= now() OR x.probe_id = $2)
  RETURNING x.host_id
 )
-SELECT EXISTS (SELECT 1 FROM probe) AS is_mine, x.failed_probes, x.error, s.max_attempts, s.lease_secs
+SELECT EXISTS (SELECT 1 FROM probe) AS is_mine, x.failed_probes, x.error, x.login_refused, s.max_attempts, s.lease_secs
   FROM virtuozo_core.host_gates x CROSS JOIN virtuozo_core.settings s
  WHERE x.host_id = $1

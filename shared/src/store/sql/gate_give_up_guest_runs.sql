@@ -1,6 +1,6 @@
--- What waits for a host that stays silent. What waits because somebody paused it goes on waiting.
+-- What waits for a host that stays silent, or goes on refusing the login. What waits because somebody paused it goes on waiting.
 UPDATE virtuozo_core.guest_runs g
-   SET state = 'failed', ended_at = now(), error = $2, error_class = 'retry'
+   SET state = 'failed', ended_at = now(), error = $2, error_class = $3
   FROM virtuozo_core.guests u, virtuozo_core.hosts h
  WHERE u.id = g.guest_id AND h.id = g.host_id
    AND g.id IN (SELECT x.id FROM virtuozo_core.guest_runs x

@@ -1,5 +1,5 @@
 UPDATE virtuozo_core.host_runs r
-   SET state = 'failed', ended_at = now(), error = $2, error_class = 'retry'
+   SET state = 'failed', ended_at = now(), error = $2, error_class = $3
   FROM virtuozo_core.hosts h
  WHERE h.id = r.host_id
    AND r.id IN (SELECT x.id FROM virtuozo_core.host_runs x

@@ -104,7 +104,7 @@ impl Site<'_> {
     async fn fail(&self, probe: Option<&Probe>) -> Down {
         let mut told = Vec::new();
         for _ in 0..2 {
-            let down = gates::shut(self.pool, self.host_id, probe, "refused", 3600.0)
+            let down = gates::shut(self.pool, self.host_id, probe, "refused", false, 3600.0)
                 .await
                 .unwrap();
             told.push(down.expect("nobody found that it answers"));
@@ -157,7 +157,14 @@ impl Site<'_> {
             "{gate:?}"
         );
         if let (Some(_), Some(late)) = (gate, self.probe.take()) {
-            let told = gates::shut(self.pool, self.host_id, Some(&late), "refused", 3600.0);
+            let told = gates::shut(
+                self.pool,
+                self.host_id,
+                Some(&late),
+                "refused",
+                false,
+                3600.0,
+            );
             assert_eq!(told.await.unwrap().map(|down| down.failed_probes), Some(0));
             gates::release(self.pool, &late).await.unwrap();
             assert!(gates::renew(self.pool, &late).await.unwrap().is_none());

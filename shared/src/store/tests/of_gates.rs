@@ -50,12 +50,16 @@ async fn down(attempts: i32) -> (TestDb, Uuid) {
 }
 
 async fn miss(db: &TestDb, host: Uuid) {
+    fail(db, host, "no route", false).await;
+}
+
+async fn fail(db: &TestDb, host: Uuid, error: &str, login_refused: bool) {
     let probe = match gates::ask(&db.pool, host, Uuid::now_v7()).await.unwrap() {
         Passage::Open => None,
         Passage::Probe(probe) => Some(probe),
         Passage::Shut(down) => panic!("{down}"),
     };
-    gates::shut(&db.pool, host, probe.as_ref(), "no route", 600.0)
+    gates::shut(&db.pool, host, probe.as_ref(), error, login_refused, 600.0)
         .await
         .unwrap();
 }
@@ -189,6 +193,47 @@ async fn what_a_silent_host_holds_up_says_so() {
     assert!(text(&db, reason).await.ends_with("; it is being probed"));
     operators::pause(&db.pool, "alpha").await.unwrap();
     assert_eq!(text(&db, reason).await, "its host is paused");
+}
+
+#[tokio::test]
+async fn a_refused_login_is_told_as_one_until_somebody_gets_in() {
+    let (db, alpha) = down(1).await;
+    settings::set(&db.pool, &[("max_attempts", "9")])
+        .await
+        .unwrap();
+    let due = "UPDATE virtuozo_core.host_gates SET shut_until = now()";
+    execute(&db, due).await;
+    fail(&db, alpha, "wrong password", true).await;
+    let reason = "SELECT DISTINCT waiting_reason FROM virtuozo.guest_runs";
+    let said = text(&db, reason).await;
+    assert!(
+        said.starts_with("its host refuses the login (attempt 2 of 9 failed at 2")
+            && said.contains(": wrong password); next probe at 2"),
+        "{said}"
+    );
+    let advice = "SELECT advice FROM virtuozo.stuck WHERE kind = 'host_down'";
+    let said = text(&db, advice).await;
+    assert!(said.contains("virtuozo host password alpha"), "{said}");
+    let state = "SELECT state FROM virtuozo_core.hosts";
+    assert_eq!(text(&db, state).await, "invalid");
+
+    // It may fall silent again, and say no again.
+    execute(&db, due).await;
+    miss(&db, alpha).await;
+    assert!(text(&db, advice).await.starts_with("start the host"));
+    assert_eq!(text(&db, state).await, "unreachable");
+    execute(&db, due).await;
+    fail(&db, alpha, "wrong password", true).await;
+    sqlx::query("SELECT virtuozo_core.probe_now($1)")
+        .bind(alpha)
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    let stands = "SELECT state_reason FROM virtuozo.hosts";
+    let said = text(&db, stands).await;
+    assert!(said.starts_with("refused the login at 2"), "{said}");
+    gates::open(&db.pool, alpha).await.unwrap();
+    assert_eq!(text(&db, state).await, "ok");
 }
 
 #[tokio::test]
