@@ -34,6 +34,8 @@ cells! {
     a_guest_powered_off_by_a_worker_that_was_frozen_too_long_is_powered_on_again: Cold "power_off" FrozenWithin;
     a_copy_made_twice_is_published_once: Hot "copy" Repeated;
     a_backup_published_twice_is_there_once: Cold "publish" Repeated;
+    a_snapshot_taken_twice_leaves_none_behind: Hot "snapshot" Repeated;
+    a_guest_powered_off_twice_runs_in_the_end: Cold "power_off" Repeated;
     an_error_after_the_guest_was_powered_off_is_got_over: Cold "power_off" ErrorAfter;
 }
 

@@ -173,7 +173,7 @@ pub async fn insert(
         .execute(&mut *tx)
         .await
         .map_err(|e| super::exists(e, "host", &config.name))?;
-    slots::sync(&mut tx).await?;
+    slots::sync(&mut tx, Some(id)).await?;
     Ok(tx.commit().await?)
 }
 
@@ -203,7 +203,7 @@ pub async fn update(
     if done.rows_affected() == 0 {
         return Err(not_found(&config.name));
     }
-    slots::sync(&mut tx).await?;
+    slots::sync(&mut tx, Some(id)).await?;
     Ok(tx.commit().await?)
 }
 

@@ -305,7 +305,7 @@ pub async fn set(
         .bind(s.rpo_secs)
         .execute(&mut *tx)
         .await?;
-    slots::sync(&mut tx).await?;
+    slots::sync(&mut tx, None).await?;
     tx.commit().await?;
     Ok(settings)
 }

@@ -126,6 +126,80 @@ async fn the_fleet_never_has_more_guests_in_work_than_its_cap_and_no_host_waits_
 }
 
 #[tokio::test]
+async fn of_a_host_whose_slots_were_lowered_nothing_begins_before_enough_has_ended() {
+    for cap in ["", "50"] {
+        let (db, alpha, _beta) = site(8, 4).await;
+        settings::set(&db.pool, &[("fleet_guest_threads", cap)])
+            .await
+            .unwrap();
+        let in_work = || async {
+            let all = in_work(&db.pool).await;
+            all.iter().filter(|name| name.starts_with("alpha")).count()
+        };
+        sweeps::admit_all(&db.pool).await.unwrap();
+        assert_eq!(in_work().await, 4);
+        settings::set(&db.pool, &[("guest_threads", "2")])
+            .await
+            .unwrap();
+        // Whatever slot it has: first the lowest, which is one that stays.
+        for expected in [3, 2, 2, 2] {
+            let ended: Uuid = sqlx::query_scalar(
+                "UPDATE virtuozo_core.guest_runs SET state = 'succeeded', ended_at = now()
+                  WHERE id = (SELECT guest_run_id FROM virtuozo_core.guest_slots
+                               WHERE host_id = $1 AND guest_run_id IS NOT NULL ORDER BY slot_no LIMIT 1)
+              RETURNING id",
+            )
+            .bind(alpha.id)
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+            let mut tx = db.pool.begin().await.unwrap();
+            admission::leave_slot(&mut tx, ended, alpha.id)
+                .await
+                .unwrap();
+            tx.commit().await.unwrap();
+            sweeps::admit_all(&db.pool).await.unwrap();
+            assert_eq!(in_work().await, expected);
+        }
+        // Lowered with free slots between those that are taken, which stay taken.
+        sqlx::raw_sql(
+            "UPDATE virtuozo_core.guest_runs SET state = 'waiting', admitted_at = NULL, run_after = 'infinity' WHERE state = 'admitted';
+             UPDATE virtuozo_core.guest_slots SET guest_run_id = NULL, taken_at = NULL",
+        )
+        .execute(&db.pool)
+        .await
+        .unwrap();
+        settings::set(&db.pool, &[("guest_threads", "3")])
+            .await
+            .unwrap();
+        sqlx::query(
+            "WITH g AS (UPDATE virtuozo_core.guest_runs SET state = 'admitted', admitted_at = now()
+                         WHERE id = (SELECT id FROM virtuozo_core.guest_runs WHERE host_id = $1 AND state = 'waiting' LIMIT 1)
+                     RETURNING id)
+             UPDATE virtuozo_core.guest_slots s SET guest_run_id = g.id FROM g WHERE s.host_id = $1 AND s.slot_no = 3",
+        )
+        .bind(alpha.id)
+        .execute(&db.pool)
+        .await
+        .unwrap();
+        settings::set(&db.pool, &[("guest_threads", "1")])
+            .await
+            .unwrap();
+        sqlx::query("UPDATE virtuozo_core.guest_runs SET run_after = now()")
+            .execute(&db.pool)
+            .await
+            .unwrap();
+        sweeps::admit_all(&db.pool).await.unwrap();
+        assert_eq!(in_work().await, 1);
+        settings::set(&db.pool, &[("guest_threads", "4")])
+            .await
+            .unwrap();
+        sweeps::admit_all(&db.pool).await.unwrap();
+        assert_eq!(in_work().await, 4);
+    }
+}
+
+#[tokio::test]
 async fn nobody_who_ends_a_guest_run_waits_for_others_who_admit_and_no_slot_stays_free() {
     let (db, alpha, _beta) = site(2, 1).await;
     settings::set(&db.pool, &[("fleet_guest_threads", "9")])
