@@ -35,5 +35,5 @@ pub use plan::{CopyPlan, FileFormat, FileSpec};
 pub use point::{PointWriter, PublishedPoint, SealedPoint};
 pub use repo::{ListedPoint, PointSummary, Repository};
 pub use restore::{RestoreReport, restore};
-pub use scan::{Found, FoundWhat};
+pub use scan::{Found, FoundWhat, Unfinished};
 pub use verify::{Problem, VerifyReport};

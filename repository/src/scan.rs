@@ -1,8 +1,16 @@
 //! What lies in a repository, whatever it is: for a catalogue that was lost.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
-use crate::{Manifest, PointSummary, Repository, RepositoryError, durable, names};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::{Manifest, PointSummary, Repository, RepositoryError, Result, durable, names};
 
 /// A directory in a repository.
 #[derive(Debug)]
@@ -22,12 +30,21 @@ pub enum FoundWhat {
     Broken(RepositoryError),
     /// Has no manifest.
     Foreign,
-    /// Is being written, or was left by an attempt that failed.
-    Partial,
-    /// Is being deleted.
-    Deleting,
+    /// Is being written or deleted, or was left by an attempt at that.
+    Unfinished(Unfinished),
     /// A directory that cannot be listed.
     Unlisted(RepositoryError),
+}
+
+/// What an attempt to write or to delete a restore point is at, or has left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The guest run that writes it, and its fence; none: it is being deleted.
+    pub of: Option<(Uuid, i64)>,
+    /// What it takes up.
+    pub size_bytes: u64,
+    /// When something in it was last written to; none: it cannot be read.
+    pub changed_at: Option<DateTime<Utc>>,
 }
 
 impl Repository {
@@ -63,11 +80,9 @@ impl Repository {
     fn look(&self, path: &Path) -> FoundWhat {
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.unwrap_or_default();
-        if names::parse_partial(name).is_some() {
-            return FoundWhat::Partial;
-        }
-        if names::is_deleting(name) {
-            return FoundWhat::Deleting;
+        let partial = names::parse_partial(name);
+        if partial.is_some() || names::is_deleting(name) {
+            return FoundWhat::Unfinished(self.unfinished(path, partial));
         }
         if name.starts_with('.') {
             return FoundWhat::Foreign;
@@ -78,4 +93,54 @@ impl Repository {
             Err(error) => FoundWhat::Broken(error),
         }
     }
+
+    fn unfinished(&self, path: &Path, of: Option<(Uuid, i64)>) -> Unfinished {
+        let mut size_bytes = 0;
+        let mut newest = SystemTime::UNIX_EPOCH;
+        let taken = taken_up(&self.root().join(path), &mut size_bytes, &mut newest);
+        Unfinished {
+            of,
+            size_bytes,
+            changed_at: taken.is_ok().then(|| newest.into()),
+        }
+    }
+
+    /// Removes what an attempt has left, by its path below the repository; an absent one is success. Whether
+    /// somebody is still at it is for the caller to know.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Unfit`] for anything else, [`RepositoryError::Io`].
+    pub fn remove_unfinished(&self, path: &Path) -> Result<()> {
+        let (_, name) = names::check_point_path(path)?;
+        if names::parse_partial(name).is_none() && !names::is_deleting(name) {
+            return Err(RepositoryError::Unfit {
+                name: path.display().to_string(),
+                reason: "this is not left by an attempt to write or delete a restore point"
+                    .to_owned(),
+            });
+        }
+        durable::remove_dir(&self.root().join(path))
+    }
+}
+
+/// Adds up what a directory and all below it take up, and when they were last written to. What goes meanwhile is
+/// passed over.
+fn taken_up(path: &Path, size_bytes: &mut u64, newest: &mut SystemTime) -> io::Result<()> {
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata?,
+    };
+    *size_bytes += metadata.blocks() * 512;
+    *newest = metadata.modified()?.max(*newest);
+    if !metadata.is_dir() {
+        return Ok(());
+    }
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        taken_up(&entry?.path(), size_bytes, newest)?;
+    }
+    Ok(())
 }

@@ -7,7 +7,9 @@ mod support;
 use std::{fs, path::Path};
 
 use disk::{BlockRange, BlockSource, DiskError};
-use repository::{ErrorClass, MANIFEST_NAME, Repository, RepositoryError, SealedPoint, Unobserved};
+use repository::{
+    ErrorClass, FoundWhat, MANIFEST_NAME, Repository, RepositoryError, SealedPoint, Unobserved,
+};
 use support::{Memory, StopAfter, new_point, raw, sealed_guest, tree, vmdk};
 use uuid::Uuid;
 
@@ -216,6 +218,44 @@ fn beginning_again_under_the_same_fence_starts_from_nothing() {
     let sealed = writer.seal().unwrap();
     assert_eq!(tree(&repo.root().join(&sealed.partial_path)).len(), 2);
     assert!(repo.verify(&sealed.partial_path, &Unobserved).unwrap().ok);
+}
+
+#[test]
+fn a_scan_tells_what_attempts_have_left_and_only_that_is_removed() {
+    let (_dir, repo) = empty_repo();
+    let published = repo.publish(&sealed_guest(&repo, 1, 1 << 20)).unwrap().path;
+    let left = sealed_guest(&repo, 2, 1 << 20);
+    let deleting = published.with_file_name(".deleting-20270115T080000Z-00000000-f1");
+    fs::create_dir(repo.root().join(&deleting)).unwrap();
+    let unfinished = || -> Vec<_> {
+        let found = repo.scan().into_iter();
+        let told = found.filter_map(|found| match found.what {
+            FoundWhat::Unfinished(what) => Some((found.path, what)),
+            _ => None,
+        });
+        told.collect()
+    };
+    let found = unfinished();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!((&found[0].0, found[0].1.of), (&deleting, None));
+    let (path, what) = &found[1];
+    assert_eq!(path, &left.partial_path);
+    assert_eq!(what.of, Some((new_point(2).guest_run_id, 3)));
+    assert!(what.size_bytes >= 1 << 20, "{what:?}");
+    let age = chrono::Utc::now() - what.changed_at.unwrap();
+    assert!(age.num_seconds().abs() < 600, "{what:?}");
+
+    let refused = repo.remove_unfinished(&published).unwrap_err();
+    assert!(
+        matches!(refused, RepositoryError::Unfit { .. }),
+        "{refused}"
+    );
+    for (path, _) in found {
+        repo.remove_unfinished(&path).unwrap();
+        repo.remove_unfinished(&path).unwrap();
+    }
+    assert_eq!(unfinished(), []);
+    assert!(repo.verify(&published, &Unobserved).unwrap().ok);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod changed_limits;
 mod commands;
 mod events;
 mod hooks;
+mod leftovers;
 mod limits;
 mod lost_database;
 mod mixed;

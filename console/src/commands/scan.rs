@@ -1,5 +1,7 @@
 //! `virtuozo repository scan`: the catalogue of restore points, from the repositories alone.
 
+mod unfinished;
+
 use std::{
     collections::HashMap,
     io,
@@ -36,10 +38,12 @@ use crate::{
   virtuozo repository scan --dry-run
   virtuozo repository scan --verify
   virtuozo repository scan /srv/backup
+  virtuozo repository scan --remove-unfinished --dry-run
 
 Restore points that the database does not know are entered, those of known guests as theirs, and count for
-retention once they are verified. Nothing is deleted. The exit code is 1 where somebody has to look at
-something, also with --dry-run; otherwise --dry-run ends with 4 where something would change.")]
+retention once they are verified. Nothing is deleted but, with --remove-unfinished, what attempts to write or delete
+a restore point left behind more than a day ago, and no run goes on with. The exit code is 1 where somebody has
+to look at something, also with --dry-run; otherwise --dry-run ends with 4 where something would change.")]
 pub(crate) struct ScanArgs {
     /// Repositories [default: all that settings, guests and restore points name]
     #[arg(value_name = "DIR")]
@@ -53,6 +57,9 @@ pub(crate) struct ScanArgs {
     /// Points that are recorded at a place where they no longer are have moved here
     #[arg(long)]
     moved: bool,
+    /// Remove what attempts that are over have left, if nothing in it was written to for a day
+    #[arg(long)]
+    remove_unfinished: bool,
 }
 
 /// What a scan has to say about a directory.
@@ -70,6 +77,7 @@ enum Finding {
     Unlisted,
     Copy,
     Unfinished,
+    Removed,
     Foreign,
 }
 
@@ -103,6 +111,7 @@ impl Finding {
             Self::Unlisted => "CANNOT BE READ",
             Self::Copy => "a copy",
             Self::Unfinished => "not finished",
+            Self::Removed => "not finished, removed",
             Self::Foreign => "not ours",
         }
     }
@@ -124,6 +133,7 @@ pub(crate) async fn run(context: &Context, args: ScanArgs) -> Result<()> {
         pool: &db.pool,
         dry_run: args.dry_run,
         moved: args.moved,
+        remove_unfinished: args.remove_unfinished,
         guests: known
             .into_iter()
             .map(|guest| (guest.host_name, guest.vmx_path))
@@ -145,7 +155,8 @@ pub(crate) async fn run(context: &Context, args: ScanArgs) -> Result<()> {
     if scan.lines.iter().any(|line| line.finding.alarms()) {
         return Err(AlreadyReported.into());
     }
-    let changes = scan.lines.iter().any(|line| line.finding.changes());
+    let changes = |line: &Line| line.finding.changes() || line.finding == Finding::Removed;
+    let changes = scan.lines.iter().any(changes);
     if args.dry_run && changes {
         return Err(WouldChange.into());
     }
@@ -156,6 +167,7 @@ struct Scan<'a> {
     pool: &'a PgPool,
     dry_run: bool,
     moved: bool,
+    remove_unfinished: bool,
     /// Host and `.vmx` of the guests that are known.
     guests: Vec<(String, String)>,
     /// What the database knew before.
@@ -243,12 +255,8 @@ impl Scan<'_> {
                 FoundWhat::Foreign => {
                     self.say(Finding::Foreign, &dir, None, "has no manifest");
                 }
-                FoundWhat::Partial => {
-                    let about = "is being written, or was left by an attempt that failed";
-                    self.say(Finding::Unfinished, &dir, None, about);
-                }
-                FoundWhat::Deleting => {
-                    self.say(Finding::Unfinished, &dir, None, "is being deleted");
+                FoundWhat::Unfinished(found) => {
+                    self.unfinished(repository, path, &found).await?;
                 }
             }
         }
