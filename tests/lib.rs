@@ -20,4 +20,4 @@ pub use http::Endpoint;
 pub use image::PointDisks;
 pub use journal::Journal;
 pub use process::{Answer, Background, built};
-pub use site::{Site, eventually, guest_to_resume, small_guest};
+pub use site::{MARKER, Site, eventually, guest_to_resume, small_guest};

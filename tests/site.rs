@@ -19,6 +19,8 @@ use crate::process::{Answer, Background, built};
 
 /// The longest that anything in a test may take before it counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What tells a repository from the directory under its mount point, as docs/STORAGE-FORMAT.md names it.
+pub const MARKER: &str = ".virtuozo-repository";
 
 /// A site of its own.
 ///
@@ -402,7 +404,7 @@ impl Site {
         }
     }
 
-    /// Everything below the repository that is not part of a published point.
+    /// Everything below the repository that is neither part of a published point nor its marker.
     ///
     /// # Errors
     /// It cannot be listed.
@@ -412,6 +414,9 @@ impl Site {
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder)? {
                 let entry = entry?;
+                if entry.path() == self.repository().join(MARKER) {
+                    continue;
+                }
                 if entry.file_name().to_string_lossy().starts_with('.') {
                     left.push(entry.path());
                 } else if entry.file_type()?.is_dir() {

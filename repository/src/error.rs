@@ -4,6 +4,7 @@ use std::{io, path::PathBuf};
 
 use disk::DiskError;
 use rustix::io::Errno;
+use uuid::Uuid;
 
 /// The result of every operation on a repository.
 pub type Result<T> = std::result::Result<T, RepositoryError>;
@@ -85,6 +86,32 @@ pub enum RepositoryError {
         /// Where.
         path: PathBuf,
     },
+    /// What lies there is not the repository that it was: probably the directory under its mount point.
+    #[error(
+        "{} is not the repository that this site wrote to: {missing}. Mount it; if it was replaced on purpose, \
+         run `virtuozo repository adopt {}`",
+        path.display(), path.display()
+    )]
+    NotMounted {
+        /// The repository's directory.
+        path: PathBuf,
+        /// What is missing there.
+        missing: String,
+    },
+    /// Another repository lies there.
+    #[error(
+        "{} is not the repository that this site wrote to, {known}, but the repository {found}. Mount the right \
+         one; if it was replaced on purpose, run `virtuozo repository adopt {}`",
+        path.display(), path.display()
+    )]
+    OtherRepository {
+        /// The repository's directory.
+        path: PathBuf,
+        /// The id of the one that is known.
+        known: Uuid,
+        /// The id of the one that is there.
+        found: Uuid,
+    },
     /// Stored data is not what was written.
     #[error("{} is damaged: {reason}", path.display())]
     Damaged {
@@ -146,10 +173,12 @@ impl RepositoryError {
                 DiskError::Io { source, .. } => io_class(source),
                 _ => ErrorClass::Permanent,
             },
-            Self::Stopped(_) => ErrorClass::Retry,
-            Self::NoSpace { .. } | Self::NotFound { .. } | Self::NewerFormat { .. } => {
-                ErrorClass::Operator
-            }
+            // A mount may come back by itself; another disk at its place does not go by itself.
+            Self::Stopped(_) | Self::NotMounted { .. } => ErrorClass::Retry,
+            Self::NoSpace { .. }
+            | Self::NotFound { .. }
+            | Self::OtherRepository { .. }
+            | Self::NewerFormat { .. } => ErrorClass::Operator,
             Self::Damaged { .. } | Self::Occupied { .. } | Self::Unfit { .. } => {
                 ErrorClass::Permanent
             }

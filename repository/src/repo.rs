@@ -17,7 +17,7 @@ use crate::{
 /// A directory that holds restore points as `HOST/GUEST/POINT/`.
 #[derive(Debug, Clone)]
 pub struct Repository {
-    root: PathBuf,
+    pub(crate) root: PathBuf,
 }
 
 /// What a listing tells about a restore point.

@@ -319,7 +319,7 @@ async fn a_scan_says_what_lies_in_a_repository_and_deletes_nothing() -> Result<(
     let repository = site.repository();
     fs::rename(&repository, &aside)?;
     fs::create_dir(&repository)?;
-    ensure!(scan(&site, &[])? == (1, vec![format!("missing {name}")]));
+    ensure!(scan(&site, &[])? == (1, vec!["not_mounted repository".to_owned()]));
     ensure!(state()? == "published");
     let moved = aside.display().to_string();
     ensure!(scan(&site, &[&moved])? == (1, vec![format!("elsewhere {name}")]));

@@ -8,6 +8,7 @@ mod leftovers;
 mod limits;
 mod lost_database;
 mod mixed;
+mod mounts;
 mod notices;
 
 use anyhow::{Context, Result, ensure};

@@ -10,7 +10,7 @@ use shared::db::Pool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use crate::connections::Connections;
+use crate::{connections::Connections, repositories::Repositories};
 
 /// What all parts of a worker share.
 pub(crate) struct Context {
@@ -24,6 +24,8 @@ pub(crate) struct Context {
     pub(crate) work: TaskTracker,
     /// What that work is about.
     pub(crate) in_hand: InHand,
+    /// Where restore points go.
+    pub(crate) repositories: Repositories,
     /// The program that guards hooks; none: they outlive a worker that dies.
     pub(crate) hook_guard: Option<PathBuf>,
     /// This worker stops: nothing new is begun, and what takes long is handed over.

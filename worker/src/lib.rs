@@ -15,6 +15,7 @@ mod jobs;
 mod lease;
 mod observe;
 mod patience;
+mod repositories;
 mod retention;
 mod room;
 mod steps;
@@ -51,6 +52,7 @@ use crate::{
     connections::Connections,
     context::{Context, InHand},
     patience::patiently,
+    repositories::Repositories,
     target::Targets,
 };
 
@@ -135,6 +137,7 @@ impl Worker {
             incarnation,
             work: TaskTracker::new(),
             in_hand: InHand::default(),
+            repositories: Repositories::default(),
             hook_guard: options.hook_guard.clone(),
             drain: shutdown.clone(),
         });

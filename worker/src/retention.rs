@@ -1,8 +1,11 @@
 //! Retention after a successful backup: what newer verified restore points cover may go.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
-use repository::{Repository, retention::PointInfo};
+use repository::retention::PointInfo;
 use shared::store::points::{self, GuestPoint};
 use uuid::Uuid;
 
@@ -50,12 +53,17 @@ async fn try_apply(run: &GuestRun, points: &[GuestPoint]) -> Result<(), StepErro
 
 async fn delete(run: &GuestRun, point: &GuestPoint) -> Result<(), StepError> {
     let pool = &run.context.pool;
+    // What is not there because nothing is mounted is not gone.
+    let repositories = &run.context.repositories;
+    let repository = repositories
+        .open(pool, Path::new(&point.repository))
+        .await?;
     // First the mark, then the directory, then the row: a crash in between is finished later.
     if !points::begin_delete(pool, point.id).await? {
         return Ok(());
     }
-    let (root, path) = (PathBuf::from(&point.repository), PathBuf::from(&point.path));
-    steps::blocking(move || Ok(Repository::open(root)?.remove_point(&path)?)).await?;
+    let path = PathBuf::from(&point.path);
+    steps::blocking(move || Ok(repository.remove_point(&path)?)).await?;
     points::finish_delete(pool, point.id).await?;
     tracing::info!(
         guest = run.guest.full_name(),

@@ -3,12 +3,14 @@
 
 use std::{path::Path, time::Duration};
 
+use repository::Repository;
 use shared::{
     StoreError,
-    store::{caps, space},
+    store::{caps, repositories, space},
     telemetry::metrics::{self, Space},
 };
 use sqlx::PgPool;
+use uuid::Uuid;
 
 /// How old what is told may be.
 const EVERY: Duration = Duration::from_secs(60);
@@ -27,10 +29,15 @@ pub(crate) async fn watch(pool: PgPool) {
 
 async fn look(pool: &PgPool) -> Result<(), StoreError> {
     let known = caps::repositories(pool).await?;
+    let mut places = Vec::new();
+    for one in known {
+        let id = repositories::known(pool, &one.path).await?.id;
+        places.push((one.path, id));
+    }
     let mut looking = tokio::task::spawn_blocking(move || {
-        known
+        places
             .into_iter()
-            .filter_map(|one| room_in(one.path))
+            .filter_map(|(path, id)| room_in(path, id))
             .collect::<Vec<_>>()
     });
     let seen = match tokio::time::timeout(LOOK_LIMIT, &mut looking).await {
@@ -49,9 +56,11 @@ async fn look(pool: &PgPool) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// None where this worker cannot see it: it is there for other workers, or not made yet.
-fn room_in(path: String) -> Option<Space> {
-    let space = repository::space(Path::new(&path)).ok()?;
+/// None where this worker cannot see it: it is there for other workers, not mounted, or not made yet.
+fn room_in(path: String, id: Option<Uuid>) -> Option<Space> {
+    let root = Path::new(&path);
+    Repository::recognise(root, id, &[]).ok()?;
+    let space = repository::space(root).ok()?;
     Some(Space {
         repository: path,
         free_bytes: space.free_bytes,

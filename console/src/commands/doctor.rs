@@ -1,16 +1,16 @@
 //! `virtuozo doctor`: is everything here that Virtuozo needs, and what to do where not.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use repository::Repository;
 use serde::Serialize;
 use shared::{
     secrets::{Key, SecretError},
-    store::{report, settings},
+    store::{caps, report, settings},
 };
 
+use super::repository::{self, Standing};
 use crate::{
     context::{Context, Database},
     error::AlreadyReported,
@@ -55,6 +55,7 @@ pub(crate) async fn run(context: &Context, _args: DoctorArgs) -> Result<()> {
             };
             checks.push(Check::new("database", Ok(place)));
             checks.push(Check::new("destination", destination(&db).await));
+            checks.extend(other_repositories(&db).await?);
             checks.push(Check::new("processes", processes(&db).await));
             checks.push(Check::new("obligations", obligations(&db).await));
         }
@@ -95,16 +96,40 @@ async fn destination(db: &Database) -> Result<String> {
     let Some(destination) = settings.destination else {
         anyhow::bail!("none is set: `virtuozo settings set destination /srv/backup`")
     };
-    let free = tokio::task::spawn_blocking({
-        let destination = destination.clone();
-        move || {
-            let repository = Repository::create(&destination)?;
-            writable(repository.root())?;
-            Ok::<_, anyhow::Error>(repository.free_bytes()?)
+    place(db, &destination).await
+}
+
+/// Those that guests have of their own.
+async fn other_repositories(db: &Database) -> Result<Vec<Check>> {
+    let destination = settings::get(&db.pool).await?.destination;
+    let mut checks = Vec::new();
+    for repository in caps::repositories(&db.pool).await? {
+        if Some(&repository.path) != destination.as_ref() {
+            checks.push(Check::new("repository", place(db, &repository.path).await));
         }
+    }
+    Ok(checks)
+}
+
+/// Whether restore points can go there. Makes nothing: that is left to a worker.
+async fn place(db: &Database, path: &str) -> Result<String> {
+    let seen = repository::look(&db.pool, path).await?;
+    if let Some(problem) = seen.problem {
+        anyhow::bail!(problem);
+    }
+    let path = PathBuf::from(path);
+    tokio::task::spawn_blocking(move || {
+        let there = path.ancestors().find(|dir| dir.exists());
+        let there = there.unwrap_or(&path);
+        writable(there)?;
+        let free = output::size(::repository::space(there)?.free_bytes);
+        let state = match seen.state {
+            Standing::Mounted => "",
+            _ => ", not used yet: the first backup makes it a repository",
+        };
+        Ok(format!("{}, {free} free{state}", path.display()))
     })
-    .await??;
-    Ok(format!("{destination}, {} free", output::size(free)))
+    .await?
 }
 
 fn writable(dir: &Path) -> Result<()> {

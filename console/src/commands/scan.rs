@@ -16,7 +16,6 @@ use serde_json::json;
 use shared::{
     StoreError,
     store::{
-        caps,
         catalogue::{self, FoundPoint, MISSING},
         guests,
         report::{self, PointLine},
@@ -25,10 +24,13 @@ use shared::{
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::point;
+use super::{
+    point,
+    repository::{Standing, look, places, same_place, spelled},
+};
 use crate::{
     context::Context,
-    error::{AlreadyReported, WouldChange, usage},
+    error::{AlreadyReported, WouldChange},
     output,
 };
 
@@ -75,6 +77,8 @@ enum Finding {
     Broken,
     Damaged,
     Unlisted,
+    NotMounted,
+    OtherRepository,
     Copy,
     Unfinished,
     Removed,
@@ -94,7 +98,13 @@ impl Finding {
     fn alarms(self) -> bool {
         matches!(
             self,
-            Self::Missing | Self::Elsewhere | Self::Broken | Self::Damaged | Self::Unlisted
+            Self::Missing
+                | Self::Elsewhere
+                | Self::Broken
+                | Self::Damaged
+                | Self::Unlisted
+                | Self::NotMounted
+                | Self::OtherRepository
         )
     }
 
@@ -109,6 +119,8 @@ impl Finding {
             Self::Broken => "BROKEN",
             Self::Damaged => "DAMAGED",
             Self::Unlisted => "CANNOT BE READ",
+            Self::NotMounted => "NOT MOUNTED",
+            Self::OtherRepository => "OTHER REPOSITORY",
             Self::Copy => "a copy",
             Self::Unfinished => "not finished",
             Self::Removed => "not finished, removed",
@@ -143,10 +155,13 @@ pub(crate) async fn run(context: &Context, args: ScanArgs) -> Result<()> {
         lines: Vec::new(),
     };
     let repositories = scan.repositories(&args.dirs).await?;
-    for repository in &repositories {
+    let mounted = scan.mounted(repositories).await?;
+    for repository in &mounted {
         scan.repository(repository).await?;
     }
-    scan.missing(&repositories).await?;
+    // What is gone from one that was unmounted meanwhile is not missing.
+    let mounted = scan.mounted(mounted).await?;
+    scan.missing(&mounted).await?;
     if args.verify {
         scan.verify(context).await?;
     }
@@ -189,29 +204,10 @@ impl Scan<'_> {
 
     /// The repositories to look at, each spelled as the database spells it.
     async fn repositories(&self, given: &[PathBuf]) -> Result<Vec<String>> {
-        let named = caps::repositories(self.pool).await?;
-        let mut known: Vec<String> = named
-            .into_iter()
-            .map(|repository| repository.path)
-            .chain(self.rows.values().map(|row| row.repository.clone()))
-            .collect();
-        known.sort();
-        known.dedup();
+        let known = places(self.pool, self.rows.values()).await?;
         let mut wanted = Vec::new();
         for dir in given {
-            let dir: PathBuf = std::path::absolute(dir)?.components().collect();
-            if !dir.is_dir() {
-                return Err(usage(format!("{} is not a directory", dir.display())));
-            }
-            let same = known.iter().find(|name| same_place(Path::new(name), &dir));
-            let dir = match (same, dir.to_str()) {
-                (Some(name), _) => name.clone(),
-                (None, Some(dir)) => dir.to_owned(),
-                (None, None) => {
-                    return Err(usage(format!("{} is not valid UTF-8", dir.display())));
-                }
-            };
-            wanted.push(dir);
+            wanted.push(spelled(dir, &known)?);
         }
         if given.is_empty() {
             wanted = known;
@@ -226,6 +222,26 @@ impl Scan<'_> {
             }
         }
         Ok(seen)
+    }
+
+    /// Those of which what lies there is what the site knows: nothing else is held against the catalogue.
+    async fn mounted(&mut self, repositories: Vec<String>) -> Result<Vec<String>> {
+        let mut mounted = Vec::new();
+        for repository in repositories {
+            let seen = look(self.pool, &repository).await?;
+            let finding = match seen.state {
+                Standing::Mounted | Standing::NotUsedYet => {
+                    mounted.push(repository);
+                    continue;
+                }
+                Standing::NotMounted => Finding::NotMounted,
+                Standing::OtherRepository => Finding::OtherRepository,
+                Standing::Unreadable => Finding::Unlisted,
+            };
+            let about = seen.problem.unwrap_or_default();
+            self.say(finding, Path::new(&repository), None, about);
+        }
+        Ok(mounted)
     }
 
     async fn repository(&mut self, repository: &str) -> Result<()> {
@@ -375,9 +391,8 @@ impl Scan<'_> {
     }
 
     /// Points that are recorded in these repositories and are not there, or not as they are recorded. They are
-    /// marked, so that retention does not count on them and monitoring learns of it; one that is missing only
-    /// where its guest's folder is there, since a repository that is not mounted has none. What is known of a
-    /// damage stays.
+    /// marked, so that retention does not count on them and monitoring learns of it. What is known of a damage
+    /// stays.
     async fn missing(&mut self, repositories: &[String]) -> Result<()> {
         let mut rows: Vec<PointLine> = self.rows.values().cloned().collect();
         rows.sort_by_key(|row| (row.host_name.clone(), row.guest_name.clone(), row.taken_at));
@@ -389,26 +404,20 @@ impl Scan<'_> {
             if !scanned || self.found.contains_key(&row.id) {
                 continue;
             }
-            let (finding, damage, about, may_mark) = match what_is_wrong(&dir, row.id) {
+            let (finding, damage, about) = match what_is_wrong(&dir, row.id) {
                 None => continue,
-                Some(Wrong::Damaged(damage)) => (Finding::Damaged, damage.clone(), damage, true),
+                Some(Wrong::Damaged(damage)) => (Finding::Damaged, damage.clone(), damage),
                 Some(Wrong::Missing) => {
-                    let mounted = dir.parent().is_some_and(Path::is_dir);
                     let about = format!(
-                        "{}/{} of {}{}",
+                        "{}/{} of {}",
                         row.host_name,
                         row.guest_name,
-                        output::time(row.taken_at),
-                        if mounted {
-                            ""
-                        } else {
-                            "; the folder of its guest too: is the repository mounted?"
-                        }
+                        output::time(row.taken_at)
                     );
-                    (Finding::Missing, MISSING.to_owned(), about, mounted)
+                    (Finding::Missing, MISSING.to_owned(), about)
                 }
             };
-            if may_mark && row.state == "published" && !self.dry_run {
+            if row.state == "published" && !self.dry_run {
                 report::record_verification(self.pool, row.id, Some(&damage)).await?;
             }
             // Retention marks a row before it deletes the directory, and forgets it then.
@@ -450,14 +459,6 @@ impl Scan<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// Whether both lead to the same directory, or are the same where there is none.
-fn same_place(one: &Path, other: &Path) -> bool {
-    match (one.canonicalize(), other.canonicalize()) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => one == other,
     }
 }
 

@@ -21,6 +21,7 @@ pub mod obligations;
 pub mod operators;
 pub mod points;
 pub mod report;
+pub mod repositories;
 pub mod runs;
 pub mod schedules;
 pub mod settings;

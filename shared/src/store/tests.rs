@@ -3,6 +3,7 @@
 mod of_caps;
 mod of_gates;
 mod of_guests;
+mod of_repositories;
 mod of_schedules;
 
 use std::collections::BTreeMap;

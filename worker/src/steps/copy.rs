@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -72,9 +71,13 @@ pub(super) async fn run(
         foreign_snapshots: image.foreign_snapshots.clone(),
         software_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
+    // The step before may have been another worker's, or the repository was unmounted since.
+    let repositories = &run.context.repositories;
+    let repository = repositories.open(&run.context.pool, &validated.destination);
+    let repository = repository.await?;
     let copying = {
-        let (root, watch) = (validated.destination.clone(), Arc::clone(&watch));
-        blocking(move || copy(&root, point, image, &watch))
+        let watch = Arc::clone(&watch);
+        blocking(move || copy(&repository, point, image, &watch))
     };
     tokio::pin!(copying);
     let mut tick = tokio::time::interval_at(TokioInstant::now() + REPORT_EVERY, REPORT_EVERY);
@@ -105,12 +108,11 @@ pub(super) async fn run(
 }
 
 fn copy(
-    root: &Path,
+    repository: &Repository,
     point: NewPoint,
     image: GuestImage,
     watch: &Watch,
 ) -> Result<SealedPoint, StepError> {
-    let repository = Repository::open(root)?;
     let mut plan = CopyPlan::new();
     for file in &image.small {
         plan.add_small(file.bytes.len() as u64);

@@ -12,7 +12,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use hypervisor::{Guest, Host, PowerState};
 use opentelemetry::trace::FutureExt;
-use repository::{PointMode, Repository, SealedPoint};
+use repository::{PointMode, SealedPoint};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::{
@@ -325,8 +325,10 @@ impl GuestRun {
             return Ok(false);
         };
         if let Some(sealed) = outputs.sealed.clone() {
-            let root = validated.destination.clone();
-            return blocking(move || Ok(Repository::open(root)?.locate(&sealed).is_ok())).await;
+            let repositories = &self.context.repositories;
+            let repository = repositories.open(&self.context.pool, &validated.destination);
+            let repository = repository.await?;
+            return blocking(move || Ok(repository.locate(&sealed).is_ok())).await;
         }
         let guest = self.open().await?;
         Ok(match &frozen.snapshot {
@@ -432,13 +434,19 @@ impl GuestRun {
             }
             // Its record is the statement that publishes.
             StepName::Publish => {
-                let publishing = publish::run(
-                    self,
-                    outputs.validated()?,
-                    outputs.frozen()?,
-                    outputs.sealed()?,
-                );
-                outputs.points = Some(publishing.await?);
+                let validated = outputs.validated()?;
+                let publishing =
+                    publish::run(self, validated, outputs.frozen()?, outputs.sealed()?);
+                outputs.points = match publishing.await {
+                    Ok(points) => Some(points),
+                    Err(error) => {
+                        let Context {
+                            repositories, pool, ..
+                        } = self.context.as_ref();
+                        let explaining = repositories.explain(pool, &validated.destination, error);
+                        return Err(explaining.await);
+                    }
+                };
                 return Ok(None);
             }
         };

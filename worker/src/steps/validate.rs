@@ -1,13 +1,15 @@
 //! Step `validate`: what the guest is, how it is to be backed up, and what an earlier failure left.
 
+use std::path::PathBuf;
+
 use hypervisor::{Capabilities, Guest, GuestFacts, PowerState, snapshot_name};
-use repository::{PointMode, Repository};
+use repository::PointMode;
 use shared::{
     model::Mode,
     store::inventory::{self, GuestObservation},
 };
 
-use super::{GuestRun, Validated, blocking};
+use super::{GuestRun, Validated};
 use crate::{
     error::StepError,
     observe::{self, Verdict},
@@ -59,8 +61,9 @@ async fn judge(
                  settings set destination /DIRECTORY`, or for this guest with `virtuozo guest edit`",
             )
         })?;
-    let root = destination.clone();
-    blocking(move || Ok(Repository::create(root).map(|_| ())?)).await?;
+    let destination = PathBuf::from(destination);
+    let repositories = &run.context.repositories;
+    repositories.open(&run.context.pool, &destination).await?;
     Ok(Validated {
         mode,
         guest_name: facts.name,
@@ -68,7 +71,7 @@ async fn judge(
             .guest
             .resume_power_state
             .unwrap_or(run.settings.resume_power_state),
-        destination: destination.into(),
+        destination,
         ignored_disks: run.ignored_disks.clone(),
     })
 }
