@@ -66,13 +66,13 @@ bench-copy:
 crash-matrix:
 	@scripts/needs.sh compiler postgres
 	$(CARGO) build --locked --workspace
-	$(CARGO) test --locked -p tests --test crash-matrix
+	$(CARGO) test --locked --workspace --test crash-matrix
 
 # FLEET_SEED=N repeats the kills of an earlier proof; TMPDIR says where the lab lies (about 2 GB).
 fleet-proof:
 	@scripts/needs.sh compiler postgres
 	$(CARGO) build --locked --workspace
-	$(CARGO) test --locked -p tests --test fleet-proof -- $(FLEET_SEED)
+	$(CARGO) test --locked --workspace --test fleet-proof -- $(FLEET_SEED)
 
 # The peers come by their package names into the target directory, and run from there.
 PEERS := $(abspath $(TARGET))/bench-queue
@@ -84,4 +84,4 @@ bench-queue:
 	$(PEERS)/py/bin/pip install --quiet "procrastinate==3.*" "psycopg[binary,pool]==3.*"
 	cp tests/benches/queue/peers/*.mjs $(PEERS)/node/
 	cp tests/benches/queue/peers/*.py $(PEERS)/py/
-	BENCH_PEERS=$(PEERS) $(CARGO) bench --locked -p tests --bench queue
+	BENCH_PEERS=$(PEERS) $(CARGO) bench --locked --workspace --bench queue
