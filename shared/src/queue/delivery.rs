@@ -1,9 +1,9 @@
 //! How jobs come out of a queue: apalis' loop, states and tables, with a claim only where there may be a job.
 //!
 //! apalis' own backend claims whenever its task is woken, and every process is woken for the jobs of every
-//! queue: with W workers a job costs 3 W claims. This one claims when its own queue was told of a job, when
-//! the last claim found one of which it was not told, and from time to time. It claims one job at a time, so that none waits behind
-//! another while a worker is idle.
+//! queue: with W workers a job costs 3 W claims. This one claims when its own queue was told of jobs, as many
+//! as it was told of up to a few, when there may be one of which it was not told, and from time to time. The
+//! few: so that of many jobs at once each worker gets its share.
 
 use std::{
     collections::HashSet,
@@ -22,7 +22,7 @@ use apalis_codec::json::JsonCodec;
 use apalis_core::backend::{
     BackendConfig, WireFormatBackend,
     finalize::Durable,
-    persistence::{Persisted, Persistence, TaskEvent, TaskPersistLayer},
+    persistence::{Persisted, Persistence, State, TaskEvent, TaskPersistLayer},
 };
 use apalis_postgres::{Config, Error, PgTask, queries};
 use serde_json::Value;
@@ -33,6 +33,9 @@ use tokio::{
 
 use super::bell::Word;
 use crate::db::Pool;
+
+/// Jobs that one claim takes at most.
+const CLAIM_LIMIT: usize = 4;
 
 /// The jobs of one queue.
 pub(super) struct Delivery<J> {
@@ -62,7 +65,6 @@ impl<J> Delivery<J> {
                 config,
                 wanted: Arc::default(),
                 told: Arc::default(),
-                under_way: Arc::default(),
             }),
             looks,
             codec: JsonCodec::default(),
@@ -98,13 +100,16 @@ impl<J> Backend for Delivery<J> {
         while self.looks.poll_tick(cx).is_ready() {
             self.claims.wanted.store(true, SeqCst);
         }
-        let claims = Claims::clone(&self.claims);
-        if !claims.is_wanted() && !claims.is_under_way() {
+        // Nothing is claimed, nor on its way.
+        if matches!(self.claims.state(), State::Ready) && !self.claims.is_wanted() {
             return Poll::Pending;
         }
         let claimed = self.claims.poll_next(cx, worker);
         // A notice came while the claim that found nothing was under way.
-        if claimed.is_pending() && claims.is_wanted() && !claims.is_under_way() {
+        if claimed.is_pending()
+            && matches!(self.claims.state(), State::Ready)
+            && self.claims.is_wanted()
+        {
             cx.waker().wake_by_ref();
         }
         claimed
@@ -132,7 +137,7 @@ impl<J> BackendConfig for Delivery<J> {
 
     fn middleware(&mut self, _: &mut WorkerContext) -> Self::Layer {
         self.claims
-            .layer(JsonCodec::default(), 1)
+            .layer(JsonCodec::default(), CLAIM_LIMIT)
             .persist_results(true)
     }
 }
@@ -155,8 +160,6 @@ struct Claims {
     wanted: Arc<AtomicBool>,
     /// Jobs that were told of and not seen since.
     told: Arc<Mutex<HashSet<String>>>,
-    /// A claim waits for its answer.
-    under_way: Arc<AtomicBool>,
 }
 
 impl Claims {
@@ -166,10 +169,6 @@ impl Claims {
 
     fn is_wanted(&self) -> bool {
         self.wanted.load(SeqCst)
-    }
-
-    fn is_under_way(&self) -> bool {
-        self.under_way.load(SeqCst)
     }
 
     fn queue(&self) -> &str {
@@ -206,30 +205,31 @@ impl Persistence for Claims {
     }
 
     async fn fetch_next(&mut self, worker: &WorkerContext) -> Result<Vec<PgTask>, Error> {
-        self.under_way.store(true, SeqCst);
         self.wanted.store(false, SeqCst);
         let mut told = mem::take(&mut *self.told());
-        let claimed: Result<Option<(String, Vec<u8>, i32)>, _> =
+        let limit = told.len().clamp(1, CLAIM_LIMIT);
+        let claimed: Vec<(String, Vec<u8>, i32)> =
             sqlx::query_as(include_str!("../store/sql/queue_claim.sql"))
                 .bind(worker.name())
                 .bind(self.queue())
-                .fetch_optional(&self.pool)
-                .await;
-        self.under_way.store(false, SeqCst);
-        let Some((id, job, attempts)) = claimed? else {
-            return Ok(Vec::new());
-        };
-        // Where there was one that nobody had told of, there may be more.
-        if !told.remove(&id) || !told.is_empty() {
+                .bind(i64::try_from(limit).unwrap_or(1))
+                .fetch_all(&self.pool)
+                .await?;
+        let known = claimed.iter().filter(|(id, ..)| told.remove(id)).count();
+        // There were no more, or others have them; or where there was one that nobody had told of, there may
+        // be more.
+        if claimed.len() == limit && (known < limit || !told.is_empty()) {
             self.told().extend(told);
             self.wanted.store(true, SeqCst);
         }
-        let task = TaskBuilder::new(job)
-            .task_id(TaskId::from_string(id))
-            .queue(self.config.queue.clone())
-            .attempt(usize::try_from(attempts).unwrap_or_default())
-            .build();
-        Ok(vec![task])
+        let task = |(id, job, attempts): (String, Vec<u8>, i32)| {
+            TaskBuilder::new(job)
+                .task_id(TaskId::from_string(id))
+                .queue(self.config.queue.clone())
+                .attempt(usize::try_from(attempts).unwrap_or_default())
+                .build()
+        };
+        Ok(claimed.into_iter().map(task).collect())
     }
 
     async fn handle_events(
@@ -264,12 +264,80 @@ impl Persistence for Claims {
             .iter()
             .filter_map(|task| task.task_id().map(ToString::to_string))
             .collect();
-        let mut conn = self.pool.acquire().await?;
-        queries::reenqueue_abandoned(&mut *conn, self.queue(), worker.name(), &ids).await
+        let put_back = sqlx::query(include_str!("../store/sql/queue_put_back.sql"))
+            .bind(worker.name())
+            .bind(ids)
+            .execute(&self.pool)
+            .await?;
+        Ok(put_back.rows_affected())
     }
 
     async fn push_tasks(&mut self, tasks: Vec<PgTask>) -> Result<(), Error> {
         let mut conn = self.pool.acquire().await?;
         queries::push_tasks(&mut *conn, self.queue(), tasks).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        queue::{self, Job, UndoJob},
+        testing::TestDb,
+    };
+
+    async fn claimer(db: &TestDb, name: &str) -> (Claims, WorkerContext) {
+        let (_, words) = mpsc::unbounded_channel();
+        let config = Config::default().queue(UndoJob::QUEUE);
+        let pool = Pool::aside(&db.pool, &crate::db::Pulse::default());
+        let delivery = Delivery::<UndoJob>::new(&pool, words, config, Duration::from_secs(60));
+        let (mut claims, worker) = (Claims::clone(&delivery.claims), WorkerContext::new(name));
+        claims.register(&worker).await.unwrap();
+        (claims, worker)
+    }
+
+    #[tokio::test]
+    async fn a_claim_takes_as_many_jobs_as_were_told_of_up_to_a_few_and_what_it_puts_back_goes_to_others()
+     {
+        let db = TestDb::new().await;
+        let jobs: Vec<UndoJob> = (0..CLAIM_LIMIT + 2)
+            .map(|_| UndoJob {
+                guest_id: Uuid::now_v7(),
+            })
+            .collect();
+        let mut tx = db.pool.begin().await.unwrap();
+        queue::push(&mut tx, &jobs, 0).await.unwrap();
+        tx.commit().await.unwrap();
+        let all: Vec<String> = sqlx::query_scalar("SELECT id FROM apalis.jobs")
+            .fetch_all(&db.pool)
+            .await
+            .unwrap();
+        let (mut one, first) = claimer(&db, "one").await;
+        let (mut two, second) = claimer(&db, "two").await;
+
+        let untold = one.fetch_next(&first).await.unwrap();
+        assert_eq!(untold.len(), 1, "nobody had told of more");
+        assert!(one.is_wanted(), "there may be more");
+
+        one.told().extend(all.iter().cloned());
+        let told = one.fetch_next(&first).await.unwrap();
+        assert_eq!(told.len(), CLAIM_LIMIT);
+        assert!(one.is_wanted(), "one is left of which it was told");
+        assert_eq!(one.reenqueue_abandoned(told, &first).await.unwrap(), 4);
+
+        two.told().extend(all.iter().cloned());
+        let others = two.fetch_next(&second).await.unwrap();
+        assert_eq!(others.len(), CLAIM_LIMIT);
+        let last = one.fetch_next(&first).await.unwrap();
+        assert_eq!(last.len(), 1);
+        assert!(!one.is_wanted(), "what it was told of is gone");
+        assert_eq!(
+            one.reenqueue_abandoned(others, &first).await.unwrap(),
+            0,
+            "the jobs of another are not put back"
+        );
     }
 }
