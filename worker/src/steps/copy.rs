@@ -48,7 +48,11 @@ pub(super) async fn run(
         None => Instant::PoweredOff,
     };
     let image = guest.image(&at, &validated.ignored_disks).await?;
-    sweep_partials(run, validated).await?;
+    // The step before may have been another worker's, or the repository was unmounted since.
+    let repositories = &run.context.repositories;
+    let repository = repositories.open(&run.context.pool, &validated.destination);
+    let repository = repository.await?;
+    sweep_partials(run, validated, &repository).await?;
     // Only an earlier attempt can have left some.
     if run.row.fence > 1 {
         let pool = &run.context.pool;
@@ -71,10 +75,6 @@ pub(super) async fn run(
         foreign_snapshots: image.foreign_snapshots.clone(),
         software_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    // The step before may have been another worker's, or the repository was unmounted since.
-    let repositories = &run.context.repositories;
-    let repository = repositories.open(&run.context.pool, &validated.destination);
-    let repository = repository.await?;
     let copying = {
         let watch = Arc::clone(&watch);
         blocking(move || copy(&repository, point, image, &watch))
@@ -164,13 +164,17 @@ fn copy(
 }
 
 /// Removes what attempts that are over have left in the guest's folder.
-async fn sweep_partials(run: &GuestRun, validated: &Validated) -> Result<(), StepError> {
+async fn sweep_partials(
+    run: &GuestRun,
+    validated: &Validated,
+    repository: &Repository,
+) -> Result<(), StepError> {
     let names = (run.guest.host_name.clone(), validated.guest_name.clone());
-    let root = validated.destination.clone();
-    let (root_again, names_again) = (root.clone(), names.clone());
+    let (repository, repository_again) = (repository.clone(), repository.clone());
+    let names_again = names.clone();
     let found = blocking(move || {
         let found = Mutex::new(Vec::new());
-        Repository::open(root)?.sweep_partials(&names.0, &names.1, &|guest_run_id, _| {
+        repository.sweep_partials(&names.0, &names.1, &|guest_run_id, _| {
             found
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -193,7 +197,7 @@ async fn sweep_partials(run: &GuestRun, validated: &Validated) -> Result<(), Ste
     .collect();
     blocking(move || {
         // What is not known here may belong to another site that shares the directory.
-        Repository::open(root_again)?.sweep_partials(
+        repository_again.sweep_partials(
             &names_again.0,
             &names_again.1,
             // Of this run's own, the copy itself sees what it can take over.
