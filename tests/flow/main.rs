@@ -10,6 +10,7 @@ mod lost_database;
 mod mixed;
 mod mounts;
 mod notices;
+mod points;
 
 use anyhow::{Context, Result, ensure};
 use disk::vmdk::DiskKind;

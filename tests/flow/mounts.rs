@@ -19,7 +19,7 @@ async fn backed_up() -> Result<Site> {
     Ok(site)
 }
 
-async fn succeeds(site: &Site) -> Result<()> {
+pub(super) async fn succeeds(site: &Site) -> Result<()> {
     let run = site.back_up().await?;
     ensure!(run["state"] == "succeeded", "{run:#}");
     Ok(())
@@ -41,7 +41,7 @@ fn listed(site: &Site) -> Result<Value> {
 }
 
 /// What a scan finds, and its exit code.
-fn scan(site: &Site) -> Result<(i32, Vec<Value>)> {
+pub(super) fn scan(site: &Site) -> Result<(i32, Vec<Value>)> {
     let answer = site.virtuozo(&["repository", "scan", "--json"])?;
     let found = answer.json()?;
     let findings = found["findings"].as_array().context("no findings")?;
@@ -51,24 +51,24 @@ fn scan(site: &Site) -> Result<(i32, Vec<Value>)> {
     ))
 }
 
-fn point_states(site: &Site) -> Result<Vec<Value>> {
+pub(super) fn point_states(site: &Site) -> Result<Vec<Value>> {
     let points = site.json(&["point", "list"])?;
     let points = points.as_array().context("no list")?;
     Ok(points.iter().map(|point| point["state"].clone()).collect())
 }
 
 /// Takes the repository's directory away and leaves what is under a mount point.
-fn unmount(site: &Site, aside: &Path) -> Result<()> {
+pub(super) fn unmount(site: &Site, aside: &Path) -> Result<()> {
     fs::rename(site.repository(), aside)?;
     Ok(fs::create_dir(site.repository())?)
 }
 
-fn mount(site: &Site, aside: &Path) -> Result<()> {
+pub(super) fn mount(site: &Site, aside: &Path) -> Result<()> {
     fs::remove_dir(site.repository())?;
     Ok(fs::rename(aside, site.repository())?)
 }
 
-fn ensure_says(said: &str, parts: &[&str]) -> Result<()> {
+pub(super) fn ensure_says(said: &str, parts: &[&str]) -> Result<()> {
     for part in parts {
         ensure!(said.contains(part), "{part:?} is not in: {said}");
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use repository::retention::PointInfo;
-use shared::store::points::{self, GuestPoint};
+use shared::store::points::{self, Cover, Deletion, GuestPoint};
 use uuid::Uuid;
 
 use crate::{
@@ -46,21 +46,23 @@ async fn try_apply(run: &GuestRun, points: &[GuestPoint]) -> Result<(), StepErro
     let by_id: HashMap<Uuid, &GuestPoint> = points.iter().map(|point| (point.id, point)).collect();
     let mut first = Ok(());
     for point in going.into_iter().filter_map(|id| by_id.get(&id).copied()) {
-        first = first.and(delete(run, point).await);
+        first = first.and(delete(run, point, keep_last).await);
     }
     first
 }
 
-async fn delete(run: &GuestRun, point: &GuestPoint) -> Result<(), StepError> {
+async fn delete(run: &GuestRun, point: &GuestPoint, keep_last: i32) -> Result<(), StepError> {
     let pool = &run.context.pool;
     // What is not there because nothing is mounted is not gone.
     let repositories = &run.context.repositories;
     let repository = repositories
         .open(pool, Path::new(&point.repository))
         .await?;
-    // First the mark, then the directory, then the row: a crash in between is finished later.
-    if !points::begin_delete(pool, point.id).await? {
-        return Ok(());
+    // First the mark, then the directory, then the row: a crash in between is finished later. What was to cover it
+    // may be on its way out by now, as administrators delete points too.
+    match points::begin_delete(pool, point.id, Cover::Newer(keep_last)).await? {
+        Deletion::Begun | Deletion::UnderWay => {}
+        Deletion::Gone | Deletion::Uncovered => return Ok(()),
     }
     let path = PathBuf::from(&point.path);
     steps::blocking(move || Ok(repository.remove_point(&path)?)).await?;

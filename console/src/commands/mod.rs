@@ -13,6 +13,7 @@ pub(crate) mod host;
 pub(crate) mod internal;
 pub(crate) mod notice;
 pub(crate) mod point;
+pub(crate) mod point_delete;
 pub(crate) mod repository;
 pub(crate) mod run;
 pub(crate) mod scan;

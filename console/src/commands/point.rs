@@ -58,6 +58,8 @@ pub(crate) enum PointCommand {
         #[arg(long, conflicts_with = "point")]
         all: bool,
     },
+    /// Delete restore points, out of their repository and out of the catalogue
+    Delete(super::point_delete::DeleteArgs),
 }
 
 /// Options of `restore`.
@@ -87,6 +89,7 @@ pub(crate) async fn run(context: &Context, command: PointCommand) -> Result<()> 
             };
             verify_all(context, points).await
         }
+        PointCommand::Delete(args) => super::point_delete::run(context, args).await,
     }
 }
 

@@ -358,7 +358,7 @@ fn show(context: &Context, view: &RunView) -> Result<()> {
 }
 
 /// Who is at the keyboard.
-fn user_name() -> String {
+pub(crate) fn user_name() -> String {
     ["SUDO_USER", "USER", "LOGNAME"]
         .iter()
         .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))

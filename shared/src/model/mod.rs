@@ -2,7 +2,7 @@
 
 mod hooks;
 mod notices;
-mod text_enum;
+pub(crate) mod text_enum;
 
 pub use hooks::{Hook, HookLine, HookMoment, OnFailure};
 pub use notices::{MailSecurity, Notice, NoticeChannel, NoticeKind, NoticeSettings, NoticeState};

@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use sqlx::{PgExecutor, PgPool, types::Json};
+use sqlx::{PgExecutor, types::Json};
 use uuid::Uuid;
 
 use super::{events::NewEvent, guest_runs::GuestLease};
-use crate::StoreError;
+use crate::{StoreError, model::text_enum::text_enum};
 
 /// A restore point to be entered.
 #[derive(Debug, Clone)]
@@ -109,26 +109,64 @@ pub async fn publish(
     }))
 }
 
-/// Marks a restore point as on its way out, before its directory is touched. False: it is gone.
-///
-/// # Errors
-/// What the database says.
-pub async fn begin_delete(pool: &PgPool, id: Uuid) -> Result<bool, StoreError> {
-    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/point_set_deleting.sql"))
-        .bind(id)
-        .fetch_optional(pool)
-        .await?;
-    Ok(row.is_some())
+/// What a guest must keep for one of its restore points to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cover {
+    /// So many newer ones that are good and verified.
+    Newer(i32),
+    /// Any other one that is good and verified.
+    Other,
+    /// Nothing.
+    Nothing,
 }
 
-/// Forgets a restore point whose directory is gone.
+text_enum! {
+    /// What became of the wish to delete a restore point.
+    pub enum Deletion {
+        /// It is marked now: its directory goes next.
+        Begun = "begun",
+        /// It was marked before: whoever asks may go on with it.
+        UnderWay = "under_way",
+        /// It is there no more.
+        Gone = "gone",
+        /// It stays: its guest does not have what must cover it.
+        Uncovered = "uncovered",
+    }
+}
+
+/// Marks a restore point as on its way out, before its directory is touched, if its guest has `cover` for it now;
+/// what others have marked covers nothing.
 ///
 /// # Errors
 /// What the database says.
-pub async fn finish_delete(pool: &PgPool, id: Uuid) -> Result<(), StoreError> {
+pub async fn begin_delete(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    cover: Cover,
+) -> Result<Deletion, StoreError> {
+    let (others, by_newer) = match cover {
+        Cover::Newer(points) => (points, true),
+        Cover::Other => (1, false),
+        Cover::Nothing => (0, false),
+    };
+    Ok(
+        sqlx::query_scalar(include_str!("sql/point_set_deleting.sql"))
+            .bind(id)
+            .bind(others)
+            .bind(by_newer)
+            .fetch_one(db)
+            .await?,
+    )
+}
+
+/// Forgets a restore point that is marked, once its directory is gone.
+///
+/// # Errors
+/// What the database says.
+pub async fn finish_delete(db: impl PgExecutor<'_>, id: Uuid) -> Result<(), StoreError> {
     sqlx::query(include_str!("sql/point_delete.sql"))
         .bind(id)
-        .execute(pool)
+        .execute(db)
         .await?;
     Ok(())
 }

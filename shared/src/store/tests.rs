@@ -3,10 +3,11 @@
 mod of_caps;
 mod of_gates;
 mod of_guests;
+mod of_points;
 mod of_repositories;
 mod of_schedules;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
@@ -32,6 +33,28 @@ async fn every_statement_fits_the_schema() {
     }
     assert!(count > 40, "only {count} statements were found");
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// Until somebody waits for a lock in this database, or `task`, which should, has ended.
+pub(super) async fn blocked<T>(db: &TestDb, task: &tokio::task::JoinHandle<T>) {
+    let waiting = async {
+        loop {
+            let waits: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT 1 FROM pg_stat_activity a JOIN pg_locks l USING (pid)
+                  WHERE a.datname = current_database() AND NOT l.granted)",
+            )
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+            if waits || task.is_finished() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waiting)
+        .await
+        .expect("nobody waits, and nothing has ended");
 }
 
 /// A host of the lab's kind.

@@ -3,28 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-
-/// Until somebody waits for a lock in this database, or for a task that should.
-async fn blocked<T>(db: &TestDb, task: &tokio::task::JoinHandle<T>) {
-    let waiting = async {
-        loop {
-            let waits: bool = sqlx::query_scalar(
-                "SELECT EXISTS (SELECT 1 FROM pg_stat_activity a JOIN pg_locks l USING (pid)
-                  WHERE a.datname = current_database() AND NOT l.granted)",
-            )
-            .fetch_one(&db.pool)
-            .await
-            .unwrap();
-            if waits || task.is_finished() {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), waiting)
-        .await
-        .expect("nobody waits, and nothing has ended");
-}
+use crate::store::tests::blocked;
 
 /// A run that failed, and was given another try before its notice was sent: that, and the notice.
 async fn retried(db: &TestDb) -> (Uuid, Uuid) {

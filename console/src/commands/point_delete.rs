@@ -1,0 +1,290 @@
+//! `virtuozo point delete`: restore points that nobody wants any more, the way retention deletes them.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+use clap::Args;
+use repository::Repository;
+use serde::Serialize;
+use serde_json::json;
+use shared::{
+    StoreError,
+    model::Severity,
+    store::{
+        events::{self, NewEvent},
+        points::{self, Cover, Deletion},
+        report::PointLine,
+    },
+};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::{
+    repository::{Standing, look},
+    run::user_name,
+};
+use crate::{
+    context::Context,
+    error::{AlreadyReported, WouldChange},
+    names, output,
+};
+
+/// Options of `point delete`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  virtuozo point delete 5f2c81aa
+  virtuozo point delete 5f2c81aa 77d0c3b1 --dry-run
+  virtuozo point delete 5f2c81aa --forget
+
+A guest keeps at least one other verified restore point, unless --force is given. Run it where the repository is
+mounted: in one that is not, nothing is deleted. A deletion that was interrupted is finished by the same command, or
+after the guest's next backup. The exit code is 1 where a point was not deleted, also with --dry-run; otherwise
+--dry-run ends with 4.")]
+pub(crate) struct DeleteArgs {
+    /// Ids, or beginnings or ends of them that only one point has
+    #[arg(required = true, value_name = "POINT")]
+    points: Vec<String>,
+    /// Also where its guest has no other verified restore point
+    #[arg(long)]
+    force: bool,
+    /// Only take it out of the catalogue, as its repository is gone for good; refused where its directory is there
+    #[arg(long)]
+    forget: bool,
+    /// Only show what would be deleted
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl DeleteArgs {
+    fn cover(&self) -> Cover {
+        if self.force {
+            Cover::Nothing
+        } else {
+            Cover::Other
+        }
+    }
+}
+
+/// What became of a restore point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    Deleted,
+    Forgotten,
+    WouldGo,
+    /// It is as it was.
+    Stays,
+    /// It is marked, and not gone.
+    Unfinished,
+}
+
+impl Outcome {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Deleted => "deleted",
+            Self::Forgotten => "forgotten",
+            Self::WouldGo => "would go",
+            Self::Stays => "STAYS",
+            Self::Unfinished => "NOT FINISHED",
+        }
+    }
+
+    fn is_failure(self) -> bool {
+        matches!(self, Self::Stays | Self::Unfinished)
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    point: Uuid,
+    guest: String,
+    dir: PathBuf,
+    result: Outcome,
+    /// Why it is not gone.
+    why: Option<String>,
+}
+
+pub(crate) async fn run(context: &Context, args: DeleteArgs) -> Result<()> {
+    let db = context.database().await?;
+    // All are found before anything is deleted.
+    let mut found: Vec<PointLine> = Vec::new();
+    for text in &args.points {
+        let point = names::point(&db.pool, text).await?;
+        if found.iter().all(|other| other.id != point.id) {
+            found.push(point);
+        }
+    }
+    let mut lines = Vec::new();
+    let ended = delete_all(&db.pool, &found, &args, &mut lines).await;
+    // What was done is told also where the database went away in the middle of it.
+    if ended.is_ok() || !lines.is_empty() {
+        show(context, &lines)?;
+    }
+    ended?;
+    if lines.iter().any(|line| line.result.is_failure()) {
+        return Err(AlreadyReported.into());
+    }
+    if args.dry_run {
+        return Err(WouldChange.into());
+    }
+    Ok(())
+}
+
+fn show(context: &Context, lines: &[Line]) -> Result<()> {
+    context.out.list(
+        lines,
+        "nothing to delete",
+        &["Point", "Guest", "Directory", "Result", "Why"],
+        |line| {
+            vec![
+                output::short(line.point),
+                line.guest.clone(),
+                line.dir.display().to_string(),
+                line.result.text().to_owned(),
+                output::or_dash(line.why.as_deref()),
+            ]
+        },
+    )
+}
+
+async fn delete_all(
+    pool: &PgPool,
+    found: &[PointLine],
+    args: &DeleteArgs,
+    lines: &mut Vec<Line>,
+) -> Result<()> {
+    // The marks of a dry run are made together, so that each counts for the others, and are never committed.
+    let mut dry_run = if args.dry_run {
+        Some(pool.begin().await.map_err(StoreError::from)?)
+    } else {
+        None
+    };
+    for point in found {
+        let dir = Path::new(&point.repository).join(&point.path);
+        let (result, why) = match (whether_there(pool, point, &dir, args).await?, &mut dry_run) {
+            (Err(why), _) => (Outcome::Stays, Some(why)),
+            (Ok(()), None) => delete(pool, point, args).await?,
+            (Ok(()), Some(tx)) => match mark(tx, point, args).await? {
+                Deletion::Uncovered => (Outcome::Stays, Some(uncovered(point))),
+                _ => (Outcome::WouldGo, None),
+            },
+        };
+        lines.push(Line {
+            point: point.id,
+            guest: full_name(point),
+            dir,
+            result,
+            why,
+        });
+    }
+    Ok(())
+}
+
+/// First the mark, then the directory, then the row.
+async fn delete(
+    pool: &PgPool,
+    point: &PointLine,
+    args: &DeleteArgs,
+) -> Result<(Outcome, Option<String>)> {
+    let mut tx = pool.begin().await.map_err(StoreError::from)?;
+    match mark(&mut tx, point, args).await? {
+        Deletion::Begun | Deletion::UnderWay => {}
+        Deletion::Gone => return Ok((Outcome::Deleted, None)),
+        Deletion::Uncovered => return Ok((Outcome::Stays, Some(uncovered(point)))),
+    }
+    if args.forget {
+        points::finish_delete(&mut *tx, point.id).await?;
+    }
+    tx.commit().await.map_err(StoreError::from)?;
+    if args.forget {
+        return Ok((Outcome::Forgotten, None));
+    }
+    let (root, path) = (PathBuf::from(&point.repository), PathBuf::from(&point.path));
+    let removing = tokio::task::spawn_blocking(move || Repository::open(root)?.remove_point(&path));
+    if let Err(error) = removing.await? {
+        let why = format!(
+            "{error}; it is marked, and goes when this command is repeated or after the guest's next backup"
+        );
+        return Ok((Outcome::Unfinished, Some(why)));
+    }
+    points::finish_delete(pool, point.id).await?;
+    Ok((Outcome::Deleted, None))
+}
+
+/// Marks it, and tells who wanted that.
+async fn mark(
+    tx: &mut PgConnection,
+    point: &PointLine,
+    args: &DeleteArgs,
+) -> Result<Deletion, StoreError> {
+    let marked = points::begin_delete(&mut *tx, point.id, args.cover()).await?;
+    // Of one that was marked before it was told then.
+    if marked == Deletion::Begun || (marked == Deletion::UnderWay && args.forget) {
+        let message = format!(
+            "guest {}: its restore point {} of {} is {} by user {}",
+            full_name(point),
+            output::short(point.id),
+            output::time(point.taken_at),
+            if args.forget { "forgotten" } else { "deleted" },
+            user_name()
+        );
+        let mut event = NewEvent::user(Severity::Warning, message).detail(json!({
+            "point_id": point.id,
+            "forced": args.force,
+            "forgotten": args.forget,
+        }));
+        if let Some(guest_id) = point.guest_id {
+            event = event.guest(guest_id);
+        }
+        events::record(tx, &event).await?;
+    }
+    Ok(marked)
+}
+
+fn full_name(point: &PointLine) -> String {
+    format!("{}/{}", point.host_name, point.guest_name)
+}
+
+fn uncovered(point: &PointLine) -> String {
+    format!(
+        "no other restore point of {} is verified: make or verify one first, or give --force",
+        full_name(point)
+    )
+}
+
+/// Whether its directory is there to be deleted, or gone to be forgotten; the inner error says why not.
+async fn whether_there(
+    pool: &PgPool,
+    point: &PointLine,
+    dir: &Path,
+    args: &DeleteArgs,
+) -> Result<Result<(), String>> {
+    if args.forget {
+        return Ok(match fs::symlink_metadata(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(format!(
+                "whether {} is gone is not known: {error}",
+                dir.display()
+            )),
+            Ok(_) => Err(format!(
+                "{} is there: delete it without --forget",
+                dir.display()
+            )),
+        });
+    }
+    let here = look(pool, &point.repository).await?;
+    Ok(match (here.state, here.problem) {
+        (Standing::Mounted, _) => Ok(()),
+        (_, Some(problem)) => Err(format!(
+            "{problem}; where the repository is gone for good, give --forget"
+        )),
+        (_, None) => Err(format!(
+            "the site does not know which repository lies at {at}: if it is the right one, `virtuozo repository \
+             adopt {at}`",
+            at = point.repository
+        )),
+    })
+}
