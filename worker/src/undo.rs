@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use hypervisor::{Guest, HypervisorError, PowerState, snapshot_name};
 use shared::{
-    store::obligations::{self, Duty, Obligation},
+    store::{
+        guest_runs,
+        obligations::{self, Duty, Obligation},
+    },
     telemetry::metrics::{self, SnapshotCall},
 };
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::{error::StepError, hold, patience::patiently, steps::GuestRun};
 
@@ -117,15 +121,46 @@ async fn forget(run: &GuestRun, met: &[Obligation]) -> Result<(), StepError> {
     Ok(())
 }
 
+/// A snapshot that the backup of another guest copies from right now is no leftover: both are the same virtual
+/// machine, registered twice.
+async fn refuse_if_in_use(run: &GuestRun, ours: &[&String]) -> Result<(), StepError> {
+    let guest_runs: Vec<Uuid> = ours
+        .iter()
+        .filter_map(|name| snapshot_name::parse(name))
+        .map(|(guest_run_id, _)| guest_run_id)
+        .collect();
+    let pool = &run.context.pool;
+    let asking = || guest_runs::at_work_elsewhere(pool, &guest_runs, run.row.guest_id);
+    match patiently("whose snapshot it is", asking).await? {
+        None => Ok(()),
+        Some((guest_run_id, other)) => Err(StepError::operator(format!(
+            "it has a snapshot that guest run {guest_run_id} of {other} uses now, so both names mean the same \
+             virtual machine: leave one of them out (`virtuozo guest edit {} --ignored true`), or remove the \
+             host that is registered twice",
+            run.guest.full_name()
+        ))),
+    }
+}
+
 /// Removes all snapshots of ours that are `listed` on a guest; foreign ones are left alone. Forgets the
 /// obligations that turn out to be met. Returns whether something was removed.
+///
+/// # Errors
+/// Also where one is in use: see [`refuse_if_in_use`].
 pub(crate) async fn clear_leftovers(
     run: &GuestRun,
     guest: &dyn Guest,
     listed: &[String],
 ) -> Result<bool, StepError> {
     let mut removed = false;
-    for name in listed.iter().filter(|name| snapshot_name::is_ours(name)) {
+    let ours: Vec<&String> = listed
+        .iter()
+        .filter(|name| snapshot_name::is_ours(name))
+        .collect();
+    if !ours.is_empty() {
+        refuse_if_in_use(run, &ours).await?;
+    }
+    for name in ours {
         run.lease.held().await?;
         tracing::info!(
             guest = run.guest.full_name(),

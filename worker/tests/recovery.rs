@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering;
 
 use common::{
     Site,
-    fake::{Act, When, pattern},
+    fake::{Act, When},
 };
 use hypervisor::{
     ErrorClass, ErrorKind,
-    PowerState::{self, Off, On},
+    PowerState::{self, On},
 };
 use shared::store::{guest_runs, runs, settings};
 
@@ -388,29 +388,6 @@ async fn a_worker_that_stops_brings_its_guest_back_and_another_begins_afresh() {
         assert_one_true_point(&site).await;
         second.stopped().await;
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_is_started_during_a_cold_copy_is_copied_again() {
-    let site = Site::new(&[("mail", Off)]).await;
-    let gate = site.world.hold("read", When::Before);
-    let worker = site.worker("one");
-    let run = site.run_now().await;
-    gate.reached().await;
-    site.world.with("mail", |g| {
-        g.power = On;
-        g.disk = pattern(7);
-    });
-    gate.open();
-    assert_eq!(site.settled(run).await, "succeeded");
-    let row = site.row(run, "mail").await;
-    assert_eq!(
-        (row.mode.as_deref(), row.attempts),
-        (Some("hot"), 1),
-        "{row:?}"
-    );
-    assert_one_true_point(&site).await;
-    worker.stopped().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::{
     admission,
+    inventory::GuestObservation,
     leases::{Fence, Renewal},
     runs,
     steps::StepName,
@@ -358,6 +359,49 @@ pub async fn needed_from(
             .fetch_all(pool)
             .await?,
     )
+}
+
+/// The guest, as `HOST/NAME`, that one of these guest runs backs up right now, and which of them; `guest_id` is
+/// not meant.
+///
+/// # Errors
+/// What the database says.
+pub async fn at_work_elsewhere(
+    pool: &PgPool,
+    guest_runs: &[Uuid],
+    guest_id: Uuid,
+) -> Result<Option<(Uuid, String)>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/guest_run_elsewhere.sql"))
+        .bind(guest_runs)
+        .bind(guest_id)
+        .fetch_optional(pool)
+        .await?)
+}
+
+/// Records what a guest run has seen of its guest; nothing, if its lease is another's by now.
+///
+/// # Errors
+/// What the database says.
+pub async fn saw(
+    pool: &PgPool,
+    lease: &GuestLease,
+    seen: &GuestObservation,
+) -> Result<(), StoreError> {
+    let disks = seen.disk_columns();
+    sqlx::query(include_str!("sql/guest_run_saw.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .bind(&seen.name)
+        .bind(seen.power)
+        .bind(seen.state)
+        .bind(&seen.reason)
+        .bind(disks.devices)
+        .bind(disks.files)
+        .bind(disks.capacities)
+        .bind(disks.problems)
+        .execute(pool)
+        .await?;
+    Ok(())
 }
 
 /// Gives a job back to the queue, for a worker with room or for later.

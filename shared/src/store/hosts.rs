@@ -160,6 +160,7 @@ pub async fn insert(
 ) -> Result<(), StoreError> {
     config.check()?;
     let mut tx = db.begin().await?;
+    check_address(&mut tx, id, config).await?;
     sqlx::query(include_str!("sql/host_insert.sql"))
         .bind(id)
         .bind(&config.name)
@@ -177,6 +178,27 @@ pub async fn insert(
     Ok(tx.commit().await?)
 }
 
+/// One machine under two names would be backed up twice at the same time, over its limit.
+async fn check_address(
+    tx: &mut PgConnection,
+    id: Uuid,
+    config: &HostConfig,
+) -> Result<(), StoreError> {
+    let other: Option<String> = sqlx::query_scalar(include_str!("sql/host_of_address.sql"))
+        .bind(id)
+        .bind(&config.address)
+        .bind(&config.name)
+        .fetch_optional(tx)
+        .await?;
+    match other {
+        None => Ok(()),
+        Some(other) => Err(StoreError::Refused(format!(
+            "the address {} is that of host {other} already: a machine has one name here",
+            config.address.as_deref().unwrap_or_default()
+        ))),
+    }
+}
+
 /// Changes a host; its state is unknown until it is validated again.
 ///
 /// # Errors
@@ -188,6 +210,7 @@ pub async fn update(
 ) -> Result<(), StoreError> {
     config.check()?;
     let mut tx = db.begin().await?;
+    check_address(&mut tx, id, config).await?;
     let done = sqlx::query(include_str!("sql/host_update.sql"))
         .bind(id)
         .bind(&config.name)

@@ -301,8 +301,14 @@ pub async fn hand_back(pool: &PgPool, guest_id: Uuid, delay_secs: u32) -> Result
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
-    use crate::{store::guest_runs, testing::TestDb};
+    use crate::{
+        model::{GuestState, Power},
+        store::{guest_runs, guests, inventory::GuestObservation, steps},
+        testing::TestDb,
+    };
 
     /// A guest run that a worker has taken.
     async fn taken(pool: &PgPool) -> GuestLease {
@@ -357,6 +363,42 @@ mod tests {
             met(&db.pool, obligation).await.unwrap();
         }
         assert!(of_guest(&db.pool, lease.guest_id).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_a_worker_has_seen_after_its_lease_was_lost_is_not_recorded() {
+        let db = TestDb::new().await;
+        let zombie = taken(&db.pool).await;
+        sqlx::query("UPDATE virtuozo_core.guest_runs SET fence = fence + 1")
+            .execute(&db.pool)
+            .await
+            .unwrap();
+        let alive = GuestLease {
+            fence: zombie.fence + 1,
+            ..zombie.clone()
+        };
+        let seen = |name: &str| GuestObservation {
+            name: name.into(),
+            power: Power::On,
+            state: GuestState::Ok,
+            reason: None,
+            disks: Vec::new(),
+        };
+        let name = async || guests::by_id(&db.pool, zombie.guest_id).await.unwrap().name;
+        let late = seen("seen too late");
+        let recorded = steps::validated(&db.pool, &zombie, &Value::Null, None, None, &late).await;
+        assert_eq!(recorded.unwrap(), None);
+        guest_runs::saw(&db.pool, &zombie, &late).await.unwrap();
+        assert_eq!(name().await, "mail");
+
+        guest_runs::saw(&db.pool, &alive, &seen("first"))
+            .await
+            .unwrap();
+        assert_eq!(name().await, "first");
+        let second = seen("second");
+        let recorded = steps::validated(&db.pool, &alive, &Value::Null, None, None, &second).await;
+        assert!(recorded.unwrap().is_some());
+        assert_eq!(name().await, "second");
     }
 
     #[tokio::test]

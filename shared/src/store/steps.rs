@@ -160,7 +160,7 @@ pub async fn validated(
     seen: &GuestObservation,
 ) -> Result<Option<DateTime<Utc>>, StoreError> {
     let disks = seen.disk_columns();
-    let (at, _): (Option<DateTime<Utc>>, ()) =
+    let recorded: Option<(Option<DateTime<Utc>>, ())> =
         sqlx::query_as(include_str!("sql/step_validated.sql"))
             .bind(lease.guest_run_id)
             .bind(lease.fence)
@@ -178,9 +178,9 @@ pub async fn validated(
             .bind(disks.files)
             .bind(disks.capacities)
             .bind(disks.problems)
-            .fetch_one(db)
+            .fetch_optional(db)
             .await?;
-    Ok(at)
+    Ok(recorded.and_then(|(at, ())| at))
 }
 
 /// Why a step failed.

@@ -105,6 +105,33 @@ async fn slots_of(db: &TestDb, host: &Host) -> Vec<i32> {
 }
 
 #[tokio::test]
+async fn a_machine_is_registered_once() {
+    let db = TestDb::new().await;
+    let alpha = add_host(&db, "alpha").await;
+    let beta = add_host(&db, "beta").await;
+    let again = HostConfig {
+        address: Some("https://ALPHA:8333/sdk/".into()),
+        ..host_config("gamma")
+    };
+    let other = HostConfig {
+        address: alpha.address.clone(),
+        ..beta.clone().into()
+    };
+    for refused in [
+        hosts::insert(&db.pool, Uuid::now_v7(), &again, None).await,
+        hosts::update(&db.pool, beta.id, &other).await,
+    ] {
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("that of host alpha"), "{refused}");
+    }
+    let renamed = HostConfig {
+        name: "delta".into(),
+        ..alpha.clone().into()
+    };
+    hosts::update(&db.pool, alpha.id, &renamed).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_host_is_added_shown_changed_and_removed() {
     let db = TestDb::new().await;
     let host = add_host(&db, "alpha").await;

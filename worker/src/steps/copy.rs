@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use hypervisor::{GuestImage, ImageFormat, Instant, PowerState};
+use hypervisor::{Guest, GuestImage, ImageFormat, Instant, PowerState};
 use repository::{
     CopyObserver, CopyPlan, FileFormat, FileSpec, NewPoint, Repository, RepositoryError,
     SealedPoint, Stopped,
@@ -97,14 +97,26 @@ pub(super) async fn run(
             });
         }
     };
-    // A guest that was started meanwhile has changed its disks under the copy.
-    if frozen.snapshot.is_none() && guest.power_state().await? != frozen.power {
-        return Err(StepError::retry(match frozen.power {
-            PowerState::Suspended => "the guest was resumed while it was copied",
-            _ => "the guest was powered on while it was copied",
-        }));
-    }
+    still_frozen(guest.as_ref(), frozen).await?;
     Ok((sealed, watch.news().unwrap_or_default()))
+}
+
+/// Whether nobody has set the guest's disks free under the copy, so that it would hold more than one instant.
+async fn still_frozen(guest: &dyn Guest, frozen: &Frozen) -> Result<(), StepError> {
+    match &frozen.snapshot {
+        Some(name) if !guest.snapshots().await?.contains(name) => Err(StepError::retry(format!(
+            "somebody removed the snapshot {name} while the guest was copied from it, so the copy was \
+                 not used: see who removes snapshots on this host, perhaps another Virtuozo site that \
+                 backs up the same guest"
+        ))),
+        None if guest.power_state().await? != frozen.power => {
+            Err(StepError::retry(match frozen.power {
+                PowerState::Suspended => "the guest was resumed while it was copied",
+                _ => "the guest was powered on while it was copied",
+            }))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn copy(
@@ -136,7 +148,8 @@ fn copy(
         };
         let read_bytes = plan.add_file(&spec, file.source.as_ref())?;
         watch.expect(spec.device.as_deref().unwrap_or(&spec.name), read_bytes);
-        files.push((spec, file.source, read_bytes));
+        let fingerprint = file.source.fingerprint();
+        files.push((spec, file.source, read_bytes, fingerprint));
     }
     let mut writer = repository.begin(point)?;
     match repository.check_capacity(&plan) {
@@ -149,9 +162,20 @@ fn copy(
     for file in &image.small {
         writer.add_small(&file.name, &file.bytes)?;
     }
-    for (spec, source, read_bytes) in files {
-        writer.add_file(&spec, source.as_ref(), watch)?;
-        watch.file_done(spec.device.as_deref().unwrap_or(&spec.name), read_bytes);
+    for (spec, source, read_bytes, _) in &files {
+        writer.add_file(spec, source.as_ref(), watch)?;
+        watch.file_done(spec.device.as_deref().unwrap_or(&spec.name), *read_bytes);
+    }
+    // All of them together, since together they are to hold one instant.
+    if let Some((spec, ..)) = files
+        .iter()
+        .find(|(_, source, _, before)| source.fingerprint() != *before)
+    {
+        return Err(StepError::retry(format!(
+            "somebody wrote to the guest's file {} while it was copied, so the copy was not used: see \
+             whether the guest was started and stopped meanwhile, or a snapshot of it removed",
+            spec.name
+        )));
     }
     let sealed = writer.seal()?;
     if sealed.resumed_bytes > 0 {

@@ -6,7 +6,7 @@ use hypervisor::{Capabilities, Guest, GuestFacts, PowerState, snapshot_name};
 use repository::PointMode;
 use shared::{
     model::Mode,
-    store::inventory::{self, GuestObservation},
+    store::{guest_runs, inventory::GuestObservation},
 };
 
 use super::{GuestRun, Validated};
@@ -39,7 +39,7 @@ pub(super) async fn run(run: &GuestRun) -> Result<(Validated, GuestObservation),
 /// Records what was seen of the guest.
 pub(super) async fn note(run: &GuestRun, seen: &GuestObservation) -> Result<(), StepError> {
     let pool = &run.context.pool;
-    let noting = || inventory::apply_guest_facts(pool, run.row.guest_id, seen);
+    let noting = || guest_runs::saw(pool, &run.row, seen);
     Ok(patiently("the guest's state", noting).await?)
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -480,6 +481,7 @@ impl Guest for Handle {
                 source: Box::new(Memory {
                     world: Arc::clone(&self.world),
                     path: self.path.clone(),
+                    frozen: matches!(at, Instant::Snapshot(_)),
                     bytes,
                 }),
             }],
@@ -491,6 +493,8 @@ impl Guest for Handle {
 struct Memory {
     world: Arc<World>,
     path: String,
+    /// Of a snapshot: what is written later goes elsewhere.
+    frozen: bool,
     bytes: Arc<Vec<u8>>,
 }
 
@@ -537,5 +541,15 @@ impl BlockSource for Memory {
         let from = offset_bytes as usize;
         buf.copy_from_slice(&self.bytes[from..from + buf.len()]);
         Ok(())
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        let now = match self.frozen {
+            true => Arc::clone(&self.bytes),
+            false => Arc::clone(&self.world.lock().get(&self.path)?.disk),
+        };
+        let mut hasher = DefaultHasher::new();
+        now.hash(&mut hasher);
+        Some(hasher.finish().to_string())
     }
 }
