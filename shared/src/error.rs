@@ -1,5 +1,7 @@
 //! What the database, or the store above it, can answer instead of doing what it was asked.
 
+use sqlx::{error::DatabaseError, migrate::MigrateError};
+
 use crate::telemetry::metrics;
 
 /// An operation on the database or on a stored object failed.
@@ -27,7 +29,7 @@ pub enum StoreError {
     Url(String),
     /// Bringing the database's schema up to date failed.
     #[error("the database's schema could not be brought up to date: {0}")]
-    Migrate(#[source] sqlx::migrate::MigrateError),
+    Migrate(#[source] MigrateError),
     /// There is no object of this name.
     #[error("there is no {what} {name:?}")]
     NotFound {
@@ -55,6 +57,24 @@ impl StoreError {
         matches!(self, Self::Unavailable(_) | Self::Unreachable { .. })
     }
 
+    /// True if another transaction came first and this one was rolled back, so that the same operation may
+    /// succeed now.
+    pub fn is_conflict(&self) -> bool {
+        // 40001: serialization failure; 40P01: deadlock; 55P03: a lock that was waited for long enough
+        // (PostgreSQL, appendix "Error Codes").
+        self.database_error()
+            .and_then(DatabaseError::code)
+            .is_some_and(|code| matches!(code.as_ref(), "40001" | "40P01" | "55P03"))
+    }
+
+    fn database_error(&self) -> Option<&dyn DatabaseError> {
+        match self {
+            Self::Query(error) => error.as_database_error(),
+            Self::Migrate(error) => of_statement(error)?.as_database_error(),
+            _ => None,
+        }
+    }
+
     /// True if a UNIQUE constraint stood in the way.
     pub fn is_duplicate(&self) -> bool {
         matches!(self, Self::Query(sqlx::Error::Database(e)) if e.is_unique_violation())
@@ -74,14 +94,24 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-impl From<sqlx::migrate::MigrateError> for StoreError {
-    fn from(error: sqlx::migrate::MigrateError) -> Self {
+impl From<MigrateError> for StoreError {
+    fn from(error: MigrateError) -> Self {
         match error {
-            sqlx::migrate::MigrateError::Execute(e) if is_connection_error(&e) => {
+            MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _)
+                if is_connection_error(&e) =>
+            {
                 Self::Unavailable(e)
             }
             other => Self::Migrate(other),
         }
+    }
+}
+
+/// What the database said to a statement of a migration.
+fn of_statement(error: &MigrateError) -> Option<&sqlx::Error> {
+    match error {
+        MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _) => Some(e),
+        _ => None,
     }
 }
 

@@ -29,7 +29,7 @@ where
                 outage::answered(asked_at);
                 return Ok(value);
             }
-            Ok(Err(error)) if is_conflict(&error) => {
+            Ok(Err(error)) if error.is_conflict() => {
                 tracing::debug!(what, %error, "another transaction came first, trying again");
             }
             Ok(Err(error)) if error.is_unavailable() => outage::silent(what, asked_at, &error),
@@ -39,11 +39,4 @@ where
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(MAX_PAUSE);
     }
-}
-
-/// Two transactions stood in each other's way and this one was rolled back (PostgreSQL, appendix "Error
-/// Codes": serialization failure, deadlock).
-fn is_conflict(error: &StoreError) -> bool {
-    matches!(error, StoreError::Query(sqlx::Error::Database(e))
-        if e.code().is_some_and(|code| code == "40001" || code == "40P01"))
 }
