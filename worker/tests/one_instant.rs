@@ -7,7 +7,10 @@ use common::{
     Site, add_host,
     fake::{When, pattern},
 };
-use hypervisor::PowerState::{Off, On};
+use hypervisor::{
+    ErrorClass,
+    PowerState::{Off, On},
+};
 use shared::store::runs::Targets;
 
 /// The message of the copy that failed.
@@ -77,6 +80,23 @@ async fn a_guest_whose_snapshot_somebody_removed_during_the_copy_is_copied_again
     assert_eq!(site.row(run, "mail").await.attempts, 1);
     let why = why_not_used(&site).await;
     assert!(why.contains("somebody removed the snapshot"), "{why}");
+    assert_one_true_point(&site).await;
+    site.assert_clean(&[("mail", On)]).await;
+    worker.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_silent_at_the_end_of_a_copy_costs_no_copy() {
+    let site = Site::new(&[("mail", On)]).await;
+    let gate = site.world.hold("read", When::Before);
+    let worker = site.worker("one");
+    let run = site.run_now().await;
+    gate.reached().await;
+    site.world.fail("snapshots", 1, ErrorClass::Retry);
+    gate.open();
+    assert_eq!(site.settled(run).await, "succeeded");
+    assert_eq!(site.row(run, "mail").await.attempts, 0);
+    assert_eq!(site.world.calls("image"), 1);
     assert_one_true_point(&site).await;
     site.assert_clean(&[("mail", On)]).await;
     worker.stopped().await;

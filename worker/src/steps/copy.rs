@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use hypervisor::{Guest, GuestImage, ImageFormat, Instant, PowerState};
+use hypervisor::{GuestImage, ImageFormat, Instant, PowerState};
 use repository::{
     CopyObserver, CopyPlan, FileFormat, FileSpec, NewPoint, Repository, RepositoryError,
     SealedPoint, Stopped,
@@ -97,26 +97,49 @@ pub(super) async fn run(
             });
         }
     };
-    still_frozen(guest.as_ref(), frozen).await?;
+    still_frozen(run, frozen).await?;
     Ok((sealed, watch.news().unwrap_or_default()))
 }
 
-/// Whether nobody has set the guest's disks free under the copy, so that it would hold more than one instant.
-async fn still_frozen(guest: &dyn Guest, frozen: &Frozen) -> Result<(), StepError> {
-    match &frozen.snapshot {
-        Some(name) if !guest.snapshots().await?.contains(name) => Err(StepError::retry(format!(
-            "somebody removed the snapshot {name} while the guest was copied from it, so the copy was \
+/// Asks the host whether somebody has set the guest's disks free under the copy. A host that cannot say it just now
+/// costs no copy: the files, which were looked at before, are what counts, and the next step needs the host anyway.
+async fn still_frozen(run: &GuestRun, frozen: &Frozen) -> Result<(), StepError> {
+    let mut freed = who_freed(run, frozen).await;
+    // The connection was idle for as long as the copy took.
+    if freed.as_ref().is_err_and(StepError::is_lost) {
+        run.reconnect().await;
+        freed = who_freed(run, frozen).await;
+    }
+    match freed {
+        Ok(None) => Ok(()),
+        Ok(Some(why)) => Err(StepError::retry(why)),
+        Err(error) => {
+            tracing::warn!(
+                guest = run.guest.full_name(),
+                %error,
+                "the host could not say whether the guest's disks stayed frozen; their files have not changed"
+            );
+            Ok(())
+        }
+    }
+}
+
+/// Who has set the disks free, if somebody has.
+async fn who_freed(run: &GuestRun, frozen: &Frozen) -> Result<Option<String>, StepError> {
+    let guest = run.open().await?;
+    Ok(match &frozen.snapshot {
+        Some(name) => (!guest.snapshots().await?.contains(name)).then(|| {
+            format!(
+                "somebody removed the snapshot {name} while the guest was copied from it, so the copy was \
                  not used: see who removes snapshots on this host, perhaps another Virtuozo site that \
                  backs up the same guest"
-        ))),
-        None if guest.power_state().await? != frozen.power => {
-            Err(StepError::retry(match frozen.power {
-                PowerState::Suspended => "the guest was resumed while it was copied",
-                _ => "the guest was powered on while it was copied",
-            }))
-        }
-        Some(_) | None => Ok(()),
-    }
+            )
+        }),
+        None => (guest.power_state().await? != frozen.power).then(|| match frozen.power {
+            PowerState::Suspended => "the guest was resumed while it was copied".to_owned(),
+            _ => "the guest was powered on while it was copied".to_owned(),
+        }),
+    })
 }
 
 fn copy(

@@ -403,6 +403,7 @@ impl Guest for Handle {
     }
 
     async fn snapshots(&self) -> Result<Vec<String>> {
+        self.pass("snapshots", When::Before).await?;
         self.with(|guest| {
             guest
                 .snapshots
