@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -77,10 +77,7 @@ impl TestDb {
         .await?;
         admin.close().await?;
         let url = on_database(shared.cluster.url(), &name);
-        let pool = PgPoolOptions::new()
-            .max_connections(8)
-            .connect(&url)
-            .await?;
+        let pool = db::connect(&url).await?;
         Ok(Self { pool, name, url })
     }
 
@@ -143,9 +140,7 @@ impl Shared {
             )
             .await?;
             execute(&mut admin, format!("CREATE DATABASE {building}")).await?;
-            let pool = PgPoolOptions::new()
-                .connect(&on_database(cluster.url(), &building))
-                .await?;
+            let pool = db::connect(&on_database(cluster.url(), &building)).await?;
             db::migrate(&pool).await?;
             pool.close().await;
             // Nobody may connect, since a database in use cannot be copied.

@@ -24,7 +24,7 @@ use shared::{
     },
     testing::TestDb,
 };
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use worker::{Worker, WorkerOptions};
@@ -307,11 +307,7 @@ impl WorkerProcess {
         let (sender, done) = tokio::sync::oneshot::channel();
         let (options, token) = (WorkerOptions::new(name), stop.clone());
         runtime.spawn(async move {
-            let pool = PgPoolOptions::new()
-                .max_connections(8)
-                .connect(&url)
-                .await
-                .unwrap();
+            let pool = shared::db::connect(&url).await.unwrap();
             let connector = Arc::new(FakeConnector(world));
             Worker::run(pool.clone(), options, connector, token)
                 .await
