@@ -15,7 +15,6 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
-    commands::status,
     context::Context,
     describe,
     error::{AlreadyReported, Interrupted},
@@ -180,7 +179,7 @@ impl RunView {
             workers: report::processes(pool)
                 .await?
                 .iter()
-                .filter(|process| process.kind == "worker" && !status::is_silent(process))
+                .filter(|process| process.kind == "worker" && process.is_alive)
                 .count(),
         })
     }

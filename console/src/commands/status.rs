@@ -15,8 +15,6 @@ use crate::{context::Context, describe, output};
 
 /// How often `--watch` looks again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A process that was not heard of for so long is named as silent.
-const SILENT_SECS: i64 = 30;
 
 #[derive(Debug, Args)]
 #[command(
@@ -118,17 +116,20 @@ impl Site {
         }
         lines.push(String::new());
         for process in &self.processes {
-            let heard = if is_silent(process) {
-                format!("silent for {} s", process.silent_secs)
-            } else {
-                "up".to_owned()
+            let heard = match process {
+                ProcessLine { leads: true, .. } => "up, leads".to_owned(),
+                ProcessLine { is_alive: true, .. } => "up".to_owned(),
+                _ => format!(
+                    "GONE, last heard of at {}",
+                    output::time(process.heartbeat_at)
+                ),
             };
             lines.push(format!(
                 "{} {} on {} (process {}): {heard}",
                 process.kind, process.name, process.machine, process.pid
             ));
         }
-        if self.processes.is_empty() {
+        if !self.processes.iter().any(|process| process.is_alive) {
             lines.push("no scheduler and no worker is running: start `virtuozo up`".to_owned());
         }
         for open in self.obligations.iter().filter(|open| !open.in_work) {
@@ -245,11 +246,6 @@ fn obligation(open: &ObligationLine) -> String {
         None => String::new(),
     };
     format!("STILL TO UNDO  {}/{}: {what}{why}", open.host, open.guest)
-}
-
-/// Whether a process was not heard of for so long that it is likely dead.
-pub(crate) fn is_silent(process: &ProcessLine) -> bool {
-    process.silent_secs > SILENT_SECS
 }
 
 /// Takes out of `from` what `wanted` says, in order.

@@ -344,6 +344,8 @@ pub struct Worker {
     pub heartbeat_at: DateTime<Utc>,
     /// Seconds since then, by the database's clock.
     pub silent_secs: f64,
+    /// It has not ended, and was heard of lately enough to be counted on.
+    pub is_alive: bool,
     /// End, if it ended cleanly.
     pub stopped_at: Option<DateTime<Utc>>,
     /// It was asked to finish its work, or hand it over, and to end.

@@ -100,6 +100,10 @@ pub struct ProcessLine {
     pub heartbeat_at: DateTime<Utc>,
     /// Seconds since it was last heard of.
     pub silent_secs: i64,
+    /// That is not too long ago, by the database's clock.
+    pub is_alive: bool,
+    /// It is the scheduler that leads.
+    pub leads: bool,
 }
 
 /// A run and what became of its guests.
@@ -282,7 +286,7 @@ pub async fn disks(pool: &PgPool) -> Result<Vec<DiskLine>> {
     Ok(rows.fetch_all(pool).await?)
 }
 
-/// Schedulers and workers heard of in the last hour.
+/// Schedulers and workers that live, and those that went away without a word and were not replaced.
 pub async fn processes(pool: &PgPool) -> Result<Vec<ProcessLine>> {
     let rows = sqlx::query_as(include_str!("sql/report_processes.sql"));
     Ok(rows.fetch_all(pool).await?)

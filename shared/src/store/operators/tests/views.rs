@@ -125,7 +125,8 @@ async fn the_columns_of_the_views_are_those_that_were_promised() {
         ("stuck", "kind id host guest since reason advice"),
         (
             "workers",
-            "id kind name machine pid version state started_at heartbeat_at stopped_at silent_secs guest_runs host_runs",
+            "id kind name machine pid version state started_at heartbeat_at stopped_at silent_secs guest_runs host_runs \
+             leads",
         ),
     ];
     assert_eq!(columns.len(), promised.len(), "{columns:?}");
