@@ -1,7 +1,9 @@
 //! What is going on, in words: how far a copy is, and why something waits.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use shared::store::report::{GuestLine, GuestRunLine, HookRunLine, HostRunLine, StepLine};
+use shared::store::report::{
+    GuestLine, GuestRunLine, HookRunLine, HostRunLine, ObligationLine, StepLine,
+};
 
 use crate::output;
 
@@ -172,6 +174,14 @@ pub(crate) fn hook_run(line: &HookRunLine) -> String {
         (state, ..) => state.to_owned(),
     };
     format!("{name}: {state}")
+}
+
+/// What is to be undone, as it stands now.
+pub(crate) fn obligation(open: &ObligationLine) -> String {
+    match &open.snapshot_name {
+        Some(name) => format!("the snapshot {name} is still there"),
+        None => "it is not powered on again yet".to_owned(),
+    }
 }
 
 fn delayed(attempts: i32, at: DateTime<Utc>, error: Option<&str>) -> String {

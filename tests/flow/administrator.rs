@@ -1,7 +1,8 @@
 //! What an administrator sees on a bad night, and can do about it.
 
 use anyhow::{Context, Result, ensure};
-use tests::{Site, eventually};
+use tests::{Site, eventually, small_guest};
+use vix::lab::Product;
 
 /// Runs SQL of a test's own.
 async fn execute(site: &Site, sql: &'static str) -> Result<()> {
@@ -60,4 +61,58 @@ async fn doctor_names_who_died_until_another_takes_their_place_and_who_leads() -
     let _rack2 = site.spawn("rack2-again", &["worker", "--name", "rack2"], &[])?;
     eventually("rack2 to be replaced", all_there).await?;
     site.stop()
+}
+
+#[tokio::test]
+async fn what_can_never_be_undone_is_given_up_by_name_and_then_its_host_can_be_removed()
+-> Result<()> {
+    let mut site = Site::new().await?;
+    let host = site.host("alpha", Product::WorkstationShared)?;
+    small_guest(&host, "mail")?;
+    site.start(1)?;
+    let run = site.back_up().await?;
+    ensure!(run["state"] == "succeeded", "{run:#}");
+    site.stop()?;
+    // As a worker leaves it that could not bring the guest back.
+    execute(
+        &site,
+        "INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, fence, attempts, last_error)
+         SELECT gen_random_uuid(), 'power_on', host_id, guest_id, id, fence, 7, 'no route to host'
+           FROM virtuozo_core.guest_runs",
+    )
+    .await?;
+    let refused = site.virtuozo(&["host", "remove", "alpha"])?;
+    ensure!(refused.code == 2, "{refused:?}");
+    ensure!(
+        refused.stderr.contains("virtuozo obligation list")
+            && refused.stderr.contains("virtuozo obligation forgive"),
+        "{}",
+        refused.stderr
+    );
+    let list = site.json(&["obligation", "list"])?;
+    let id = list[0]["id"].as_str().context("no id")?;
+    ensure!(list[0]["last_error"] == "no route to host", "{list:#}");
+    let shown = site.virtuozo(&["obligation", "list"])?.ok()?.stdout;
+    for word in [&id[28..], "alpha/mail", "not powered on again", "no route"] {
+        ensure!(shown.contains(word), "{word}: {shown}");
+    }
+    for args in [
+        ["obligation", "forgive", id, "--reason", " "],
+        ["obligation", "forgive", "ffffffff", "--reason", "burnt"],
+    ] {
+        let refused = site.virtuozo(&args)?;
+        ensure!(refused.code == 2, "{refused:?}");
+    }
+    let done = site.virtuozo(&["obligation", "forgive", &id[28..], "--reason", "it burnt"])?;
+    ensure!(
+        done.code == 0 && done.stdout.contains("given up: it burnt"),
+        "{done:?}"
+    );
+    site.virtuozo(&["host", "remove", "alpha"])?.ok()?;
+    let events = site.virtuozo(&["events", "--user"])?.ok()?.stdout;
+    ensure!(
+        events.contains("guest alpha/mail: powering it on again is given up: it burnt (user "),
+        "{events}"
+    );
+    Ok(())
 }

@@ -190,7 +190,7 @@ async fn obligations(db: &Database) -> Result<String> {
         return Ok("nothing is left to be undone on hosts".to_owned());
     }
     anyhow::bail!(
-        "still to be undone: {}; `virtuozo status` says why",
+        "still to be undone: {}; `virtuozo obligation list` says why",
         stuck.join(", ")
     )
 }

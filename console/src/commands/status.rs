@@ -233,10 +233,6 @@ fn state(ignored: bool, state: &str, reason: Option<&str>) -> String {
 }
 
 fn obligation(open: &ObligationLine) -> String {
-    let what = match &open.snapshot_name {
-        Some(name) => format!("the snapshot {name} is still there"),
-        None => "it is not powered on again yet".to_owned(),
-    };
     let why = match &open.last_error {
         Some(error) => format!(
             "; {} attempts failed, next at {}: {error}",
@@ -245,7 +241,12 @@ fn obligation(open: &ObligationLine) -> String {
         ),
         None => String::new(),
     };
-    format!("STILL TO UNDO  {}/{}: {what}{why}", open.host, open.guest)
+    format!(
+        "STILL TO UNDO  {}/{}: {}{why}",
+        open.host,
+        open.guest,
+        describe::obligation(open)
+    )
 }
 
 /// Takes out of `from` what `wanted` says, in order.

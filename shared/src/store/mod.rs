@@ -92,8 +92,9 @@ async fn refuse_if_in_use(
     let why = if open_runs > 0 {
         "a run works on it: wait for its end, or cancel it with `virtuozo run cancel`".to_owned()
     } else if obligations > 0 {
-        "something on it is still to be undone (a snapshot to remove, a guest to power on): see \
-         `virtuozo status`"
+        "something on it is still to be undone (a snapshot to remove, a guest to power on): \
+         `virtuozo obligation list` says what; where that can never be, give it up with \
+         `virtuozo obligation forgive`"
             .to_owned()
     } else if !schedules.is_empty() {
         format!(

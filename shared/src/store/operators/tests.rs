@@ -1,6 +1,7 @@
 //! The interface for operators: each function in each state, and rows that somebody writes into the
 //! queues by hand.
 
+mod forgiving;
 mod views;
 
 use std::{
@@ -12,7 +13,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::super::{admission, host_runs, runs, sweeps, wake::Wake};
+use super::super::{admission, host_runs, hosts, obligations, runs, sweeps, wake::Wake};
 use crate::{
     StoreError,
     queue::{self, Bell, GuestJob, UndoJob},

@@ -226,8 +226,15 @@ async fn readers_read_operators_act_and_neither_reaches_the_tables() {
     .await
     .unwrap();
     assert!(views.len() >= 9, "{views:?}");
-    let act = "SELECT virtuozo.pause('alpha'), virtuozo.resume('alpha'), virtuozo.retry_failed(md5('run')::uuid),
-                      virtuozo.requeue(md5('cancelled')::uuid), virtuozo.cancel(md5('run')::uuid)";
+    let act = "SELECT virtuozo.pause('alpha'), virtuozo.resume('alpha'), virtuozo.forgive(md5('failed')::uuid, 'gone'),
+                      virtuozo.retry_failed(md5('run')::uuid), virtuozo.requeue(md5('cancelled')::uuid),
+                      virtuozo.cancel(md5('run')::uuid)";
+    execute(
+        &db.pool,
+        "INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, fence)
+         SELECT id, 'power_on', host_id, guest_id, id, 1 FROM virtuozo_core.guest_runs WHERE state = 'failed'",
+    )
+    .await;
     for role in ["virtuozo_read", "virtuozo_operator"] {
         for view in &views {
             let read = as_role(&mut conn, role, &format!("SELECT * FROM virtuozo.{view}")).await;
