@@ -120,4 +120,124 @@ SELECT 'obligation', o.id, h.name, u.name, o.created_at,
   JOIN virtuozo_core.guests u ON u.id = o.guest_id
  WHERE o.attempts >= 3;
 
+-- Pauses -----------------------------------------------------------------------------------------------
+
+-- The database user who paused; NULL also where that was before it was kept.
+ALTER TABLE virtuozo_core.settings ADD COLUMN paused_by text;
+ALTER TABLE virtuozo_core.hosts ADD COLUMN paused_by text;
+
+-- Hosts that are paused: with all others, or else by their names.
+CREATE VIEW virtuozo_core.paused_hosts AS
+SELECT h.id AS host_id, s.paused_at IS NOT NULL AS with_all, coalesce(s.paused_at, h.paused_at) AS since,
+       CASE WHEN s.paused_at IS NOT NULL THEN s.paused_by ELSE h.paused_by END AS by
+  FROM virtuozo_core.hosts h CROSS JOIN virtuozo_core.settings s
+ WHERE s.paused_at IS NOT NULL OR h.paused_at IS NOT NULL;
+
+-- How a host stands that is paused, to go after its name.
+CREATE FUNCTION virtuozo_core.pause_reason(host uuid) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT format('is paused%s since %s%s', CASE WHEN p.with_all THEN ' with all others' END,
+                          date_trunc('second', p.since), ' by ' || p.by)
+              FROM virtuozo_core.paused_hosts p WHERE p.host_id = host);
+END $$;
+
+-- As it stood, with since when and by whom.
+CREATE OR REPLACE FUNCTION virtuozo_core.held_reason(host uuid) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN 'its host ' || coalesce(virtuozo_core.pause_reason(host), virtuozo_core.down_reason(host));
+END $$;
+
+-- As it stood, with who paused it.
+CREATE OR REPLACE VIEW virtuozo.hosts AS
+SELECT h.id, h.name, h.kind, h.address, h.ignored, h.state,
+       coalesce(virtuozo_core.down_reason(h.id), h.state_reason) AS state_reason, h.checked_at,
+       coalesce(h.paused_at, s.paused_at) AS paused_since,
+       (SELECT count(*) FROM virtuozo_core.guest_slots x WHERE x.host_id = h.id) AS slots,
+       (SELECT count(x.guest_run_id) FROM virtuozo_core.guest_slots x WHERE x.host_id = h.id) AS slots_taken,
+       (SELECT count(*) FROM virtuozo_core.guest_runs g WHERE g.host_id = h.id AND g.state = 'waiting') AS guests_waiting,
+       d.shut_at AS down_since, d.failed_probes, d.shut_until AS next_probe_at,
+       CASE WHEN h.paused_at IS NOT NULL THEN h.paused_by ELSE s.paused_by END AS paused_by
+  FROM virtuozo_core.hosts h CROSS JOIN virtuozo_core.settings s
+  LEFT JOIN virtuozo_core.host_gates d ON d.host_id = h.id;
+
+-- As it stood, with who pauses. The pause of all hosts and that of one are two things: who resumes all lifts the
+-- former, and is told which hosts stay paused because somebody has paused them by name.
+CREATE OR REPLACE FUNCTION virtuozo_core.set_paused(target text, paused boolean) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    host uuid;
+    changed boolean;
+    said text := CASE WHEN paused THEN 'paused' ELSE 'resumed' END;
+BEGIN
+    PERFORM virtuozo_core.alone();
+    IF target = 'all' THEN
+        UPDATE virtuozo_core.settings
+           SET paused_at = CASE WHEN paused THEN now() END, paused_by = CASE WHEN paused THEN session_user END
+         WHERE (paused_at IS NOT NULL) <> paused;
+        changed := FOUND;
+        IF NOT paused THEN
+            said := said || coalesce((SELECT '; still paused, each by its name: ' || string_agg(h.name, ', ' ORDER BY h.name)
+                                        FROM virtuozo_core.hosts h WHERE h.paused_at IS NOT NULL), '');
+        END IF;
+    ELSE
+        -- The row's lock is the one of admission: nothing is admitted any more when this has committed.
+        SELECT id INTO host FROM virtuozo_core.hosts WHERE name = target FOR NO KEY UPDATE;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'there is no host %', quote_literal(target)
+                USING ERRCODE = 'P0002', HINT = 'Give the name of a host, or all.';
+        END IF;
+        UPDATE virtuozo_core.hosts
+           SET paused_at = CASE WHEN paused THEN now() END, paused_by = CASE WHEN paused THEN session_user END
+         WHERE id = host AND (paused_at IS NOT NULL) <> paused;
+        changed := FOUND;
+        IF NOT paused AND virtuozo_core.is_paused(host) THEN
+            RAISE EXCEPTION 'all hosts are paused, % with them', target
+                USING ERRCODE = '55000', HINT = 'SELECT virtuozo.resume(''all'').';
+        END IF;
+    END IF;
+    IF NOT changed THEN
+        RETURN format('%s: already %s', target, said);
+    END IF;
+    RETURN virtuozo_core.tell(format('%s: %s', CASE target WHEN 'all' THEN 'all hosts' ELSE 'host ' || target END, said),
+        NULL, host, NULL, NULL);
+END $$;
+
+-- As it stood, with pauses for whose end something waits.
+CREATE OR REPLACE VIEW virtuozo.stuck AS
+SELECT w.* FROM virtuozo_core.stuck_work w
+ WHERE w.kind <> 'host'
+    OR w.host NOT IN (SELECT h.name FROM virtuozo_core.hosts h JOIN virtuozo_core.host_gates x ON x.host_id = h.id)
+UNION ALL
+SELECT 'host_down', h.id, h.name, NULL, x.shut_at, 'it ' || virtuozo_core.down_reason(h.id),
+       CASE WHEN x.login_refused
+            THEN format('mend its password or user: virtuozo host password %s, virtuozo host edit; it is tried at once', h.name)
+            ELSE 'start the host, or mend its address; virtuozo host check looks at once' END
+  FROM virtuozo_core.host_gates x
+  JOIN virtuozo_core.hosts h ON h.id = x.host_id
+ WHERE EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g WHERE g.host_id = h.id AND g.state = 'waiting')
+    OR EXISTS (SELECT 1 FROM virtuozo_core.host_runs r WHERE r.host_id = h.id AND r.state = 'queued')
+    OR EXISTS (SELECT 1 FROM virtuozo_core.obligations o WHERE o.host_id = h.id)
+UNION ALL
+SELECT 'notice', NULL, NULL, NULL, min(n.ended_at),
+       format('%s by %s could not be sent: %s', CASE count(*) WHEN 1 THEN 'a notice' ELSE count(*) || ' notices' END,
+              n.channel, (array_agg(n.last_error ORDER BY n.ended_at DESC))[1]),
+       format('mend the cause, which virtuozo notice test %s tries out; virtuozo notice retry sends again', n.channel)
+  FROM virtuozo_core.notices n
+ WHERE n.state = 'failed' AND n.kind <> 'test' AND n.ended_at > now() - interval '7 days'
+ GROUP BY n.channel
+UNION ALL
+SELECT 'paused', NULL, NULL, NULL, s.paused_at, format('all hosts are paused%s, and work waits for that', ' by ' || s.paused_by),
+       'virtuozo host resume all'
+  FROM virtuozo_core.settings s
+ WHERE s.paused_at IS NOT NULL
+   AND (EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g WHERE g.state = 'waiting')
+        OR EXISTS (SELECT 1 FROM virtuozo_core.host_runs r WHERE r.state = 'queued'))
+UNION ALL
+SELECT 'paused', h.id, h.name, NULL, p.since, format('it %s, and work waits for that', virtuozo_core.pause_reason(h.id)),
+       format('virtuozo host resume %s', h.name)
+  FROM virtuozo_core.paused_hosts p JOIN virtuozo_core.hosts h ON h.id = p.host_id
+ WHERE NOT p.with_all
+   AND (EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g WHERE g.host_id = h.id AND g.state = 'waiting')
+        OR EXISTS (SELECT 1 FROM virtuozo_core.host_runs r WHERE r.host_id = h.id AND r.state = 'queued'));
+
 SELECT virtuozo_core.grant_roles();

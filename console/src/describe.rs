@@ -1,8 +1,9 @@
 //! What is going on, in words: how far a copy is, and why something waits.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use shared::store::report::{
-    GuestLine, GuestRunLine, HookRunLine, HostRunLine, ObligationLine, StepLine,
+use shared::{
+    model::Pause,
+    store::report::{GuestLine, GuestRunLine, HookRunLine, HostRunLine, ObligationLine, StepLine},
 };
 
 use crate::output;
@@ -174,6 +175,19 @@ pub(crate) fn hook_run(line: &HookRunLine) -> String {
         (state, ..) => state.to_owned(),
     };
     format!("{name}: {state}")
+}
+
+/// Since when a host is paused, and by whom; none if it is not.
+pub(crate) fn pause(pause: &Pause) -> Option<String> {
+    let since = output::time(pause.paused_since?);
+    let with = if pause.paused_with_all {
+        " with all hosts"
+    } else {
+        ""
+    };
+    let by = pause.paused_by.as_deref();
+    let by = by.map_or(String::new(), |user| format!(" by {user}"));
+    Some(format!("paused{with} since {since}{by}"))
 }
 
 /// What is to be undone, as it stands now.

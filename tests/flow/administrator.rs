@@ -116,3 +116,49 @@ async fn what_can_never_be_undone_is_given_up_by_name_and_then_its_host_can_be_r
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_pause_is_seen_wherever_hosts_and_what_waits_for_them_are_shown() -> Result<()> {
+    let mut site = Site::new().await?;
+    let host = site.host("alpha", Product::WorkstationShared)?;
+    small_guest(&host, "mail")?;
+    site.start(1)?;
+    let said = |args: &[&str]| -> Result<String> { Ok(site.virtuozo(args)?.ok()?.stdout) };
+    let everywhere = [
+        vec!["status"],
+        vec!["host", "list"],
+        vec!["host", "show", "alpha"],
+    ];
+    for args in &everywhere {
+        let text = said(args)?.to_lowercase();
+        ensure!(!text.contains("paused"), "{args:?}: {text}");
+    }
+    for (target, words) in [
+        ("alpha", "paused since 2"),
+        ("all", "paused with all hosts since 2"),
+    ] {
+        said(&["host", "pause", target])?;
+        let run = site.start_run()?;
+        for args in &everywhere {
+            let text = said(args)?;
+            ensure!(text.to_lowercase().contains(words), "{args:?}: {text}");
+        }
+        let text = said(&["run", "show", &run])?;
+        ensure!(text.contains("its host is paused "), "{text}");
+        let list = site.json(&["host", "list"])?;
+        ensure!(
+            list[0]["paused_since"].is_string() && list[0]["paused_by"].is_string(),
+            "{list:#}"
+        );
+        ensure!(list[0]["paused_with_all"] == (target == "all"), "{list:#}");
+    }
+    let text = said(&["host", "resume", "all"])?;
+    ensure!(
+        text.contains("still paused, each by its name: alpha"),
+        "{text}"
+    );
+    ensure!(said(&["status"])?.contains("PAUSED since 2"));
+    said(&["host", "resume", "alpha"])?;
+    ensure!(!said(&["status"])?.contains("PAUSED"));
+    site.stop()
+}

@@ -111,6 +111,14 @@ impl Site {
         if self.hosts.is_empty() {
             lines.push("no hosts yet; `virtuozo host add --help` tells how to add one".to_owned());
         }
+        let all_paused = self.hosts.iter().map(|host| &host.line.pause);
+        if let Some(pause) = all_paused.into_iter().find(|pause| pause.paused_with_all)
+            && let Some(text) = describe::pause(pause)
+        {
+            lines.push(format!(
+                "{text}: nothing new begins before `virtuozo host resume all`"
+            ));
+        }
         for host in &self.hosts {
             host.lines(&mut lines);
         }
@@ -145,6 +153,9 @@ impl HostNode {
         let mut text = format!("{}  {}  ", host.name, host.kind);
         text += &state(host.ignored, &host.state, host.state_reason.as_deref());
         text += &format!("  {} of {} slots busy", host.slots_busy, host.slots);
+        if let Some(pause) = describe::pause(&host.pause) {
+            text += &format!("  {}", pause.replacen("paused", "PAUSED", 1));
+        }
         into.push(text);
         let name_width = self
             .guests

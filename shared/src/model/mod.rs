@@ -209,6 +209,21 @@ pub struct Host {
     pub state_reason: Option<String>,
     /// When that was.
     pub checked_at: Option<DateTime<Utc>>,
+    /// Whether nothing of it is begun.
+    #[sqlx(flatten)]
+    #[serde(flatten)]
+    pub pause: Pause,
+}
+
+/// Whether nothing of a host is begun because somebody wants it so.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize)]
+pub struct Pause {
+    /// Since when; none: it is not paused.
+    pub paused_since: Option<DateTime<Utc>>,
+    /// The database user who paused it, if that is known.
+    pub paused_by: Option<String>,
+    /// Not by its name, but with all hosts.
+    pub paused_with_all: bool,
 }
 
 /// A virtual machine.

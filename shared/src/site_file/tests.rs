@@ -397,7 +397,7 @@ fn a_file_that_ends_early_is_never_taken_for_a_whole_one() {
 }
 
 /// What of the tables is no configuration: identities, and what was found or happens.
-const NOT_CONFIGURED: [&str; 36] = [
+const NOT_CONFIGURED: [&str; 38] = [
     "datastores.host_id",
     "datastores.host_path",
     "datastores.seen_at",
@@ -420,6 +420,7 @@ const NOT_CONFIGURED: [&str; 36] = [
     "hosts.created_at",
     "hosts.id",
     "hosts.paused_at",
+    "hosts.paused_by",
     "hosts.state",
     "hosts.state_reason",
     "hosts.updated_at",
@@ -433,6 +434,7 @@ const NOT_CONFIGURED: [&str; 36] = [
     "schedules.updated_at",
     "settings.only_row",
     "settings.paused_at",
+    "settings.paused_by",
     "settings.updated_at",
 ];
 

@@ -42,7 +42,8 @@ pub async fn pause(pool: &PgPool, host_or_all: &str) -> Result<String, StoreErro
     call(&mut conn, sqlx::query_scalar(sql).bind(host_or_all)).await
 }
 
-/// The end of [`pause`]; `all` also resumes hosts that were paused one by one. Returns what was done.
+/// The end of [`pause`]. Hosts that were paused by their names stay so after `all`. Returns what was done, with the
+/// names of those.
 ///
 /// # Errors
 /// [`StoreError::Refused`] if there is no such host, or all hosts are paused.

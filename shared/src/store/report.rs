@@ -9,7 +9,7 @@ use serde::Serialize;
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::{StoreError, model::Pause};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -27,6 +27,9 @@ pub struct HostLine {
     pub slots: i64,
     /// How many are.
     pub slots_busy: i64,
+    #[sqlx(flatten)]
+    #[serde(flatten)]
+    pub pause: Pause,
 }
 
 /// A guest in the tree of `status`; the fields from `guest_run_id` on are of its open guest run.

@@ -2,6 +2,7 @@
 //! queues by hand.
 
 mod forgiving;
+mod pauses;
 mod views;
 
 use std::{

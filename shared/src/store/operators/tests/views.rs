@@ -97,7 +97,8 @@ async fn the_columns_of_the_views_are_those_that_were_promised() {
         ),
         (
             "hosts",
-            "id name kind address ignored state state_reason checked_at paused_since slots slots_taken guests_waiting",
+            "id name kind address ignored state state_reason checked_at paused_since slots slots_taken guests_waiting \
+             down_since failed_probes next_probe_at paused_by",
         ),
         (
             "jobs",
