@@ -240,4 +240,25 @@ SELECT 'paused', h.id, h.name, NULL, p.since, format('it %s, and work waits for 
    AND (EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g WHERE g.host_id = h.id AND g.state = 'waiting')
         OR EXISTS (SELECT 1 FROM virtuozo_core.host_runs r WHERE r.host_id = h.id AND r.state = 'queued'));
 
+-- One spelling of a directory ---------------------------------------------------------------------------
+
+-- Destinations and caps are held against each other as text, and are written in one spelling from now on: without
+-- slashes at the end, double ones and dots. What is there already is spelled like that once; where a repository had
+-- two caps, the smaller one holds.
+CREATE FUNCTION virtuozo_core.plain_path(path text) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN coalesce(nullif(regexp_replace(path, '(/\.?)+(?=/|$)', '', 'g'), ''), '/');
+
+UPDATE virtuozo_core.settings SET destination = virtuozo_core.plain_path(destination)
+ WHERE destination <> virtuozo_core.plain_path(destination);
+UPDATE virtuozo_core.guests SET destination = virtuozo_core.plain_path(destination)
+ WHERE destination <> virtuozo_core.plain_path(destination);
+DELETE FROM virtuozo_core.repository_space WHERE path <> virtuozo_core.plain_path(path);
+WITH spelled AS (
+    DELETE FROM virtuozo_core.repositories WHERE path <> virtuozo_core.plain_path(path) RETURNING path, guest_threads
+)
+INSERT INTO virtuozo_core.repositories AS r (path, guest_threads)
+SELECT virtuozo_core.plain_path(path), min(guest_threads) FROM spelled GROUP BY 1
+ON CONFLICT (path) DO UPDATE SET guest_threads = least(r.guest_threads, excluded.guest_threads);
+DROP FUNCTION virtuozo_core.plain_path(text);
+
 SELECT virtuozo_core.grant_roles();

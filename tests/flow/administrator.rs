@@ -162,3 +162,50 @@ async fn a_pause_is_seen_wherever_hosts_and_what_waits_for_them_are_shown() -> R
     ensure!(!said(&["status"])?.contains("PAUSED"));
     site.stop()
 }
+
+#[tokio::test]
+async fn a_cap_of_a_repository_is_refused_where_no_restore_points_go_and_taken_however_it_is_spelled()
+-> Result<()> {
+    let site = Site::new().await?;
+    let repository = site.repository().display().to_string();
+    let mistyped = site.virtuozo(&["repository", "limit", &format!("{repository}s"), "2"])?;
+    ensure!(mistyped.code == 2, "{mistyped:?}");
+    let named = format!("they go to {repository}: ");
+    ensure!(mistyped.stderr.contains(&named), "{}", mistyped.stderr);
+    let caps = || -> Result<Vec<(String, Option<i64>)>> {
+        let list = site.json(&["repository", "list"])?;
+        let list = list.as_array().context("no list")?.iter();
+        Ok(list
+            .map(|line| {
+                let path = line["path"].as_str().unwrap_or_default().to_owned();
+                (path, line["guest_threads"].as_i64())
+            })
+            .collect())
+    };
+    for (spelling, cap) in [
+        (format!("{repository}/"), 3),
+        (repository.replace('/', "//./"), 4),
+    ] {
+        site.virtuozo(&["repository", "limit", &spelling, &cap.to_string()])?
+            .ok()?;
+        ensure!(
+            caps()? == [(repository.clone(), Some(cap))],
+            "{:?}",
+            caps()?
+        );
+    }
+    let destination = format!("{repository}//");
+    site.virtuozo(&["settings", "set", "destination", &destination])?
+        .ok()?;
+    ensure!(caps()?.len() == 1, "{:?}", caps()?);
+    // One that was made before its destination went elsewhere says so, and can be taken away.
+    let elsewhere = site.path("elsewhere").display().to_string();
+    site.virtuozo(&["settings", "set", "destination", &elsewhere])?
+        .ok()?;
+    let list = site.virtuozo(&["repository", "list"])?.ok()?.stdout;
+    ensure!(list.contains("4, and no guest goes there"), "{list}");
+    site.virtuozo(&["repository", "limit", &destination, "none"])?
+        .ok()?;
+    ensure!(caps()? == [(elsewhere, None)], "{:?}", caps()?);
+    Ok(())
+}

@@ -123,6 +123,19 @@ const DRY_RUN: Options = Options {
 };
 
 #[tokio::test]
+async fn a_directory_with_a_slash_too_many_is_the_same_directory() {
+    let db = TestDb::new().await;
+    let text = TEXT.replace("/srv/backup\"", "/srv//backup/\"");
+    assert_ne!(text, TEXT);
+    imported(&db, &text, Options::default()).await;
+    assert!(!exported(&db).await.contains("/srv//backup"));
+    for text in [&text, TEXT] {
+        let again = imported(&db, text, PRUNE).await;
+        assert!(again.changes.is_empty(), "{again:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_export_imported_elsewhere_is_exported_as_the_same_text() {
     let (here, there) = (TestDb::new().await, TestDb::new().await);
     let done = imported(&here, TEXT, Options::default()).await;

@@ -33,6 +33,8 @@ pub mod traces;
 pub mod wake;
 pub mod workers;
 
+use std::path::{Path, PathBuf};
+
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -65,6 +67,13 @@ fn check_directory(path: &str) -> Result<(), StoreError> {
     Err(StoreError::Refused(format!(
         "{path:?} is not an absolute path: give the directory as workers see it, for example /srv/backup"
     )))
+}
+
+/// The spelling in which the database has a directory, as far as its text tells: without slashes at the end, double
+/// ones and dots.
+pub(crate) fn plain_directory(path: &str) -> String {
+    let plain: PathBuf = Path::new(path).components().collect();
+    plain.to_string_lossy().into_owned()
 }
 
 /// A UNIQUE constraint in the way of a name, in words.
