@@ -261,4 +261,66 @@ SELECT virtuozo_core.plain_path(path), min(guest_threads) FROM spelled GROUP BY 
 ON CONFLICT (path) DO UPDATE SET guest_threads = least(r.guest_threads, excluded.guest_threads);
 DROP FUNCTION virtuozo_core.plain_path(text);
 
+-- Cancelled where ------------------------------------------------------------------------------------------
+
+-- How far a guest run had come that is cancelled while nobody works on it.
+CREATE FUNCTION virtuozo_core.cancelled_where(g virtuozo_core.guest_runs) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN coalesce(
+        (SELECT format('cancelled while it waited to go on; step %s ', s.name)
+                || CASE s.state WHEN 'done' THEN 'was done' WHEN 'failed' THEN 'had failed' ELSE 'was broken off' END
+                || coalesce(': ' || coalesce(s.error, g.error), '')
+           FROM virtuozo_core.steps s WHERE s.guest_run_id = g.id
+          ORDER BY s.fence DESC, s.started_at DESC LIMIT 1),
+        CASE WHEN g.fence = 0 THEN 'cancelled before it began'
+             ELSE 'cancelled while it waited to go on' || coalesce(': ' || g.error, '') END);
+END $$;
+
+-- As it stood; what has been tried says where it was cancelled.
+CREATE OR REPLACE FUNCTION virtuozo.cancel(run_or_guest_run_id uuid) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    target CONSTANT uuid := run_or_guest_run_id;
+    r virtuozo_core.runs;
+    g virtuozo_core.guest_runs;
+    ended uuid[];
+BEGIN
+    PERFORM virtuozo_core.alone();
+    UPDATE virtuozo_core.host_runs
+       SET state = 'cancelled', ended_at = now(),
+           error = CASE WHEN fence = 0 THEN 'cancelled before it began'
+                        ELSE 'cancelled while it waited to be tried again' || coalesce('; before that: ' || error, '') END
+     WHERE run_id = target AND state = 'queued';
+    -- One that begins or ends meanwhile is decided by its row's lock.
+    WITH gone AS (
+        UPDATE virtuozo_core.guest_runs x
+           SET state = 'cancelled', ended_at = now(), error = virtuozo_core.cancelled_where(x)
+         WHERE (run_id = target OR id = target) AND state IN ('waiting', 'admitted')
+     RETURNING id)
+    SELECT array_agg(id) INTO ended FROM gone;
+    PERFORM virtuozo_core.free_slots(ended);
+    -- The run's row last, as those do who end a guest run.
+    UPDATE virtuozo_core.runs SET cancel_requested = true WHERE id = target AND state = 'running' RETURNING * INTO r;
+    IF FOUND THEN
+        RETURN virtuozo_core.tell('the run is cancelled', r.id, NULL, NULL, NULL);
+    END IF;
+    SELECT * INTO r FROM virtuozo_core.runs WHERE id = target;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the run has ended already (%)', r.state USING ERRCODE = '55000';
+    END IF;
+    UPDATE virtuozo_core.guest_runs SET cancel_requested = true
+     WHERE id = target AND (state = 'running' OR id = ANY (ended)) RETURNING * INTO g;
+    IF FOUND THEN
+        RETURN virtuozo_core.tell(format('guest %s: is cancelled in its run', virtuozo_core.guest_name(g.guest_id)),
+            g.run_id, g.host_id, g.guest_id, g.id);
+    END IF;
+    SELECT * INTO g FROM virtuozo_core.guest_runs WHERE id = target;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the guest run of % has ended already (%)', virtuozo_core.guest_name(g.guest_id), g.state
+            USING ERRCODE = '55000';
+    END IF;
+    RAISE EXCEPTION 'there is no run and no guest run %', target
+        USING ERRCODE = 'P0002', HINT = 'virtuozo.runs and virtuozo.guest_runs list them.';
+END $$;
+
 SELECT virtuozo_core.grant_roles();

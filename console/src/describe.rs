@@ -218,6 +218,9 @@ pub(crate) fn guest_run(line: &GuestRunLine) -> String {
         },
         ("running", None, _) => "begins".to_owned(),
         ("succeeded", ..) if line.verified_at.is_some() => "succeeded, verified".to_owned(),
+        // What nobody worked on says where it was itself.
+        ("cancelled", _, Some(error)) => error.clone(),
+        ("cancelled", Some(step), None) => format!("cancelled in step {step}"),
         (state, _, Some(error)) => format!("{state}: {error}"),
         (state, ..) => state.to_owned(),
     }
