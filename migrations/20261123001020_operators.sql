@@ -68,19 +68,29 @@ BEGIN
         (SELECT x.run_id FROM virtuozo_core.guest_runs x WHERE x.id = o.guest_run_id), NULL, NULL, NULL);
 END $$;
 
--- As it stood; the advice about what could not be undone says how to give it up.
+-- Whether the server has been up for a lease: before that, nobody has had the time for a sign of life.
+CREATE FUNCTION virtuozo_core.is_settled() RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT now() > pg_postmaster_start_time() + make_interval(secs => s.lease_secs) FROM virtuozo_core.settings s);
+END $$;
+
+-- As it stood; nobody counts as silent who has had no time yet, and the advice about what could not be undone says how
+-- to give it up.
 CREATE OR REPLACE VIEW virtuozo_core.stuck_work AS
 SELECT 'no_scheduler' AS kind, NULL::uuid AS id, NULL AS host, NULL AS guest,
        (SELECT max(heartbeat_at) FROM virtuozo_core.workers WHERE kind = 'scheduler') AS since,
        'no scheduler gives a sign of life' AS reason, 'start virtuozo scheduler' AS advice
  WHERE NOT EXISTS (SELECT 1 FROM virtuozo_core.workers w
                     WHERE w.kind = 'scheduler' AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at))
+   AND virtuozo_core.is_settled()
 UNION ALL
 SELECT 'no_worker', NULL, NULL, NULL, (SELECT max(heartbeat_at) FROM virtuozo_core.workers WHERE kind = 'worker'),
        'no worker gives a sign of life, and there is work', 'start virtuozo worker'
  WHERE NOT EXISTS (SELECT 1 FROM virtuozo_core.workers w
                     WHERE w.kind = 'worker' AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at))
    AND EXISTS (SELECT 1 FROM virtuozo_core.runs WHERE state = 'running')
+   AND virtuozo_core.is_settled()
 UNION ALL
 SELECT 'lease', g.id, h.name, u.name, g.lease_until, format('its worker is silent in step %s', coalesce(g.step, 'validate')),
        'a scheduler hands it to another worker; see that one runs'
@@ -89,6 +99,7 @@ SELECT 'lease', g.id, h.name, u.name, g.lease_until, format('its worker is silen
   JOIN virtuozo_core.guests u ON u.id = g.guest_id
  CROSS JOIN virtuozo_core.settings s
  WHERE g.state = 'running' AND g.lease_until < now() - make_interval(secs => s.lease_secs)
+   AND virtuozo_core.is_settled()
 UNION ALL
 SELECT 'copy', g.id, h.name, u.name, g.progress_at, format('its copy has not moved on for %s', date_trunc('second', now() - g.progress_at)),
        'look at the host''s storage and the destination; virtuozo.cancel() stops it'

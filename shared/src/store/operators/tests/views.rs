@@ -142,11 +142,28 @@ async fn the_columns_of_the_views_are_those_that_were_promised() {
 }
 
 #[tokio::test]
+async fn the_functions_are_those_that_were_promised_and_not_for_everybody() {
+    let db = TestDb::new().await;
+    let functions = "SELECT string_agg(format('%s(%s)', p.proname, pg_get_function_identity_arguments(p.oid)), ', ' ORDER BY p.proname)
+                       FROM pg_proc p WHERE p.pronamespace = 'virtuozo'::regnamespace";
+    assert_eq!(
+        text(&db.pool, functions).await,
+        "cancel(run_or_guest_run_id uuid), forgive(obligation_id uuid, reason text), pause(host_or_all text), \
+         requeue(guest_run_id uuid), resume(host_or_all text), retry_failed(run_id uuid)"
+    );
+    let rights = "SELECT string_agg(DISTINCT has_function_privilege('virtuozo_operator', p.oid, 'EXECUTE') || ' '
+                                          || has_function_privilege('virtuozo_read', p.oid, 'EXECUTE'), ', ')
+                    FROM pg_proc p WHERE p.pronamespace = 'virtuozo'::regnamespace";
+    assert_eq!(text(&db.pool, rights).await, "true false");
+}
+
+#[tokio::test]
 async fn every_kind_of_standstill_is_shown_and_a_healthy_site_shows_none() {
     let db = site().await;
     execute(&db.pool, ALIVE).await;
     let kinds = "SELECT coalesce(string_agg(kind, ' ' ORDER BY kind), '') FROM virtuozo.stuck";
     assert_eq!(text(&db.pool, kinds).await, "");
+    server_is_up(&db.pool, true).await;
     execute(
         &db.pool,
         "UPDATE virtuozo_core.workers SET heartbeat_at = now() - interval '1 minute';
@@ -162,6 +179,18 @@ async fn every_kind_of_standstill_is_shown_and_a_healthy_site_shows_none() {
         text(&db.pool, kinds).await,
         "admitted copy host lease no_scheduler no_worker obligation"
     );
+    // Right after a start of the server nobody has been able to say anything.
+    server_is_up(&db.pool, false).await;
+    assert_eq!(text(&db.pool, kinds).await, "admitted copy host obligation");
+}
+
+/// Whether the server counts as up for a lease; that of the tests may have been started just now.
+async fn server_is_up(pool: &PgPool, long: bool) {
+    let sql = format!(
+        "CREATE OR REPLACE FUNCTION virtuozo_core.is_settled() RETURNS boolean LANGUAGE plpgsql STABLE
+         AS $$ BEGIN RETURN {long}; END $$"
+    );
+    execute(pool, &sql).await;
 }
 
 #[tokio::test]
