@@ -209,3 +209,30 @@ async fn a_cap_of_a_repository_is_refused_where_no_restore_points_go_and_taken_h
     ensure!(caps()? == [(elsewhere, None)], "{:?}", caps()?);
     Ok(())
 }
+
+#[tokio::test]
+async fn who_may_not_use_the_tables_is_told_whose_rights_it_takes_and_what_there_is_for_them()
+-> Result<()> {
+    let site = Site::new().await?;
+    let owner: String = sqlx::query_scalar("SELECT session_user::text")
+        .fetch_one(site.pool())
+        .await?;
+    for role in ["virtuozo_read", "virtuozo_operator"] {
+        let url = format!("{}&options=-c%20role%3D{role}", site.url());
+        let refused = site.virtuozo(&["--database-url", &url, "host", "list"])?;
+        ensure!(refused.code == 1, "{refused:?}");
+        for words in [
+            &format!("the database user {role} may not"),
+            &format!("the user {owner}, who owns them"),
+            "virtuozo_operator",
+            "docs/OPERATIONS.md",
+        ] {
+            ensure!(
+                refused.stderr.contains(words),
+                "{words}: {}",
+                refused.stderr
+            );
+        }
+    }
+    Ok(())
+}
