@@ -236,3 +236,27 @@ async fn who_may_not_use_the_tables_is_told_whose_rights_it_takes_and_what_there
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn what_is_known_of_a_host_stays_unless_it_is_reached_in_another_way() -> Result<()> {
+    let site = Site::new().await?;
+    let host = site.host("alpha", Product::WorkstationShared)?;
+    site.virtuozo(&["host", "check", "alpha"])?.ok()?;
+    let edited = |args: &[&str]| -> Result<String> {
+        let mut all = vec!["host", "edit", "alpha"];
+        all.extend(args);
+        site.virtuozo(&all)?.ok()?;
+        let shown = site.json(&["host", "show", "alpha"])?;
+        Ok(shown["state"].as_str().context("no state")?.to_owned())
+    };
+    for same in [
+        ["--guest-threads", "1"],
+        ["--ignored", "true"],
+        ["--address", &host.url],
+    ] {
+        let state = edited(&same)?;
+        ensure!(state == "ok", "{same:?}: {state}");
+    }
+    ensure!(edited(&["--config-dir", "none"])? == "unknown");
+    Ok(())
+}

@@ -237,7 +237,7 @@ pub(super) async fn seal(
 
 async fn edit(context: &Context, db: &Database, args: Edit) -> Result<()> {
     let host = hosts::by_name(&db.pool, &args.name).await?;
-    let id = host.id;
+    let (id, has_password) = (host.id, host.has_password);
     let mut config = HostConfig::from(host);
     config.name = args.rename.unwrap_or(config.name);
     config.kind = args.kind.unwrap_or(config.kind);
@@ -255,7 +255,7 @@ async fn edit(context: &Context, db: &Database, args: Edit) -> Result<()> {
         false => None,
     };
     hosts::update(&db.pool, id, &config).await?;
-    if sealed.is_some() || config.user_name.is_none() {
+    if sealed.is_some() || (has_password && config.user_name.is_none()) {
         hosts::set_password(&db.pool, id, sealed.as_deref()).await?;
     }
     context.out.done(&format!("host {} changed", config.name))

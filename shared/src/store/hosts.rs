@@ -177,7 +177,7 @@ pub async fn insert(
     Ok(tx.commit().await?)
 }
 
-/// Changes a host; its state is unknown until it is validated again.
+/// Changes a host. If it is reached in another way now, its state is unknown until it is validated again.
 ///
 /// # Errors
 /// [`StoreError::Refused`], [`StoreError::Exists`] or [`StoreError::NotFound`].
