@@ -109,12 +109,20 @@ pub(crate) fn copying_now(line: &GuestLine) -> Option<Copying> {
         .flatten()
 }
 
+/// Why a guest run waits, if it does because nothing of its host is begun.
+pub(crate) fn held(line: &GuestRunLine) -> Option<&str> {
+    let held = line.held_reason.as_deref();
+    held.filter(|_| line.state == "waiting")
+}
+
 /// Why a guest run is not being worked on, as a sentence; none if it is, or has ended.
 pub(crate) fn why_waiting(line: &GuestRunLine) -> Option<String> {
+    // Nothing else matters before it is resumed, or answers.
+    if let Some(why) = held(line) {
+        return Some(why.to_owned());
+    }
     match line.state.as_str() {
         "admitted" => Some("has a slot and waits for a worker".to_owned()),
-        // Nothing else matters before it is resumed, or answers.
-        "waiting" if line.held_reason.is_some() => line.held_reason.clone(),
         "waiting" if line.is_delayed => Some(delayed(
             line.attempts,
             line.run_after,

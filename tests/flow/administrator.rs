@@ -260,3 +260,48 @@ async fn what_is_known_of_a_host_stays_unless_it_is_reached_in_another_way() -> 
     ensure!(edited(&["--config-dir", "none"])? == "unknown");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_reason_that_guests_share_with_their_host_is_said_once() -> Result<()> {
+    let mut site = Site::new().await?;
+    let host = site.host("alpha", Product::WorkstationShared)?;
+    for guest in ["db", "mail", "web"] {
+        small_guest(&host, guest)?;
+    }
+    site.virtuozo(&["host", "edit", "alpha", "--guest-threads", "1"])?
+        .ok()?;
+    site.start(1)?;
+    let run = site.back_up().await?;
+    ensure!(run["state"] == "succeeded", "{run:#}");
+    site.stop()?;
+    // As after the host went down: with the first failures, and then with all that it may have.
+    execute(
+        &site,
+        "UPDATE virtuozo_core.runs SET state = 'running', ended_at = NULL;
+         UPDATE virtuozo_core.guest_runs SET state = 'waiting', ended_at = NULL;
+         INSERT INTO virtuozo_core.host_gates (host_id, failed_probes, error, shut_until)
+         SELECT id, 2, 'no route', now() + interval '1 hour' FROM virtuozo_core.hosts",
+    )
+    .await?;
+    let shown = site.virtuozo(&["run", "show", "latest"])?.ok()?.stdout;
+    ensure!(shown.matches("no route").count() == 1, "{shown}");
+    ensure!(
+        shown.contains("alpha: 3 guests waiting: its host does not answer"),
+        "{shown}"
+    );
+    ensure!(shown.matches("waits for its host").count() == 3, "{shown}");
+    execute(
+        &site,
+        "UPDATE virtuozo_core.guest_runs SET state = 'failed', ended_at = now(), error = 'the host is down'
+          WHERE guest_id IN (SELECT id FROM virtuozo_core.guests WHERE name <> 'db');
+         UPDATE virtuozo_core.guest_runs SET state = 'failed', ended_at = now(), error = 'its own' WHERE state = 'waiting'",
+    )
+    .await?;
+    let shown = site.virtuozo(&["run", "show", "latest"])?.ok()?.stdout;
+    ensure!(
+        shown.contains("alpha: 2 guests (mail, web): the host is down")
+            && shown.contains("alpha/db: its own"),
+        "{shown}"
+    );
+    Ok(())
+}
