@@ -123,6 +123,9 @@ pub(crate) enum Command {
     /// Runs: one backup operation each, started by a schedule or by hand
     #[command(subcommand, after_help = "Example:\n  virtuozo run now --wait")]
     Run(run::RunCommand),
+    /// Obligations: what is still to be undone on hosts, whatever happens
+    #[command(subcommand, after_help = "Example:\n  virtuozo obligation list")]
+    Obligation(obligation::ObligationCommand),
     /// Events: what happened, in order, and what happens from now on
     Events(events::EventsArgs),
     /// Hosts, guests and disks with their states, and what is being copied now

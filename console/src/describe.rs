@@ -1,7 +1,10 @@
 //! What is going on, in words: how far a copy is, and why something waits.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use shared::store::report::{GuestLine, GuestRunLine, HookRunLine, HostRunLine, StepLine};
+use shared::{
+    model::Pause,
+    store::report::{GuestLine, GuestRunLine, HookRunLine, HostRunLine, ObligationLine, StepLine},
+};
 
 use crate::output;
 
@@ -106,12 +109,20 @@ pub(crate) fn copying_now(line: &GuestLine) -> Option<Copying> {
         .flatten()
 }
 
+/// Why a guest run waits, if it does because nothing of its host is begun.
+pub(crate) fn held(line: &GuestRunLine) -> Option<&str> {
+    let held = line.held_reason.as_deref();
+    held.filter(|_| line.state == "waiting")
+}
+
 /// Why a guest run is not being worked on, as a sentence; none if it is, or has ended.
 pub(crate) fn why_waiting(line: &GuestRunLine) -> Option<String> {
+    // Nothing else matters before it is resumed, or answers.
+    if let Some(why) = held(line) {
+        return Some(why.to_owned());
+    }
     match line.state.as_str() {
         "admitted" => Some("has a slot and waits for a worker".to_owned()),
-        // Nothing else matters before it is resumed, or answers.
-        "waiting" if line.held_reason.is_some() => line.held_reason.clone(),
         "waiting" if line.is_delayed => Some(delayed(
             line.attempts,
             line.run_after,
@@ -174,6 +185,27 @@ pub(crate) fn hook_run(line: &HookRunLine) -> String {
     format!("{name}: {state}")
 }
 
+/// Since when a host is paused, and by whom; none if it is not.
+pub(crate) fn pause(pause: &Pause) -> Option<String> {
+    let since = output::time(pause.paused_since?);
+    let with = if pause.paused_with_all {
+        " with all hosts"
+    } else {
+        ""
+    };
+    let by = pause.paused_by.as_deref();
+    let by = by.map_or(String::new(), |user| format!(" by {user}"));
+    Some(format!("paused{with} since {since}{by}"))
+}
+
+/// What is to be undone, as it stands now.
+pub(crate) fn obligation(open: &ObligationLine) -> String {
+    match &open.snapshot_name {
+        Some(name) => format!("the snapshot {name} is still there"),
+        None => "it is not powered on again yet".to_owned(),
+    }
+}
+
 fn delayed(attempts: i32, at: DateTime<Utc>, error: Option<&str>) -> String {
     format!(
         "retry at {} after {attempts} failed: {}",
@@ -194,6 +226,9 @@ pub(crate) fn guest_run(line: &GuestRunLine) -> String {
         },
         ("running", None, _) => "begins".to_owned(),
         ("succeeded", ..) if line.verified_at.is_some() => "succeeded, verified".to_owned(),
+        // What nobody worked on says where it was itself.
+        ("cancelled", _, Some(error)) => error.clone(),
+        ("cancelled", Some(step), None) => format!("cancelled in step {step}"),
         (state, _, Some(error)) => format!("{state}: {error}"),
         (state, ..) => state.to_owned(),
     }

@@ -153,6 +153,7 @@ impl Scheduler {
                 }
                 away => {
                     sweeper.lost_sight();
+                    state.sign_of_life_is_due();
                     let why = match away {
                         Ok(Err(error)) => error.to_string(),
                         _ => "it is silent".to_owned(),
@@ -239,6 +240,11 @@ impl State {
             notices::tick(&self.pool).await?;
         }
         sweeper.sweep(&self.pool).await
+    }
+
+    /// The next look gives one: the last may be long ago.
+    fn sign_of_life_is_due(&mut self) {
+        self.looks = LOOKS_PER_HEARTBEAT - 1;
     }
 
     async fn farewell(self) {

@@ -13,7 +13,7 @@ use shared::{
 use sqlx::PgPool;
 use tokio::time::Instant;
 
-/// How often old rows are deleted.
+/// How often old rows are deleted, and at once when it was changed how long they are kept.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 
 /// Finds what was left behind.
@@ -21,15 +21,19 @@ const PRUNE_EVERY: Duration = Duration::from_secs(600);
 pub(crate) struct Sweeper {
     /// Since when the database has been answering, if it did not before or nobody knows.
     in_sight_since: Option<Instant>,
-    pruned_at: Option<Instant>,
+    /// When old rows were deleted last, and by which settings.
+    pruned: Option<(Instant, Keep)>,
 }
+
+/// How much is kept: days and count of events, days and count of runs.
+type Keep = [i32; 4];
 
 impl Sweeper {
     /// One that has just begun, perhaps because the database is back for everybody.
     pub(crate) fn new() -> Self {
         Self {
             in_sight_since: Some(Instant::now()),
-            pruned_at: None,
+            pruned: None,
         }
     }
 
@@ -41,8 +45,8 @@ impl Sweeper {
 
     /// One look at everything.
     pub(crate) async fn sweep(&mut self, pool: &PgPool) -> Result<(), StoreError> {
-        let lease_secs = settings::get(pool).await?.lease_secs;
-        let lease = Duration::from_secs(u64::try_from(lease_secs).unwrap_or_default());
+        let settings = settings::get(pool).await?;
+        let lease = Duration::from_secs(u64::try_from(settings.lease_secs).unwrap_or_default());
         if self
             .in_sight_since
             .is_none_or(|since| since.elapsed() > lease)
@@ -80,10 +84,19 @@ impl Sweeper {
         );
         said("lost notices pushed again", notices::push_lost(pool).await?);
         said("runs ended", sweeps::end_runs(pool).await?);
-        if self.pruned_at.is_none_or(|at| at.elapsed() > PRUNE_EVERY) {
+        let keep = [
+            settings.event_keep_days,
+            settings.event_keep_count,
+            settings.history_keep_days,
+            settings.history_keep_runs,
+        ];
+        if self
+            .pruned
+            .is_none_or(|(at, by)| at.elapsed() > PRUNE_EVERY || by != keep)
+        {
             // What is left over is for the next look: the sweeps above do not wait for it.
             let more = sweeps::prune(pool).await?;
-            self.pruned_at = (!more).then(Instant::now);
+            self.pruned = (!more).then(|| (Instant::now(), keep));
         }
         Ok(())
     }

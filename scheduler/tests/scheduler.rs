@@ -434,3 +434,45 @@ async fn old_rows_are_pruned_and_young_ones_stay() {
         0
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_that_is_to_be_shorter_is_so_at_once() {
+    let db = TestDb::new().await;
+    // Its going tells that the scheduler has deleted what was old, and would do so again in ten minutes.
+    execute(
+        &db.pool,
+        "INSERT INTO virtuozo_core.workers (id, kind, name, machine, pid, version, heartbeat_at)
+         VALUES (gen_random_uuid(), 'worker', 'gone', 'm', 1, 'v', now() - interval '2 days')",
+    )
+    .await;
+    execute(
+        &db.pool,
+        "INSERT INTO virtuozo_core.runs (id, requested_by, state, created_at, ended_at)
+         SELECT gen_random_uuid(), 'test', 'succeeded', now() - n * interval '1 hour', now() - n * interval '1 hour'
+           FROM generate_series(1, 5) n",
+    )
+    .await;
+    let runs = "SELECT count(*) FROM virtuozo_core.runs";
+    let scheduler = Running::start(&db.pool, "one");
+    until("old rows are deleted", || async {
+        let gone = "SELECT count(*) FROM virtuozo_core.workers WHERE name = 'gone'";
+        (count(&db.pool, gone).await == 0).then_some(())
+    })
+    .await;
+    // With the next renewal of its lead that look is over.
+    let lead = "SELECT (extract(epoch FROM lease_until) * 1000)::bigint FROM virtuozo_core.lead";
+    let before = count(&db.pool, lead).await;
+    until("it looks once more", || async {
+        (count(&db.pool, lead).await > before).then_some(())
+    })
+    .await;
+    assert_eq!(count(&db.pool, runs).await, 5);
+    settings::set(&db.pool, &[("history_keep_runs", "2")])
+        .await
+        .unwrap();
+    until("the history is shorter", || async {
+        (count(&db.pool, runs).await == 2).then_some(())
+    })
+    .await;
+    scheduler.stopped().await;
+}

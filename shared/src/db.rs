@@ -9,7 +9,9 @@ use std::{
 };
 
 use sqlx::{
-    Connection, Executor, PgConnection, PgPool, migrate::Migrator, postgres::PgConnectOptions,
+    Connection, Executor, PgConnection, PgPool,
+    migrate::{MigrateError, Migrator},
+    postgres::PgConnectOptions,
 };
 
 use crate::{StoreError, error::is_connection_error, liveness, outage};
@@ -124,7 +126,8 @@ fn describe(options: &PgConnectOptions) -> String {
 /// tables, and says so once.
 ///
 /// # Errors
-/// If a statement fails or an applied migration is not the one in this program.
+/// If a statement fails, also because the user is not the one who owns the tables, or an applied migration is not the
+/// one in this program.
 pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
     let mut waits = false;
     loop {
@@ -153,9 +156,33 @@ async fn try_to_migrate(pool: &PgPool) -> Result<(), StoreError> {
     for mut migrations in all_migrations() {
         // A database may be newer than this program: see the rules in migrations/README.md.
         migrations.set_ignore_missing(true);
-        migrations.run(&mut *connection).await?;
+        if let Err(error) = migrations.run(&mut *connection).await {
+            return Err(match is_not_permitted(&error) {
+                true => not_permitted(&mut connection).await,
+                false => None,
+            }
+            .unwrap_or_else(|| error.into()));
+        }
     }
     Ok(())
+}
+
+/// Whether the server has refused a statement for want of rights.
+fn is_not_permitted(error: &MigrateError) -> bool {
+    let source = std::error::Error::source(error);
+    let refused = source.and_then(|source| source.downcast_ref::<sqlx::Error>());
+    let refused = refused.and_then(sqlx::Error::as_database_error);
+    refused.is_some_and(|refused| refused.code().is_some_and(|code| code == "42501"))
+}
+
+/// Whose rights it takes, where the tables are another's.
+async fn not_permitted(connection: &mut PgConnection) -> Option<StoreError> {
+    let (user, owner): (String, String) =
+        sqlx::query_as(include_str!("store/sql/tables_owner.sql"))
+            .fetch_optional(connection)
+            .await
+            .ok()??;
+    (user != owner).then_some(StoreError::NotPermitted { user, owner })
 }
 
 /// apalis' migrations and ours, in the order in which they run.

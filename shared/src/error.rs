@@ -30,6 +30,18 @@ pub enum StoreError {
     /// Bringing the database's schema up to date failed.
     #[error("the database's schema could not be brought up to date: {0}")]
     Migrate(#[source] MigrateError),
+    /// The user may not use the tables.
+    #[error(
+        "the database user {user} may not use Virtuozo's tables: commands take the user {owner}, who owns them; members of \
+         the roles virtuozo_read and virtuozo_operator have the views and functions of the schema virtuozo, in psql \
+         (docs/OPERATIONS.md)"
+    )]
+    NotPermitted {
+        /// Who asked.
+        user: String,
+        /// Who may.
+        owner: String,
+    },
     /// There is no object of this name.
     #[error("there is no {what} {name:?}")]
     NotFound {

@@ -1,5 +1,6 @@
 //! The main job from outside: guests are backed up hot and cold, verified, restored, and left as they were.
 
+mod administrator;
 mod changed_limits;
 mod commands;
 mod events;

@@ -64,6 +64,8 @@ pub use target::{TargetError, host_target};
 const STATEMENT_CONNECTIONS: usize = 4;
 /// How often a worker gives a sign of life.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// The same after one that got no answer: others may take this worker for dead when the database is back.
+const MISSED_HEARTBEAT: Duration = Duration::from_secs(1);
 /// A sign of life, answered or not, was tried by then, or nobody tries any more.
 const HEARTBEATS_LIMIT: Duration = Duration::from_secs(60);
 /// How long a worker that ends waits for the database to take note; the queues have waited by then.
@@ -216,9 +218,11 @@ impl Worker {
 /// Gives signs of life, also while the worker drains, and begins to drain when it is asked to.
 async fn beat(pool: PgPool, incarnation: Uuid, name: String, shutdown: CancellationToken) {
     let signs = liveness::watch("signs of life", HEARTBEATS_LIMIT);
+    let mut pause = HEARTBEAT;
     loop {
         signs.turned();
-        tokio::time::sleep(HEARTBEAT).await;
+        tokio::time::sleep(pause).await;
+        pause = HEARTBEAT;
         let asked_at = Instant::now();
         let heard = async {
             let heard = workers::heartbeat(&pool, incarnation).await?;
@@ -234,10 +238,14 @@ async fn beat(pool: PgPool, incarnation: Uuid, name: String, shutdown: Cancellat
             }
             Ok(Ok(_)) => outage::answered(asked_at),
             Ok(Err(error)) if error.is_unavailable() => {
+                pause = MISSED_HEARTBEAT;
                 outage::silent("signs of life", asked_at, &error);
             }
             Ok(Err(error)) => tracing::debug!(%error, "no sign of life could be given"),
-            Err(_) => outage::silent("signs of life", asked_at, &"it is silent"),
+            Err(_) => {
+                pause = MISSED_HEARTBEAT;
+                outage::silent("signs of life", asked_at, &"it is silent");
+            }
         }
     }
 }

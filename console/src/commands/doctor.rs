@@ -7,7 +7,11 @@ use clap::Args;
 use serde::Serialize;
 use shared::{
     secrets::{Key, SecretError},
-    store::{caps, report, settings},
+    store::{
+        caps,
+        report::{self, ProcessLine},
+        settings,
+    },
 };
 
 use super::repository::{self, Standing};
@@ -140,16 +144,39 @@ fn writable(dir: &Path) -> Result<()> {
 }
 
 async fn processes(db: &Database) -> Result<String> {
-    let all = report::processes(&db.pool).await?;
-    for kind in ["scheduler", "worker"] {
-        if !all.iter().any(|process| process.kind == kind) {
-            anyhow::bail!("no {kind} is running: start `virtuozo up` or `virtuozo {kind}`");
-        }
+    let (alive, gone): (Vec<_>, Vec<_>) = report::processes(&db.pool)
+        .await?
+        .into_iter()
+        .partition(|process| process.is_alive);
+    let mut problems: Vec<String> = ["scheduler", "worker"]
+        .into_iter()
+        .filter(|kind| alive.iter().all(|process| process.kind != *kind))
+        .map(|kind| format!("no {kind} is running: start `virtuozo up` or `virtuozo {kind}`"))
+        .collect();
+    problems.extend(gone.iter().map(|process| {
+        format!(
+            "{} is not there any more: it was last heard of at {} and has not said that it ends, so it died or \
+             does not reach the database; look at its log and start it again (whoever is not replaced is \
+             forgotten after a day)",
+            process_name(process),
+            output::time(process.heartbeat_at)
+        )
+    }));
+    if !problems.is_empty() {
+        anyhow::bail!(problems.join("; "));
     }
-    let names = all
-        .iter()
-        .map(|process| format!("{} {} on {}", process.kind, process.name, process.machine));
+    let names = alive.iter().map(|process| match process.leads {
+        true => format!("{} (leads)", process_name(process)),
+        false => process_name(process),
+    });
     Ok(names.collect::<Vec<_>>().join(", "))
+}
+
+fn process_name(process: &ProcessLine) -> String {
+    format!(
+        "{} {} on {} (process {})",
+        process.kind, process.name, process.machine, process.pid
+    )
 }
 
 async fn obligations(db: &Database) -> Result<String> {
@@ -163,7 +190,7 @@ async fn obligations(db: &Database) -> Result<String> {
         return Ok("nothing is left to be undone on hosts".to_owned());
     }
     anyhow::bail!(
-        "still to be undone: {}; `virtuozo status` says why",
+        "still to be undone: {}; `virtuozo obligation list` says why",
         stuck.join(", ")
     )
 }

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::{
     choice::{self, Choice},
     context::{Context, Database},
+    describe,
     error::{AlreadyReported, usage},
     key, output,
     password::PasswordArgs,
@@ -83,7 +84,7 @@ pub(crate) enum HostCommand {
         /// Its name, or `all`
         name: String,
     },
-    /// Begin guests of a paused host again
+    /// Begin guests of a paused host again; `all` ends the pause of all, hosts paused by their names stay so
     #[command(after_help = "Examples:\n  virtuozo host resume alpha\n  virtuozo host resume all")]
     Resume {
         /// Its name, or `all`
@@ -236,7 +237,7 @@ pub(super) async fn seal(
 
 async fn edit(context: &Context, db: &Database, args: Edit) -> Result<()> {
     let host = hosts::by_name(&db.pool, &args.name).await?;
-    let id = host.id;
+    let (id, has_password) = (host.id, host.has_password);
     let mut config = HostConfig::from(host);
     config.name = args.rename.unwrap_or(config.name);
     config.kind = args.kind.unwrap_or(config.kind);
@@ -254,7 +255,7 @@ async fn edit(context: &Context, db: &Database, args: Edit) -> Result<()> {
         false => None,
     };
     hosts::update(&db.pool, id, &config).await?;
-    if sealed.is_some() || config.user_name.is_none() {
+    if sealed.is_some() || (has_password && config.user_name.is_none()) {
         hosts::set_password(&db.pool, id, sealed.as_deref()).await?;
     }
     context.out.done(&format!("host {} changed", config.name))
@@ -272,18 +273,28 @@ async fn list(context: &Context, db: &Database) -> Result<()> {
                 output::or_dash(host.address.as_deref()),
                 state(host),
                 output::time_or_dash(host.checked_at),
-                output::or_dash(host.state_reason.as_deref()),
+                output::or_dash(why(host)),
             ]
         },
     )
 }
 
 fn state(host: &Host) -> String {
+    let mut text = host.state.to_string();
     if host.ignored {
-        format!("{}, ignored", host.state)
-    } else {
-        host.state.to_string()
+        text += ", ignored";
     }
+    if host.pause.paused_since.is_some() {
+        text += ", paused";
+    }
+    text
+}
+
+/// Why it is in this state, and since when it is paused.
+fn why(host: &Host) -> Option<String> {
+    let parts = [describe::pause(&host.pause), host.state_reason.clone()];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 #[derive(Serialize)]
@@ -322,7 +333,7 @@ async fn show(context: &Context, db: &Database, name: &str) -> Result<()> {
                     host.guest_threads.map_or_else(site, |n| n.to_string()),
                 ),
                 ("State", state(host)),
-                ("Why", output::or_dash(host.state_reason.as_deref())),
+                ("Why", output::or_dash(why(host))),
                 ("Checked", output::time_or_dash(host.checked_at)),
                 ("Guests", view.guests.to_string()),
             ];

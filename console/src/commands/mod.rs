@@ -12,6 +12,7 @@ pub(crate) mod hook;
 pub(crate) mod host;
 pub(crate) mod internal;
 pub(crate) mod notice;
+pub(crate) mod obligation;
 pub(crate) mod point;
 pub(crate) mod point_delete;
 pub(crate) mod repository;
@@ -46,6 +47,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Import(args) => transfer::import(context, args).await,
         Command::Notice(command) => notice::run(context, command).await,
         Command::Run(command) => run::run(context, command).await,
+        Command::Obligation(command) => obligation::run(context, command).await,
         Command::Events(args) => events::run(context, args).await,
         Command::Status(args) => status::run(context, args).await,
         Command::Point(command) => point::run(context, command).await,

@@ -46,7 +46,7 @@ pub(crate) enum RepositoryCommand {
   virtuozo repository limit /srv/backup 8
   virtuozo repository limit /srv/backup none")]
     Limit {
-        /// The directory, as settings and guests name it
+        /// The directory; the site's destination or that of a guest
         dir: String,
         /// How many, over all hosts; none takes the cap away
         #[arg(value_name = "N", value_parser = choice::or_none::<i32>)]
@@ -72,12 +72,36 @@ pub(crate) async fn run(context: &Context, command: RepositoryCommand) -> Result
         RepositoryCommand::List => list(context).await,
         RepositoryCommand::Limit { dir, guests } => {
             let db = context.database().await?;
+            let dir = caps::spelled(&dir)?;
+            if guests.0.is_some() {
+                refuse_unused(&db.pool, &dir).await?;
+            }
             caps::set_repository(&db.pool, &dir, guests.0).await?;
             context
                 .out
                 .done(&format!("{dir}: {}", choice::at_most(guests.0)))
         }
     }
+}
+
+/// A cap holds for the guests that go to a directory: none would ever be held up by one that nobody names.
+async fn refuse_unused(pool: &PgPool, dir: &str) -> Result<()> {
+    let mut named = caps::repositories(pool).await?;
+    named.retain(|repository| repository.is_destination);
+    if named.iter().any(|repository| repository.path == dir) {
+        return Ok(());
+    }
+    let named: Vec<String> = named.into_iter().map(|one| one.path).collect();
+    Err(usage(match named.as_slice() {
+        [] => format!(
+            "no restore points go to {dir}, nor anywhere yet: `virtuozo settings set destination {dir}` first"
+        ),
+        named => format!(
+            "no restore points go to {dir}, they go to {}: give one of these, or make it the destination of the site \
+             (`virtuozo settings set destination`) or of guests (`virtuozo guest edit --destination`) first",
+            named.join(", ")
+        ),
+    }))
 }
 
 /// How a repository stands on this machine.
@@ -175,7 +199,12 @@ async fn list(context: &Context) -> Result<()> {
                 line.repository.path.clone(),
                 line.here.state.text().to_owned(),
                 line.repository.in_work.to_string(),
-                output::or_dash(line.repository.guest_threads),
+                match line.repository.guest_threads {
+                    Some(cap) if !line.repository.is_destination => {
+                        format!("{cap}, and no guest goes there")
+                    }
+                    cap => output::or_dash(cap),
+                },
             ]
         },
     )

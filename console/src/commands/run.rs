@@ -15,7 +15,6 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
-    commands::status,
     context::Context,
     describe,
     error::{AlreadyReported, Interrupted},
@@ -180,7 +179,7 @@ impl RunView {
             workers: report::processes(pool)
                 .await?
                 .iter()
-                .filter(|process| process.kind == "worker" && !status::is_silent(process))
+                .filter(|process| process.kind == "worker" && process.is_alive)
                 .count(),
         })
     }
@@ -320,6 +319,16 @@ fn show(context: &Context, view: &RunView) -> Result<()> {
             out.line(&format!("{}: {}: {why}", host.host, host.state))?;
         }
     }
+    // What keeps all guests of a host waiting is said once.
+    let mut held: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+    for line in &view.guest_runs {
+        if let Some(why) = describe::held(line) {
+            held.entry(&line.host).or_insert((0, why)).0 += 1;
+        }
+    }
+    for (host, (guests, why)) in held {
+        out.line(&format!("{host}: {} waiting: {why}", guests_text(guests)))?;
+    }
     for line in &view.hook_runs {
         out.line(&describe::hook_run(line))?;
     }
@@ -336,6 +345,8 @@ fn show(context: &Context, view: &RunView) -> Result<()> {
                 // The reasons of failures are long: they stand below the table.
                 if line.state == "failed" {
                     line.state.clone()
+                } else if describe::held(line).is_some() {
+                    "waits for its host".to_owned()
                 } else {
                     describe::guest_run(line)
                 },
@@ -346,15 +357,30 @@ fn show(context: &Context, view: &RunView) -> Result<()> {
         }
         out.table(&table)?;
     }
+    // Guests that failed with their host have one reason.
+    let mut failed: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     for line in view.guest_runs.iter().filter(|line| line.state == "failed") {
-        out.line(&format!(
-            "{}/{}: {}",
-            line.host,
-            line.guest,
-            line.error.as_deref().unwrap_or("no reason was recorded")
-        ))?;
+        let why = line.error.as_deref().unwrap_or("no reason was recorded");
+        let guests = failed.entry((&line.host, why)).or_default();
+        guests.push(&line.guest);
+    }
+    for ((host, why), guests) in failed {
+        match guests.as_slice() {
+            [guest] => out.line(&format!("{host}/{guest}: {why}"))?,
+            guests => {
+                let count = guests_text(guests.len());
+                out.line(&format!("{host}: {count} ({}): {why}", guests.join(", ")))?;
+            }
+        }
     }
     Ok(())
+}
+
+fn guests_text(count: usize) -> String {
+    match count {
+        1 => "1 guest".to_owned(),
+        count => format!("{count} guests"),
+    }
 }
 
 /// Who is at the keyboard.

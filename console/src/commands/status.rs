@@ -15,8 +15,6 @@ use crate::{context::Context, describe, output};
 
 /// How often `--watch` looks again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A process that was not heard of for so long is named as silent.
-const SILENT_SECS: i64 = 30;
 
 #[derive(Debug, Args)]
 #[command(
@@ -113,22 +111,33 @@ impl Site {
         if self.hosts.is_empty() {
             lines.push("no hosts yet; `virtuozo host add --help` tells how to add one".to_owned());
         }
+        let all_paused = self.hosts.iter().map(|host| &host.line.pause);
+        if let Some(pause) = all_paused.into_iter().find(|pause| pause.paused_with_all)
+            && let Some(text) = describe::pause(pause)
+        {
+            lines.push(format!(
+                "{text}: nothing new begins before `virtuozo host resume all`"
+            ));
+        }
         for host in &self.hosts {
             host.lines(&mut lines);
         }
         lines.push(String::new());
         for process in &self.processes {
-            let heard = if is_silent(process) {
-                format!("silent for {} s", process.silent_secs)
-            } else {
-                "up".to_owned()
+            let heard = match process {
+                ProcessLine { leads: true, .. } => "up, leads".to_owned(),
+                ProcessLine { is_alive: true, .. } => "up".to_owned(),
+                _ => format!(
+                    "GONE, last heard of at {}",
+                    output::time(process.heartbeat_at)
+                ),
             };
             lines.push(format!(
                 "{} {} on {} (process {}): {heard}",
                 process.kind, process.name, process.machine, process.pid
             ));
         }
-        if self.processes.is_empty() {
+        if !self.processes.iter().any(|process| process.is_alive) {
             lines.push("no scheduler and no worker is running: start `virtuozo up`".to_owned());
         }
         for open in self.obligations.iter().filter(|open| !open.in_work) {
@@ -144,6 +153,9 @@ impl HostNode {
         let mut text = format!("{}  {}  ", host.name, host.kind);
         text += &state(host.ignored, &host.state, host.state_reason.as_deref());
         text += &format!("  {} of {} slots busy", host.slots_busy, host.slots);
+        if let Some(pause) = describe::pause(&host.pause) {
+            text += &format!("  {}", pause.replacen("paused", "PAUSED", 1));
+        }
         into.push(text);
         let name_width = self
             .guests
@@ -232,10 +244,6 @@ fn state(ignored: bool, state: &str, reason: Option<&str>) -> String {
 }
 
 fn obligation(open: &ObligationLine) -> String {
-    let what = match &open.snapshot_name {
-        Some(name) => format!("the snapshot {name} is still there"),
-        None => "it is not powered on again yet".to_owned(),
-    };
     let why = match &open.last_error {
         Some(error) => format!(
             "; {} attempts failed, next at {}: {error}",
@@ -244,12 +252,12 @@ fn obligation(open: &ObligationLine) -> String {
         ),
         None => String::new(),
     };
-    format!("STILL TO UNDO  {}/{}: {what}{why}", open.host, open.guest)
-}
-
-/// Whether a process was not heard of for so long that it is likely dead.
-pub(crate) fn is_silent(process: &ProcessLine) -> bool {
-    process.silent_secs > SILENT_SECS
+    format!(
+        "STILL TO UNDO  {}/{}: {}{why}",
+        open.host,
+        open.guest,
+        describe::obligation(open)
+    )
 }
 
 /// Takes out of `from` what `wanted` says, in order.

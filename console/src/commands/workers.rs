@@ -9,9 +9,6 @@ use shared::{
 
 use crate::{context::Context, output};
 
-/// After so long without a sign of life a worker counts as gone, in seconds: three are due in that time.
-const SILENT_SECS: f64 = 15.0;
-
 /// Commands on workers.
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkerCommand {
@@ -68,9 +65,11 @@ fn state(worker: &Worker) -> String {
             stopped_at: Some(at),
             ..
         } => format!("ended {}", output::time(*at)),
-        Worker { silent_secs, .. } if *silent_secs > SILENT_SECS => {
-            format!("silent for {silent_secs:.0} s")
-        }
+        Worker {
+            is_alive: false,
+            silent_secs,
+            ..
+        } => format!("silent for {silent_secs:.0} s"),
         Worker {
             drain_requested: true,
             ..

@@ -209,6 +209,21 @@ pub struct Host {
     pub state_reason: Option<String>,
     /// When that was.
     pub checked_at: Option<DateTime<Utc>>,
+    /// Whether nothing of it is begun.
+    #[sqlx(flatten)]
+    #[serde(flatten)]
+    pub pause: Pause,
+}
+
+/// Whether nothing of a host is begun because somebody wants it so.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize)]
+pub struct Pause {
+    /// Since when; none: it is not paused.
+    pub paused_since: Option<DateTime<Utc>>,
+    /// The database user who paused it, if that is known.
+    pub paused_by: Option<String>,
+    /// Not by its name, but with all hosts.
+    pub paused_with_all: bool,
 }
 
 /// A virtual machine.
@@ -344,6 +359,8 @@ pub struct Worker {
     pub heartbeat_at: DateTime<Utc>,
     /// Seconds since then, by the database's clock.
     pub silent_secs: f64,
+    /// It has not ended, and was heard of lately enough to be counted on.
+    pub is_alive: bool,
     /// End, if it ended cleanly.
     pub stopped_at: Option<DateTime<Utc>>,
     /// It was asked to finish its work, or hand it over, and to end.

@@ -21,6 +21,7 @@ use crate::{
         guests::{self, GuestConfig, WithPoints},
         hooks,
         hosts::{self, HostConfig},
+        plain_directory,
         schedules::{self, ScheduleConfig},
         settings,
     },
@@ -179,7 +180,7 @@ impl<'a> Import<'a> {
             let wanted = entry.as_ref();
             self.once(&mut seen, entry, "repository", &wanted.path)?;
             let cap = Some(wanted.guest_threads);
-            if now.get(&wanted.path) != Some(&cap) {
+            if now.get(&plain_directory(&wanted.path)) != Some(&cap) {
                 caps::set_repository(&mut *self.conn, &wanted.path, cap)
                     .await
                     .map_err(
@@ -337,7 +338,7 @@ impl<'a> Import<'a> {
     ) -> Result<(), StoreError> {
         let config = GuestConfig {
             ignored: wanted.ignored,
-            destination: wanted.destination.clone(),
+            destination: wanted.destination.as_deref().map(plain_directory),
             mode: wanted.mode,
             resume_power_state: wanted.resume_power_state,
             backup_when_off: wanted.backup_when_off,
@@ -472,7 +473,7 @@ impl<'a> Import<'a> {
             let named = file
                 .repositories
                 .iter()
-                .any(|r| r.as_ref().path == repository.path);
+                .any(|r| plain_directory(&r.as_ref().path) == repository.path);
             if !named && repository.guest_threads.is_some() {
                 caps::set_repository(&mut *self.conn, &repository.path, None).await?;
             }

@@ -123,6 +123,19 @@ const DRY_RUN: Options = Options {
 };
 
 #[tokio::test]
+async fn a_directory_with_a_slash_too_many_is_the_same_directory() {
+    let db = TestDb::new().await;
+    let text = TEXT.replace("/srv/backup\"", "/srv//backup/\"");
+    assert_ne!(text, TEXT);
+    imported(&db, &text, Options::default()).await;
+    assert!(!exported(&db).await.contains("/srv//backup"));
+    for text in [&text, TEXT] {
+        let again = imported(&db, text, PRUNE).await;
+        assert!(again.changes.is_empty(), "{again:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_export_imported_elsewhere_is_exported_as_the_same_text() {
     let (here, there) = (TestDb::new().await, TestDb::new().await);
     let done = imported(&here, TEXT, Options::default()).await;
@@ -397,7 +410,7 @@ fn a_file_that_ends_early_is_never_taken_for_a_whole_one() {
 }
 
 /// What of the tables is no configuration: identities, and what was found or happens.
-const NOT_CONFIGURED: [&str; 36] = [
+const NOT_CONFIGURED: [&str; 38] = [
     "datastores.host_id",
     "datastores.host_path",
     "datastores.seen_at",
@@ -420,6 +433,7 @@ const NOT_CONFIGURED: [&str; 36] = [
     "hosts.created_at",
     "hosts.id",
     "hosts.paused_at",
+    "hosts.paused_by",
     "hosts.state",
     "hosts.state_reason",
     "hosts.updated_at",
@@ -433,6 +447,7 @@ const NOT_CONFIGURED: [&str; 36] = [
     "schedules.updated_at",
     "settings.only_row",
     "settings.paused_at",
+    "settings.paused_by",
     "settings.updated_at",
 ];
 

@@ -16,6 +16,8 @@ pub struct Repository {
     pub guest_threads: Option<i32>,
     /// How many are.
     pub in_work: i64,
+    /// The site or a guest names it; otherwise it only has a cap.
+    pub is_destination: bool,
 }
 
 /// Every place that restore points go to, or that has a cap.
@@ -28,7 +30,16 @@ pub async fn repositories(db: impl PgExecutor<'_>) -> Result<Vec<Repository>, St
         .await?)
 }
 
-/// Sets the cap of a repository, named as guests and settings name it, or takes it away.
+/// The same path as [`repositories`] has it, whatever slashes and dots it was typed with.
+///
+/// # Errors
+/// [`StoreError::Refused`] for a directory that is no absolute path.
+pub fn spelled(path: &str) -> Result<String, StoreError> {
+    super::check_directory(path)?;
+    Ok(super::plain_directory(path))
+}
+
+/// Sets the cap of a repository, or takes it away.
 ///
 /// # Errors
 /// [`StoreError::Refused`] for a cap below 1 or a directory that is no absolute path.
@@ -37,7 +48,7 @@ pub async fn set_repository(
     path: &str,
     guest_threads: Option<i32>,
 ) -> Result<(), StoreError> {
-    super::check_directory(path)?;
+    let path = spelled(path)?;
     let statement = match check(guest_threads)? {
         Some(cap) => sqlx::query(include_str!("sql/repository_cap.sql"))
             .bind(path)

@@ -222,7 +222,7 @@ pub async fn update(
     let done = sqlx::query(include_str!("sql/guest_update.sql"))
         .bind(id)
         .bind(config.ignored)
-        .bind(&config.destination)
+        .bind(config.destination.as_deref().map(super::plain_directory))
         .bind(config.mode)
         .bind(config.resume_power_state)
         .bind(config.backup_when_off)

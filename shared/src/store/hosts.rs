@@ -199,7 +199,7 @@ async fn check_address(
     }
 }
 
-/// Changes a host; its state is unknown until it is validated again.
+/// Changes a host. If it is reached in another way now, its state is unknown until it is validated again.
 ///
 /// # Errors
 /// [`StoreError::Refused`], [`StoreError::Exists`] or [`StoreError::NotFound`].

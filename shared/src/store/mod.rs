@@ -33,6 +33,8 @@ pub mod traces;
 pub mod wake;
 pub mod workers;
 
+use std::path::{Path, PathBuf};
+
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -67,6 +69,13 @@ fn check_directory(path: &str) -> Result<(), StoreError> {
     )))
 }
 
+/// The spelling in which the database has a directory, as far as its text tells: without slashes at the end, double
+/// ones and dots.
+pub(crate) fn plain_directory(path: &str) -> String {
+    let plain: PathBuf = Path::new(path).components().collect();
+    plain.to_string_lossy().into_owned()
+}
+
 /// A UNIQUE constraint in the way of a name, in words.
 fn exists(error: sqlx::Error, what: &'static str, name: &str) -> StoreError {
     let error = StoreError::from(error);
@@ -92,8 +101,9 @@ async fn refuse_if_in_use(
     let why = if open_runs > 0 {
         "a run works on it: wait for its end, or cancel it with `virtuozo run cancel`".to_owned()
     } else if obligations > 0 {
-        "something on it is still to be undone (a snapshot to remove, a guest to power on): see \
-         `virtuozo status`"
+        "something on it is still to be undone (a snapshot to remove, a guest to power on): \
+         `virtuozo obligation list` says what; where that can never be, give it up with \
+         `virtuozo obligation forgive`"
             .to_owned()
     } else if !schedules.is_empty() {
         format!(

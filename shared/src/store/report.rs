@@ -9,7 +9,7 @@ use serde::Serialize;
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::{StoreError, model::Pause};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -27,6 +27,9 @@ pub struct HostLine {
     pub slots: i64,
     /// How many are.
     pub slots_busy: i64,
+    #[sqlx(flatten)]
+    #[serde(flatten)]
+    pub pause: Pause,
 }
 
 /// A guest in the tree of `status`; the fields from `guest_run_id` on are of its open guest run.
@@ -100,6 +103,10 @@ pub struct ProcessLine {
     pub heartbeat_at: DateTime<Utc>,
     /// Seconds since it was last heard of.
     pub silent_secs: i64,
+    /// That is not too long ago, by the database's clock.
+    pub is_alive: bool,
+    /// It is the scheduler that leads.
+    pub leads: bool,
 }
 
 /// A run and what became of its guests.
@@ -282,7 +289,7 @@ pub async fn disks(pool: &PgPool) -> Result<Vec<DiskLine>> {
     Ok(rows.fetch_all(pool).await?)
 }
 
-/// Schedulers and workers heard of in the last hour.
+/// Schedulers and workers that live, and those that went away without a word and were not replaced.
 pub async fn processes(pool: &PgPool) -> Result<Vec<ProcessLine>> {
     let rows = sqlx::query_as(include_str!("sql/report_processes.sql"));
     Ok(rows.fetch_all(pool).await?)

@@ -1,10 +1,9 @@
 //! Which repository lies at which path: what tells one from the empty directory under its mount point.
 
-use std::path::{Path, PathBuf};
-
 use sqlx::{FromRow, PgExecutor};
 use uuid::Uuid;
 
+use super::plain_directory;
 use crate::StoreError;
 
 /// What is known of the repository at a path.
@@ -22,7 +21,7 @@ pub struct Known {
 /// What the database says.
 pub async fn known(db: impl PgExecutor<'_>, path: &str) -> Result<Known, StoreError> {
     Ok(sqlx::query_as(include_str!("sql/repository_known.sql"))
-        .bind(key(path))
+        .bind(plain_directory(path))
         .fetch_one(db)
         .await?)
 }
@@ -33,7 +32,7 @@ pub async fn known(db: impl PgExecutor<'_>, path: &str) -> Result<Known, StoreEr
 /// What the database says.
 pub async fn learn(db: impl PgExecutor<'_>, path: &str, id: Uuid) -> Result<Uuid, StoreError> {
     Ok(sqlx::query_scalar(include_str!("sql/repository_learn.sql"))
-        .bind(key(path))
+        .bind(plain_directory(path))
         .bind(id)
         .fetch_one(db)
         .await?)
@@ -50,14 +49,8 @@ pub async fn adopt(
 ) -> Result<Option<Uuid>, StoreError> {
     super::check_directory(path)?;
     Ok(sqlx::query_scalar(include_str!("sql/repository_adopt.sql"))
-        .bind(key(path))
+        .bind(plain_directory(path))
         .bind(id)
         .fetch_one(db)
         .await?)
-}
-
-/// One spelling of a path for all that settings and guests may have, as far as their text tells.
-fn key(path: &str) -> String {
-    let plain: PathBuf = Path::new(path).components().collect();
-    plain.to_string_lossy().into_owned()
 }

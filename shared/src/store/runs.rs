@@ -157,7 +157,8 @@ pub async fn start_tick(
 /// [`StoreError::Refused`] if there is no such run or it has ended, or what the database says.
 pub async fn cancel(pool: &PgPool, run_id: Uuid) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
-    operators::call(&mut tx, include_str!("sql/operator_cancel.sql"), run_id).await?;
+    let cancel = sqlx::query_scalar(include_str!("sql/operator_cancel.sql"));
+    operators::call(&mut tx, cancel.bind(run_id)).await?;
     end_if_done(&mut tx, run_id).await?;
     tx.commit().await?;
     // The slots that came free are given away at once, also where no scheduler runs.

@@ -80,7 +80,7 @@ pub static KEYS: &[Key] = &[
                     other => other.to_string(),
                 })?;
             }
-            settings.destination = (!text.is_empty()).then(|| text.to_owned());
+            settings.destination = (!text.is_empty()).then(|| super::plain_directory(text));
             Ok(())
         },
     },

@@ -165,6 +165,13 @@ async fn a_host_is_added_shown_changed_and_removed() {
         (changed.name.as_str(), changed.has_password),
         ("beta", true)
     );
+    assert_eq!(changed.state, HostState::Ok, "it is the same host");
+    let config = HostConfig {
+        address: Some("https://beta/sdk".into()),
+        ..changed.into()
+    };
+    hosts::update(&db.pool, host.id, &config).await.unwrap();
+    let changed = hosts::by_id(&db.pool, host.id).await.unwrap();
     assert_eq!(
         changed.state,
         HostState::Unknown,

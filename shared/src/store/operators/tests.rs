@@ -1,6 +1,8 @@
 //! The interface for operators: each function in each state, and rows that somebody writes into the
 //! queues by hand.
 
+mod forgiving;
+mod pauses;
 mod views;
 
 use std::{
@@ -12,7 +14,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::super::{admission, host_runs, runs, sweeps, wake::Wake};
+use super::super::{admission, host_runs, hosts, obligations, runs, sweeps, wake::Wake};
 use crate::{
     StoreError,
     queue::{self, Bell, GuestJob, UndoJob},
@@ -193,6 +195,37 @@ async fn a_guest_run_is_cancelled_in_every_state_in_which_it_is_open() {
     );
     let unknown = refusal(&db.pool, "SELECT virtuozo.cancel(gen_random_uuid())").await;
     assert!(unknown.contains("no run and no guest run"), "{unknown}");
+}
+
+#[tokio::test]
+async fn what_is_cancelled_says_how_far_it_had_come() {
+    let db = site().await;
+    execute(
+        &db.pool,
+        "UPDATE virtuozo_core.guest_runs SET fence = 0 WHERE state = 'admitted';
+         UPDATE virtuozo_core.guest_runs SET error = 'no space' WHERE state = 'waiting';
+         INSERT INTO virtuozo_core.steps (guest_run_id, fence, name, state, error, ended_at)
+         VALUES (md5('waiting')::uuid, 7, 'validate', 'done', NULL, now()),
+                (md5('waiting')::uuid, 7, 'snapshot', 'failed', 'no space', now());
+         UPDATE virtuozo_core.steps SET started_at = now() - interval '1 minute' WHERE name = 'validate';
+         INSERT INTO virtuozo_core.hosts (id, name, kind) VALUES (md5('beta')::uuid, 'beta', 'workstation');
+         INSERT INTO virtuozo_core.host_runs (id, run_id, host_id, fence, error)
+         VALUES (gen_random_uuid(), md5('run')::uuid, md5('beta')::uuid, 2, 'no route')",
+    )
+    .await;
+    text(&db.pool, "SELECT virtuozo.cancel(md5('run')::uuid)").await;
+    let said = "SELECT string_agg(guest || ': ' || last_error, E'\n' ORDER BY guest) FROM virtuozo.guest_runs
+                 WHERE guest IN ('waiting', 'admitted')";
+    assert_eq!(
+        text(&db.pool, said).await,
+        "admitted: cancelled before it began\n\
+         waiting: cancelled while it waited to go on; step snapshot had failed: no space"
+    );
+    let of_host = "SELECT error FROM virtuozo_core.host_runs WHERE state = 'cancelled'";
+    assert_eq!(
+        text(&db.pool, of_host).await,
+        "cancelled while it waited to be tried again; before that: no route"
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,14 @@
--- Schedulers and workers that were heard of in the last hour and have not said that they stopped.
-SELECT id, kind, name, machine, pid, version, started_at, heartbeat_at,
-       extract(epoch FROM now() - heartbeat_at)::bigint AS silent_secs
-FROM virtuozo_core.workers
-WHERE stopped_at IS NULL AND heartbeat_at > now() - interval '1 hour'
-ORDER BY kind, name, started_at
+-- Schedulers and workers that live, and those of the last day that went away without a word, unless one of the same
+-- name has taken their place on their machine since.
+SELECT w.id, w.kind, w.name, w.machine, w.pid, w.version, w.started_at, w.heartbeat_at,
+       extract(epoch FROM now() - w.heartbeat_at)::bigint AS silent_secs,
+       virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at) AS is_alive,
+       EXISTS (SELECT 1 FROM virtuozo_core.lead l WHERE l.scheduler_id = w.id AND l.lease_until > now()) AS leads
+  FROM virtuozo_core.workers w
+ WHERE w.stopped_at IS NULL
+   AND w.heartbeat_at > now() - interval '1 day'
+   AND (virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at)
+        OR NOT EXISTS (SELECT 1 FROM virtuozo_core.workers n
+                        WHERE n.kind = w.kind AND n.name = w.name AND n.machine = w.machine
+                          AND n.started_at > w.heartbeat_at))
+ ORDER BY w.kind, w.name, w.started_at

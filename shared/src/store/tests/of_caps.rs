@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{PgPool, postgres::PgListener};
 
 use super::*;
-use crate::store::caps;
+use crate::store::{caps, guests::GuestConfig};
 
 /// Two hosts, each with as many slots and waiting guests as given; guests of alpha came first.
 async fn site(guests: i32, slots: i32) -> (TestDb, Host, Host) {
@@ -310,4 +310,51 @@ async fn a_cap_holds_whoever_admits_at_the_same_time() {
     assert!(admitted <= 7, "{admitted} admitted");
     sweeps::admit_all(&db.pool).await.unwrap();
     assert_eq!(in_work(&db.pool).await.len(), 7);
+}
+
+#[tokio::test]
+async fn a_repository_is_spelled_in_one_way_whoever_names_it() {
+    let (db, _alpha, _beta) = site(3, 3).await;
+    caps::set_repository(&db.pool, "//a/./", Some(1))
+        .await
+        .unwrap();
+    let guest = guests::by_name(&db.pool, "alpha/3").await.unwrap();
+    let config = GuestConfig {
+        destination: Some("/b//c/".to_owned()),
+        ..GuestConfig::from(&guest)
+    };
+    guests::update(&db.pool, guest.id, &config).await.unwrap();
+    settings::set(&db.pool, &[("destination", "/a/")])
+        .await
+        .unwrap();
+    caps::set_repository(&db.pool, "/unused/", Some(2))
+        .await
+        .unwrap();
+    sweeps::admit_all(&db.pool).await.unwrap();
+    let listed = caps::repositories(&db.pool).await.unwrap();
+    let listed: Vec<_> = listed
+        .iter()
+        .map(|r| {
+            (
+                r.path.as_str(),
+                r.guest_threads,
+                r.in_work,
+                r.is_destination,
+            )
+        })
+        .collect();
+    assert_eq!(
+        listed,
+        [
+            ("/a", Some(1), 1, true),
+            ("/b/c", None, 1, true),
+            ("/unused", Some(2), 0, false)
+        ]
+    );
+    caps::set_repository(&db.pool, "/a//", None).await.unwrap();
+    caps::set_repository(&db.pool, "/unused/.", None)
+        .await
+        .unwrap();
+    let left = caps::repositories(&db.pool).await.unwrap();
+    assert!(left.iter().all(|r| r.guest_threads.is_none()), "{left:?}");
 }

@@ -97,7 +97,8 @@ async fn the_columns_of_the_views_are_those_that_were_promised() {
         ),
         (
             "hosts",
-            "id name kind address ignored state state_reason checked_at paused_since slots slots_taken guests_waiting",
+            "id name kind address ignored state state_reason checked_at paused_since slots slots_taken guests_waiting \
+             down_since failed_probes next_probe_at paused_by",
         ),
         (
             "jobs",
@@ -125,7 +126,8 @@ async fn the_columns_of_the_views_are_those_that_were_promised() {
         ("stuck", "kind id host guest since reason advice"),
         (
             "workers",
-            "id kind name machine pid version state started_at heartbeat_at stopped_at silent_secs guest_runs host_runs",
+            "id kind name machine pid version state started_at heartbeat_at stopped_at silent_secs guest_runs host_runs \
+             leads",
         ),
     ];
     assert_eq!(columns.len(), promised.len(), "{columns:?}");
@@ -140,11 +142,28 @@ async fn the_columns_of_the_views_are_those_that_were_promised() {
 }
 
 #[tokio::test]
+async fn the_functions_are_those_that_were_promised_and_not_for_everybody() {
+    let db = TestDb::new().await;
+    let functions = "SELECT string_agg(format('%s(%s)', p.proname, pg_get_function_identity_arguments(p.oid)), ', ' ORDER BY p.proname)
+                       FROM pg_proc p WHERE p.pronamespace = 'virtuozo'::regnamespace";
+    assert_eq!(
+        text(&db.pool, functions).await,
+        "cancel(run_or_guest_run_id uuid), forgive(obligation_id uuid, reason text), pause(host_or_all text), \
+         requeue(guest_run_id uuid), resume(host_or_all text), retry_failed(run_id uuid)"
+    );
+    let rights = "SELECT string_agg(DISTINCT has_function_privilege('virtuozo_operator', p.oid, 'EXECUTE') || ' '
+                                          || has_function_privilege('virtuozo_read', p.oid, 'EXECUTE'), ', ')
+                    FROM pg_proc p WHERE p.pronamespace = 'virtuozo'::regnamespace";
+    assert_eq!(text(&db.pool, rights).await, "true false");
+}
+
+#[tokio::test]
 async fn every_kind_of_standstill_is_shown_and_a_healthy_site_shows_none() {
     let db = site().await;
     execute(&db.pool, ALIVE).await;
     let kinds = "SELECT coalesce(string_agg(kind, ' ' ORDER BY kind), '') FROM virtuozo.stuck";
     assert_eq!(text(&db.pool, kinds).await, "");
+    server_is_up(&db.pool, true).await;
     execute(
         &db.pool,
         "UPDATE virtuozo_core.workers SET heartbeat_at = now() - interval '1 minute';
@@ -160,6 +179,18 @@ async fn every_kind_of_standstill_is_shown_and_a_healthy_site_shows_none() {
         text(&db.pool, kinds).await,
         "admitted copy host lease no_scheduler no_worker obligation"
     );
+    // Right after a start of the server nobody has been able to say anything.
+    server_is_up(&db.pool, false).await;
+    assert_eq!(text(&db.pool, kinds).await, "admitted copy host obligation");
+}
+
+/// Whether the server counts as up for a lease; that of the tests may have been started just now.
+async fn server_is_up(pool: &PgPool, long: bool) {
+    let sql = format!(
+        "CREATE OR REPLACE FUNCTION virtuozo_core.is_settled() RETURNS boolean LANGUAGE plpgsql STABLE
+         AS $$ BEGIN RETURN {long}; END $$"
+    );
+    execute(pool, &sql).await;
 }
 
 #[tokio::test]
@@ -225,8 +256,15 @@ async fn readers_read_operators_act_and_neither_reaches_the_tables() {
     .await
     .unwrap();
     assert!(views.len() >= 9, "{views:?}");
-    let act = "SELECT virtuozo.pause('alpha'), virtuozo.resume('alpha'), virtuozo.retry_failed(md5('run')::uuid),
-                      virtuozo.requeue(md5('cancelled')::uuid), virtuozo.cancel(md5('run')::uuid)";
+    let act = "SELECT virtuozo.pause('alpha'), virtuozo.resume('alpha'), virtuozo.forgive(md5('failed')::uuid, 'gone'),
+                      virtuozo.retry_failed(md5('run')::uuid), virtuozo.requeue(md5('cancelled')::uuid),
+                      virtuozo.cancel(md5('run')::uuid)";
+    execute(
+        &db.pool,
+        "INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, fence)
+         SELECT id, 'power_on', host_id, guest_id, id, 1 FROM virtuozo_core.guest_runs WHERE state = 'failed'",
+    )
+    .await;
     for role in ["virtuozo_read", "virtuozo_operator"] {
         for view in &views {
             let read = as_role(&mut conn, role, &format!("SELECT * FROM virtuozo.{view}")).await;

@@ -1,0 +1,1 @@
+SELECT virtuozo.forgive($1, $2)
