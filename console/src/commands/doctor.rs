@@ -6,8 +6,9 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use shared::{
+    model::Datastore,
     secrets::{Key, SecretError},
-    store::{caps, report, settings},
+    store::{caps, datastores, report, settings},
 };
 
 use super::repository::{self, Standing};
@@ -54,6 +55,7 @@ pub(crate) async fn run(context: &Context, _args: DoctorArgs) -> Result<()> {
                 Some(url) => format!("the private one answers: psql '{url}'"),
             };
             checks.push(Check::new("database", Ok(place)));
+            checks.push(Check::new("datastores", datastores(&db).await));
             checks.push(Check::new("destination", destination(&db).await));
             checks.extend(other_repositories(&db).await?);
             checks.push(Check::new("processes", processes(&db).await));
@@ -89,6 +91,32 @@ fn key_file(context: &Context) -> Result<String> {
         Err(SecretError::KeyMissing(_)) => Ok(format!("{} is not there", path.display())),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether this machine can read the mapped datastores.
+async fn datastores(db: &Database) -> Result<String> {
+    let mut mapped = datastores::list(&db.pool, None).await?;
+    mapped.retain(|one| one.local_path.is_some());
+    let count = mapped.len();
+    let bad = tokio::task::spawn_blocking(move || {
+        let unreadable = |one: Datastore| {
+            let dir = one.local_path?;
+            let error = std::fs::read_dir(&dir).err()?;
+            Some(format!("{} of {}: {dir}: {error}", one.name, one.host_name))
+        };
+        mapped
+            .into_iter()
+            .filter_map(unreadable)
+            .collect::<Vec<_>>()
+    })
+    .await?;
+    if bad.is_empty() {
+        return Ok(format!("{count} mapped, all can be read here"));
+    }
+    anyhow::bail!(
+        "cannot be read here: {}; mount them, or a worker on this machine leaves their guests to others",
+        bad.join(", ")
+    )
 }
 
 async fn destination(db: &Database) -> Result<String> {

@@ -26,6 +26,7 @@ use super::{HAND_BACK_SECS, delay_secs, outside, seat};
 use crate::{
     context::{Context, Hand},
     error::{StepError, Stop},
+    fitness,
     lease::{Held, LeaseKeeper},
     patience::patiently,
     retention,
@@ -66,7 +67,7 @@ async fn begin(
         // Work of this process on it, under a lease that it lost, has not ended yet.
         return guest_runs::hand_back(pool, job.guest_run_id, HAND_BACK_SECS).await;
     };
-    let Some(seat) = seat(context, brief.guest.host_id, &brief.settings) else {
+    let Some(seat) = seat(context, brief.guest.host_id, &brief.settings).await? else {
         return guest_runs::hand_back(pool, job.guest_run_id, HAND_BACK_SECS).await;
     };
     let taken_at = Instant::now();
@@ -142,6 +143,14 @@ async fn conclude(
         }
         message = format!("{message}; and the guest could not be brought back yet: {left}");
     }
+    let here = fitness::note(
+        &run.context,
+        run.row.host_id,
+        Some(run.row.run_id),
+        error.class(),
+        &mut message,
+    )
+    .await?;
     let name = run.guest.full_name();
     let attempt = run.row.attempts + 1;
     let in_step = spec.map_or(String::new(), |s| format!(" in step {}", s.name));
@@ -172,8 +181,18 @@ async fn conclude(
             ));
             (Ending::HandedOver { keep_steps: false }, None, event)
         }
+        _ if here.leaves_to_others => {
+            let event = NewEvent::user(
+                Severity::Warning,
+                format!("guest {name}: another worker takes over{in_step}: {message}"),
+            );
+            let ending = Ending::HandedOver {
+                keep_steps: keeps_copy,
+            };
+            (ending, None, event)
+        }
         _ if !is_down
-            && error.class() == FailureClass::Retry
+            && matches!(error.class(), FailureClass::Retry | FailureClass::Elsewhere)
             && attempt < run.settings.max_attempts =>
         {
             let delay_secs = delay_secs(run.settings.retry_delay_secs, run.row.attempts);

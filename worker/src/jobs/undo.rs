@@ -22,6 +22,7 @@ use crate::{
     connections::Seat,
     context::Context,
     error::StepError,
+    fitness,
     lease::{Held, Lease, LeaseKeeper},
     patience::patiently,
     steps::secs,
@@ -49,7 +50,7 @@ async fn begin(context: &Arc<Context>, job: UndoJob) -> Result<(), StoreError> {
         return Ok(());
     };
     let settings = settings::get(pool).await?;
-    let Some(seat) = seat(context, host_id, &settings) else {
+    let Some(seat) = seat(context, host_id, &settings).await? else {
         return obligations::hand_back(pool, job.guest_id, HAND_BACK_SECS).await;
     };
     let taken_at = Instant::now();
@@ -125,7 +126,8 @@ async fn work(
                 .await?;
             }
             Err(error) => {
-                let why = error.to_string();
+                let mut why = error.to_string();
+                fitness::note(context, claim.host_id, None, error.class(), &mut why).await?;
                 patiently("an obligation that is not met", || {
                     failed(pool, claim, obligation, &guest, &why)
                 })

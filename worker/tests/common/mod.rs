@@ -298,6 +298,15 @@ pub struct WorkerProcess {
 
 impl WorkerProcess {
     pub fn start(name: &str, url: String, world: Arc<World>) -> Self {
+        let connector = FakeConnector {
+            world,
+            is_mounted: true,
+        };
+        Self::start_with(WorkerOptions::new(name), connector, url)
+    }
+
+    /// One on a machine of its own.
+    pub fn start_with(options: WorkerOptions, connector: FakeConnector, url: String) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -305,15 +314,14 @@ impl WorkerProcess {
             .unwrap();
         let stop = CancellationToken::new();
         let (sender, done) = tokio::sync::oneshot::channel();
-        let (options, token) = (WorkerOptions::new(name), stop.clone());
+        let token = stop.clone();
         runtime.spawn(async move {
             let pool = PgPoolOptions::new()
                 .max_connections(8)
                 .connect(&url)
                 .await
                 .unwrap();
-            let connector = Arc::new(FakeConnector(world));
-            Worker::run(pool.clone(), options, connector, token)
+            Worker::run(pool.clone(), options, Arc::new(connector), token)
                 .await
                 .unwrap();
             pool.close().await;
