@@ -24,3 +24,42 @@ BEGIN
                       AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at)
                       AND NOT virtuozo_core.is_unfit(w.id, host));
 END $$;
+
+-- Whether a job of what is due now is on its way. One that comes later than any of ours would, or is locked in the
+-- future, was changed by hand or under a wrong clock, and is waited for by nobody.
+CREATE FUNCTION virtuozo_core.is_on_its_way(queue text, key text, whose uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    -- A job that a worker has given back is due within seconds.
+    longest_delay constant interval := '1 minute';
+    longest_claim constant interval := '15 seconds';
+BEGIN
+    RETURN EXISTS (
+        SELECT 1 FROM apalis.jobs j
+         WHERE j.job_type = queue
+           AND j.job = convert_to(format('{"%s":"%s"}', key, whose), 'UTF8')
+           AND ((j.status = 'Pending' AND j.run_at < now() + longest_delay)
+                OR (j.status IN ('Queued', 'Running')
+                    AND j.lock_at > now() - longest_claim AND j.lock_at < now() + longest_claim)));
+END $$;
+
+-- Whether a job would find something to do when it is delivered, now or later.
+CREATE FUNCTION virtuozo_core.has_purpose(queue text, job bytea) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    doc constant jsonb := virtuozo_core.payload(job);
+BEGIN
+    RETURN CASE queue
+        WHEN 'virtuozo-host' THEN EXISTS (
+            SELECT 1 FROM virtuozo_core.host_runs h
+             WHERE h.id = virtuozo_core.uuid_or_null(doc ->> 'host_run_id') AND h.state = 'queued')
+        WHEN 'virtuozo-guest' THEN EXISTS (
+            SELECT 1 FROM virtuozo_core.guest_runs g
+             WHERE g.id = virtuozo_core.uuid_or_null(doc ->> 'guest_run_id') AND (g.state = 'admitted') IS TRUE)
+        WHEN 'virtuozo-undo' THEN EXISTS (
+            SELECT 1 FROM virtuozo_core.obligations o
+             WHERE o.guest_id = virtuozo_core.uuid_or_null(doc ->> 'guest_id'))
+        WHEN 'virtuozo-notice' THEN EXISTS (
+            SELECT 1 FROM virtuozo_core.notices n
+             WHERE n.id = virtuozo_core.uuid_or_null(doc ->> 'notice_id') AND n.state IN ('waiting', 'sending'))
+        ELSE true
+    END;
+END $$;

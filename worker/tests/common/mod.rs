@@ -284,6 +284,7 @@ async fn sweep(pool: PgPool) {
         let _ = sweeps::admit_all(&pool).await;
         let _ = obligations::push_due(&pool).await;
         let _ = sweeps::push_lost_jobs(&pool).await;
+        let _ = sweeps::drop_jobs(&pool).await;
         let _ = sweeps::end_runs(&pool).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
