@@ -19,7 +19,6 @@ use shared::{
     },
 };
 use sqlx::PgPool;
-use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::{HAND_BACK_SECS, delay_secs, outside, seat};
@@ -27,7 +26,7 @@ use crate::{
     context::{Context, Hand},
     error::{StepError, Stop},
     fitness,
-    lease::{Held, LeaseKeeper},
+    lease::{Held, LeaseKeeper, Moment},
     patience::patiently,
     retention,
     steps::{GuestRun, Spec},
@@ -70,7 +69,7 @@ async fn begin(
     let Some(seat) = seat(context, brief.guest.host_id, &brief.settings).await? else {
         return guest_runs::hand_back(pool, job.guest_run_id, HAND_BACK_SECS).await;
     };
-    let taken_at = Instant::now();
+    let taken_at = Moment::now();
     let Some(row) = guest_runs::take(pool, job.guest_run_id, context.incarnation).await? else {
         return Ok(());
     };
@@ -105,9 +104,7 @@ async fn work(run: GuestRun) {
             tracing::info!(guest = name, "restore point published");
             retention::apply(&run, &points).await;
         }
-        Err((_, StepError::Stop(Stop::Fenced))) => {
-            tracing::warn!(guest = name, "another worker acts for this guest run now");
-        }
+        Err((_, StepError::Stop(Stop::Fenced))) => fenced(&run).await,
         Err((spec, error)) => {
             if !matches!(error, StepError::Stop(_) | StepError::HostDown(_)) {
                 run.trace.went_wrong();
@@ -116,10 +113,23 @@ async fn work(run: GuestRun) {
                 run.reconnect().await;
             }
             let concluding = conclude(&run, spec, &error).with_context(run.trace.whole());
-            if let Err(problem) = concluding.await {
-                tracing::warn!(guest = name, error = %problem, "an attempt could not be concluded");
+            match concluding.await {
+                Ok(()) => {}
+                Err(StepError::Stop(Stop::Fenced)) => fenced(&run).await,
+                Err(problem) => {
+                    tracing::warn!(guest = name, error = %problem, "an attempt could not be concluded");
+                }
             }
         }
+    }
+}
+
+/// The lease is lost: nothing more is done, but for what this worker may have changed too late.
+async fn fenced(run: &GuestRun) {
+    let name = run.guest.full_name();
+    tracing::warn!(guest = name, "another worker acts for this guest run now");
+    if let Err(error) = run.owe_late().await {
+        tracing::error!(guest = name, %error, "a change that came too late could not be written down");
     }
 }
 

@@ -22,7 +22,7 @@ use shared::{
     },
 };
 use sqlx::PgPool;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use super::{HAND_BACK_SECS, delay_secs, outside, seat};
@@ -31,7 +31,7 @@ use crate::{
     context::{Context, Hand},
     error::{StepError, Stop},
     fitness, inspection,
-    lease::{Held, Lease, LeaseKeeper},
+    lease::{Held, Lease, LeaseKeeper, Moment},
     patience::patiently,
     steps::check,
     trace::HostTrace,
@@ -76,7 +76,7 @@ async fn begin(
     let Some(seat) = seat(context, host_id, &settings).await? else {
         return host_runs::hand_back(pool, job.host_run_id, HAND_BACK_SECS).await;
     };
-    let taken_at = Instant::now();
+    let taken_at = Moment::now();
     let Some(row) = host_runs::take(pool, job.host_run_id, context.incarnation).await? else {
         return Ok(());
     };

@@ -15,7 +15,6 @@ use shared::{
     },
 };
 use sqlx::PgPool;
-use tokio::time::Instant;
 
 use super::{HAND_BACK_SECS, delay_secs, outside, seat};
 use crate::{
@@ -23,7 +22,7 @@ use crate::{
     context::Context,
     error::StepError,
     fitness,
-    lease::{Held, Lease, LeaseKeeper},
+    lease::{Held, Lease, LeaseKeeper, Moment},
     patience::patiently,
     steps::secs,
     trace, undo,
@@ -53,7 +52,7 @@ async fn begin(context: &Arc<Context>, job: UndoJob) -> Result<(), StoreError> {
     let Some(seat) = seat(context, host_id, &settings).await? else {
         return obligations::hand_back(pool, job.guest_id, HAND_BACK_SECS).await;
     };
-    let taken_at = Instant::now();
+    let taken_at = Moment::now();
     let Some(claim) = obligations::claim(pool, host_id, job.guest_id).await? else {
         return Ok(());
     };
