@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorClass {
     /// Time may heal it: try again later.
     Retry,
+    /// This machine lacks something: what is tried on another one may go.
+    Elsewhere,
     /// Trying again cannot help: the guest or its files are wrong.
     Permanent,
     /// A person has to do something first: a password, a permission, a setting.

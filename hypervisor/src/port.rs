@@ -7,7 +7,7 @@ use disk::BlockSource;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use crate::HypervisorError;
+use crate::{ErrorClass, HypervisorError};
 
 /// The result of every operation of the port.
 pub type Result<T> = std::result::Result<T, HypervisorError>;
@@ -105,6 +105,34 @@ pub struct PowerOff {
     pub hard_limit: Duration,
 }
 
+/// Why a disk or a guest cannot be backed up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What to do about it.
+    pub class: ErrorClass,
+    /// What is wrong, as a sentence.
+    pub message: String,
+}
+
+impl Problem {
+    /// Something that is wrong with the guest or its files, whoever looks at them.
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Self {
+            class: ErrorClass::Permanent,
+            message: message.into(),
+        }
+    }
+}
+
+impl From<HypervisorError> for Problem {
+    fn from(error: HypervisorError) -> Self {
+        Self {
+            class: error.class,
+            message: error.message,
+        }
+    }
+}
+
 /// One disk as the guest's configuration names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskFacts {
@@ -116,8 +144,8 @@ pub struct DiskFacts {
     pub capacity_bytes: Option<u64>,
     /// Takes part in snapshots (not `independent-*`).
     pub snapshots: bool,
-    /// Why the disk cannot be backed up, as a sentence; none if it can.
-    pub problem: Option<String>,
+    /// Why the disk cannot be backed up; none if it can.
+    pub problem: Option<Problem>,
 }
 
 /// What validation finds out about one guest.
@@ -133,8 +161,8 @@ pub struct GuestFacts {
     pub disks: Vec<DiskFacts>,
     /// Names of all snapshots, parents before children.
     pub snapshots: Vec<String>,
-    /// Why the guest cannot be backed up at all, as a sentence; none if it can.
-    pub problem: Option<String>,
+    /// Why the guest cannot be backed up at all; none if it can.
+    pub problem: Option<Problem>,
 }
 
 /// Which instant of a guest to read.

@@ -25,7 +25,7 @@ async fn the_library_is_probed_and_its_absence_explained() {
     ] {
         let error = lab.connector_with(path.as_ref()).probe().await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::LibraryMissing);
-        assert_eq!(error.class, ErrorClass::Operator);
+        assert_eq!(error.class, ErrorClass::Elsewhere);
         assert!(
             error.message.contains(path) && error.message.contains(why),
             "{error}"

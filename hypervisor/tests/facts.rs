@@ -94,7 +94,7 @@ async fn what_is_broken_is_said_where_it_belongs() {
         let facts = guest.facts().await.unwrap();
         let problem = facts.disks[0].problem.clone();
         assert!(
-            problem.is_some_and(|text| text.contains(name)),
+            problem.is_some_and(|problem| problem.message.contains(name)),
             "{name}: {facts:?}"
         );
         assert_eq!(facts.disks[1].problem, None, "{name}");
@@ -117,7 +117,7 @@ async fn what_is_broken_is_said_where_it_belongs() {
     assert!(
         facts
             .problem
-            .is_some_and(|text| text.contains("config.vmx"))
+            .is_some_and(|problem| problem.message.contains("config.vmx"))
     );
 }
 
@@ -133,8 +133,10 @@ async fn an_unmapped_datastore_is_a_problem_with_a_hint() {
     let web = guest(&host, "web").await;
     let problem = web.facts().await.unwrap().problem.unwrap();
     assert!(
-        problem.contains("virtuozo datastore map alpha standard"),
-        "{problem}"
+        problem
+            .message
+            .contains("virtuozo datastore map alpha standard"),
+        "{problem:?}"
     );
     let error = web.image(&Instant::PoweredOff, &[]).await.err().unwrap();
     assert_eq!(error.kind, ErrorKind::NotMapped);

@@ -14,6 +14,8 @@ pub type Result<T> = std::result::Result<T, RepositoryError>;
 pub enum ErrorClass {
     /// Time may heal it: try again later.
     Retry,
+    /// This machine lacks something: what is tried on another one may go.
+    Elsewhere,
     /// Trying again cannot help: the source or the stored data is wrong.
     Permanent,
     /// A person has to do something first: free space, rights, a directory.
@@ -173,12 +175,11 @@ impl RepositoryError {
                 DiskError::Io { source, .. } => io_class(source),
                 _ => ErrorClass::Permanent,
             },
-            // A mount may come back by itself; another disk at its place does not go by itself.
-            Self::Stopped(_) | Self::NotMounted { .. } => ErrorClass::Retry,
-            Self::NoSpace { .. }
-            | Self::NotFound { .. }
-            | Self::OtherRepository { .. }
-            | Self::NewerFormat { .. } => ErrorClass::Operator,
+            Self::Stopped(_) => ErrorClass::Retry,
+            Self::NotMounted { .. } | Self::OtherRepository { .. } => ErrorClass::Elsewhere,
+            Self::NoSpace { .. } | Self::NotFound { .. } | Self::NewerFormat { .. } => {
+                ErrorClass::Operator
+            }
             Self::Damaged { .. } | Self::Occupied { .. } | Self::Unfit { .. } => {
                 ErrorClass::Permanent
             }

@@ -82,6 +82,11 @@ impl Sweeper {
             "lost jobs pushed again",
             sweeps::push_lost_jobs(pool).await?,
         );
+        let dropped = sweeps::drop_jobs(pool).await?;
+        said(
+            "jobs without a purpose dropped",
+            usize::try_from(dropped).unwrap_or(usize::MAX),
+        );
         said("lost notices pushed again", notices::push_lost(pool).await?);
         said("runs ended", sweeps::end_runs(pool).await?);
         let keep = [

@@ -476,3 +476,38 @@ async fn a_history_that_is_to_be_shorter_is_so_at_once() {
     .await;
     scheduler.stopped().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_written_by_hand_are_dropped_or_set_right_and_the_real_ones_stay() {
+    let db = TestDb::new().await;
+    run_with_guests(&db.pool, 1).await;
+    execute(
+        &db.pool,
+        "UPDATE virtuozo_core.guest_runs SET admitted_at = now() - interval '1 minute' WHERE state = 'admitted'",
+    )
+    .await;
+    execute(
+        &db.pool,
+        "UPDATE apalis.jobs SET run_at = now() + interval '1 year' WHERE job_type = 'virtuozo-guest'",
+    )
+    .await;
+    execute(
+        &db.pool,
+        r#"INSERT INTO apalis.jobs (id, job_type, job, status, attempts, max_attempts, run_at, priority)
+           SELECT apalis.generate_ulid(), 'virtuozo-guest',
+                  convert_to(format('{"guest_run_id":"%s"}', gen_random_uuid()), 'UTF8'), 'Pending', 0, 25, now(), 1000
+             FROM generate_series(1, 5000)"#,
+    )
+    .await;
+    let scheduler = Running::start(&db.pool, "one");
+    until("one job is left to be claimed", || async {
+        let due = "SELECT count(*) FROM apalis.jobs
+                    WHERE job_type = 'virtuozo-guest' AND status = 'Pending' AND run_at <= now()";
+        (count(&db.pool, due).await == 1).then_some(())
+    })
+    .await;
+    let real = "SELECT count(*) FROM virtuozo.jobs j JOIN virtuozo_core.guest_runs g ON g.id = j.guest_run_id
+                 WHERE g.state = 'admitted' AND j.status = 'Pending' AND j.run_at <= now()";
+    assert_eq!(count(&db.pool, real).await, 1);
+    scheduler.stopped().await;
+}

@@ -10,7 +10,7 @@ use shared::db::Pool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use crate::{connections::Connections, repositories::Repositories};
+use crate::{connections::Connections, fitness::Fitness, repositories::Repositories};
 
 /// What all parts of a worker share.
 pub(crate) struct Context {
@@ -18,12 +18,16 @@ pub(crate) struct Context {
     pub(crate) pool: Pool,
     /// Connections to hosts.
     pub(crate) connections: Arc<Connections>,
+    /// Its name, for people.
+    pub(crate) name: String,
     /// This start of this worker; owner of its leases.
     pub(crate) incarnation: Uuid,
     /// The work in progress. It outlives the delivery of its job.
     pub(crate) work: TaskTracker,
     /// What that work is about.
     pub(crate) in_hand: InHand,
+    /// What this machine lacks.
+    pub(crate) fitness: Fitness,
     /// Where restore points go.
     pub(crate) repositories: Repositories,
     /// The program that guards hooks; none: they outlive a worker that dies.

@@ -71,6 +71,14 @@ impl StepError {
         }
     }
 
+    /// Something that this machine lacks, and another one perhaps not.
+    pub(crate) fn elsewhere(message: impl Into<String>) -> Self {
+        Self::Failed {
+            class: FailureClass::Elsewhere,
+            message: message.into(),
+        }
+    }
+
     /// Something that another attempt may find healed.
     pub(crate) fn retry(message: impl Into<String>) -> Self {
         Self::Failed {
@@ -96,6 +104,10 @@ impl StepError {
             Self::Repository(_) => "repository".to_owned(),
             Self::Store(_) => "database".to_owned(),
             Self::BadCopy(_) => "repository.bad_copy".to_owned(),
+            Self::Failed {
+                class: FailureClass::Elsewhere,
+                ..
+            } => "step.elsewhere".to_owned(),
             Self::Failed { class, .. } => format!("step.{}", class.as_str()),
         }
     }
@@ -113,18 +125,25 @@ impl StepError {
         match self {
             Self::Stop(_) | Self::Store(_) | Self::BadCopy(_) => FailureClass::Retry,
             Self::HostDown(down) => down.class(),
-            Self::Hypervisor(error) => match error.class {
-                hypervisor::ErrorClass::Retry => FailureClass::Retry,
-                hypervisor::ErrorClass::Permanent => FailureClass::Permanent,
-                hypervisor::ErrorClass::Operator => FailureClass::Operator,
-            },
+            Self::Hypervisor(error) => of_hypervisor(error.class),
             Self::Repository(error) => match error.class() {
                 repository::ErrorClass::Retry => FailureClass::Retry,
+                repository::ErrorClass::Elsewhere => FailureClass::Elsewhere,
                 repository::ErrorClass::Permanent => FailureClass::Permanent,
                 repository::ErrorClass::Operator => FailureClass::Operator,
             },
             Self::Failed { class, .. } => *class,
         }
+    }
+}
+
+/// What to do about an error of the hypervisor, or a problem of a guest.
+pub(crate) fn of_hypervisor(class: hypervisor::ErrorClass) -> FailureClass {
+    match class {
+        hypervisor::ErrorClass::Retry => FailureClass::Retry,
+        hypervisor::ErrorClass::Elsewhere => FailureClass::Elsewhere,
+        hypervisor::ErrorClass::Permanent => FailureClass::Permanent,
+        hypervisor::ErrorClass::Operator => FailureClass::Operator,
     }
 }
 

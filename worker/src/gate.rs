@@ -9,13 +9,12 @@ use shared::store::{
     settings,
 };
 use sqlx::PgPool;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
     error::StepError,
     jobs::delay_secs,
-    lease::{Held, LeaseKeeper},
+    lease::{Held, LeaseKeeper, Moment},
     patience::patiently,
 };
 
@@ -33,7 +32,7 @@ where
     Fut: Future<Output = Result<Arc<dyn Host>, HypervisorError>>,
 {
     let probe_id = Uuid::now_v7();
-    let asked_at = Instant::now();
+    let asked_at = Moment::now();
     let passage = patiently("the host's gate", || gates::ask(pool, host_id, probe_id)).await?;
     let probe = match passage {
         Passage::Open => None,

@@ -7,6 +7,7 @@ use hypervisor::{
     Connector, ErrorKind, GuestFacts, GuestRef, Host, HostFacts, HypervisorError, PowerState,
 };
 use shared::{
+    StoreError,
     model::{Guest, GuestState, HostState, Settings},
     store::{
         disks, gates,
@@ -18,7 +19,7 @@ use shared::{
         settings,
     },
 };
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::{
@@ -67,8 +68,7 @@ pub async fn check_host(
     let checked: Result<(), StepError> = checked.await;
     let noted = async {
         if let Err(error) = &checked {
-            let state = host_state(error.class());
-            hosts::set_state(pool, host_id, state, Some(&error.to_string())).await?;
+            note_host(pool, host_id, error.class(), &error.to_string()).await?;
         }
         guests::list(pool, Some(host_id)).await
     };
@@ -91,12 +91,20 @@ async fn check_guests(pool: &PgPool, host: &dyn Host, host_id: Uuid) -> Result<(
     Ok(())
 }
 
-/// What a failure says about a host.
-pub(crate) fn host_state(class: FailureClass) -> HostState {
-    match class {
+/// Notes what a failure says about a host.
+pub(crate) async fn note_host(
+    db: impl PgExecutor<'_>,
+    host_id: Uuid,
+    class: FailureClass,
+    why: &str,
+) -> Result<(), StoreError> {
+    let state = match class {
         FailureClass::Retry => HostState::Unreachable,
         FailureClass::Permanent | FailureClass::Operator => HostState::Invalid,
-    }
+        // That is about this machine.
+        FailureClass::Elsewhere => return Ok(()),
+    };
+    hosts::set_state(db, host_id, state, Some(why)).await
 }
 
 /// Reads a host's inventory and configuration and notes them. Returns its guests as they are stored then,
@@ -145,7 +153,7 @@ pub(crate) async fn judge(
             let error = StepError::from(error);
             return Ok(match error.class() {
                 // It is tried again as a guest run.
-                FailureClass::Retry => GuestRunStart::Waiting,
+                FailureClass::Retry | FailureClass::Elsewhere => GuestRunStart::Waiting,
                 class => GuestRunStart::Failed(error.to_string(), class),
             });
         }
@@ -167,6 +175,7 @@ pub(crate) async fn judge(
     // One that is off because an earlier run has not brought it back counts as running.
     let off = facts.power == PowerState::Off && !owed.iter().any(|o| o.duty() == Duty::PowerOn);
     let start = match seen.verdict {
+        Verdict::Unfit(FailureClass::Retry | FailureClass::Elsewhere, _) => GuestRunStart::Waiting,
         Verdict::Unfit(class, reason) => GuestRunStart::Failed(reason, class),
         Verdict::Fit if off && !when_off => {
             let reason = "it is off, and is not to be backed up while it is".to_owned();

@@ -1,7 +1,11 @@
 //! Keeping a lease: renewing it in time, and telling those who work under it when to wait or stop.
 
-use std::time::Duration;
+use std::{
+    ops::Add,
+    time::{Duration, Instant},
+};
 
+use rustix::time::{ClockId, clock_gettime};
 use shared::{
     StoreError, outage,
     store::{
@@ -14,9 +18,37 @@ use shared::{
     telemetry::metrics::{HeldLease, LeaseKind},
 };
 use sqlx::PgPool;
-use tokio::{sync::watch, task::JoinHandle, time::Instant};
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::error::Stop;
+
+/// An instant by a clock that goes on while the machine sleeps, as those of `std` and tokio do not: a machine that was
+/// suspended must not believe in a lease which others have taken meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub(crate) struct Moment {
+    since_boot: Duration,
+}
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        let now = clock_gettime(ClockId::Boottime);
+        let secs = u64::try_from(now.tv_sec).unwrap_or_default();
+        let nanos = u32::try_from(now.tv_nsec).unwrap_or_default();
+        Self {
+            since_boot: Duration::new(secs, nanos),
+        }
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, later: Duration) -> Self {
+        Self {
+            since_boot: self.since_boot + later,
+        }
+    }
+}
 
 /// What is held.
 #[derive(Debug, Clone)]
@@ -68,16 +100,16 @@ impl Held {
 struct Standing {
     /// Until when this machine may act: by its own clock, counted from before the renewal was sent,
     /// and some time before the database would let others take over.
-    valid_until: Instant,
+    valid_until: Moment,
     cancelled: bool,
     lost: bool,
 }
 
 impl Standing {
-    fn after(renewal: Renewal, asked_at: Instant) -> Self {
+    fn after(renewal: Renewal, asked_at: Moment) -> Self {
         let lease = duration(renewal.lease_secs);
         Self {
-            valid_until: asked_at + lease - lease / 6,
+            valid_until: asked_at + (lease - lease / 6),
             cancelled: renewal.cancel_requested,
             lost: false,
         }
@@ -98,7 +130,7 @@ pub(crate) struct LeaseKeeper {
 
 impl LeaseKeeper {
     /// Begins to renew what was taken at `taken_at`, an instant before the statement was sent.
-    pub(crate) fn start(pool: PgPool, held: Held, taken_at: Instant) -> Self {
+    pub(crate) fn start(pool: PgPool, held: Held, taken_at: Moment) -> Self {
         let first = held.first();
         let counted = HeldLease::of(held.kind());
         let (sender, standing) = watch::channel(Standing::after(first, taken_at));
@@ -128,7 +160,7 @@ async fn keep(pool: PgPool, held: Held, first: Renewal, standing: watch::Sender<
     let mut every = duration(first.lease_secs) / 4;
     loop {
         tokio::time::sleep(every).await;
-        let asked_at = Instant::now();
+        let (asked_at, sent_at) = (Instant::now(), Moment::now());
         // The limit keeps one lost packet from costing the whole lease.
         let answer = match tokio::time::timeout(every, held.renew(&pool)).await {
             Ok(answer) => answer,
@@ -136,9 +168,9 @@ async fn keep(pool: PgPool, held: Held, first: Renewal, standing: watch::Sender<
         };
         match answer {
             Ok(Some(renewal)) => {
-                outage::answered(asked_at.into_std());
+                outage::answered(asked_at);
                 every = duration(renewal.lease_secs) / 4;
-                standing.send_replace(Standing::after(renewal, asked_at));
+                standing.send_replace(Standing::after(renewal, sent_at));
             }
             Ok(None) => {
                 standing.send_modify(|s| s.lost = true);
@@ -146,7 +178,7 @@ async fn keep(pool: PgPool, held: Held, first: Renewal, standing: watch::Sender<
             }
             // No answer is not "lost": work goes on while the lease holds, and pauses then.
             Err(error) => {
-                outage::silent("the renewal of leases", asked_at.into_std(), &error);
+                outage::silent("the renewal of leases", asked_at, &error);
             }
         }
     }
@@ -170,7 +202,7 @@ impl Lease {
             if now.lost {
                 return Err(Stop::Fenced);
             }
-            if Instant::now() < now.valid_until {
+            if Moment::now() < now.valid_until {
                 return Ok(());
             }
             // The keeper ends only with the lease.
@@ -198,10 +230,29 @@ impl Lease {
             Some(Err(Stop::Fenced))
         } else if now.cancelled {
             Some(Err(Stop::Cancelled))
-        } else if Instant::now() < now.valid_until {
+        } else if Moment::now() < now.valid_until {
             Some(Ok(()))
         } else {
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn since_boot() -> Duration {
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        Duration::from_secs_f64(uptime.split(' ').next().unwrap().parse().unwrap())
+    }
+
+    /// It fails with another clock where the machine has slept, or under `unshare -rT --boottime 1000`.
+    #[test]
+    fn a_lease_is_counted_by_the_clock_that_goes_on_while_the_machine_sleeps() {
+        let (early, uptime, late) = (Moment::now(), since_boot(), Moment::now());
+        // The kernel tells hundredths of a second.
+        let hundredth = Duration::from_millis(10);
+        assert!(uptime <= late.since_boot && uptime + hundredth >= early.since_boot);
     }
 }

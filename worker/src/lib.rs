@@ -7,6 +7,7 @@
 mod connections;
 mod context;
 mod error;
+mod fitness;
 mod gate;
 mod hold;
 mod hooks;
@@ -51,6 +52,7 @@ use uuid::Uuid;
 use crate::{
     connections::Connections,
     context::{Context, InHand},
+    fitness::Fitness,
     patience::patiently,
     repositories::Repositories,
     target::Targets,
@@ -136,9 +138,11 @@ impl Worker {
         let context = Arc::new(Context {
             pool: pool.clone(),
             connections: Connections::new(connector, targets),
+            name: options.name.clone(),
             incarnation,
             work: TaskTracker::new(),
             in_hand: InHand::default(),
+            fitness: Fitness::default(),
             repositories: Repositories::default(),
             hook_guard: options.hook_guard.clone(),
             drain: shutdown.clone(),

@@ -1,6 +1,6 @@
 //! What was found out about a guest, as the store keeps it, and whether it can be backed up.
 
-use hypervisor::{GuestFacts, PowerState};
+use hypervisor::{GuestFacts, PowerState, Problem};
 use shared::{
     model::{GuestState, Power},
     store::{
@@ -8,6 +8,8 @@ use shared::{
         inventory::{DiskObservation, GuestObservation},
     },
 };
+
+use crate::error;
 
 /// What was found out, and what follows from it.
 pub(crate) struct Seen {
@@ -32,12 +34,13 @@ pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Seen {
         .iter()
         .filter(|d| backed_up(&d.device))
         .find_map(|disk| {
-            disk.problem
-                .as_ref()
-                .map(|problem| format!("disk {}: {problem}", disk.device))
+            disk.problem.as_ref().map(|problem| Problem {
+                class: problem.class,
+                message: format!("disk {}: {}", disk.device, problem.message),
+            })
         });
     let verdict = match facts.problem.clone().or(broken) {
-        Some(problem) => Verdict::Unfit(FailureClass::Permanent, problem),
+        Some(problem) => Verdict::Unfit(error::of_hypervisor(problem.class), problem.message),
         None if facts.disks.iter().any(|d| backed_up(&d.device)) => Verdict::Fit,
         None => Verdict::Unfit(
             FailureClass::Operator,
@@ -57,7 +60,7 @@ pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Seen {
             device: disk.device.clone(),
             file_name: disk.file_name.clone(),
             capacity_bytes: disk.capacity_bytes,
-            problem: disk.problem.clone(),
+            problem: disk.problem.as_ref().map(|problem| problem.message.clone()),
         })
         .collect();
     let power = match facts.power {

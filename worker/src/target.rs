@@ -78,7 +78,7 @@ pub(crate) struct Targets {
 
 impl Targets {
     pub(crate) async fn of(&self, host_id: Uuid) -> Result<HostTarget, StepError> {
-        // Two layers: a store that does not answer is waited for, a wrong key is not.
+        // Two layers: a store that does not answer is waited for, a wrong key is left to others.
         let target = patiently("the host's configuration", || async {
             match host_target(&self.pool, &self.key_file, host_id).await {
                 Err(TargetError::Store(error)) => Err(error),
@@ -86,6 +86,6 @@ impl Targets {
             }
         })
         .await?;
-        target.map_err(|error| StepError::operator(error.to_string()))
+        target.map_err(|error| StepError::elsewhere(error.to_string()))
     }
 }

@@ -9,7 +9,10 @@ use common::{
     Site, add_host,
     fake::{FakeGuest, pattern},
 };
-use hypervisor::PowerState::{BlockedOnQuestion, Off, On, Suspended};
+use hypervisor::{
+    PowerState::{BlockedOnQuestion, Off, On, Suspended},
+    Problem,
+};
 use shared::store::{runs::Targets, settings};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +149,7 @@ async fn one_bad_guest_does_not_end_the_run_of_the_others() {
     site.settled(run).await;
     site.world.remove("lost");
     site.world.with("broken", |g| {
-        g.problem = Some("the disk is truncated".to_owned())
+        g.problem = Some(Problem::permanent("the disk is truncated"))
     });
     let run = site.run_now().await;
     assert_eq!(site.settled(run).await, "failed");

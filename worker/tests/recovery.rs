@@ -472,3 +472,43 @@ async fn a_destination_that_cannot_be_written_is_refused_before_the_guest_is_tou
     );
     worker.stopped().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_comes_after_another_worker_has_looked_is_undone_though_the_lease_seemed_to_hold()
+ {
+    for (cold, operation) in [(false, "create_snapshot"), (true, "power_off")] {
+        let site = site(cold).await;
+        // As on a machine whose clocks stood still with it: by them the lease holds for long.
+        settings::set(&site.db.pool, &[("lease_secs", "240")])
+            .await
+            .unwrap();
+        let gate = site.world.hold(operation, When::Before);
+        let first = site.worker("first");
+        let run = site.run_now().await;
+        gate.reached().await;
+        // Another has taken over, has seen nothing to undo, and has failed for good.
+        site.execute(
+            "UPDATE virtuozo_core.guest_runs SET state = 'failed', lease_until = NULL, ended_at = now(), fence = fence + 1",
+        )
+        .await;
+        site.execute("UPDATE virtuozo_core.guest_slots SET guest_run_id = NULL, taken_at = NULL")
+            .await;
+        site.execute("DELETE FROM virtuozo_core.obligations").await;
+        gate.open();
+        site.until("what came too late is undone", || async {
+            let undone = site
+                .world
+                .with("mail", |g| g.snapshots.is_empty() && g.power == On);
+            (undone
+                && site
+                    .world
+                    .calls(if cold { "power_on" } else { "remove_snapshot" })
+                    == 1)
+                .then_some(())
+        })
+        .await;
+        assert_eq!(site.settled(run).await, "failed");
+        site.assert_clean(&[("mail", On)]).await;
+        first.stopped().await;
+    }
+}

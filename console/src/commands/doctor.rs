@@ -6,9 +6,10 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use shared::{
+    model::Datastore,
     secrets::{Key, SecretError},
     store::{
-        caps,
+        caps, datastores,
         report::{self, ProcessLine},
         settings,
     },
@@ -58,6 +59,7 @@ pub(crate) async fn run(context: &Context, _args: DoctorArgs) -> Result<()> {
                 Some(url) => format!("the private one answers: psql '{url}'"),
             };
             checks.push(Check::new("database", Ok(place)));
+            checks.push(Check::new("datastores", datastores(&db).await));
             checks.push(Check::new("destination", destination(&db).await));
             checks.extend(other_repositories(&db).await?);
             checks.push(Check::new("processes", processes(&db).await));
@@ -93,6 +95,32 @@ fn key_file(context: &Context) -> Result<String> {
         Err(SecretError::KeyMissing(_)) => Ok(format!("{} is not there", path.display())),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether this machine can read the mapped datastores.
+async fn datastores(db: &Database) -> Result<String> {
+    let mut mapped = datastores::list(&db.pool, None).await?;
+    mapped.retain(|one| one.local_path.is_some());
+    let count = mapped.len();
+    let bad = tokio::task::spawn_blocking(move || {
+        let unreadable = |one: Datastore| {
+            let dir = one.local_path?;
+            let error = std::fs::read_dir(&dir).err()?;
+            Some(format!("{} of {}: {dir}: {error}", one.name, one.host_name))
+        };
+        mapped
+            .into_iter()
+            .filter_map(unreadable)
+            .collect::<Vec<_>>()
+    })
+    .await?;
+    if bad.is_empty() {
+        return Ok(format!("{count} mapped, all can be read here"));
+    }
+    anyhow::bail!(
+        "cannot be read here: {}; mount them, or a worker on this machine leaves their guests to others",
+        bad.join(", ")
+    )
 }
 
 async fn destination(db: &Database) -> Result<String> {

@@ -4,7 +4,7 @@
 use vix_sys::{VixError, code, describe};
 
 use crate::{
-    ErrorClass::{self, Operator, Permanent, Retry},
+    ErrorClass::{self, Elsewhere, Operator, Permanent, Retry},
     ErrorKind::{
         self, ConnectionLost, GuestInvalid, GuestNotFound, LibraryMissing, Login, NotSupported,
         Other, PowerState, SnapshotNotFound, Timeout, Unreachable,
@@ -176,7 +176,7 @@ fn judge(code: VixError) -> (ErrorKind, ErrorClass, &'static str) {
         ),
         22001..=22006 => (
             LibraryMissing,
-            Operator,
+            Elsewhere,
             "The VIX library is there, but its part for this product is not: install the product, \
              or add a line with its exact version to vixwrapper-config.txt",
         ),

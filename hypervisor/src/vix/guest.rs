@@ -169,7 +169,7 @@ impl Guest for VixGuest {
                 facts.tools_running = tools_running;
                 facts.snapshots = snapshots;
             }
-            Err(error) if is_about_the_guest(&error) => facts.problem = Some(error.message),
+            Err(error) if is_about_the_guest(&error) => facts.problem = Some(error.into()),
             Err(error) => return Err(error),
         }
         let runs = facts.power != PowerState::Off && facts.power != PowerState::Suspended;
@@ -184,7 +184,7 @@ impl Guest for VixGuest {
             }
             Err(error) if is_about_the_guest(&error) => {
                 // Why the files cannot be read explains more than that the host cannot open them.
-                facts.problem = Some(error.message);
+                facts.problem = Some(error.into());
             }
             Err(error) => return Err(error),
         }

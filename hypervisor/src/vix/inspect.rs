@@ -13,7 +13,9 @@ use disk::{
 };
 
 use super::locations::Locations;
-use crate::{DiskFacts, ErrorClass, ErrorKind, GuestRef, HypervisorError, Result, snapshot_name};
+use crate::{
+    DiskFacts, ErrorClass, ErrorKind, GuestRef, HypervisorError, Problem, Result, snapshot_name,
+};
 
 /// A chain cannot lead through more directories than this.
 const MAX_SEARCH_DIRS: usize = 64;
@@ -154,7 +156,7 @@ impl GuestFiles {
                         self.damage(&chain, runs)
                             .or_else(|| self.broken_snapshot(|node| is_same(node, &device))),
                     ),
-                    Err(error) => (None, Some(error.message)),
+                    Err(error) => (None, Some(error.into())),
                 };
                 DiskFacts {
                     device,
@@ -168,43 +170,55 @@ impl GuestFiles {
     }
 
     /// The first damage in the tables of a chain's links; their data is not read.
-    fn damage(&self, chain: &Chain, runs: bool) -> Option<String> {
+    fn damage(&self, chain: &Chain, runs: bool) -> Option<Problem> {
         let links = chain.layers().iter().skip(usize::from(runs));
         let mut damaged = links.filter_map(|link| ranges(link).find_map(|range| range.err()));
         damaged
             .next()
-            .map(|error| self.locations.explain(error).message)
+            .map(|error| self.locations.explain(error).into())
     }
 
     /// What is wrong with the first foreign snapshot that has a broken disk on a device that fits.
-    fn broken_snapshot(&self, fits: impl Fn(&str) -> bool) -> Option<String> {
+    fn broken_snapshot(&self, fits: impl Fn(&str) -> bool) -> Option<Problem> {
         self.foreign_snapshots().iter().find_map(|snapshot| {
             let mut disks = snapshot.disks.iter().filter(|disk| fits(&disk.node));
             let error = disks.find_map(|disk| self.chain(&disk.file_name).err())?;
-            Some(format!(
-                "the snapshot {} is broken: {}; repair or remove it on the host",
-                snapshot.name, error.message
-            ))
+            let message = match error.class {
+                ErrorClass::Elsewhere => {
+                    format!("the snapshot {}: {}", snapshot.name, error.message)
+                }
+                _ => format!(
+                    "the snapshot {} is broken: {}; repair or remove it on the host",
+                    snapshot.name, error.message
+                ),
+            };
+            Some(Problem {
+                class: error.class,
+                message,
+            })
         })
     }
 
     /// Why the guest as a whole cannot be backed up. Blocks.
-    pub(super) fn problem(&self) -> Option<String> {
+    pub(super) fn problem(&self) -> Option<Problem> {
         if self.vmx.encryption() == Some(Encryption::Full) {
-            return Some(format!(
+            return Some(Problem::permanent(format!(
                 "{} is encrypted; decrypt the guest or ignore it",
                 self.path.display()
-            ));
+            )));
         }
         if self.vmx.dictionary.iter().next().is_none() {
-            return Some(format!(
+            return Some(Problem::permanent(format!(
                 "{} is not a configuration file; repair it or restore it from a backup",
                 self.path.display()
-            ));
+            )));
         }
         let disks = self.vmx.disks();
         if disks.is_empty() {
-            return Some(format!("{} names no disks", self.path.display()));
+            return Some(Problem::permanent(format!(
+                "{} names no disks",
+                self.path.display()
+            )));
         }
         // What a snapshot holds of disks that have since been unplugged.
         self.broken_snapshot(|node| {

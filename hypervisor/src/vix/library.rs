@@ -57,7 +57,7 @@ pub(super) fn missing(tried: &[(PathBuf, String)]) -> HypervisorError {
         .collect();
     HypervisorError::new(
         ErrorKind::LibraryMissing,
-        ErrorClass::Operator,
+        ErrorClass::Elsewhere,
         format!(
             "no usable VIX library on this machine; tried: {}. Install VMware Workstation or the \
              VMware VIX API for Linux (64 bit), or name the library with --vix-library or {LIBRARY_VARIABLE}",

@@ -16,7 +16,7 @@ use disk::{
 };
 
 use crate::{
-    ErrorClass::{Operator, Permanent, Retry},
+    ErrorClass::{Elsewhere, Operator, Permanent, Retry},
     ErrorKind, GuestRef, HostKind, HostTarget, HypervisorError, Result,
 };
 
@@ -170,18 +170,18 @@ impl Locations {
     pub(super) fn explain(&self, error: DiskError) -> HypervisorError {
         let (kind, class) = match &error {
             DiskError::Io { source, path, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied => (ErrorKind::NotMapped, Operator),
+                io::ErrorKind::PermissionDenied => (ErrorKind::NotMapped, Elsewhere),
                 io::ErrorKind::NotFound if self.is_reachable(path) => {
                     (ErrorKind::GuestInvalid, Permanent)
                 }
-                io::ErrorKind::NotFound => (ErrorKind::NotMapped, Operator),
+                io::ErrorKind::NotFound => (ErrorKind::NotMapped, Elsewhere),
                 _ => (ErrorKind::Other, Retry),
             },
             _ => (ErrorKind::GuestInvalid, Permanent),
         };
         let mut message = format!("host {}: {error}", self.host);
         if kind == ErrorKind::NotMapped {
-            message.push_str("; ");
+            message.push_str("; mount its datastore here, or ");
             message.push_str(&self.hint("NAME"));
         }
         HypervisorError::new(kind, class, message)
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(vmx("/srv/fast/a/a.vmx"), Path::new("/mnt/fast/a/a.vmx"));
         assert_eq!(vmx("/home/me/a.vmx"), Path::new("/home/me/a.vmx"));
         let error = known.vmx(&guest("[other] a/a.vmx")).unwrap_err();
-        assert_eq!(error.kind, ErrorKind::NotMapped);
+        assert_eq!((error.kind, error.class), (ErrorKind::NotMapped, Operator));
         assert!(
             error.message.contains("virtuozo datastore map alpha other"),
             "{error}"
@@ -338,7 +338,7 @@ mod tests {
             ErrorKind::GuestInvalid
         );
         let error = missing("/no/such/mount/web/web.vmdk".into());
-        assert_eq!(error.kind, ErrorKind::NotMapped);
+        assert_eq!((error.kind, error.class), (ErrorKind::NotMapped, Elsewhere));
         assert!(error.message.contains("virtuozo datastore map"), "{error}");
     }
 }

@@ -9,6 +9,7 @@ use std::{
     collections::HashSet,
     marker::PhantomData,
     mem,
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -28,7 +29,7 @@ use apalis_postgres::{Config, Error, PgTask, queries};
 use serde_json::Value;
 use tokio::{
     sync::mpsc::UnboundedReceiver,
-    time::{Interval, MissedTickBehavior},
+    time::{Instant, Sleep},
 };
 
 use super::bell::Word;
@@ -43,7 +44,10 @@ pub(super) struct Delivery<J> {
     /// Tells of new jobs in this queue.
     words: UnboundedReceiver<Word>,
     /// For jobs with a delay, and for notices that were lost.
-    looks: Interval,
+    looks: Pin<Box<Sleep>>,
+    /// The pause between two of these, more or less: in step with another process, the same one of them would get
+    /// each job that is handed back.
+    look_every: Duration,
     codec: JsonCodec,
     job: PhantomData<fn() -> J>,
 }
@@ -56,8 +60,6 @@ impl<J> Delivery<J> {
         config: Config,
         look_every: Duration,
     ) -> Self {
-        let mut looks = tokio::time::interval(look_every);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             words,
             claims: Persisted::new(Claims {
@@ -66,7 +68,8 @@ impl<J> Delivery<J> {
                 wanted: Arc::default(),
                 told: Arc::default(),
             }),
-            looks,
+            looks: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            look_every,
             codec: JsonCodec::default(),
             job: PhantomData,
         }
@@ -97,8 +100,10 @@ impl<J> Backend for Delivery<J> {
             }
             self.claims.wanted.store(true, SeqCst);
         }
-        while self.looks.poll_tick(cx).is_ready() {
+        while self.looks.as_mut().poll(cx).is_ready() {
             self.claims.wanted.store(true, SeqCst);
+            let pause = self.look_every.mul_f64(rand::random_range(0.75..1.25));
+            self.looks.as_mut().reset(Instant::now() + pause);
         }
         // Nothing is claimed, nor on its way.
         if matches!(self.claims.state(), State::Ready) && !self.claims.is_wanted() {

@@ -52,6 +52,8 @@ pub struct GuestLease {
 pub enum FailureClass {
     /// Time may heal it.
     Retry,
+    /// What this worker's machine lacks: another worker may be able to.
+    Elsewhere,
     /// Trying again cannot help.
     Permanent,
     /// A person has to do something first.
@@ -59,10 +61,10 @@ pub enum FailureClass {
 }
 
 impl FailureClass {
-    /// The name in the database.
+    /// The name in the database. Where no worker is left to try, time is what may heal it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Retry => "retry",
+            Self::Retry | Self::Elsewhere => "retry",
             Self::Permanent => "permanent",
             Self::Operator => "operator",
         }
@@ -87,7 +89,7 @@ pub enum Ending {
     HostGivenUp,
     /// Was cancelled.
     Cancelled,
-    /// Goes to another worker at once, because this one stops. Counts as no attempt.
+    /// Goes to another worker at once, because this one stops, or cannot do it. Counts as no attempt.
     HandedOver {
         /// As for [`Ending::Retry`].
         keep_steps: bool,

@@ -231,7 +231,7 @@ pub async fn wait_for_host(
     Ok(Fence::of(changed.rows_affected() == 1))
 }
 
-/// Gives a host run to another worker, because this one stops.
+/// Gives a host run to another worker, because this one stops, or cannot do it.
 ///
 /// # Errors
 /// What the database says.

@@ -144,6 +144,17 @@ pub async fn push_lost_jobs(pool: &PgPool) -> Result<usize, StoreError> {
     Ok(hosts.len() + guests.len())
 }
 
+/// Takes the jobs out of the queues that would find nothing to do, all at once. Returns how many.
+///
+/// # Errors
+/// What the database says.
+pub async fn drop_jobs(pool: &PgPool) -> Result<u64, StoreError> {
+    let dropped = sqlx::query(include_str!("sql/jobs_drop.sql"))
+        .execute(pool)
+        .await?;
+    Ok(dropped.rows_affected())
+}
+
 /// Admits what was missed, because its time had not come when the last slot was freed. Returns how many.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Workers and schedulers: one row for every incarnation.
 
-use sqlx::PgExecutor;
+use sqlx::{FromRow, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::{
@@ -77,6 +77,59 @@ pub async fn drain(
         });
     }
     Ok(asked)
+}
+
+/// Who cannot do what there is to do for a host, because of the machine that they run on.
+#[derive(Debug, Clone, FromRow)]
+pub struct Tried {
+    /// Another worker runs that may be able to.
+    pub leaves_to_others: bool,
+    /// Those who have found that they cannot, since the run began and lately: `one on mars, two on venus`.
+    pub tried: String,
+}
+
+/// Notes that a worker cannot do what there is to do for a host: others come first for some minutes. `run_id` is the
+/// run in which it found that.
+///
+/// # Errors
+/// What the database says.
+pub async fn unfit(
+    pool: &PgPool,
+    worker_id: Uuid,
+    host_id: Uuid,
+    run_id: Option<Uuid>,
+    reason: &str,
+) -> Result<Tried, StoreError> {
+    sqlx::query(include_str!("sql/worker_unfit.sql"))
+        .bind(worker_id)
+        .bind(host_id)
+        .bind(reason)
+        .execute(pool)
+        .await?;
+    Ok(sqlx::query_as(include_str!("sql/worker_tried.sql"))
+        .bind(worker_id)
+        .bind(host_id)
+        .bind(run_id)
+        .fetch_one(pool)
+        .await?)
+}
+
+/// Whether a worker leaves what there is to do for a host to others, which may be able to.
+///
+/// # Errors
+/// What the database says.
+pub async fn leaves_to_others(
+    db: impl PgExecutor<'_>,
+    worker_id: Uuid,
+    host_id: Uuid,
+) -> Result<bool, StoreError> {
+    Ok(
+        sqlx::query_scalar(include_str!("sql/worker_leaves_to_others.sql"))
+            .bind(worker_id)
+            .bind(host_id)
+            .fetch_one(db)
+            .await?,
+    )
 }
 
 /// Notes a clean end.

@@ -19,14 +19,14 @@ use shared::{
     },
 };
 use sqlx::PgPool;
-use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::{HAND_BACK_SECS, delay_secs, outside, seat};
 use crate::{
     context::{Context, Hand},
     error::{StepError, Stop},
-    lease::{Held, LeaseKeeper},
+    fitness,
+    lease::{Held, LeaseKeeper, Moment},
     patience::patiently,
     retention,
     steps::{GuestRun, Spec},
@@ -66,10 +66,10 @@ async fn begin(
         // Work of this process on it, under a lease that it lost, has not ended yet.
         return guest_runs::hand_back(pool, job.guest_run_id, HAND_BACK_SECS).await;
     };
-    let Some(seat) = seat(context, brief.guest.host_id, &brief.settings) else {
+    let Some(seat) = seat(context, brief.guest.host_id, &brief.settings).await? else {
         return guest_runs::hand_back(pool, job.guest_run_id, HAND_BACK_SECS).await;
     };
-    let taken_at = Instant::now();
+    let taken_at = Moment::now();
     let Some(row) = guest_runs::take(pool, job.guest_run_id, context.incarnation).await? else {
         return Ok(());
     };
@@ -104,9 +104,7 @@ async fn work(run: GuestRun) {
             tracing::info!(guest = name, "restore point published");
             retention::apply(&run, &points).await;
         }
-        Err((_, StepError::Stop(Stop::Fenced))) => {
-            tracing::warn!(guest = name, "another worker acts for this guest run now");
-        }
+        Err((_, StepError::Stop(Stop::Fenced))) => fenced(&run).await,
         Err((spec, error)) => {
             if !matches!(error, StepError::Stop(_) | StepError::HostDown(_)) {
                 run.trace.went_wrong();
@@ -115,10 +113,23 @@ async fn work(run: GuestRun) {
                 run.reconnect().await;
             }
             let concluding = conclude(&run, spec, &error).with_context(run.trace.whole());
-            if let Err(problem) = concluding.await {
-                tracing::warn!(guest = name, error = %problem, "an attempt could not be concluded");
+            match concluding.await {
+                Ok(()) => {}
+                Err(StepError::Stop(Stop::Fenced)) => fenced(&run).await,
+                Err(problem) => {
+                    tracing::warn!(guest = name, error = %problem, "an attempt could not be concluded");
+                }
             }
         }
+    }
+}
+
+/// The lease is lost: nothing more is done, but for what this worker may have changed too late.
+async fn fenced(run: &GuestRun) {
+    let name = run.guest.full_name();
+    tracing::warn!(guest = name, "another worker acts for this guest run now");
+    if let Err(error) = run.owe_late().await {
+        tracing::error!(guest = name, %error, "a change that came too late could not be written down");
     }
 }
 
@@ -142,6 +153,14 @@ async fn conclude(
         }
         message = format!("{message}; and the guest could not be brought back yet: {left}");
     }
+    let here = fitness::note(
+        &run.context,
+        run.row.host_id,
+        Some(run.row.run_id),
+        error.class(),
+        &mut message,
+    )
+    .await?;
     let name = run.guest.full_name();
     let attempt = run.row.attempts + 1;
     let in_step = spec.map_or(String::new(), |s| format!(" in step {}", s.name));
@@ -172,8 +191,18 @@ async fn conclude(
             ));
             (Ending::HandedOver { keep_steps: false }, None, event)
         }
+        _ if here.leaves_to_others => {
+            let event = NewEvent::user(
+                Severity::Warning,
+                format!("guest {name}: another worker takes over{in_step}: {message}"),
+            );
+            let ending = Ending::HandedOver {
+                keep_steps: keeps_copy,
+            };
+            (ending, None, event)
+        }
         _ if !is_down
-            && error.class() == FailureClass::Retry
+            && matches!(error.class(), FailureClass::Retry | FailureClass::Elsewhere)
             && attempt < run.settings.max_attempts =>
         {
             let delay_secs = delay_secs(run.settings.retry_delay_secs, run.row.attempts);

@@ -22,7 +22,7 @@ use shared::{
     },
 };
 use sqlx::PgPool;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use super::{HAND_BACK_SECS, delay_secs, outside, seat};
@@ -30,8 +30,8 @@ use crate::{
     connections::Seat,
     context::{Context, Hand},
     error::{StepError, Stop},
-    inspection,
-    lease::{Held, Lease, LeaseKeeper},
+    fitness, inspection,
+    lease::{Held, Lease, LeaseKeeper, Moment},
     patience::patiently,
     steps::check,
     trace::HostTrace,
@@ -73,10 +73,10 @@ async fn begin(
         return host_runs::hand_back(pool, job.host_run_id, HAND_BACK_SECS).await;
     };
     let settings = settings::get(pool).await?;
-    let Some(seat) = seat(context, host_id, &settings) else {
+    let Some(seat) = seat(context, host_id, &settings).await? else {
         return host_runs::hand_back(pool, job.host_run_id, HAND_BACK_SECS).await;
     };
-    let taken_at = Instant::now();
+    let taken_at = Moment::now();
     let Some(row) = host_runs::take(pool, job.host_run_id, context.incarnation).await? else {
         return Ok(());
     };
@@ -292,6 +292,21 @@ impl HostRun<'_> {
         )
     }
 
+    /// Lets another worker do what this one's machine cannot.
+    async fn leave(&self, why: &str) -> Result<(), StepError> {
+        let pool = &self.context.pool;
+        let handing = || host_runs::hand_over(pool, self.row);
+        check(patiently("handing a host run over", handing).await?)?;
+        let name = &self.host.name;
+        let event = NewEvent::user(
+            Severity::Warning,
+            format!("host {name}: another worker takes over: {why}"),
+        );
+        let event = event.run(self.row.run_id).host(self.row.host_id);
+        let telling = || events::record(pool, &event);
+        Ok(patiently("what a worker leaves to others", telling).await?)
+    }
+
     async fn conclude(&self, error: &StepError) -> Result<(), StepError> {
         let pool = &self.context.pool;
         let name = &self.host.name;
@@ -312,14 +327,19 @@ impl HostRun<'_> {
             }
             _ => {}
         }
-        let message = error.to_string();
+        let mut message = error.to_string();
         let class = error.class();
+        let (host_id, run_id) = (self.row.host_id, Some(self.row.run_id));
+        let here = fitness::note(self.context, host_id, run_id, class, &mut message).await?;
+        if here.leaves_to_others {
+            return self.leave(&message).await;
+        }
         let is_down = matches!(error, StepError::HostDown(_));
         let cancelled = matches!(error, StepError::Stop(_)) || (is_down && self.is_cancelled());
         let attempt = self.row.attempts + 1;
         let delay = (!cancelled
             && !is_down
-            && class == FailureClass::Retry
+            && matches!(class, FailureClass::Retry | FailureClass::Elsewhere)
             && attempt < self.settings.max_attempts)
             .then(|| delay_secs(self.settings.retry_delay_secs, self.row.attempts));
         let event = match delay {
@@ -337,7 +357,6 @@ impl HostRun<'_> {
             ),
         };
         let event = event.run(self.row.run_id).host(self.row.host_id);
-        let state = inspection::host_state(class);
         let fence = patiently("the end of a host run", || async {
             let mut tx = pool.begin().await?;
             let fence = match delay {
@@ -351,7 +370,7 @@ impl HostRun<'_> {
             };
             if fence == Fence::Held {
                 if !cancelled {
-                    hosts::set_state(&mut *tx, self.row.host_id, state, Some(&message)).await?;
+                    inspection::note_host(&mut *tx, host_id, class, &message).await?;
                 }
                 events::record(&mut *tx, &event).await?;
                 tx.commit().await?;

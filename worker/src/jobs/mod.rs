@@ -9,7 +9,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use shared::{StoreError, model::Settings};
 use uuid::Uuid;
 
-use crate::{connections::Seat, context::Context, patience::patiently};
+use crate::{connections::Seat, context::Context, fitness, patience::patiently};
 
 /// After how long another worker is offered a job that this one has no room for, in seconds.
 pub(crate) const HAND_BACK_SECS: u32 = 1;
@@ -18,13 +18,17 @@ const BEGIN_LIMIT: Duration = Duration::from_secs(8);
 /// The longest pause between two attempts, in seconds.
 const MAX_DELAY_SECS: f64 = 3600.0;
 
-/// A seat at the host's connection; none if this worker is full, or stops.
-fn seat(context: &Context, host_id: Uuid, settings: &Settings) -> Option<Seat> {
-    if context.drain.is_cancelled() {
-        return None;
+/// A seat at the host's connection; none if this worker is full, stops, or leaves the host to others.
+async fn seat(
+    context: &Context,
+    host_id: Uuid,
+    settings: &Settings,
+) -> Result<Option<Seat>, StoreError> {
+    if context.drain.is_cancelled() || fitness::leaves_to_others(context, host_id).await? {
+        return Ok(None);
     }
     let max_hosts = usize::try_from(settings.host_threads).unwrap_or(1);
-    context.connections.reserve(host_id, max_hosts)
+    Ok(context.connections.reserve(host_id, max_hosts))
 }
 
 /// Does the beginning of a job outside of its delivery, which the queue drops when the database is away;

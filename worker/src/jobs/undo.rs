@@ -15,14 +15,14 @@ use shared::{
     },
 };
 use sqlx::PgPool;
-use tokio::time::Instant;
 
 use super::{HAND_BACK_SECS, delay_secs, outside, seat};
 use crate::{
     connections::Seat,
     context::Context,
     error::StepError,
-    lease::{Held, Lease, LeaseKeeper},
+    fitness,
+    lease::{Held, Lease, LeaseKeeper, Moment},
     patience::patiently,
     steps::secs,
     trace, undo,
@@ -49,10 +49,10 @@ async fn begin(context: &Arc<Context>, job: UndoJob) -> Result<(), StoreError> {
         return Ok(());
     };
     let settings = settings::get(pool).await?;
-    let Some(seat) = seat(context, host_id, &settings) else {
+    let Some(seat) = seat(context, host_id, &settings).await? else {
         return obligations::hand_back(pool, job.guest_id, HAND_BACK_SECS).await;
     };
-    let taken_at = Instant::now();
+    let taken_at = Moment::now();
     let Some(claim) = obligations::claim(pool, host_id, job.guest_id).await? else {
         return Ok(());
     };
@@ -125,7 +125,8 @@ async fn work(
                 .await?;
             }
             Err(error) => {
-                let why = error.to_string();
+                let mut why = error.to_string();
+                fitness::note(context, claim.host_id, None, error.class(), &mut why).await?;
                 patiently("an obligation that is not met", || {
                     failed(pool, claim, obligation, &guest, &why)
                 })

@@ -1,6 +1,7 @@
 //! The steps of a guest run and the one table that says how they follow each other.
 
 mod copy;
+mod late;
 mod owed;
 mod power_off;
 mod publish;
@@ -29,7 +30,7 @@ use shared::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-use self::owed::Owed;
+use self::{late::Unrecorded, owed::Owed};
 use crate::{
     connections::Seat,
     context::Context,
@@ -203,6 +204,7 @@ pub(crate) struct GuestRun {
     /// that act too late, and stays until it is met.
     is_owed: bool,
     owed: Owed,
+    unrecorded: Unrecorded,
     seat: Seat,
     opened: Mutex<Option<Opened>>,
     /// Where its spans hang.
@@ -233,6 +235,7 @@ impl GuestRun {
             ignored_disks: brief.ignored_disks,
             is_owed: brief.is_owed,
             owed: Owed::default(),
+            unrecorded: Unrecorded::default(),
             seat,
             opened: Mutex::default(),
         }
@@ -378,6 +381,7 @@ impl GuestRun {
             Left::Done(left) => {
                 let done = || steps::done(pool, &self.row, step, &left, next);
                 check(patiently("a step's output", done).await?)?;
+                self.is_recorded().await;
             }
         }
         hold::at(&format!("{step}.recorded")).await

@@ -3,18 +3,10 @@
 use std::time::Duration;
 
 use hypervisor::{PowerOff, PowerState};
-use shared::store::{
-    obligations::{self, Duty},
-    runs,
-};
+use shared::store::{obligations, runs};
 
-use super::{Frozen, GuestRun, Validated, check, secs};
-use crate::{
-    error::{StepError, Stop},
-    hold,
-    patience::patiently,
-    undo::POWER_LIMIT,
-};
+use super::{Frozen, GuestRun, Validated, check, late::Change, secs};
+use crate::{error::StepError, hold, patience::patiently, undo::POWER_LIMIT};
 
 /// Powers the guest off, after writing down that it has to be powered on again. A guest that is off or
 /// suspended stays as it is.
@@ -30,20 +22,17 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
             check(owed.await?)?;
         }
         run.lease.allowed().await?;
+        if validated.resume_power {
+            run.changes(Change::PowerOff).await;
+        }
         hold::at("power_off.change").await?;
         let how = PowerOff {
             soft_limit: secs(run.settings.soft_power_off_secs),
             hard_limit: POWER_LIMIT.max(Duration::from_secs(1)),
         };
         let off = guest.power_off(how).await;
-        if validated.resume_power && run.lease.held().await.is_err() {
-            // Whoever has the lease now may have brought the guest back before this took effect.
-            patiently("powering on a guest that was powered off too late", || {
-                obligations::owe_late(pool, run.row.guest_run_id, Duty::PowerOn)
-            })
-            .await?;
-            return Err(Stop::Fenced.into());
-        }
+        // Whoever has the lease by now may have brought the guest back before this took effect.
+        run.lease.held().await?;
         off?;
         power = guest.power_state().await?;
     }

@@ -2,11 +2,11 @@
 
 use hypervisor::{PowerState, snapshot_name};
 use shared::{
-    store::obligations::{self, Duty},
+    store::obligations,
     telemetry::metrics::{self, SnapshotCall},
 };
 
-use super::{Frozen, GuestRun, Validated};
+use super::{Frozen, GuestRun, Validated, late::Change};
 use crate::{
     error::{StepError, Stop},
     hold,
@@ -36,6 +36,7 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
         }
     };
     run.lease.allowed().await?;
+    run.changes(Change::Snapshot).await;
     hold::at("snapshot.change").await?;
     let description = format!(
         "taken by Virtuozo to back up {}; it removes it again",
@@ -46,14 +47,8 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
         .create_snapshot(&name, &description, run.snapshot_limit())
         .await;
     metrics::snapshot_called(SnapshotCall::Create, began.elapsed());
-    if run.lease.held().await.is_err() {
-        // Whoever has the lease now may have looked before the snapshot appeared.
-        patiently("the removal of a snapshot taken too late", || {
-            obligations::owe_late(pool, run.row.guest_run_id, Duty::RemoveSnapshot(&name))
-        })
-        .await?;
-        return Err(Stop::Fenced.into());
-    }
+    // Whoever has the lease by now may have looked before the snapshot appeared.
+    run.lease.held().await?;
     created?;
     if !guest.snapshots().await?.contains(&name) {
         return Err(StepError::retry(format!(

@@ -15,7 +15,7 @@ use disk::{BlockRange, BlockSource, DiskError, RangeKind};
 use hypervisor::{
     Capabilities, Connector, DiskFacts, ErrorClass, ErrorKind, Guest, GuestFacts, GuestImage,
     GuestRef, Host, HostFacts, HostTarget, HypervisorError, ImageFile, ImageFormat, Instant,
-    PowerOff, PowerState, Result, SmallFile,
+    PowerOff, PowerState, Problem, Result, SmallFile,
 };
 use tokio::sync::watch;
 
@@ -39,7 +39,7 @@ pub struct FakeGuest {
     /// Name and frozen disk, oldest first.
     pub snapshots: Vec<(String, Arc<Vec<u8>>)>,
     pub independent: bool,
-    pub problem: Option<String>,
+    pub problem: Option<Problem>,
 }
 
 #[derive(Clone)]
@@ -244,7 +244,12 @@ impl World {
     }
 }
 
-pub struct FakeConnector(pub Arc<World>);
+/// A worker's way into the world.
+pub struct FakeConnector {
+    pub world: Arc<World>,
+    /// The datastore is mounted on its machine.
+    pub is_mounted: bool,
+}
 
 #[async_trait]
 impl Connector for FakeConnector {
@@ -253,11 +258,13 @@ impl Connector for FakeConnector {
     }
 
     async fn connect(&self, target: &HostTarget) -> Result<Arc<dyn Host>> {
-        self.0.pass("connect", &target.name, When::Before).await?;
-        let now = self.0.connections.fetch_add(1, Ordering::SeqCst) + 1;
-        self.0.most_connections.fetch_max(now, Ordering::SeqCst);
+        let world = &self.world;
+        world.pass("connect", &target.name, When::Before).await?;
+        let now = world.connections.fetch_add(1, Ordering::SeqCst) + 1;
+        world.most_connections.fetch_max(now, Ordering::SeqCst);
         Ok(Arc::new(FakeHost {
-            world: Arc::clone(&self.0),
+            world: Arc::clone(world),
+            is_mounted: self.is_mounted,
             name: target.name.clone(),
             open: AtomicBool::new(true),
         }))
@@ -266,6 +273,7 @@ impl Connector for FakeConnector {
 
 struct FakeHost {
     world: Arc<World>,
+    is_mounted: bool,
     name: String,
     open: AtomicBool,
 }
@@ -320,6 +328,7 @@ impl Host for FakeHost {
         }
         Ok(Arc::new(Handle {
             world: Arc::clone(&self.world),
+            is_mounted: self.is_mounted,
             path: guest.vmx_path.clone(),
         }))
     }
@@ -333,6 +342,7 @@ impl Host for FakeHost {
 
 struct Handle {
     world: Arc<World>,
+    is_mounted: bool,
     path: String,
 }
 
@@ -381,7 +391,10 @@ impl Guest for Handle {
                 .iter()
                 .map(|(name, _)| name.clone())
                 .collect(),
-            problem: None,
+            problem: (!self.is_mounted).then(|| Problem {
+                class: ErrorClass::Elsewhere,
+                message: "its datastore is not mounted here".to_owned(),
+            }),
         })
     }
 

@@ -284,6 +284,7 @@ async fn sweep(pool: PgPool) {
         let _ = sweeps::admit_all(&pool).await;
         let _ = obligations::push_due(&pool).await;
         let _ = sweeps::push_lost_jobs(&pool).await;
+        let _ = sweeps::drop_jobs(&pool).await;
         let _ = sweeps::end_runs(&pool).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -298,6 +299,15 @@ pub struct WorkerProcess {
 
 impl WorkerProcess {
     pub fn start(name: &str, url: String, world: Arc<World>) -> Self {
+        let connector = FakeConnector {
+            world,
+            is_mounted: true,
+        };
+        Self::start_with(WorkerOptions::new(name), connector, url)
+    }
+
+    /// One on a machine of its own.
+    pub fn start_with(options: WorkerOptions, connector: FakeConnector, url: String) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -305,11 +315,10 @@ impl WorkerProcess {
             .unwrap();
         let stop = CancellationToken::new();
         let (sender, done) = tokio::sync::oneshot::channel();
-        let (options, token) = (WorkerOptions::new(name), stop.clone());
+        let token = stop.clone();
         runtime.spawn(async move {
             let pool = shared::db::connect(&url).await.unwrap();
-            let connector = Arc::new(FakeConnector(world));
-            Worker::run(pool.clone(), options, connector, token)
+            Worker::run(pool.clone(), options, Arc::new(connector), token)
                 .await
                 .unwrap();
             pool.close().await;

@@ -68,7 +68,7 @@ impl ChildProcess {
             HypervisorError::new(
                 // A trouble of this machine, not of the host.
                 ErrorKind::LibraryMissing,
-                ErrorClass::Retry,
+                ErrorClass::Elsewhere,
                 format!(
                     "host {label}: cannot start the process for its connection ({}): {error}",
                     program.display()

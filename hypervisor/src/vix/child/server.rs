@@ -153,7 +153,7 @@ impl Server {
             })
             .clone()
             .map_err(|message| {
-                HypervisorError::new(ErrorKind::LibraryMissing, ErrorClass::Operator, message)
+                HypervisorError::new(ErrorKind::LibraryMissing, ErrorClass::Elsewhere, message)
             })
     }
 

@@ -7,9 +7,5 @@ SELECT h.id
    AND NOT EXISTS (SELECT 1 FROM virtuozo_core.shut_hosts x WHERE x.host_id = h.host_id)
    AND NOT EXISTS (SELECT 1 FROM virtuozo_core.held_runs x WHERE x.run_id = h.run_id)
    AND h.created_at < now() - interval '5 seconds'
-   AND NOT EXISTS (
-        SELECT 1 FROM apalis.jobs j
-         WHERE j.job_type = $1
-           AND j.job = convert_to(format('{"host_run_id":"%s"}', h.id), 'UTF8')
-           AND (j.status = 'Pending' OR (j.status IN ('Queued', 'Running') AND j.lock_at > now() - interval '15 seconds')))
+   AND NOT virtuozo_core.is_on_its_way($1, 'host_run_id', h.id)
    FOR NO KEY UPDATE OF h SKIP LOCKED

@@ -4,9 +4,5 @@ SELECT n.id
  WHERE n.kind <> 'test'
    AND ((n.state = 'waiting' AND n.run_after < now() - interval '3 seconds')
         OR (n.state = 'sending' AND n.lease_until < now()))
-   AND NOT EXISTS (
-        SELECT 1 FROM apalis.jobs j
-         WHERE j.job_type = $1
-           AND j.job = convert_to(format('{"notice_id":"%s"}', n.id), 'UTF8')
-           AND (j.status = 'Pending' OR (j.status IN ('Queued', 'Running') AND j.lock_at > now() - interval '15 seconds')))
+   AND NOT virtuozo_core.is_on_its_way($1, 'notice_id', n.id)
    FOR NO KEY UPDATE OF n SKIP LOCKED

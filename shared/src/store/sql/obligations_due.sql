@@ -12,8 +12,4 @@ SELECT d.guest_id
                             WHERE g.guest_id = o.guest_id AND g.state IN ('admitted', 'running'))
          GROUP BY o.guest_id, o.host_id, x.host_id) d
  WHERE (d.n = 1 OR NOT d.is_down)
-   AND NOT EXISTS (
-        SELECT 1 FROM apalis.jobs j
-         WHERE j.job_type = $1
-           AND j.job = convert_to(format('{"guest_id":"%s"}', d.guest_id), 'UTF8')
-           AND (j.status = 'Pending' OR (j.status IN ('Queued', 'Running') AND j.lock_at > now() - interval '15 seconds')))
+   AND NOT virtuozo_core.is_on_its_way($1, 'guest_id', d.guest_id)

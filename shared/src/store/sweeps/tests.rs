@@ -1,5 +1,7 @@
 //! History has bounds, and the statements of every second find their rows by index.
 
+mod of_queues;
+
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
@@ -179,6 +181,7 @@ async fn hot_statements_use_indexes(conn: &mut PgConnection) {
             include_str!("../sql/host_runs_lost.sql"),
             vec!["'virtuozo-host'"],
         ),
+        ("jobs_drop", include_str!("../sql/jobs_drop.sql"), vec![]),
         ("run_end", include_str!("../sql/run_end.sql"), vec![id]),
         (
             "steps_of_attempt",
@@ -208,6 +211,10 @@ async fn hot_statements_use_indexes(conn: &mut PgConnection) {
     // What a function does inside does not stand in a plan, so what it reads is counted; often enough that a plan
     // for any host is made.
     let calls = [
+        format!("SELECT virtuozo_core.is_on_its_way('virtuozo-guest', 'guest_run_id', {id})"),
+        format!(
+            "SELECT virtuozo_core.has_purpose('virtuozo-guest', convert_to(format('{{\"guest_run_id\":\"%s\"}}', {id}), 'UTF8'))"
+        ),
         format!("SELECT virtuozo_core.admit('{host}', NULL)"),
         format!(
             "SELECT virtuozo_core.step_done({id}, 1, 'copy', '{{}}', 'commit', 'hot', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}')"
