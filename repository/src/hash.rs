@@ -44,9 +44,15 @@ impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let mut bytes = [0; 32];
-        hex::decode_to_slice(&text, &mut bytes)
-            .map_err(|_| D::Error::custom("a BLAKE3 hash has 64 hexadecimal digits"))?;
-        Ok(Self(bytes))
+        // One spelling, so that no changed byte of a manifest goes unnoticed.
+        let read = hex::decode_to_slice(&text, &mut bytes);
+        let digest = Self(bytes);
+        if read.is_err() || digest.to_string() != text {
+            return Err(D::Error::custom(
+                "a BLAKE3 hash has 64 hexadecimal digits in lower case",
+            ));
+        }
+        Ok(digest)
     }
 }
 
@@ -277,6 +283,17 @@ mod tests {
         |offset, buf| {
             buf.copy_from_slice(&bytes[offset as usize..][..buf.len()]);
             Ok(())
+        }
+    }
+
+    #[test]
+    fn a_hash_has_one_spelling() {
+        let digest = Digest(*blake3::hash(b"one").as_bytes());
+        let written = serde_json::to_string(&digest).unwrap();
+        assert_eq!(serde_json::from_str::<Digest>(&written).unwrap(), digest);
+        let shorter = format!("{}\"", &written[..written.len() - 2]);
+        for other in [written.to_uppercase(), shorter] {
+            assert!(serde_json::from_str::<Digest>(&other).is_err(), "{other}");
         }
     }
 

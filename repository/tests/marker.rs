@@ -43,7 +43,11 @@ fn an_empty_directory_in_place_of_a_known_repository_is_refused_and_stays_empty(
             fs::create_dir(&root).unwrap();
         }
         let error = Repository::enter(&root, Some(id), NONE).unwrap_err();
-        assert_eq!(error.class(), ErrorClass::Retry, "a mount may come back");
+        assert_eq!(
+            error.class(),
+            ErrorClass::Elsewhere,
+            "another machine may have it mounted"
+        );
         let said = error.to_string();
         let adopt = format!("`virtuozo repository adopt {}`", root.display());
         for part in [MARKER_NAME, "is missing", "Mount it", &adopt] {
@@ -68,7 +72,7 @@ fn another_repository_at_the_place_is_told_with_both_ids() {
     let found = Repository::adopt(dir.path()).unwrap();
     let known = Uuid::now_v7();
     let error = Repository::enter(dir.path(), Some(known), NONE).unwrap_err();
-    assert_eq!(error.class(), ErrorClass::Operator);
+    assert_eq!(error.class(), ErrorClass::Elsewhere);
     let said = error.to_string();
     for id in [known, found] {
         assert!(said.contains(&id.to_string()), "{said}");
@@ -89,7 +93,7 @@ fn a_directory_of_an_older_version_is_marked_only_if_its_points_are_there() {
         }
         let error = Repository::enter(&root, None, &recorded).unwrap_err();
         assert!(error.to_string().contains("all 2 restore points"));
-        assert_eq!(error.class(), ErrorClass::Retry);
+        assert_eq!(error.class(), ErrorClass::Elsewhere);
         assert_eq!(fs::read_dir(&root).unwrap().count(), usize::from(marked));
     }
     fs::remove_file(root.join(MARKER_NAME)).unwrap();

@@ -389,20 +389,10 @@ pub async fn saw(
     lease: &GuestLease,
     seen: &GuestObservation,
 ) -> Result<(), StoreError> {
-    let disks = seen.disk_columns();
-    sqlx::query(include_str!("sql/guest_run_saw.sql"))
+    let seeing = sqlx::query_as(include_str!("sql/guest_run_saw.sql"))
         .bind(lease.guest_run_id)
-        .bind(lease.fence)
-        .bind(&seen.name)
-        .bind(seen.power)
-        .bind(seen.state)
-        .bind(&seen.reason)
-        .bind(disks.devices)
-        .bind(disks.files)
-        .bind(disks.capacities)
-        .bind(disks.problems)
-        .execute(pool)
-        .await?;
+        .bind(lease.fence);
+    let _: Option<((),)> = seen.bind(seeing).fetch_optional(pool).await?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What validation found out about the guests of a host, held against what is stored.
 
-use sqlx::{FromRow, PgConnection, PgExecutor};
+use sqlx::{FromRow, PgConnection, PgExecutor, Postgres, postgres::PgArguments, query::QueryAs};
 use uuid::Uuid;
 
 use super::{
@@ -40,25 +40,29 @@ pub struct DiskObservation {
     pub problem: Option<String>,
 }
 
-/// The disks of an observation, column by column.
-pub(super) struct DiskColumns<'a> {
-    pub(super) devices: Vec<&'a str>,
-    pub(super) files: Vec<&'a str>,
-    pub(super) capacities: Vec<Option<i64>>,
-    pub(super) problems: Vec<Option<&'a str>>,
-}
+/// A statement whose last parameters are those of `virtuozo_core.guest_seen` from the name on.
+pub(super) type Seeing<'q, O> = QueryAs<'q, Postgres, O, PgArguments>;
 
 impl GuestObservation {
-    pub(super) fn disk_columns(&self) -> DiskColumns<'_> {
-        let disks = &self.disks;
+    /// Gives a statement its last parameters.
+    pub(super) fn bind<'q, O>(&'q self, statement: Seeing<'q, O>) -> Seeing<'q, O> {
+        fn column<'q, T>(
+            disks: &'q [DiskObservation],
+            value: impl Fn(&'q DiskObservation) -> T,
+        ) -> Vec<T> {
+            disks.iter().map(value).collect()
+        }
         let bytes =
             |disk: &DiskObservation| disk.capacity_bytes.and_then(|n| i64::try_from(n).ok());
-        DiskColumns {
-            devices: disks.iter().map(|d| d.device.as_str()).collect(),
-            files: disks.iter().map(|d| d.file_name.as_str()).collect(),
-            capacities: disks.iter().map(bytes).collect(),
-            problems: disks.iter().map(|d| d.problem.as_deref()).collect(),
-        }
+        statement
+            .bind(&self.name)
+            .bind(self.power)
+            .bind(self.state)
+            .bind(&self.reason)
+            .bind(column(&self.disks, |disk| disk.device.as_str()))
+            .bind(column(&self.disks, |disk| disk.file_name.as_str()))
+            .bind(column(&self.disks, bytes))
+            .bind(column(&self.disks, |disk| disk.problem.as_deref()))
     }
 }
 
@@ -162,19 +166,8 @@ pub async fn apply_guest_facts(
     guest_id: Uuid,
     seen: &GuestObservation,
 ) -> Result<(), StoreError> {
-    let disks = seen.disk_columns();
-    sqlx::query(include_str!("sql/guest_set_facts.sql"))
-        .bind(guest_id)
-        .bind(&seen.name)
-        .bind(seen.power)
-        .bind(seen.state)
-        .bind(&seen.reason)
-        .bind(disks.devices)
-        .bind(disks.files)
-        .bind(disks.capacities)
-        .bind(disks.problems)
-        .execute(db)
-        .await?;
+    let seeing = sqlx::query_as(include_str!("sql/guest_set_facts.sql")).bind(guest_id);
+    let ((),) = seen.bind(seeing).fetch_one(db).await?;
     Ok(())
 }
 

@@ -159,27 +159,17 @@ pub async fn validated(
     owed: Option<&Obligation>,
     seen: &GuestObservation,
 ) -> Result<Option<DateTime<Utc>>, StoreError> {
-    let disks = seen.disk_columns();
+    let recording = sqlx::query_as(include_str!("sql/step_validated.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .bind(output)
+        .bind(next.map(|n| n.step.as_str()))
+        .bind(next.map(|n| n.mode))
+        .bind(owed.map(|o| o.id))
+        .bind(owed.and_then(Obligation::snapshot_name))
+        .bind(lease.guest_id);
     let recorded: Option<(Option<DateTime<Utc>>, ())> =
-        sqlx::query_as(include_str!("sql/step_validated.sql"))
-            .bind(lease.guest_run_id)
-            .bind(lease.fence)
-            .bind(output)
-            .bind(next.map(|n| n.step.as_str()))
-            .bind(next.map(|n| n.mode))
-            .bind(owed.map(|o| o.id))
-            .bind(owed.and_then(Obligation::snapshot_name))
-            .bind(lease.guest_id)
-            .bind(&seen.name)
-            .bind(seen.power)
-            .bind(seen.state)
-            .bind(&seen.reason)
-            .bind(disks.devices)
-            .bind(disks.files)
-            .bind(disks.capacities)
-            .bind(disks.problems)
-            .fetch_optional(db)
-            .await?;
+        seen.bind(recording).fetch_optional(db).await?;
     Ok(recorded.and_then(|(at, ())| at))
 }
 
