@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -77,7 +77,10 @@ impl TestDb {
         .await?;
         admin.close().await?;
         let url = on_database(shared.cluster.url(), &name);
-        let pool = db::connect(&url).await?;
+        let pool = PgPoolOptions::new()
+            .max_connections(8)
+            .connect(&url)
+            .await?;
         Ok(Self { pool, name, url })
     }
 
@@ -114,8 +117,10 @@ impl Drop for TestDb {
 impl Shared {
     async fn start() -> Result<Self, Failure> {
         let dir = directory()?;
-        // A crash of the machine ends the directory's life, so nothing has to survive one.
+        // A crash of the machine ends the directory's life, so nothing has to survive one. Nothing is compiled, as
+        // in sessions of the program: a fresh database has no statistics, and short statements seem to be long.
         let settings = [
+            "jit=off",
             "fsync=off",
             "synchronous_commit=off",
             "full_page_writes=off",
