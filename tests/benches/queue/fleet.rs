@@ -152,7 +152,7 @@ async fn seed(pool: &PgPool, guests: usize) -> Result<()> {
         sqlx::query(
             "WITH g AS (
                 INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
-                SELECT gen_random_uuid(), $1, format('[standard] %s/%s.vmx', n, n), n::text
+                SELECT gen_random_uuid(), $1::uuid, format('[%s] %s/%s.vmx', $1::uuid, n, n), n::text
                   FROM generate_series(1, $4) n
              RETURNING id)
              INSERT INTO virtuozo_core.guest_runs (id, run_id, host_run_id, host_id, guest_id)
