@@ -3,7 +3,9 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use shared::{
     model::Pause,
-    store::report::{GuestLine, GuestRunLine, HookRunLine, HostRunLine, ObligationLine, StepLine},
+    store::report::{
+        GuestLine, GuestRunLine, HookRunLine, HostRunLine, ObligationLine, ProcessLine, StepLine,
+    },
 };
 
 use crate::output;
@@ -196,6 +198,14 @@ pub(crate) fn pause(pause: &Pause) -> Option<String> {
     let by = pause.paused_by.as_deref();
     let by = by.map_or(String::new(), |user| format!(" by {user}"));
     Some(format!("paused{with} since {since}{by}"))
+}
+
+/// Which scheduler or worker, and where.
+pub(crate) fn process(process: &ProcessLine) -> String {
+    format!(
+        "{} {} on {} (process {})",
+        process.kind, process.name, process.machine, process.pid
+    )
 }
 
 /// What is to be undone, as it stands now.

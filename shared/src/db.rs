@@ -9,9 +9,7 @@ use std::{
 };
 
 use sqlx::{
-    Connection, Executor, PgConnection, PgPool,
-    migrate::{MigrateError, Migrator},
-    postgres::PgConnectOptions,
+    Connection, Executor, PgConnection, PgPool, migrate::Migrator, postgres::PgConnectOptions,
 };
 
 use crate::{StoreError, error::is_connection_error, liveness, outage};
@@ -157,22 +155,15 @@ async fn try_to_migrate(pool: &PgPool) -> Result<(), StoreError> {
         // A database may be newer than this program: see the rules in migrations/README.md.
         migrations.set_ignore_missing(true);
         if let Err(error) = migrations.run(&mut *connection).await {
-            return Err(match is_not_permitted(&error) {
+            let error = StoreError::from(error);
+            let whose = match error.is_refused_for_rights() {
                 true => not_permitted(&mut connection).await,
                 false => None,
-            }
-            .unwrap_or_else(|| error.into()));
+            };
+            return Err(whose.unwrap_or(error));
         }
     }
     Ok(())
-}
-
-/// Whether the server has refused a statement for want of rights.
-fn is_not_permitted(error: &MigrateError) -> bool {
-    let source = std::error::Error::source(error);
-    let refused = source.and_then(|source| source.downcast_ref::<sqlx::Error>());
-    let refused = refused.and_then(sqlx::Error::as_database_error);
-    refused.is_some_and(|refused| refused.code().is_some_and(|code| code == "42501"))
 }
 
 /// Whose rights it takes, where the tables are another's.

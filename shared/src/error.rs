@@ -1,6 +1,8 @@
 //! What the database, or the store above it, can answer instead of doing what it was asked.
 
-use sqlx::{error::DatabaseError, migrate::MigrateError};
+use std::borrow::Cow;
+
+use sqlx::migrate::MigrateError;
 
 use crate::telemetry::metrics;
 
@@ -74,17 +76,24 @@ impl StoreError {
     pub fn is_conflict(&self) -> bool {
         // 40001: serialization failure; 40P01: deadlock; 55P03: a lock that was waited for long enough
         // (PostgreSQL, appendix "Error Codes").
-        self.database_error()
-            .and_then(DatabaseError::code)
-            .is_some_and(|code| matches!(code.as_ref(), "40001" | "40P01" | "55P03"))
+        matches!(self.code().as_deref(), Some("40001" | "40P01" | "55P03"))
     }
 
-    fn database_error(&self) -> Option<&dyn DatabaseError> {
-        match self {
-            Self::Query(error) => error.as_database_error(),
-            Self::Migrate(error) => of_statement(error)?.as_database_error(),
-            _ => None,
-        }
+    /// True if the user lacks the rights for a statement.
+    pub(crate) fn is_refused_for_rights(&self) -> bool {
+        self.code().as_deref() == Some("42501")
+    }
+
+    /// The server's code, if it refused a statement.
+    fn code(&self) -> Option<Cow<'_, str>> {
+        let error = match self {
+            Self::Query(error)
+            | Self::Migrate(
+                MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _),
+            ) => error,
+            _ => return None,
+        };
+        error.as_database_error()?.code()
     }
 
     /// True if a UNIQUE constraint stood in the way.
@@ -116,14 +125,6 @@ impl From<MigrateError> for StoreError {
             }
             other => Self::Migrate(other),
         }
-    }
-}
-
-/// What the database said to a statement of a migration.
-fn of_statement(error: &MigrateError) -> Option<&sqlx::Error> {
-    match error {
-        MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _) => Some(e),
-        _ => None,
     }
 }
 

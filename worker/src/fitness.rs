@@ -24,14 +24,8 @@ impl Fitness {
     }
 }
 
-/// What follows from an error for this worker.
-#[derive(Debug, Default)]
-pub(crate) struct Here {
-    /// It was about this machine, and another worker runs that may be able to do it.
-    pub(crate) leaves_to_others: bool,
-}
-
 /// Notes an error that is about this machine, and says in its message where that is, and where else it was tried.
+/// Returns whether another worker runs that may be able to do it.
 ///
 /// # Errors
 /// What the database says.
@@ -41,9 +35,9 @@ pub(crate) async fn note(
     run_id: Option<Uuid>,
     class: FailureClass,
     message: &mut String,
-) -> Result<Here, StoreError> {
+) -> Result<bool, StoreError> {
     if class != FailureClass::Elsewhere {
-        return Ok(Here::default());
+        return Ok(false);
     }
     context.fitness.unfit().insert(host_id);
     let here = format!("worker {} on {}", context.name, workers::machine());
@@ -60,9 +54,7 @@ pub(crate) async fn note(
         );
         message.push_str(&advice);
     }
-    Ok(Here {
-        leaves_to_others: noted.leaves_to_others,
-    })
+    Ok(noted.leaves_to_others)
 }
 
 /// Whether this worker leaves what there is to do for a host to others.

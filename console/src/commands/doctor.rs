@@ -8,16 +8,13 @@ use serde::Serialize;
 use shared::{
     model::Datastore,
     secrets::{Key, SecretError},
-    store::{
-        caps, datastores,
-        report::{self, ProcessLine},
-        settings,
-    },
+    store::{caps, datastores, report, settings},
 };
 
 use super::repository::{self, Standing};
 use crate::{
     context::{Context, Database},
+    describe,
     error::AlreadyReported,
     key, output,
 };
@@ -186,7 +183,7 @@ async fn processes(db: &Database) -> Result<String> {
             "{} is not there any more: it was last heard of at {} and has not said that it ends, so it died or \
              does not reach the database; look at its log and start it again (whoever is not replaced is \
              forgotten after a day)",
-            process_name(process),
+            describe::process(process),
             output::time(process.heartbeat_at)
         )
     }));
@@ -194,17 +191,10 @@ async fn processes(db: &Database) -> Result<String> {
         anyhow::bail!(problems.join("; "));
     }
     let names = alive.iter().map(|process| match process.leads {
-        true => format!("{} (leads)", process_name(process)),
-        false => process_name(process),
+        true => format!("{} (leads)", describe::process(process)),
+        false => describe::process(process),
     });
     Ok(names.collect::<Vec<_>>().join(", "))
-}
-
-fn process_name(process: &ProcessLine) -> String {
-    format!(
-        "{} {} on {} (process {})",
-        process.kind, process.name, process.machine, process.pid
-    )
 }
 
 async fn obligations(db: &Database) -> Result<String> {

@@ -132,10 +132,7 @@ impl Site {
                     output::time(process.heartbeat_at)
                 ),
             };
-            lines.push(format!(
-                "{} {} on {} (process {}): {heard}",
-                process.kind, process.name, process.machine, process.pid
-            ));
+            lines.push(format!("{}: {heard}", describe::process(process)));
         }
         if !self.processes.iter().any(|process| process.is_alive) {
             lines.push("no scheduler and no worker is running: start `virtuozo up`".to_owned());

@@ -193,7 +193,8 @@ async fn check_address(
     match other {
         None => Ok(()),
         Some(other) => Err(StoreError::Refused(format!(
-            "the address {} is that of host {other} already: a machine has one name here",
+            "the address {} is that of host {other} already, and a machine is registered once: change or rename \
+             that one with `virtuozo host edit {other}`, or remove it first",
             config.address.as_deref().unwrap_or_default()
         ))),
     }

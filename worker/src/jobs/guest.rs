@@ -153,7 +153,7 @@ async fn conclude(
         }
         message = format!("{message}; and the guest could not be brought back yet: {left}");
     }
-    let here = fitness::note(
+    let leaves_to_others = fitness::note(
         &run.context,
         run.row.host_id,
         Some(run.row.run_id),
@@ -191,7 +191,7 @@ async fn conclude(
             ));
             (Ending::HandedOver { keep_steps: false }, None, event)
         }
-        _ if here.leaves_to_others => {
+        _ if leaves_to_others => {
             let event = NewEvent::user(
                 Severity::Warning,
                 format!("guest {name}: another worker takes over{in_step}: {message}"),

@@ -330,8 +330,7 @@ impl HostRun<'_> {
         let mut message = error.to_string();
         let class = error.class();
         let (host_id, run_id) = (self.row.host_id, Some(self.row.run_id));
-        let here = fitness::note(self.context, host_id, run_id, class, &mut message).await?;
-        if here.leaves_to_others {
+        if fitness::note(self.context, host_id, run_id, class, &mut message).await? {
             return self.leave(&message).await;
         }
         let is_down = matches!(error, StepError::HostDown(_));
