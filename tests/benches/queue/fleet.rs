@@ -25,8 +25,6 @@ use crate::{hypervisor::NoHypervisor, server::Server};
 const WORKERS: usize = 2;
 /// As many as one worker may be connected to.
 const HOSTS: usize = 10;
-/// Guests of one host in work at most.
-const SLOTS: &str = "4";
 /// How long the fleet works before it is measured.
 const WARM_UP: Duration = Duration::from_secs(4);
 /// How long it is measured.
@@ -54,14 +52,10 @@ pub(crate) struct Measured {
     pub(crate) costliest: Vec<(f64, f64, String)>,
 }
 
-/// Measures a fleet while at least `waiting` guests wait, each of which takes `copy_time` to be copied.
-pub(crate) async fn measure(
-    server: &Server,
-    waiting: usize,
-    copy_time: Duration,
-) -> Result<Measured> {
-    let name = format!("fleet_{waiting}_{}", copy_time.as_millis());
-    let database = server.database(&name).await?;
+/// Measures a fleet while at least `waiting` guests wait. A host has as many guests in work as it has where
+/// nothing is set.
+pub(crate) async fn measure(server: &Server, waiting: usize) -> Result<Measured> {
+    let database = server.database(&format!("fleet_{waiting}")).await?;
     let pool = db::connect(&database.url).await?;
     db::migrate(&pool).await?;
     // Restore points of no content cost next to nothing in memory, but a sync each on a disk.
@@ -73,16 +67,13 @@ pub(crate) async fn measure(
     };
     settings::set(
         &pool,
-        &[
-            ("destination", &destination.path().to_string_lossy()),
-            ("guest_threads", SLOTS),
-        ],
+        &[("destination", &destination.path().to_string_lossy())],
     )
     .await?;
     seed(&pool, waiting + TO_FINISH).await?;
 
     let stop = CancellationToken::new();
-    let connector = Arc::new(NoHypervisor::new(copy_time));
+    let connector = Arc::new(NoHypervisor::default());
     let mut processes = tokio::task::JoinSet::new();
     for n in 0..WORKERS {
         let pool = db::connect(&database.url).await?;

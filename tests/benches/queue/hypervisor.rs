@@ -21,17 +21,8 @@ const DISK_BYTES: u64 = 64 * 1024;
 type Snapshots = Arc<Mutex<HashMap<String, Vec<String>>>>;
 
 /// Connects to any host at once.
+#[derive(Default)]
 pub(crate) struct NoHypervisor(NoHost);
-
-impl NoHypervisor {
-    /// One whose guests take `copy_time` to be copied.
-    pub(crate) fn new(copy_time: Duration) -> Self {
-        Self(NoHost {
-            snapshots: Snapshots::default(),
-            copy_time,
-        })
-    }
-}
 
 #[async_trait]
 impl Connector for NoHypervisor {
@@ -44,10 +35,9 @@ impl Connector for NoHypervisor {
     }
 }
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct NoHost {
     snapshots: Snapshots,
-    copy_time: Duration,
 }
 
 #[async_trait]
@@ -149,7 +139,6 @@ impl Guest for NoGuest {
     }
 
     async fn image(&self, _: &Instant, _: &[String]) -> Result<GuestImage> {
-        tokio::time::sleep(self.host.copy_time).await;
         Ok(GuestImage {
             small: vec![SmallFile {
                 name: "guest.vmx".to_owned(),
