@@ -76,12 +76,12 @@ fn hold_one<C: Copy + Display>(case: C, hold: impl AsyncFn(C) -> Result<()>) -> 
     }
 }
 
-/// Prints how many cases there were and how many of them held: success if all did, and there were some.
-pub fn conclude<C>(results: &[(C, bool)]) -> ExitCode {
+/// Prints how many there were of what was tried, and how many of them held: success if all did, and there were some.
+pub fn conclude<C>(tried: &str, results: &[(C, bool)]) -> ExitCode {
     let held = results.iter().filter(|(_, held)| *held).count();
     println!(
         "{}",
-        serde_json::json!({ "cases": results.len(), "held": held })
+        serde_json::json!({ tried: results.len(), "held": held })
     );
     if held == results.len() && held > 0 {
         ExitCode::SUCCESS

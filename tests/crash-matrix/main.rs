@@ -22,7 +22,7 @@ fn main() -> Result<ExitCode> {
     if cells.len() == Cell::all().len() {
         write_table(Path::new(PAGE), &table(&results))?;
     }
-    Ok(proof::conclude(&results))
+    Ok(proof::conclude("cells", &results))
 }
 
 fn table(results: &[(Cell, bool)]) -> String {

@@ -24,5 +24,5 @@ fn main() -> ExitCode {
     let outages = proof::asked_for(outages);
     // All at the same time: they only wait.
     let results = proof::hold_all(&outages, outages.len(), Outage::hold);
-    proof::conclude(&results)
+    proof::conclude("cases", &results)
 }

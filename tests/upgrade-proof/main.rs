@@ -109,7 +109,8 @@ fn main() -> Result<ExitCode> {
         ensure!(program.exists(), "{} is missing", program.display());
     }
     let cases = proof::asked_for(CASES.to_vec());
-    Ok(proof::conclude(&proof::hold_all(&cases, AT_ONCE, hold)))
+    let results = proof::hold_all(&cases, AT_ONCE, hold);
+    Ok(proof::conclude("cases", &results))
 }
 
 async fn hold(case: Case) -> Result<()> {
