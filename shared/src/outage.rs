@@ -11,7 +11,8 @@ use tokio::sync::watch;
 
 use crate::telemetry::metrics;
 
-/// An outage that begins so soon after the last one is part of it: a link that comes and goes is said once.
+/// A silence so soon after the last one is part of it: a link that comes and goes is said once. One that goes on is
+/// said when this is over.
 const SAME_OUTAGE: Duration = Duration::from_secs(10);
 
 struct Sight {
@@ -21,6 +22,13 @@ struct Sight {
     said: bool,
     answered_at: Option<Instant>,
     ended_at: Option<Instant>,
+}
+
+impl Sight {
+    /// It has not been said, and is not the last outage going on for a moment.
+    fn is_to_be_said(&self) -> bool {
+        !self.said && self.ended_at.is_none_or(|at| at.elapsed() > SAME_OUTAGE)
+    }
 }
 
 static SIGHT: Mutex<Sight> = Mutex::new(Sight {
@@ -42,15 +50,20 @@ fn sight() -> MutexGuard<'static, Sight> {
 pub fn silent(what: &str, asked_at: Instant, error: &dyn Display) {
     let mut sight = sight();
     // A question from before the last answer tells of the past.
-    if sight.silent_since.is_some() || sight.answered_at.is_some_and(|at| at > asked_at) {
+    if sight.silent_since.is_none() && sight.answered_at.is_some_and(|at| at > asked_at) {
         tracing::debug!(what, %error, "waits for the database");
         return;
     }
-    sight.silent_since = Some(asked_at);
-    metrics::outage_began();
-    sight.said = sight.ended_at.is_none_or(|at| at.elapsed() > SAME_OUTAGE);
-    if sight.said {
+    if sight.silent_since.is_none() {
+        sight.silent_since = Some(asked_at);
+        sight.said = false;
+        metrics::outage_began();
+    }
+    if sight.is_to_be_said() {
+        sight.said = true;
         tracing::warn!(what, %error, "waiting for the database; work that needs no word with it goes on");
+    } else {
+        tracing::debug!(what, %error, "waits for the database");
     }
 }
 
@@ -107,6 +120,9 @@ mod tests {
         assert_eq!(*over.borrow(), before + 1);
         silent("a test", Instant::now(), &"gone again");
         assert!(!sight().said, "the same outage is not said twice");
+        sight().ended_at = Instant::now().checked_sub(SAME_OUTAGE * 2);
+        silent("another", Instant::now(), &"still gone");
+        assert!(sight().said, "a silence that goes on is said");
         answered(Instant::now());
         assert_eq!(*over.borrow(), before + 2);
     }

@@ -50,11 +50,23 @@ pub(crate) async fn run(context: &Context, command: WorkerCommand) -> Result<()>
         }
         WorkerCommand::Drain { worker } => {
             let asked = workers::drain(&db.pool, &worker).await?;
-            let ids: Vec<String> = asked.iter().map(|(id, _)| id.to_string()).collect();
-            context.out.done(&format!(
-                "drains: {worker} ({}); it takes nothing more and ends when its work is finished or handed over",
-                ids.join(", ")
-            ))
+            let ids = |alive: bool| {
+                let of = asked.iter().filter(|(_, is_alive)| *is_alive == alive);
+                let ids: Vec<String> = of.map(|(id, _)| id.to_string()).collect();
+                (!ids.is_empty()).then(|| ids.join(", "))
+            };
+            let drains = ids(true).map(|ids| {
+                format!(
+                    "drains: {worker} ({ids}); it takes nothing more and ends when its work is finished or handed over"
+                )
+            });
+            let silent = ids(false).map(|ids| {
+                format!(
+                    "silent: {worker} ({ids}); whatever of it still runs drains as soon as it reaches the database"
+                )
+            });
+            let said: Vec<String> = drains.into_iter().chain(silent).collect();
+            context.out.done(&said.join("\n"))
         }
     }
 }

@@ -44,6 +44,11 @@ impl HostConfig {
                 self.name
             ));
         }
+        if self.name == "all" {
+            return refuse(
+                "no host is named \"all\": `virtuozo.pause('all')` means the fleet".into(),
+            );
+        }
         if let Some(threads) = self.guest_threads.filter(|n| !(1..=64).contains(n)) {
             return refuse(format!("guest threads must be 1 to 64, not {threads}"));
         }

@@ -165,11 +165,11 @@ pub static KEYS: &[Key] = &[
         "seconds until another worker takes over from a silent one (2-3600)",
         |t| { number(t, 2, 3600) }
     ),
-    key!(event_keep_days, "days that events are kept", |t| number(
-        t,
-        1,
-        i32::MAX
-    )),
+    key!(
+        event_keep_days,
+        "days that events are kept (1-36500)",
+        |t| { number(t, 1, 36_500) }
+    ),
     key!(
         event_keep_count,
         "events that are kept at most (from 1000 up)",
@@ -177,8 +177,8 @@ pub static KEYS: &[Key] = &[
     ),
     key!(
         history_keep_days,
-        "days that ended runs are kept, with their guests and steps",
-        |t| { number(t, 1, i32::MAX) }
+        "days that ended runs are kept, with their guests and steps (1-36500)",
+        |t| { number(t, 1, 36_500) }
     ),
     key!(history_keep_runs, "ended runs that are kept at most", |t| {
         number(t, 1, i32::MAX)

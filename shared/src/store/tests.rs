@@ -1,5 +1,6 @@
 //! Tests of the statements, and of what administrators configure.
 
+mod of_bounds;
 mod of_caps;
 mod of_gates;
 mod of_guests;

@@ -58,15 +58,15 @@ pub async fn heartbeat(db: impl PgExecutor<'_>, id: Uuid) -> Result<Heard, Store
 }
 
 /// Asks workers to drain: all that run under this name, or the one with this id. They learn it with
-/// their next sign of life. Returns their ids and names.
+/// their next sign of life. Returns their ids, and whether they were heard of lately.
 ///
 /// # Errors
 /// [`StoreError::NotFound`] if no such worker runs, or what the database says.
 pub async fn drain(
     db: impl PgExecutor<'_>,
     name_or_id: &str,
-) -> Result<Vec<(Uuid, String)>, StoreError> {
-    let asked: Vec<(Uuid, String)> = sqlx::query_as(include_str!("sql/worker_drain.sql"))
+) -> Result<Vec<(Uuid, bool)>, StoreError> {
+    let asked: Vec<(Uuid, bool)> = sqlx::query_as(include_str!("sql/worker_drain.sql"))
         .bind(name_or_id)
         .fetch_all(db)
         .await?;

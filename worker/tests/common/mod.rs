@@ -162,7 +162,7 @@ impl Site {
         // A lease that ran out before the server began is left for one lease more, so the server's age
         // must not matter here.
         self.until("the leases are taken over", || async {
-            self.execute("UPDATE virtuozo_core.guest_runs SET lease_until = '-infinity' WHERE state = 'running'").await;
+            self.execute("UPDATE virtuozo_core.guest_runs SET lease_until = '1970-01-01' WHERE state = 'running'").await;
             sweeps::expire_guest_runs(&self.db.pool).await.unwrap();
             let running: i64 =
                 self.scalar("SELECT count(*) FROM virtuozo_core.guest_runs WHERE state = 'running' AND lease_until < now()").await;

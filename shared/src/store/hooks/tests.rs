@@ -194,7 +194,7 @@ async fn what_was_lost_with_its_process_is_taken_again_but_not_for_ever() {
                 }
                 execute(
                     &db.pool,
-                    "UPDATE virtuozo_core.hook_runs SET lease_until = '-infinity'",
+                    "UPDATE virtuozo_core.hook_runs SET lease_until = '1970-01-01'",
                 )
                 .await;
             }

@@ -11,7 +11,7 @@ UPDATE virtuozo_core.hook_runs k
                   AND (x.state = 'waiting'
                        -- A restart of the database itself gives every owner one more lease.
                        OR (x.state = 'running'
-                           AND now() > greatest(x.lease_until, pg_postmaster_start_time() + make_interval(secs => y.lease_secs))))
+                           AND virtuozo_core.is_over(greatest(x.lease_until, pg_postmaster_start_time() + make_interval(secs => y.lease_secs)))))
                   AND (x.moment = 'before' OR x.guest_run_id IS NOT NULL
                        OR NOT EXISTS (SELECT 1 FROM virtuozo_core.hook_runs o
                                        WHERE o.run_id = x.run_id AND o.guest_run_id IS NOT NULL AND o.state IN ('waiting', 'running')))

@@ -9,10 +9,10 @@ UPDATE virtuozo_core.host_runs h
        error_class = CASE WHEN h.crashes + 1 >= s.max_crashes THEN 'permanent' ELSE 'retry' END
   FROM virtuozo_core.settings s, virtuozo_core.hosts o
  WHERE o.id = h.host_id AND h.state = 'running'
-   AND now() > greatest(h.lease_until, pg_postmaster_start_time() + make_interval(secs => s.lease_secs))
+   AND virtuozo_core.is_over(greatest(h.lease_until, pg_postmaster_start_time() + make_interval(secs => s.lease_secs)))
    -- A worker that was frozen within a transaction keeps its row locked: the others do not wait for it.
    AND h.id IN (SELECT x.id FROM virtuozo_core.host_runs x
-                 WHERE x.state = 'running' AND x.lease_until < now()
+                 WHERE x.state = 'running' AND virtuozo_core.is_over(x.lease_until)
                    FOR UPDATE SKIP LOCKED)
 RETURNING h.id, h.run_id, h.host_id, o.name, h.state, h.error,
           (SELECT coalesce(r.trace_id, r.id) FROM virtuozo_core.runs r WHERE r.id = h.run_id) AS trace_id

@@ -4,7 +4,7 @@ UPDATE virtuozo_core.obligations o
   FROM virtuozo_core.settings s
  WHERE o.guest_id = $1
    AND o.next_attempt_at <= now()
-   AND NOT EXISTS (SELECT 1 FROM virtuozo_core.obligations c WHERE c.guest_id = $1 AND c.claimed_until > now())
+   AND NOT EXISTS (SELECT 1 FROM virtuozo_core.obligations c WHERE c.guest_id = $1 AND NOT virtuozo_core.is_over(c.claimed_until))
    AND NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g
                     WHERE g.guest_id = $1 AND g.state IN ('admitted', 'running'))
 RETURNING s.lease_secs

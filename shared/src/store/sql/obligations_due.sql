@@ -7,7 +7,7 @@ SELECT d.guest_id
           LEFT JOIN virtuozo_core.host_gates x ON x.host_id = o.host_id
          WHERE o.next_attempt_at <= now()
            AND (x.shut_until <= now()) IS NOT FALSE
-           AND NOT EXISTS (SELECT 1 FROM virtuozo_core.obligations c WHERE c.guest_id = o.guest_id AND c.claimed_until > now())
+           AND NOT EXISTS (SELECT 1 FROM virtuozo_core.obligations c WHERE c.guest_id = o.guest_id AND NOT virtuozo_core.is_over(c.claimed_until))
            AND NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g
                             WHERE g.guest_id = o.guest_id AND g.state IN ('admitted', 'running'))
          GROUP BY o.guest_id, o.host_id, x.host_id) d

@@ -2,4 +2,4 @@
 UPDATE virtuozo_core.workers SET drain_requested = true
  WHERE kind = 'worker' AND stopped_at IS NULL AND heartbeat_at > now() - interval '1 hour'
    AND (name = $1 OR id::text = $1)
-RETURNING id, name
+RETURNING id, virtuozo_core.is_alive(heartbeat_at, stopped_at)

@@ -234,7 +234,7 @@ impl<'a> Site<'a> {
                 };
                 let lease = self.held.swap_remove(at);
                 sqlx::query(
-                    "UPDATE virtuozo_core.guest_runs SET lease_until = '-infinity' WHERE id = $1",
+                    "UPDATE virtuozo_core.guest_runs SET lease_until = '1970-01-01' WHERE id = $1",
                 )
                 .bind(lease.guest_run_id)
                 .execute(self.pool)

@@ -163,7 +163,7 @@ async fn of_a_host_whose_slots_were_lowered_nothing_begins_before_enough_has_end
         }
         // Lowered with free slots between those that are taken, which stay taken.
         sqlx::raw_sql(
-            "UPDATE virtuozo_core.guest_runs SET state = 'waiting', admitted_at = NULL, run_after = 'infinity' WHERE state = 'admitted';
+            "UPDATE virtuozo_core.guest_runs SET state = 'waiting', admitted_at = NULL, run_after = '9998-12-31' WHERE state = 'admitted';
              UPDATE virtuozo_core.guest_slots SET guest_run_id = NULL, taken_at = NULL",
         )
         .execute(&db.pool)
