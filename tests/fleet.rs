@@ -74,13 +74,13 @@ impl FleetSpec {
             workers: 2,
             schedulers: 1,
             hosts: 4,
-            guests: 40,
+            guests: 60,
             kills: 6,
             host_threads: 3,
             lease_secs: 2,
             slots: 2,
-            fleet_cap: 5,
-            repository_cap: 4,
+            fleet_cap: 4,
+            repository_cap: 3,
         }
     }
 }
