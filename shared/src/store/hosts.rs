@@ -46,7 +46,8 @@ impl HostConfig {
         }
         if self.name == "all" {
             return refuse(
-                "no host is named \"all\": `virtuozo.pause('all')` means the fleet".into(),
+                "`virtuozo.pause('all')` means the fleet: name the host otherwise than \"all\""
+                    .into(),
             );
         }
         if let Some(threads) = self.guest_threads.filter(|n| !(1..=64).contains(n)) {
