@@ -61,7 +61,7 @@ trace-proof:
 
 bench-copy:
 	@scripts/needs.sh compiler qemu
-	$(CARGO) bench --locked -p repository --bench copy
+	$(CARGO) bench --locked -p virtuozo-repository --bench copy
 
 crash-matrix:
 	@scripts/needs.sh compiler postgres

@@ -8,8 +8,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use disk::vmdk::DiskKind;
 use serde_json::Value;
+use virtuozo_disk::vmdk::DiskKind;
 use vix::lab::{DiskSpec, GuestSpec, LabGuest, Power, Product};
 
 use crate::{Background, PointDisks, Site, eventually};

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
-use disk::{BlockSource, vmdk::Chain, vmware::vmx::Vmx};
+use virtuozo_disk::{BlockSource, vmdk::Chain, vmware::vmx::Vmx};
 
 /// The disks of one `.vmx`, opened with their chains.
 pub struct PointDisks {

@@ -9,9 +9,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use shared::pg::Cluster;
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
+use virtuozo_postgres::server::Cluster;
 
 use crate::eventually;
 

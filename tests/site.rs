@@ -8,11 +8,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use disk::vmdk::DiskKind;
 use serde_json::Value;
-use shared::{db, testing::TestDb};
 use sqlx::PgPool;
 use tempfile::TempDir;
+use virtuozo_disk::vmdk::DiskKind;
+use virtuozo_postgres::{self as db, testing::TestDb};
 use vix::lab::{DiskSpec, GuestSpec, HostSpec, Lab, LabGuest, LabHost, Power, Product};
 
 use crate::process::{Answer, Background, built};

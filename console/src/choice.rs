@@ -54,7 +54,7 @@ pub(crate) fn change<T>(place: &mut Option<T>, given: Option<Choice<T>>) {
 
 #[cfg(test)]
 mod tests {
-    use shared::model::Mode;
+    use virtuozo_model::Mode;
 
     use super::*;
 

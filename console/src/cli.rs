@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use shared::telemetry;
+use virtuozo_telemetry as telemetry;
 
 use crate::{commands::*, error::EXIT_CODES};
 

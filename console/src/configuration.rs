@@ -260,7 +260,7 @@ fn find(named: Option<&Path>) -> Result<Option<(PathBuf, String)>> {
         let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
         return Ok(Some((path.to_owned(), text)));
     }
-    let own = shared::secrets::default_key_file().with_file_name("virtuozo.toml");
+    let own = virtuozo_secrets::default_key_file().with_file_name("virtuozo.toml");
     for path in [own, PathBuf::from(SYSTEM_FILE)] {
         match fs::read_to_string(&path) {
             Ok(text) => return Ok(Some((path, text))),

@@ -8,11 +8,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use hypervisor::{Connector, vix::VixConnector};
-use shared::{db, pg::Cluster, secrets, telemetry};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
+use virtuozo_hypervisor::{Connector, vix::VixConnector};
+use virtuozo_postgres::{self as db, server::Cluster};
+use virtuozo_secrets as secrets;
+use virtuozo_telemetry as telemetry;
 
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;

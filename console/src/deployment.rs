@@ -163,7 +163,7 @@ fn of_unit<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
 
 /// How long a scheduler may take to end, with the last telemetry of the process after it.
 fn scheduler_stops_in() -> u64 {
-    scheduler::STOP_LIMIT.as_secs() + 10
+    virtuozo_scheduler::STOP_LIMIT.as_secs() + 10
 }
 
 #[test]

@@ -1,11 +1,9 @@
 //! What is going on, in words: how far a copy is, and why something waits.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use shared::{
-    model::Pause,
-    store::report::{
-        GuestLine, GuestRunLine, HookRunLine, HostRunLine, ObligationLine, ProcessLine, StepLine,
-    },
+use virtuozo_model::Pause;
+use virtuozo_store::report::{
+    GuestLine, GuestRunLine, HookRunLine, HostRunLine, ObligationLine, ProcessLine, StepLine,
 };
 
 use crate::output;

@@ -2,7 +2,7 @@
 
 use std::{io, process::ExitCode};
 
-use shared::StoreError;
+use virtuozo_postgres::StoreError;
 
 use crate::output::Output;
 

@@ -1,16 +1,14 @@
 //! The key file of this machine: one key for all that is stored sealed, wherever it is given.
 
 use anyhow::{Result, bail};
-use shared::{
-    StoreError,
-    secrets::{Key, SecretError},
-    store::{
-        hosts,
-        notices::config::{self, Secret},
-    },
-};
 use sqlx::PgPool;
 use uuid::Uuid;
+use virtuozo_postgres::StoreError;
+use virtuozo_secrets::{Key, SecretError};
+use virtuozo_store::{
+    hosts,
+    notices::config::{self, Secret},
+};
 
 use crate::context::Context;
 

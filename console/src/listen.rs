@@ -12,8 +12,9 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use shared::{liveness, readiness, telemetry::metrics};
 use tokio::{net::TcpListener, task::AbortHandle};
+use virtuozo_runtime::{liveness, readiness};
+use virtuozo_telemetry::metrics;
 
 /// Connections at the same time. Whoever comes then takes the place of the oldest: one that says nothing keeps no
 /// probe from its answer, which takes a moment.

@@ -1,9 +1,9 @@
 //! From the ids and names that people type to runs and restore points.
 
 use anyhow::Result;
-use shared::store::report;
 use sqlx::PgPool;
 use uuid::Uuid;
+use virtuozo_store::report;
 
 use crate::{error::usage, output};
 

@@ -6,9 +6,9 @@ use chrono::{DateTime, Local, Utc};
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 use serde_json::json;
-use shared::human;
-pub(crate) use shared::human::span;
 use uuid::Uuid;
+use virtuozo_model::human;
+pub(crate) use virtuozo_model::human::span;
 
 /// A narrower terminal is not believed.
 const MIN_COLUMNS: u16 = 40;

@@ -4,8 +4,8 @@
 use std::{env, time::Duration};
 
 use sd_notify::NotifyState;
-use shared::{liveness, readiness};
 use tokio_util::sync::CancellationToken;
+use virtuozo_runtime::{liveness, readiness};
 
 /// How often is looked at what there is to tell.
 const LOOK: Duration = Duration::from_secs(1);

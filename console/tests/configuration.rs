@@ -7,9 +7,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use disk::vmdk::DiskKind;
-use shared::testing::TestDb;
 use tempfile::TempDir;
+use virtuozo_disk::vmdk::DiskKind;
+use virtuozo_postgres::testing::TestDb;
 use vix::lab::{Broken, DiskSpec, GuestSpec, HostSpec, Lab, Product};
 
 struct Site {
@@ -318,7 +318,7 @@ async fn a_password_is_nowhere_in_the_database_or_in_what_is_shown() {
         .await
         .unwrap();
     assert!(!sealed.windows(5).any(|bytes| bytes == b"horse"));
-    let key = shared::secrets::Key::load(&site.dir.path().join("key")).unwrap();
+    let key = virtuozo_secrets::Key::load(&site.dir.path().join("key")).unwrap();
     let opened = key.open(id, &sealed).unwrap();
     assert_eq!(
         secrecy::ExposeSecret::expose_secret(&opened),

@@ -13,15 +13,15 @@ use std::{
 };
 
 use common::{Rng, chain_bytes, create_options, random_writes};
-use disk::{
+use proptest::prelude::*;
+use tempfile::TempDir;
+use virtuozo_disk::{
     BlockSource, DiskError, RangeKind, RawFile, ranges,
     vmdk::{
         Chain, DiskKind, Layer, SparseOptions, SparseWriter, WritableDisk, create, create_delta,
         estimate_bytes, merge_into_parent,
     },
 };
-use proptest::prelude::*;
-use tempfile::TempDir;
 
 const SIZE: u64 = 3 * 1024 * 1024;
 

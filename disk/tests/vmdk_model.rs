@@ -10,15 +10,15 @@ use std::{
 };
 
 use common::{Rng, chain_bytes, create_options, source_bytes};
-use disk::{
+use proptest::prelude::*;
+use tempfile::TempDir;
+use virtuozo_disk::{
     BlockSource, RangeKind, ranges,
     vmdk::{
         Chain, CreateOptions, DiskKind, GRAIN_BYTES, Layer, ParentLink, SparseOptions,
         SparseWriter, WritableDisk, create, create_delta, merge_into_parent, set_parent,
     },
 };
-use proptest::prelude::*;
-use tempfile::TempDir;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -339,7 +339,7 @@ fn a_write_to_a_parent_makes_its_deltas_invalid() {
     assert!(
         matches!(
             error,
-            disk::DiskError::ContentId {
+            virtuozo_disk::DiskError::ContentId {
                 expected: 0x1234_abcd,
                 ..
             }
@@ -348,7 +348,7 @@ fn a_write_to_a_parent_makes_its_deltas_invalid() {
     );
     let error = merge_into_parent(&child).unwrap_err();
     assert!(
-        matches!(error, disk::DiskError::ContentId { .. }),
+        matches!(error, virtuozo_disk::DiskError::ContentId { .. }),
         "{error}"
     );
 }
@@ -415,7 +415,7 @@ fn a_fingerprint_tells_a_write_into_any_file_of_a_disk() {
     {
         let path = dir.path().join(format!("{number}.vmdk"));
         let capacity_bytes = 4 << 20;
-        disk::vmdk::create(&path, &create_options(kind, capacity_bytes)).unwrap();
+        virtuozo_disk::vmdk::create(&path, &create_options(kind, capacity_bytes)).unwrap();
         let before = Layer::open(&path).unwrap().fingerprint().unwrap();
         assert_eq!(
             Layer::open(&path).unwrap().fingerprint(),

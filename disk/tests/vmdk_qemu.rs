@@ -11,14 +11,14 @@ mod common;
 use std::{path::Path, process::Command};
 
 use common::{Rng, chain_bytes, create_options, random_writes, source_bytes};
-use disk::{
+use tempfile::TempDir;
+use virtuozo_disk::{
     BlockSource, RangeKind, ranges,
     vmdk::{
         Chain, DiskKind, GRAIN_BYTES, Layer, ParentLink, SparseOptions, SparseWriter, WritableDisk,
         create, create_delta, merge_into_parent,
     },
 };
-use tempfile::TempDir;
 
 const MIB: u64 = 1024 * 1024;
 const SUBFORMATS: [&str; 4] = [

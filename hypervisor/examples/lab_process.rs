@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("vix-host") {
-        hypervisor::vix::run_vix_host()
+        virtuozo_hypervisor::vix::run_vix_host()
     } else {
         vix::guest_process::main()
     }

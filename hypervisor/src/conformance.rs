@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use disk::{BlockRange, BlockSource, DiskError, RangeKind, ranges};
 use uuid::Uuid;
+use virtuozo_disk::{BlockRange, BlockSource, DiskError, RangeKind, ranges};
 
 use crate::{
     ErrorKind, Guest, GuestImage, GuestRef, Host, HypervisorError, ImageFile, ImageFormat, Instant,

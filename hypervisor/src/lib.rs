@@ -1,7 +1,7 @@
 //! The port to hypervisors: what Virtuozo asks of any of them, and one folder per back end.
 //!
 //! Callers ask for a capability, never for a kind of hypervisor. A guest's disks are handed out as
-//! [`disk::BlockSource`]s and its small files as bytes.
+//! [`virtuozo_disk::BlockSource`]s and its small files as bytes.
 
 #[cfg(feature = "conformance")]
 pub mod conformance;

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use disk::BlockSource;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use virtuozo_disk::BlockSource;
 
 use crate::{ErrorClass, HypervisorError};
 

@@ -2,8 +2,8 @@
 
 mod lab;
 
-use hypervisor::{HostKind, conformance};
 use lab::{TestLab, guest, guest_ref, instant_of, two_disks};
+use virtuozo_hypervisor::{HostKind, conformance};
 use vix::Product;
 
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);

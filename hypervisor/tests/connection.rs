@@ -8,8 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hypervisor::{Connector, ErrorClass, ErrorKind, HostKind, PowerOff, PowerState, snapshot_name};
 use lab::{TestLab, guest, guest_ref, lab_process, library, two_disks, until};
+use virtuozo_hypervisor::{
+    Connector, ErrorClass, ErrorKind, HostKind, PowerOff, PowerState, snapshot_name,
+};
 use vix::Product;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -37,7 +39,7 @@ async fn the_library_is_probed_and_its_absence_explained() {
 #[tokio::test]
 async fn wrong_logins_and_wrong_hosts_are_told_apart() {
     let lab = TestLab::new(Product::Esxi);
-    let connect = async |change: fn(&mut hypervisor::HostTarget)| {
+    let connect = async |change: fn(&mut virtuozo_hypervisor::HostTarget)| {
         let mut target = lab.target(HostKind::Esxi);
         change(&mut target);
         lab.connector().connect(&target).await.err().unwrap()

@@ -4,8 +4,8 @@ mod lab;
 
 use std::{fs, time::Duration};
 
-use hypervisor::{ErrorKind, GuestRef, HostKind, Instant, PowerState, conformance};
 use lab::{TestLab, guest, guest_ref, two_disks};
+use virtuozo_hypervisor::{ErrorKind, GuestRef, HostKind, Instant, PowerState, conformance};
 use vix::{Product, lab::Broken};
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn an_unmapped_datastore_is_a_problem_with_a_hint() {
     lab.guest(&two_disks("web"));
     let mut target = lab.target(HostKind::Esxi);
     target.config_dir = None;
-    let host = hypervisor::Connector::connect(&lab.connector(), &target)
+    let host = virtuozo_hypervisor::Connector::connect(&lab.connector(), &target)
         .await
         .unwrap();
     let web = guest(&host, "web").await;
@@ -142,7 +142,7 @@ async fn an_unmapped_datastore_is_a_problem_with_a_hint() {
     assert_eq!(error.kind, ErrorKind::NotMapped);
 
     target.datastores = lab.host.datastores.iter().cloned().collect();
-    let host = hypervisor::Connector::connect(&lab.connector(), &target)
+    let host = virtuozo_hypervisor::Connector::connect(&lab.connector(), &target)
         .await
         .unwrap();
     let facts = guest(&host, "web").await.facts().await.unwrap();

@@ -22,11 +22,11 @@ use std::{
 };
 
 use chrono::Utc;
-use disk::RawFile;
-use repository::{
+use uuid::Uuid;
+use virtuozo_disk::RawFile;
+use virtuozo_repository::{
     FileFormat, FileSpec, NewPoint, PointMode, PublishedPoint, Repository, Unobserved, restore,
 };
-use uuid::Uuid;
 
 const ROUNDS: u128 = 5;
 

@@ -15,7 +15,7 @@ use std::{
     thread,
 };
 
-use disk::{
+use virtuozo_disk::{
     BlockSource, RangeKind,
     vmdk::{Chain, ParentLink},
 };

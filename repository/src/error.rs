@@ -2,9 +2,9 @@
 
 use std::{io, path::PathBuf};
 
-use disk::DiskError;
 use rustix::io::Errno;
 use uuid::Uuid;
+use virtuozo_disk::DiskError;
 
 /// The result of every operation on a repository.
 pub type Result<T> = std::result::Result<T, RepositoryError>;

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use disk::{BlockRange, BlockSource, DiskError, RangeKind};
+use virtuozo_disk::{BlockRange, BlockSource, DiskError, RangeKind};
 
 // Also the unit in which zeros are found.
-pub(crate) use disk::vmdk::GRAIN_BYTES;
+pub(crate) use virtuozo_disk::vmdk::GRAIN_BYTES;
 
 /// What a run of grains holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Run {
 
 /// All runs of a source in order, found without reading data.
 pub(crate) fn runs(source: &dyn BlockSource) -> impl Iterator<Item = Result<Run, DiskError>> + '_ {
-    let mut ranges = disk::ranges(source);
+    let mut ranges = virtuozo_disk::ranges(source);
     let mut cutter = Cutter {
         size_bytes: source.size_bytes(),
         partial: None,

@@ -17,9 +17,9 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use disk::BlockSource;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use virtuozo_disk::BlockSource;
 
 use crate::{
     CopyObserver, Digest, FileFormat, FileSpec, NewPoint, PointMode, RepositoryError, Result,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use disk::BlockSource;
+use virtuozo_disk::BlockSource;
 
 use crate::{
     RepositoryError, Result,
@@ -55,7 +55,7 @@ impl FileSpec {
     pub(crate) fn unreadable(
         &self,
         offset_bytes: u64,
-    ) -> impl FnOnce(disk::DiskError) -> RepositoryError {
+    ) -> impl FnOnce(virtuozo_disk::DiskError) -> RepositoryError {
         let (name, device) = (self.name.clone(), self.device.clone());
         move |source| RepositoryError::Source {
             name,
@@ -102,8 +102,10 @@ impl CopyPlan {
             if !spec.is_delta() {
                 self.source_bytes += source.size_bytes();
             }
-            self.stored_bytes +=
-                disk::vmdk::estimate_bytes(source.size_bytes(), read_bytes.div_ceil(GRAIN_BYTES));
+            self.stored_bytes += virtuozo_disk::vmdk::estimate_bytes(
+                source.size_bytes(),
+                read_bytes.div_ceil(GRAIN_BYTES),
+            );
         } else {
             self.stored_bytes += read_bytes;
         }

@@ -6,9 +6,9 @@ use std::{
 };
 
 use chrono::Utc;
-use disk::{BlockSource, vmdk::ParentLink};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use virtuozo_disk::{BlockSource, vmdk::ParentLink};
 
 use crate::{
     CopyObserver, FileEntry, FileFormat, FileSpec, Manifest, NewPoint, RepositoryError, Result,

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, fs::File, io, mem, path::Path, path::PathBuf, rc::Rc};
 
-use disk::vmdk::{SparseOptions, SparseWriter, WriteAt};
+use virtuozo_disk::vmdk::{SparseOptions, SparseWriter, WriteAt};
 
 use crate::{
     FileFormat, FileSpec, RepositoryError, Result,
@@ -204,7 +204,7 @@ impl Sink {
     }
 }
 
-fn unwritable(name: &str, source: disk::DiskError) -> RepositoryError {
+fn unwritable(name: &str, source: virtuozo_disk::DiskError) -> RepositoryError {
     RepositoryError::Stored {
         name: name.to_owned(),
         source,

@@ -13,9 +13,9 @@ use std::{
     thread,
 };
 
-use disk::{BlockSource, vmdk::Chain};
 use rustix::io::Errno;
 use serde::Serialize;
+use virtuozo_disk::{BlockSource, vmdk::Chain};
 
 use crate::{
     CopyObserver, FileEntry, Manifest, Repository, RepositoryError, Result, StoredFormat,

@@ -10,13 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use disk::vmdk::{SparseOptions, SparseWriter};
 use proptest::prelude::*;
-use repository::{
+use support::{sealed_guest, tree};
+use virtuozo_disk::vmdk::{SparseOptions, SparseWriter};
+use virtuozo_repository::{
     CHUNK_BYTES, MANIFEST_NAME, Manifest, Repository, RepositoryError, Unobserved, VerifyReport,
     restore,
 };
-use support::{sealed_guest, tree};
 
 struct Stored {
     _dir: tempfile::TempDir,

@@ -13,8 +13,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use repository::{CopyObserver, Repository, Stopped, Unobserved};
 use support::{Memory, new_point, sealed_guest, tree, vmdk};
+use virtuozo_repository::{CopyObserver, Repository, Stopped, Unobserved};
 
 /// Tells the test on standard output each time something happened.
 struct Tell;

@@ -6,12 +6,12 @@ mod support;
 
 use std::{fs, path::Path};
 
-use disk::{BlockRange, BlockSource, DiskError};
-use repository::{
-    ErrorClass, FoundWhat, MANIFEST_NAME, Repository, RepositoryError, SealedPoint, Unobserved,
-};
 use support::{Memory, StopAfter, new_point, raw, sealed_guest, tree, vmdk};
 use uuid::Uuid;
+use virtuozo_disk::{BlockRange, BlockSource, DiskError};
+use virtuozo_repository::{
+    ErrorClass, FoundWhat, MANIFEST_NAME, Repository, RepositoryError, SealedPoint, Unobserved,
+};
 
 fn empty_repo() -> (tempfile::TempDir, Repository) {
     let dir = tempfile::tempdir().unwrap();

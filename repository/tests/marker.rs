@@ -2,8 +2,8 @@
 
 use std::{fs, sync::Barrier, thread};
 
-use repository::{ErrorClass, MARKER_NAME, Repository, RepositoryError};
 use uuid::Uuid;
+use virtuozo_repository::{ErrorClass, MARKER_NAME, Repository, RepositoryError};
 
 /// Nothing is recorded.
 const NONE: &[String] = &[];

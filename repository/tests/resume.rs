@@ -15,13 +15,13 @@ use std::{
     time::Duration,
 };
 
-use disk::{BlockRange, BlockSource, DiskError, RangeKind};
 use proptest::prelude::*;
-use repository::{
+use support::{Memory, StopAfter, UNIT, new_point, raw, tree, vmdk};
+use virtuozo_disk::{BlockRange, BlockSource, DiskError, RangeKind};
+use virtuozo_repository::{
     CopyObserver, NewPoint, PointWriter, Repository, RepositoryError, SealedPoint, Stopped,
     Unobserved,
 };
-use support::{Memory, StopAfter, UNIT, new_point, raw, tree, vmdk};
 
 const MIB: usize = 1 << 20;
 

@@ -6,13 +6,13 @@ mod support;
 
 use std::{fs, os::unix::fs::MetadataExt, process::Command, sync::Mutex};
 
-use disk::{BlockSource, RangeKind, RawFile, vmdk::Layer};
 use proptest::prelude::*;
-use repository::{
+use support::{Memory, UNIT, new_point, raw, read_chain, tree, vmdk};
+use virtuozo_disk::{BlockSource, RangeKind, RawFile, vmdk::Layer};
+use virtuozo_repository::{
     CHUNK_BYTES, CopyObserver, CopyPlan, FileEntry, Manifest, Repository, RepositoryError, Stopped,
     Unobserved, restore,
 };
-use support::{Memory, UNIT, new_point, raw, read_chain, tree, vmdk};
 
 fn any_kind() -> impl Strategy<Value = RangeKind> {
     prop_oneof![
@@ -230,7 +230,7 @@ fn a_restore_holds_exactly_the_files_of_the_point_without_its_manifest() {
     let to = dir.path().join("new/folder");
     let report = restore(&point_dir, &to, &Unobserved).unwrap();
     let mut expected = tree(&point_dir);
-    expected.retain(|(name, _)| name.to_str() != Some(repository::MANIFEST_NAME));
+    expected.retain(|(name, _)| name.to_str() != Some(virtuozo_repository::MANIFEST_NAME));
     assert!(tree(&to) == expected);
     assert_eq!((report.files, report.bytes), (4, point.size_bytes));
 }

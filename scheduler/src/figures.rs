@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use shared::{
-    store::figures,
-    telemetry::metrics::{self, fleet},
-};
 use sqlx::PgPool;
 use tokio::{sync::watch, task::JoinHandle};
+use virtuozo_store::figures;
+use virtuozo_telemetry::metrics;
+
+use crate::fleet_gauges::FleetGauges;
 
 /// How old what is told may be.
 const EVERY: Duration = Duration::from_secs(10);
@@ -15,9 +15,9 @@ const EVERY: Duration = Duration::from_secs(10);
 const LIMIT: Duration = Duration::from_secs(8);
 
 /// Tells what the fleet does while this scheduler leads, until it is dropped; nothing where nobody reads it.
-#[derive(Debug)]
 pub(crate) struct Teller {
     leads: watch::Sender<bool>,
+    gauges: Option<FleetGauges>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -25,8 +25,15 @@ impl Teller {
     pub(crate) fn start(pool: PgPool) -> Self {
         let (leads, led) = watch::channel(false);
         metrics::set_leads(Some(false));
-        let task = metrics::are_read().then(|| tokio::spawn(tell(pool, led)));
-        Self { leads, task }
+        let gauges = metrics::are_read().then(|| FleetGauges::register(&metrics::meter()));
+        let task = gauges
+            .clone()
+            .map(|gauges| tokio::spawn(tell(pool, led, gauges)));
+        Self {
+            leads,
+            gauges,
+            task,
+        }
     }
 
     /// Says whether this scheduler leads, for certain.
@@ -43,11 +50,13 @@ impl Drop for Teller {
             task.abort();
         }
         metrics::set_leads(None);
-        fleet::set(None);
+        if let Some(gauges) = &self.gauges {
+            gauges.set(None);
+        }
     }
 }
 
-async fn tell(pool: PgPool, mut leads: watch::Receiver<bool>) {
+async fn tell(pool: PgPool, mut leads: watch::Receiver<bool>, gauges: FleetGauges) {
     loop {
         let figures = if *leads.borrow_and_update() {
             match tokio::time::timeout(LIMIT, figures::read(&pool)).await {
@@ -61,7 +70,7 @@ async fn tell(pool: PgPool, mut leads: watch::Receiver<bool>) {
         } else {
             None
         };
-        fleet::set(figures);
+        gauges.set(figures);
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             changed = leads.changed() => if changed.is_err() { return },

@@ -4,6 +4,7 @@
 //! is decided by single statements, which two may send at the same time.
 
 mod figures;
+mod fleet_gauges;
 mod mirror;
 pub mod notices;
 mod sweep;
@@ -15,18 +16,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::{
-    StoreError,
-    hooks::Hooks,
-    liveness,
-    model::ProcessKind,
-    outage, readiness, secrets,
-    store::{hooks::Whose, leadership, wake::Wake, workers},
-};
 use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use virtuozo_hooks::Hooks;
+use virtuozo_model::ProcessKind;
+use virtuozo_postgres::StoreError;
+use virtuozo_runtime::{liveness, outage, readiness};
+use virtuozo_secrets as secrets;
+use virtuozo_store::{hooks::Whose, leadership, wake::Wake, workers};
 
 pub use crate::mirror::EventLog;
 use crate::{figures::Teller, notices::Notices, sweep::Sweeper, tick::Ticker};

@@ -8,13 +8,11 @@ mod log;
 
 use std::{io, time::Duration};
 
-use shared::{
-    StoreError,
-    store::events::{Filter, mirror::Kept},
-};
 use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use virtuozo_postgres::StoreError;
+use virtuozo_store::events::{Filter, mirror::Kept};
 
 pub use log::EventLog;
 

@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use shared::{
-    StoreError,
-    store::{notices, obligations, settings, sweeps},
-    telemetry::{
-        metrics::{self, LeaseKind, Outcome},
-        tree,
-    },
-};
 use sqlx::PgPool;
 use tokio::time::Instant;
+use virtuozo_postgres::StoreError;
+use virtuozo_store::{notices, obligations, settings, sweeps};
+use virtuozo_telemetry::{
+    metrics::{self, LeaseKind, Outcome},
+    tree,
+};
 
 /// How often old rows are deleted, and at once when it was changed how long they are kept.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);

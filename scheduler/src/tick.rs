@@ -2,18 +2,18 @@
 
 use std::collections::HashSet;
 
-use shared::{
-    StoreError,
-    model::{Schedule, Settings, Severity},
-    schedule::{Recurrence, ScheduleError},
-    store::{
-        events::{self, NewEvent},
-        runs::{self, Targets},
-        schedules, settings,
-    },
-};
 use sqlx::PgPool;
 use uuid::Uuid;
+use virtuozo_model::{
+    Schedule, Settings, Severity,
+    schedule::{Recurrence, ScheduleError},
+};
+use virtuozo_postgres::StoreError;
+use virtuozo_store::{
+    events::{self, NewEvent},
+    runs::{self, Targets},
+    schedules, settings,
+};
 
 /// Looks at the schedules.
 #[derive(Debug, Default)]

@@ -9,14 +9,12 @@ mod spans;
 use std::{collections::VecDeque, time::Duration};
 
 use opentelemetry_sdk::{error::OTelSdkError, trace::SpanData};
-use shared::{
-    StoreError,
-    store::traces::{self as store, TracedGuest, TracedRun},
-    telemetry::traces::{self, SendError},
-};
 use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use virtuozo_postgres::StoreError;
+use virtuozo_store::traces::{self as store, TracedGuest, TracedRun};
+use virtuozo_telemetry::traces::{self, SendError};
 
 /// How often it looks for what has ended.
 const EVERY: Duration = Duration::from_secs(1);

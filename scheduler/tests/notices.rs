@@ -8,12 +8,10 @@ use servers::{
     Server, free_port,
     site::{Site, header, until},
 };
-use shared::{
-    model::{Notice, NoticeChannel, NoticeKind, NoticeState},
-    store::notices::{
-        self,
-        config::{self, Secret},
-    },
+use virtuozo_model::{Notice, NoticeChannel, NoticeKind, NoticeState};
+use virtuozo_store::notices::{
+    self,
+    config::{self, Secret},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -471,7 +469,7 @@ async fn a_mail_server_that_hangs_does_not_keep_a_scheduler_from_its_end() {
     // It is connected to, and says nothing.
     let connected = tokio::time::timeout(std::time::Duration::from_secs(60), server.accept());
     let connection = connected.await.expect("no mail is sent").unwrap();
-    let ending = tokio::time::timeout(scheduler::STOP_LIMIT, running.stopped());
+    let ending = tokio::time::timeout(virtuozo_scheduler::STOP_LIMIT, running.stopped());
     ending.await.expect("the scheduler does not end");
     drop(connection);
 }

@@ -3,22 +3,20 @@
 
 use std::{future::Future, time::Duration};
 
-use scheduler::{Scheduler, SchedulerOptions};
-use shared::{
-    model::HostKind,
-    queue::{GuestJob, HostJob, Job},
-    store::{
-        guest_runs::{self, FailureClass},
-        host_runs::{self, GuestRunStart, NewGuestRun},
-        hosts::{self, HostConfig},
-        runs::{self, NewRun, Targets},
-        settings,
-    },
-    testing::TestDb,
-};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use virtuozo_model::HostKind;
+use virtuozo_postgres::testing::TestDb;
+use virtuozo_queue::{GuestJob, HostJob, Job};
+use virtuozo_scheduler::{Scheduler, SchedulerOptions};
+use virtuozo_store::{
+    guest_runs::{self, FailureClass},
+    host_runs::{self, GuestRunStart, NewGuestRun},
+    hosts::{self, HostConfig},
+    runs::{self, NewRun, Targets},
+    settings,
+};
 
 async fn until<T, F, Fut>(what: &str, mut look: F) -> T
 where
@@ -353,11 +351,11 @@ async fn jobs_that_nobody_will_deliver_are_pushed_again_and_live_ones_are_not() 
         "DELETE FROM apalis.jobs WHERE job_type = 'virtuozo-host'",
     )
     .await;
-    let pushed = shared::store::sweeps::push_lost_jobs(&db.pool)
+    let pushed = virtuozo_store::sweeps::push_lost_jobs(&db.pool)
         .await
         .unwrap();
     assert_eq!(pushed, 2);
-    let again = shared::store::sweeps::push_lost_jobs(&db.pool)
+    let again = virtuozo_store::sweeps::push_lost_jobs(&db.pool)
         .await
         .unwrap();
     assert_eq!(again, 0, "they are on their way");
@@ -423,7 +421,7 @@ async fn old_rows_are_pruned_and_young_ones_stay() {
          VALUES (gen_random_uuid(), 'worker', 'gone', 'm', 1, 'v', now() - interval '2 days')",
     )
     .await;
-    shared::store::sweeps::prune(&db.pool).await.unwrap();
+    virtuozo_store::sweeps::prune(&db.pool).await.unwrap();
     let messages: Vec<String> = sqlx::query_scalar("SELECT message FROM virtuozo_core.events")
         .fetch_all(&db.pool)
         .await

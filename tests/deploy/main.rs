@@ -20,11 +20,11 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use shared::pg::Cluster;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
 use tests::{Answer, Background, built, eventually, small_guest};
 use tokio::net::TcpListener;
+use virtuozo_postgres::server::Cluster;
 use vix::lab::{HostSpec, Lab, Product};
 
 const PASSWORD: &str = "s3cret/of the+fleet";

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use shared::testing::TestDb;
 use tests::{Background, Site, eventually, small_guest};
+use virtuozo_postgres::testing::TestDb;
 use vix::lab::Product;
 
 use crate::count;

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, ffi::OsString, fs, thread};
 
 use anyhow::{Context, Result, bail};
-use disk::vmdk::DiskKind;
+use virtuozo_disk::vmdk::DiskKind;
 use vix::lab::{DiskSpec, GuestSpec, HostSpec, LabGuest, LabHost, Power, Product};
 
 use super::{ARCHIVE, FleetSpec, STANDARD};

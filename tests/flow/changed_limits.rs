@@ -8,10 +8,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Utc};
-use disk::vmdk::DiskKind;
 use serde_json::Value;
-use shared::store::sweeps;
 use tests::{Site, eventually};
+use virtuozo_disk::vmdk::DiskKind;
+use virtuozo_store::sweeps;
 use vix::lab::{DiskSpec, GuestSpec, HostSpec, Power, Product};
 
 /// How soon what a change permits has begun: without a restart, and without anybody's help.

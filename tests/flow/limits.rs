@@ -1,8 +1,8 @@
 //! Limits and retention hold over a whole run.
 
 use anyhow::{Context, Result, ensure};
-use disk::vmdk::DiskKind;
 use tests::Site;
+use virtuozo_disk::vmdk::DiskKind;
 use vix::lab::{DiskSpec, GuestSpec, Product};
 
 #[tokio::test]

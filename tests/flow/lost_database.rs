@@ -6,9 +6,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use disk::vmdk::DiskKind;
 use serde_json::{Value, json};
 use tests::{PointDisks, Site};
+use virtuozo_disk::vmdk::DiskKind;
 use vix::lab::{DiskSpec, GuestSpec, Power, Product};
 
 /// A site with one guest, backed up `times` times, and nothing that still runs.

@@ -14,8 +14,8 @@ mod notices;
 mod points;
 
 use anyhow::{Context, Result, ensure};
-use disk::vmdk::DiskKind;
 use tests::{PointDisks, Site};
+use virtuozo_disk::vmdk::DiskKind;
 use vix::{
     lab::{DiskSpec, GuestSpec, LabGuest, Power, Product},
     stamps,

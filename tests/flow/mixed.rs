@@ -1,9 +1,9 @@
 //! Good and bad guests and hosts in one run.
 
 use anyhow::{Context, Result, ensure};
-use disk::vmdk::DiskKind;
 use serde_json::Value;
 use tests::{Site, eventually};
+use virtuozo_disk::vmdk::DiskKind;
 use vix::lab::{Broken, DiskSpec, GuestSpec, HostSpec, LabHost, Power, Product};
 
 fn small_guest(host: &LabHost, name: &str, change: impl FnOnce(&mut GuestSpec)) -> Result<()> {

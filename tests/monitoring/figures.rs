@@ -3,8 +3,8 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use disk::vmdk::DiskKind;
 use tests::{Background, Endpoint, Site, eventually};
+use virtuozo_disk::vmdk::DiskKind;
 use vix::lab::{DiskSpec, GuestSpec, Power, Product};
 
 use crate::catalogue::{Shown, documented};

@@ -25,9 +25,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use servers::{Certificates, Server};
-use shared::testing::TestDb;
 use sqlx::{AssertSqlSafe, PgPool};
 use tests::{Background, Endpoint, Journal, Site, eventually, small_guest};
+use virtuozo_postgres::testing::TestDb;
 use vix::lab::{HostSpec, Product};
 
 use crate::{forms::Secret, sink::Sink};

@@ -45,7 +45,7 @@ impl Phoenix {
             )
         };
         let (port, grpc) = (free()?, free()?);
-        shared::telemetry::otlp::choose_tls();
+        virtuozo_telemetry::otlp::choose_tls();
         let log = fs::File::create(dir.join("phoenix.log"))?;
         let process = Command::new(program)
             .arg("serve")

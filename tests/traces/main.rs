@@ -7,8 +7,8 @@ mod tree;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use disk::vmdk::DiskKind;
 use tests::{Background, Site, eventually};
+use virtuozo_disk::vmdk::DiskKind;
 use vix::lab::{DiskSpec, GuestSpec, LabHost, Power, Product};
 
 use crate::{

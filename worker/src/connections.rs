@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use hypervisor::{Connector, ErrorKind, Guest, GuestRef, Host, HypervisorError};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
+use virtuozo_hypervisor::{Connector, ErrorKind, Guest, GuestRef, Host, HypervisorError};
 
 use crate::{error::StepError, gate, target::Targets};
 

@@ -6,9 +6,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use shared::db::Pool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
+use virtuozo_postgres::Pool;
 
 use crate::{connections::Connections, fitness::Fitness, repositories::Repositories};
 

@@ -1,11 +1,9 @@
 //! Why a worker's part of the work came to an end.
 
-use hypervisor::HypervisorError;
-use repository::RepositoryError;
-use shared::{
-    StoreError,
-    store::{gates::Down, guest_runs::FailureClass},
-};
+use virtuozo_hypervisor::HypervisorError;
+use virtuozo_postgres::StoreError;
+use virtuozo_repository::RepositoryError;
+use virtuozo_store::{gates::Down, guest_runs::FailureClass};
 
 use crate::connections;
 
@@ -127,10 +125,10 @@ impl StepError {
             Self::HostDown(down) => down.class(),
             Self::Hypervisor(error) => of_hypervisor(error.class),
             Self::Repository(error) => match error.class() {
-                repository::ErrorClass::Retry => FailureClass::Retry,
-                repository::ErrorClass::Elsewhere => FailureClass::Elsewhere,
-                repository::ErrorClass::Permanent => FailureClass::Permanent,
-                repository::ErrorClass::Operator => FailureClass::Operator,
+                virtuozo_repository::ErrorClass::Retry => FailureClass::Retry,
+                virtuozo_repository::ErrorClass::Elsewhere => FailureClass::Elsewhere,
+                virtuozo_repository::ErrorClass::Permanent => FailureClass::Permanent,
+                virtuozo_repository::ErrorClass::Operator => FailureClass::Operator,
             },
             Self::Failed { class, .. } => *class,
         }
@@ -138,12 +136,12 @@ impl StepError {
 }
 
 /// What to do about an error of the hypervisor, or a problem of a guest.
-pub(crate) fn of_hypervisor(class: hypervisor::ErrorClass) -> FailureClass {
+pub(crate) fn of_hypervisor(class: virtuozo_hypervisor::ErrorClass) -> FailureClass {
     match class {
-        hypervisor::ErrorClass::Retry => FailureClass::Retry,
-        hypervisor::ErrorClass::Elsewhere => FailureClass::Elsewhere,
-        hypervisor::ErrorClass::Permanent => FailureClass::Permanent,
-        hypervisor::ErrorClass::Operator => FailureClass::Operator,
+        virtuozo_hypervisor::ErrorClass::Retry => FailureClass::Retry,
+        virtuozo_hypervisor::ErrorClass::Elsewhere => FailureClass::Elsewhere,
+        virtuozo_hypervisor::ErrorClass::Permanent => FailureClass::Permanent,
+        virtuozo_hypervisor::ErrorClass::Operator => FailureClass::Operator,
     }
 }
 

@@ -6,11 +6,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use shared::{
-    StoreError,
-    store::{guest_runs::FailureClass, workers},
-};
 use uuid::Uuid;
+use virtuozo_postgres::StoreError;
+use virtuozo_store::{guest_runs::FailureClass, workers};
 
 use crate::{context::Context, patience::patiently};
 

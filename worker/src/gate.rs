@@ -3,13 +3,13 @@
 
 use std::{future::Future, sync::Arc};
 
-use hypervisor::{ErrorClass, ErrorKind, Host, HypervisorError};
-use shared::store::{
+use sqlx::PgPool;
+use uuid::Uuid;
+use virtuozo_hypervisor::{ErrorClass, ErrorKind, Host, HypervisorError};
+use virtuozo_store::{
     gates::{self, Passage, Probe},
     settings,
 };
-use sqlx::PgPool;
-use uuid::Uuid;
 
 use crate::{
     error::StepError,

@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
-use repository::PointMode;
-use shared::{
-    hooks::{Ended, Environment, Subject, perform},
-    model::{Hook, HookMoment, OnFailure},
-    store::{events, hooks, steps::StepName},
-    telemetry::tree,
-};
+use virtuozo_hooks::{Ended, Environment, Subject, perform};
+use virtuozo_model::StepName;
+use virtuozo_model::{Hook, HookMoment, OnFailure};
+use virtuozo_repository::PointMode;
+use virtuozo_store::{events, hooks};
+use virtuozo_telemetry::tree;
 
 use crate::{
     error::{StepError, Stop},

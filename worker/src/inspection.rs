@@ -3,24 +3,22 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use hypervisor::{
-    Connector, ErrorKind, GuestFacts, GuestRef, Host, HostFacts, HypervisorError, PowerState,
-};
-use shared::{
-    StoreError,
-    model::{Guest, GuestState, HostState, Settings},
-    store::{
-        disks, gates,
-        guest_runs::FailureClass,
-        guests,
-        host_runs::GuestRunStart,
-        hosts, inventory,
-        obligations::{self, Duty},
-        settings,
-    },
-};
 use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
+use virtuozo_hypervisor::{
+    Connector, ErrorKind, GuestFacts, GuestRef, Host, HostFacts, HypervisorError, PowerState,
+};
+use virtuozo_model::{Guest, GuestState, HostState, Settings};
+use virtuozo_postgres::StoreError;
+use virtuozo_store::{
+    disks, gates,
+    guest_runs::FailureClass,
+    guests,
+    host_runs::GuestRunStart,
+    hosts, inventory,
+    obligations::{self, Duty},
+    settings,
+};
 
 use crate::{
     connections,

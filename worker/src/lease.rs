@@ -6,19 +6,18 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
-use shared::{
-    StoreError, outage,
-    store::{
-        gates::{self, Probe},
-        guest_runs::{self, GuestLease},
-        host_runs::{self, HostLease},
-        leases::Renewal,
-        obligations::{self, UndoClaim},
-    },
-    telemetry::metrics::{HeldLease, LeaseKind},
-};
 use sqlx::PgPool;
 use tokio::{sync::watch, task::JoinHandle};
+use virtuozo_postgres::StoreError;
+use virtuozo_runtime::outage;
+use virtuozo_store::{
+    gates::{self, Probe},
+    guest_runs::{self, GuestLease},
+    host_runs::{self, HostLease},
+    leases::Renewal,
+    obligations::{self, UndoClaim},
+};
+use virtuozo_telemetry::metrics::{HeldLease, LeaseKind};
 
 use crate::error::Stop;
 

@@ -30,24 +30,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hypervisor::Connector;
-use shared::{
-    StoreError,
-    db::Pool,
-    hooks::Hooks,
-    liveness,
-    model::ProcessKind,
-    outage,
-    queue::{self, Bell, GuestJob, HostJob, UndoJob},
-    readiness, secrets,
-    store::{
-        hooks::Whose,
-        workers::{self, Heard},
-    },
-};
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
+use virtuozo_hooks::Hooks;
+use virtuozo_hypervisor::Connector;
+use virtuozo_model::ProcessKind;
+use virtuozo_postgres::{Pool, StoreError};
+use virtuozo_queue::{self as queue, Bell, GuestJob, HostJob, UndoJob};
+use virtuozo_runtime::{liveness, outage, readiness};
+use virtuozo_secrets as secrets;
+use virtuozo_store::{
+    hooks::Whose,
+    workers::{self, Heard},
+};
 
 use crate::{
     connections::Connections,

@@ -1,12 +1,10 @@
 //! What was found out about a guest, as the store keeps it, and whether it can be backed up.
 
-use hypervisor::{GuestFacts, PowerState, Problem};
-use shared::{
-    model::{GuestState, Power},
-    store::{
-        guest_runs::FailureClass,
-        inventory::{DiskObservation, GuestObservation},
-    },
+use virtuozo_hypervisor::{GuestFacts, PowerState, Problem};
+use virtuozo_model::{GuestState, Power};
+use virtuozo_store::{
+    guest_runs::FailureClass,
+    inventory::{DiskObservation, GuestObservation},
 };
 
 use crate::error;

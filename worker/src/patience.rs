@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::{StoreError, outage};
+use virtuozo_postgres::StoreError;
+use virtuozo_runtime::outage;
 
 /// The first pause between two attempts; doubled up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(100);

@@ -7,9 +7,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use repository::{Repository, RepositoryError};
-use shared::{db::Pool, store::repositories};
 use uuid::Uuid;
+use virtuozo_postgres::Pool;
+use virtuozo_repository::{Repository, RepositoryError};
+use virtuozo_store::repositories;
 
 use crate::{error::StepError, patience::patiently, steps::blocking};
 

@@ -5,9 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use repository::retention::PointInfo;
-use shared::store::points::{self, Cover, Deletion, GuestPoint};
 use uuid::Uuid;
+use virtuozo_repository::retention::PointInfo;
+use virtuozo_store::points::{self, Cover, Deletion, GuestPoint};
 
 use crate::{
     error::StepError,
@@ -35,7 +35,7 @@ async fn try_apply(run: &GuestRun, points: &[GuestPoint]) -> Result<(), StepErro
         })
         .collect();
     let mut going: Vec<Uuid> =
-        repository::retention::to_delete(&infos, u32::try_from(keep_last).unwrap_or(0));
+        virtuozo_repository::retention::to_delete(&infos, u32::try_from(keep_last).unwrap_or(0));
     // What an earlier worker had begun to delete.
     going.extend(
         points

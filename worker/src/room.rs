@@ -3,14 +3,12 @@
 
 use std::{path::Path, time::Duration};
 
-use repository::Repository;
-use shared::{
-    StoreError,
-    store::{caps, repositories, space},
-    telemetry::metrics::{self, Space},
-};
 use sqlx::PgPool;
 use uuid::Uuid;
+use virtuozo_postgres::StoreError;
+use virtuozo_repository::Repository;
+use virtuozo_store::{caps, repositories, space};
+use virtuozo_telemetry::metrics::{self, Space};
 
 /// How old what is told may be.
 const EVERY: Duration = Duration::from_secs(60);
@@ -60,7 +58,7 @@ async fn look(pool: &PgPool) -> Result<(), StoreError> {
 fn room_in(path: String, id: Option<Uuid>) -> Option<Space> {
     let root = Path::new(&path);
     Repository::recognise(root, id, &[]).ok()?;
-    let space = repository::space(root).ok()?;
+    let space = virtuozo_repository::space(root).ok()?;
     Some(Space {
         repository: path,
         free_bytes: space.free_bytes,

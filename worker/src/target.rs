@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use hypervisor::{HostKind, HostTarget};
-use shared::{
-    StoreError, model,
-    secrets::{Key, SecretError},
-    store::{datastores, hosts},
-};
 use sqlx::PgPool;
 use uuid::Uuid;
+use virtuozo_hypervisor::{HostKind, HostTarget};
+use virtuozo_model as model;
+use virtuozo_postgres::StoreError;
+use virtuozo_secrets::{Key, SecretError};
+use virtuozo_store::{datastores, hosts};
 
 use crate::{error::StepError, patience::patiently};
 

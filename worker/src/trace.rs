@@ -11,14 +11,11 @@ use opentelemetry::{
     Context, KeyValue, global,
     trace::{Span, Tracer},
 };
-use shared::{
-    store::{
-        guest_runs::GuestLease, host_runs::HostLease, obligations::Obligation, steps::StepName,
-    },
-    telemetry::{
-        traces::{self, Unit},
-        tree,
-    },
+use virtuozo_model::StepName;
+use virtuozo_store::{guest_runs::GuestLease, host_runs::HostLease, obligations::Obligation};
+use virtuozo_telemetry::{
+    traces::{self, Unit},
+    tree,
 };
 
 /// A group of copied blocks has at least so many bytes.

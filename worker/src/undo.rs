@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use hypervisor::{Guest, HypervisorError, PowerState, snapshot_name};
-use shared::{
-    store::{
-        guest_runs,
-        obligations::{self, Duty, Obligation},
-    },
-    telemetry::metrics::{self, SnapshotCall},
-};
 use tokio::time::Instant;
 use uuid::Uuid;
+use virtuozo_hypervisor::{Guest, HypervisorError, PowerState, snapshot_name};
+use virtuozo_store::{
+    guest_runs,
+    obligations::{self, Duty, Obligation},
+};
+use virtuozo_telemetry::metrics::{self, SnapshotCall};
 
 use crate::{error::StepError, hold, patience::patiently, steps::GuestRun};
 

@@ -6,12 +6,10 @@ mod common;
 use std::{path::Path, sync::Arc};
 
 use common::{Site, WorkerProcess, fake::FakeConnector};
-use hypervisor::PowerState::On;
-use shared::{
-    secrets::Key,
-    store::{hosts, workers},
-};
-use worker::WorkerOptions;
+use virtuozo_hypervisor::PowerState::On;
+use virtuozo_secrets::Key;
+use virtuozo_store::{hosts, workers};
+use virtuozo_worker::WorkerOptions;
 
 /// A site whose host has a password, and the directory with the right key.
 async fn site() -> (Site, tempfile::TempDir) {

@@ -9,11 +9,11 @@ use common::{
     Site, add_host,
     fake::{FakeGuest, pattern},
 };
-use hypervisor::{
+use virtuozo_hypervisor::{
     PowerState::{BlockedOnQuestion, Off, On, Suspended},
     Problem,
 };
-use shared::store::{runs::Targets, settings};
+use virtuozo_store::{runs::Targets, settings};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn running_guests_are_backed_up_hot_and_guests_that_are_off_cold() {
@@ -124,7 +124,7 @@ async fn foreign_snapshots_stay_and_are_named_in_the_restore_point() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_of_ours_left_by_an_earlier_failure_is_removed_first() {
     let site = Site::new(&[("mail", On)]).await;
-    let left = hypervisor::snapshot_name::make(uuid::Uuid::now_v7(), 3);
+    let left = virtuozo_hypervisor::snapshot_name::make(uuid::Uuid::now_v7(), 3);
     site.world
         .with("mail", |g| g.snapshots.push((left, Arc::clone(&g.disk))));
     let worker = site.worker("one");
@@ -180,8 +180,8 @@ async fn a_host_that_does_not_answer_fails_alone_and_with_the_reason() {
     let site = Site::new(&[("lab-mail", On), ("down-web", On)]).await;
     add_host(&site.db.pool, "down").await;
     let refused = common::fake::Act::Fail(
-        hypervisor::ErrorKind::Unreachable,
-        hypervisor::ErrorClass::Retry,
+        virtuozo_hypervisor::ErrorKind::Unreachable,
+        virtuozo_hypervisor::ErrorClass::Retry,
     );
     // The rule names a guest's path; a connection is told apart by its host's name.
     site.world.rule_for_host("connect", "down", 100, refused);

@@ -7,11 +7,11 @@ use common::{
     Site, add_host,
     fake::{When, pattern},
 };
-use hypervisor::{
+use virtuozo_hypervisor::{
     ErrorClass,
     PowerState::{Off, On},
 };
-use shared::store::runs::Targets;
+use virtuozo_store::runs::Targets;
 
 /// The message of the copy that failed.
 async fn why_not_used(site: &Site) -> String {

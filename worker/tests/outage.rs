@@ -10,7 +10,7 @@ use common::{
     fake::{When, pattern_of},
     proxy::Proxy,
 };
-use hypervisor::PowerState::On;
+use virtuozo_hypervisor::PowerState::On;
 
 /// Enough for the copy to ask again and again whether it may go on.
 const DISK_BYTES: usize = 48 << 20;

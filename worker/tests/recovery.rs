@@ -10,11 +10,11 @@ use common::{
     Site,
     fake::{Act, When},
 };
-use hypervisor::{
+use virtuozo_hypervisor::{
     ErrorClass, ErrorKind,
     PowerState::{self, On},
 };
-use shared::store::{guest_runs, runs, settings};
+use virtuozo_store::{guest_runs, runs, settings};
 
 /// Every operation of a hot and of a cold backup that can fail or be the last of a worker.
 const HOT: [&str; 6] = [

@@ -8,9 +8,9 @@ use common::{
     Row, Site, WorkerProcess,
     fake::{Act, Gate, When},
 };
-use hypervisor::{ErrorClass, ErrorKind, PowerState::On};
-use shared::store::{hosts, operators, settings};
 use uuid::Uuid;
+use virtuozo_hypervisor::{ErrorClass, ErrorKind, PowerState::On};
+use virtuozo_store::{hosts, operators, settings};
 
 const REFUSED: Act = Act::Fail(ErrorKind::Unreachable, ErrorClass::Retry);
 const WRONG_PASSWORD: Act = Act::Fail(ErrorKind::Login, ErrorClass::Operator);

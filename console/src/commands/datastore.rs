@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Subcommand;
-use shared::store::{caps, datastores, hosts};
+use virtuozo_store::{caps, datastores, hosts};
 
 use crate::{
     choice::{self, Choice},

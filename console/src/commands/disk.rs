@@ -5,10 +5,8 @@ use std::collections::HashMap;
 use anyhow::Result;
 use clap::Subcommand;
 use serde::Serialize;
-use shared::{
-    model::Disk,
-    store::{disks, guests},
-};
+use virtuozo_model::Disk;
+use virtuozo_store::{disks, guests};
 
 use crate::{context::Context, output};
 

@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
-use shared::{
-    model::Datastore,
-    secrets::{Key, SecretError},
-    store::{caps, datastores, report, settings},
-};
+use virtuozo_model::Datastore;
+use virtuozo_secrets::{Key, SecretError};
+use virtuozo_store::{caps, datastores, report, settings};
 
 use super::repository::{self, Standing};
 use crate::{
@@ -151,7 +149,7 @@ async fn place(db: &Database, path: &str) -> Result<String> {
         let there = path.ancestors().find(|dir| dir.exists());
         let there = there.unwrap_or(&path);
         writable(there)?;
-        let free = output::size(::repository::space(there)?.free_bytes);
+        let free = output::size(virtuozo_repository::space(there)?.free_bytes);
         let state = match seen.state {
             Standing::Mounted => "",
             _ => ", not used yet: the first backup makes it a repository",

@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use shared::{
-    StoreError,
-    model::Event,
-    store::{
-        events::{self, Filter, follow::Place},
-        guests, hosts,
-    },
-};
 use sqlx::PgPool;
+use virtuozo_model::Event;
+use virtuozo_postgres::StoreError;
+use virtuozo_store::{
+    events::{self, Filter, follow::Place},
+    guests, hosts,
+};
 
 use crate::{context::Context, names, output};
 

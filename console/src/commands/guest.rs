@@ -6,15 +6,13 @@ use anyhow::Result;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use shared::{
-    model::{Disk, Guest, Mode},
-    store::{
-        disks,
-        guests::{self, GuestConfig},
-        hosts, report,
-    },
-};
 use sqlx::PgPool;
+use virtuozo_model::{Disk, Guest, Mode};
+use virtuozo_store::{
+    disks,
+    guests::{self, GuestConfig},
+    hosts, report,
+};
 
 use crate::{
     choice::{self, Choice},
@@ -223,13 +221,13 @@ async fn add(context: &Context, host: &str, guest: &str) -> Result<()> {
     let db = context.database().await?;
     let host = hosts::by_name(&db.pool, host).await?;
     let known = match guests::on_host(&db.pool, host.id, guest).await {
-        Err(shared::StoreError::NotFound { .. }) => None,
+        Err(virtuozo_postgres::StoreError::NotFound { .. }) => None,
         known => Some(known?),
     };
     let message = match known {
         Some(known) => {
             if !guests::configure(&db.pool, known.id).await? {
-                return Err(shared::StoreError::Exists {
+                return Err(virtuozo_postgres::StoreError::Exists {
                     what: "guest",
                     name: known.full_name(),
                 }

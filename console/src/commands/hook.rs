@@ -2,13 +2,11 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use shared::{
-    hooks,
-    model::{Hook, HookLine, HookMoment, OnFailure},
-    store::{guests, hooks as store},
-};
 use sqlx::PgPool;
 use uuid::Uuid;
+use virtuozo_hooks as hooks;
+use virtuozo_model::{Hook, HookLine, HookMoment, OnFailure};
+use virtuozo_store::{guests, hooks as store};
 
 use crate::{choice, context::Context, error::usage};
 

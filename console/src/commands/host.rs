@@ -6,16 +6,14 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
-use shared::{
-    model::{Datastore, Host, HostKind},
-    store::{
-        datastores, gates, guests,
-        hosts::{self, HostConfig},
-        operators,
-    },
-};
 use tokio::task::JoinSet;
 use uuid::Uuid;
+use virtuozo_model::{Datastore, Host, HostKind};
+use virtuozo_store::{
+    datastores, gates, guests,
+    hosts::{self, HostConfig},
+    operators,
+};
 
 use crate::{
     choice::{self, Choice},
@@ -351,7 +349,7 @@ async fn show(context: &Context, db: &Database, name: &str) -> Result<()> {
 
 async fn test(context: &Context, db: &Database, name: &str) -> Result<()> {
     let host = hosts::by_name(&db.pool, name).await?;
-    let target = worker::host_target(&db.pool, &context.key_file(), host.id).await?;
+    let target = virtuozo_worker::host_target(&db.pool, &context.key_file(), host.id).await?;
     let connector = context.connector();
     let library = connector.probe().await?;
     let connection = connector.connect(&target).await?;
@@ -396,7 +394,8 @@ async fn check(context: &Context, db: &Database, name: Option<&str>) -> Result<(
     for host in hosts {
         let (pool, connector, key_file) = (db.pool.clone(), connector.clone(), key_file.clone());
         checks.spawn(async move {
-            let checked = worker::check_host(&pool, &key_file, connector.as_ref(), host.id).await;
+            let checked =
+                virtuozo_worker::check_host(&pool, &key_file, connector.as_ref(), host.id).await;
             (host.name, checked)
         });
     }

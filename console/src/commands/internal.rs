@@ -15,7 +15,7 @@ pub(crate) struct VixHostArgs {
 
 /// Serves one host connection until stdin ends.
 pub(crate) fn vix_host() -> ExitCode {
-    hypervisor::vix::run_vix_host()
+    virtuozo_hypervisor::vix::run_vix_host()
 }
 
 /// Options of `hook-guard`.
@@ -33,7 +33,7 @@ pub(crate) fn hook_guard(args: &HookGuardArgs) -> ExitCode {
         .build();
     match runtime {
         Ok(runtime) => {
-            let code = runtime.block_on(shared::hooks::guard(&args.command));
+            let code = runtime.block_on(virtuozo_hooks::guard(&args.command));
             // The read of stdin does not end by itself.
             runtime.shutdown_background();
             code

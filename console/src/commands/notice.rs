@@ -3,18 +3,16 @@
 use anyhow::Result;
 use chrono::Utc;
 use clap::{Args, Subcommand, ValueEnum};
-use scheduler::notices::Notices;
 use serde_json::json;
-use shared::{
-    model::{Notice, NoticeChannel, NoticeKind, NoticeState},
-    store::{
-        notices::{
-            self,
-            config::{self, KEYS, Secret},
-        },
-        report,
-        settings::key,
+use virtuozo_model::{Notice, NoticeChannel, NoticeKind, NoticeState};
+use virtuozo_scheduler::notices::Notices;
+use virtuozo_store::{
+    notices::{
+        self,
+        config::{self, KEYS, Secret},
     },
+    report,
+    settings::key,
 };
 
 use super::{host, settings};

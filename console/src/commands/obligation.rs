@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Subcommand;
-use shared::store::{operators, report};
+use virtuozo_store::{operators, report};
 
 use super::run::user_name;
 use crate::{context::Context, describe, output};

@@ -13,10 +13,12 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
-use repository::{CopyObserver, Manifest, Repository, RepositoryError, Stopped, VerifyReport};
 use serde::Serialize;
 use serde_json::json;
-use shared::store::report::{self, PointLine};
+use virtuozo_repository::{
+    CopyObserver, Manifest, Repository, RepositoryError, Stopped, VerifyReport,
+};
+use virtuozo_store::report::{self, PointLine};
 
 use crate::{
     context::{Context, Database},
@@ -307,7 +309,7 @@ pub(crate) async fn restore(context: &Context, args: RestoreArgs) -> Result<()> 
     let report = watched(
         context,
         &format!("restore {}", point.name()),
-        move |watch| repository::restore(&from, &to, watch),
+        move |watch| virtuozo_repository::restore(&from, &to, watch),
     )
     .await?;
     if context.out.is_json() {
@@ -351,7 +353,7 @@ impl CopyObserver for Watch {
 async fn watched<T: Send + 'static>(
     context: &Context,
     what: &str,
-    work: impl FnOnce(&Watch) -> repository::Result<T> + Send + 'static,
+    work: impl FnOnce(&Watch) -> virtuozo_repository::Result<T> + Send + 'static,
 ) -> Result<T> {
     let stop = context.catch_signals()?;
     let watch = Arc::new(Watch::default());

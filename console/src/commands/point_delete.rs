@@ -7,20 +7,18 @@ use std::{
 
 use anyhow::Result;
 use clap::Args;
-use repository::Repository;
 use serde::Serialize;
 use serde_json::json;
-use shared::{
-    StoreError,
-    model::Severity,
-    store::{
-        events::{self, NewEvent},
-        points::{self, Cover, Deletion},
-        report::PointLine,
-    },
-};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
+use virtuozo_model::Severity;
+use virtuozo_postgres::StoreError;
+use virtuozo_repository::Repository;
+use virtuozo_store::{
+    events::{self, NewEvent},
+    points::{self, Cover, Deletion},
+    report::PointLine,
+};
 
 use super::{
     repository::{Standing, look},

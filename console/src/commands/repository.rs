@@ -7,21 +7,19 @@ use std::{
 
 use anyhow::Result;
 use clap::Subcommand;
-use repository::{Repository, RepositoryError};
 use serde::Serialize;
 use serde_json::json;
-use shared::{
-    StoreError,
-    model::Severity,
-    store::{
-        caps,
-        events::{self, NewEvent},
-        report::{self, PointLine},
-        repositories,
-    },
-};
 use sqlx::PgPool;
 use uuid::Uuid;
+use virtuozo_model::Severity;
+use virtuozo_postgres::StoreError;
+use virtuozo_repository::{Repository, RepositoryError};
+use virtuozo_store::{
+    caps,
+    events::{self, NewEvent},
+    report::{self, PointLine},
+    repositories,
+};
 
 use crate::{
     choice::{self, Choice},

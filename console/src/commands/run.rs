@@ -6,13 +6,13 @@ use anyhow::Result;
 use chrono::Utc;
 use clap::Subcommand;
 use serde_json::json;
-use shared::store::{
+use sqlx::PgPool;
+use uuid::Uuid;
+use virtuozo_store::{
     guests, hosts, operators,
     report::{self, GuestRunLine, HookRunLine, HostRunLine, RunLine, StepLine},
     runs::{self, NewRun, Targets},
 };
-use sqlx::PgPool;
-use uuid::Uuid;
 
 use crate::{
     context::Context,
@@ -264,8 +264,8 @@ pub(crate) async fn follow(pool: &PgPool, id: Uuid) -> Result<RunView> {
 
 fn is_away(error: &anyhow::Error) -> bool {
     error
-        .downcast_ref::<shared::StoreError>()
-        .is_some_and(shared::StoreError::is_unavailable)
+        .downcast_ref::<virtuozo_postgres::StoreError>()
+        .is_some_and(virtuozo_postgres::StoreError::is_unavailable)
 }
 
 async fn wait_and_show(context: &Context, pool: &PgPool, id: Uuid) -> Result<()> {

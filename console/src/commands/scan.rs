@@ -10,19 +10,17 @@ use std::{
 
 use anyhow::Result;
 use clap::Args;
-use repository::{Found, FoundWhat, Manifest, PointSummary, Repository, RepositoryError};
 use serde::Serialize;
 use serde_json::json;
-use shared::{
-    StoreError,
-    store::{
-        catalogue::{self, FoundPoint, MISSING},
-        guests,
-        report::{self, PointLine},
-    },
-};
 use sqlx::PgPool;
 use uuid::Uuid;
+use virtuozo_postgres::StoreError;
+use virtuozo_repository::{Found, FoundWhat, Manifest, PointSummary, Repository, RepositoryError};
+use virtuozo_store::{
+    catalogue::{self, FoundPoint, MISSING},
+    guests,
+    report::{self, PointLine},
+};
 
 use super::{
     point,

@@ -6,17 +6,17 @@ use anyhow::Result;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use shared::{
-    model::{Schedule, Settings},
-    schedule::{Recurrence, ScheduleError},
-    store::{
-        guests, hosts,
-        schedules::{self, ScheduleConfig},
-        settings,
-    },
-};
 use sqlx::PgPool;
 use uuid::Uuid;
+use virtuozo_model::{
+    Schedule, Settings,
+    schedule::{Recurrence, ScheduleError},
+};
+use virtuozo_store::{
+    guests, hosts,
+    schedules::{self, ScheduleConfig},
+    settings,
+};
 
 use crate::{
     choice::{self, Choice},

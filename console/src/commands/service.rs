@@ -4,16 +4,13 @@ use std::{io::Read, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use hypervisor::Connector;
-use scheduler::{EventLog, Scheduler, SchedulerOptions};
-use shared::{
-    db,
-    pg::Cluster,
-    telemetry::{metrics::Metrics, traces::Traces},
-};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use worker::{Worker, WorkerOptions};
+use virtuozo_hypervisor::Connector;
+use virtuozo_postgres::{self as db, server::Cluster};
+use virtuozo_scheduler::{EventLog, Scheduler, SchedulerOptions};
+use virtuozo_telemetry::{metrics::Metrics, traces::Traces};
+use virtuozo_worker::{Worker, WorkerOptions};
 
 use super::workers::{self, WorkerCommand};
 use crate::{

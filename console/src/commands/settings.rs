@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
-use shared::store::settings::{self, KEYS, Key};
+use virtuozo_store::settings::{self, KEYS, Key};
 
 use crate::context::Context;
 

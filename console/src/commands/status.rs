@@ -8,8 +8,8 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
-use shared::store::report::{self, DiskLine, GuestLine, HostLine, ObligationLine, ProcessLine};
 use sqlx::PgPool;
+use virtuozo_store::report::{self, DiskLine, GuestLine, HostLine, ObligationLine, ProcessLine};
 
 use crate::{context::Context, describe, output};
 

@@ -9,12 +9,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 use serde_json::{Value, json};
-use shared::{
-    StoreError,
-    secrets::Key,
-    site_file::{self, Change, Changed, Keys, Options, Outcome, Parsed, Sealing, SiteFileError},
-    store::{hosts, notices::config},
+use virtuozo_postgres::StoreError;
+use virtuozo_secrets::Key;
+use virtuozo_site_config::{
+    self as site_file, Change, Changed, Keys, Options, Outcome, Parsed, Sealing, SiteFileError,
 };
+use virtuozo_store::{hosts, notices::config};
 
 use crate::{
     context::Context,

@@ -2,10 +2,8 @@
 
 use anyhow::Result;
 use clap::Subcommand;
-use shared::{
-    model::{ProcessKind, Worker},
-    store::workers,
-};
+use virtuozo_model::{ProcessKind, Worker};
+use virtuozo_store::workers;
 
 use crate::{context::Context, output};
 

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use disk::{
+use virtuozo_disk::{
     BlockSource,
     vmdk::{Chain, CreateOptions, DiskKind, WritableDisk},
 };

@@ -156,7 +156,7 @@ impl VixGuest {
 impl Guest for VixGuest {
     async fn facts(&self) -> Result<GuestFacts> {
         let mut facts = GuestFacts {
-            name: disk::vmware::host_path::stem(&self.guest.vmx_path).to_owned(),
+            name: virtuozo_disk::vmware::host_path::stem(&self.guest.vmx_path).to_owned(),
             power: PowerState::Off,
             tools_running: false,
             disks: Vec::new(),

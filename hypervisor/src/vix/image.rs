@@ -3,7 +3,7 @@
 
 use std::{fs::File, io, io::Read, path::Path};
 
-use disk::{
+use virtuozo_disk::{
     BlockSource, DiskError,
     vmware::{
         host_path, lock,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use disk::{
+use virtuozo_disk::{
     BlockSource, DiskError, RawFile, ranges,
     vmdk::Chain,
     vmware::{

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use disk::{
+use virtuozo_disk::{
     DiskError,
     vmdk::{Chain, Descriptor, Layer},
 };

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use disk::{
+use virtuozo_disk::{
     DiskError,
     vmware::{
         host_path,

@@ -14,12 +14,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use disk::{BlockSource, vmdk::DiskKind, vmware::vmx::Vmx};
-use hypervisor::{
+use tempfile::TempDir;
+use virtuozo_disk::{BlockSource, vmdk::DiskKind, vmware::vmx::Vmx};
+use virtuozo_hypervisor::{
     Connector, Guest, GuestImage, GuestRef, Host, HostKind, HostTarget, conformance::Merged,
     vix::VixConnector,
 };
-use tempfile::TempDir;
 use vix::lab::{
     DiskSpec, FAULTS_VARIABLE, GuestSpec, HostSpec, Lab, LabGuest, LabHost, ROOT_VARIABLE,
 };

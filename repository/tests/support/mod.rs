@@ -8,12 +8,12 @@ use std::{
 };
 
 use chrono::DateTime;
-use disk::{BlockRange, BlockSource, DiskError, RangeKind, vmdk::Chain};
-use repository::{
+use uuid::Uuid;
+use virtuozo_disk::{BlockRange, BlockSource, DiskError, RangeKind, vmdk::Chain};
+use virtuozo_repository::{
     CopyObserver, FileFormat, FileSpec, NewPoint, PointMode, Repository, SealedPoint, Stopped,
     Unobserved,
 };
-use uuid::Uuid;
 
 /// The unit in which [`Memory`] knows what it holds: smaller than a stored grain.
 pub const UNIT: usize = 4096;

@@ -8,12 +8,10 @@ use std::{
 };
 
 use chrono::Local;
-use shared::{
-    model::{Event, Severity},
-    store::events,
-    telemetry::journald::{Entry, IDENTIFIER, Priority, SOCKET as JOURNALD},
-};
 use tokio::net::UnixDatagram;
+use virtuozo_model::{Event, Severity};
+use virtuozo_store::events;
+use virtuozo_telemetry::journald::{Entry, IDENTIFIER, Priority, SOCKET as JOURNALD};
 
 /// Where a syslog listens.
 const SYSLOG: &str = "/dev/log";

@@ -2,16 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use shared::{
-    StoreError,
-    model::NoticeKind,
-    store::{
-        notices::Told,
-        report::{self, GuestRunLine, HostRunLine, ObligationLine},
-    },
-};
 use sqlx::PgPool;
 use uuid::Uuid;
+use virtuozo_model::NoticeKind;
+use virtuozo_postgres::StoreError;
+use virtuozo_store::{
+    notices::Told,
+    report::{self, GuestRunLine, HostRunLine, ObligationLine},
+};
 
 use super::{
     NoticeError,

@@ -2,20 +2,18 @@
 
 use std::{future::Future, time::Duration};
 
-use shared::{
-    StoreError,
-    model::{NoticeChannel, NoticeKind, NoticeState, Severity},
-    store::{
-        events::NewEvent,
-        leases::Fence,
-        notices::{
-            self, Attempt, LEASE_SECS, Taken,
-            config::{self, Secret},
-        },
-        runs,
-    },
-};
 use uuid::Uuid;
+use virtuozo_model::{NoticeChannel, NoticeKind, NoticeState, Severity};
+use virtuozo_postgres::StoreError;
+use virtuozo_store::{
+    events::NewEvent,
+    leases::Fence,
+    notices::{
+        self, Attempt, LEASE_SECS, Taken,
+        config::{self, Secret},
+    },
+    runs,
+};
 
 use super::{
     Content, Notices, SendError, content, digest, mail, webhook,

@@ -4,17 +4,15 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
-use shared::{
-    human,
-    model::{GuestState, HostState, NoticeKind, Schedule, Settings},
-    schedule::Recurrence,
-    store::{
-        notices::day::{self, Day, GuestDay, HostDay, SpaceDay},
-        schedules, settings,
-    },
-};
 use sqlx::PgPool;
 use uuid::Uuid;
+use virtuozo_model::{
+    GuestState, HostState, NoticeKind, Schedule, Settings, human, schedule::Recurrence,
+};
+use virtuozo_store::{
+    notices::day::{self, Day, GuestDay, HostDay, SpaceDay},
+    schedules, settings,
+};
 
 use super::{
     NoticeError,

@@ -18,7 +18,7 @@ use lettre::{
 };
 use rustls::{CertificateError, Error as TlsError};
 use secrecy::{ExposeSecret, SecretString};
-use shared::model::{MailSecurity, NoticeSettings};
+use virtuozo_model::{MailSecurity, NoticeSettings};
 
 use super::{SendError, render::Rendered, words::line};
 

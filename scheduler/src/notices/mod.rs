@@ -12,22 +12,20 @@ use std::{path::PathBuf, sync::Arc};
 
 use minijinja::Error as TemplateError;
 use secrecy::SecretString;
-use shared::{
-    StoreError,
-    model::{NoticeChannel, NoticeKind, NoticeState},
-    queue::{self, Bell, NoticeJob},
-    secrets::{Key, SecretError},
-    store::{
-        notices::{
-            self,
-            config::{self, Secret},
-        },
-        report, runs, settings,
-    },
-};
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
+use virtuozo_model::{NoticeChannel, NoticeKind, NoticeState};
+use virtuozo_postgres::StoreError;
+use virtuozo_queue::{self as queue, Bell, NoticeJob};
+use virtuozo_secrets::{Key, SecretError};
+use virtuozo_store::{
+    notices::{
+        self,
+        config::{self, Secret},
+    },
+    report, runs, settings,
+};
 
 pub use content::{Content, GuestPart, HostPart, LeftBehind, RunPart};
 pub use digest::{Digest, Missed, Problem, SpacePart, StalePart};

@@ -6,7 +6,7 @@ use minijinja::{
     Environment, Error, UndefinedBehavior, Value, context, syntax::SyntaxConfig, value::Serde,
 };
 use serde::Serialize;
-use shared::human;
+use virtuozo_model::human;
 
 use super::content::Content;
 

@@ -13,7 +13,7 @@ use rustls::{
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use sha2::Sha256;
-use shared::model::{NoticeKind, NoticeSettings};
+use virtuozo_model::{NoticeKind, NoticeSettings};
 
 use super::{
     SendError,

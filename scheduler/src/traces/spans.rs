@@ -9,13 +9,9 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use serde_json::Value;
-use shared::{
-    store::{
-        steps::StepName,
-        traces::{TracedGuest, TracedHost, TracedRun, TracedStep},
-    },
-    telemetry::{traces, tree},
-};
+use virtuozo_model::StepName;
+use virtuozo_store::traces::{TracedGuest, TracedHost, TracedRun, TracedStep};
+use virtuozo_telemetry::{traces, tree};
 
 /// Whether a guest run is told: its trace is wanted as a whole, or something in it went wrong.
 pub(super) fn is_told(guest: &TracedGuest) -> bool {

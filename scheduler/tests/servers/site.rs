@@ -2,21 +2,19 @@
 
 use std::{future::Future, path::PathBuf, time::Duration};
 
-use scheduler::{Scheduler, SchedulerOptions, notices::Notices};
 use serde_json::Value;
-use shared::{
-    model::{Notice, NoticeChannel, NoticeKind, NoticeState},
-    secrets::Key,
-    store::notices::{
-        self,
-        config::{self, Secret},
-    },
-    testing::TestDb,
-};
 use sqlx::{AssertSqlSafe, PgPool};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use virtuozo_model::{Notice, NoticeChannel, NoticeKind, NoticeState};
+use virtuozo_postgres::testing::TestDb;
+use virtuozo_scheduler::{Scheduler, SchedulerOptions, notices::Notices};
+use virtuozo_secrets::Key;
+use virtuozo_store::notices::{
+    self,
+    config::{self, Secret},
+};
 
 use super::Certificates;
 

@@ -4,20 +4,18 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use scheduler::{Scheduler, SchedulerOptions};
-use shared::{
-    db,
-    model::HostKind,
-    store::{
-        hosts::{self, HostConfig},
-        settings,
-    },
-};
 use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use worker::{Worker, WorkerOptions};
+use virtuozo_model::HostKind;
+use virtuozo_postgres as db;
+use virtuozo_scheduler::{Scheduler, SchedulerOptions};
+use virtuozo_store::{
+    hosts::{self, HostConfig},
+    settings,
+};
+use virtuozo_worker::{Worker, WorkerOptions};
 
 use crate::{hypervisor::NoHypervisor, server::Server};
 

@@ -8,8 +8,8 @@ use std::{
 };
 
 use async_trait::async_trait;
-use disk::{BlockRange, BlockSource, DiskError, RangeKind};
-use hypervisor::{
+use virtuozo_disk::{BlockRange, BlockSource, DiskError, RangeKind};
+use virtuozo_hypervisor::{
     Capabilities, Connector, DiskFacts, Guest, GuestFacts, GuestImage, GuestRef, Host, HostFacts,
     HostTarget, ImageFile, ImageFormat, Instant, PowerOff, PowerState, Result, SmallFile,
 };

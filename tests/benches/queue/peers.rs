@@ -16,9 +16,9 @@ use anyhow::{Context, Result, ensure};
 use apalis::prelude::{BackendExt, BoxDynError, TaskBuilder, WorkerBuilder, WorkerError};
 use apalis_postgres::{Config, PostgresStorage, queries};
 use serde_json::{Value, json};
-use shared::db;
 use sqlx::PgPool;
 use tokio::{sync::mpsc, time::timeout};
+use virtuozo_postgres as db;
 
 use crate::{percentile, server::Server};
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use shared::pg::Cluster;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use virtuozo_postgres::server::Cluster;
 
 /// A running server that goes away with this value.
 pub(crate) struct Server {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use disk::{
+use virtuozo_disk::{
     SECTOR_BYTES,
     vmdk::{Chain, WritableDisk},
     vmware::lock::{self, Lock, LockKind},

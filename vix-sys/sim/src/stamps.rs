@@ -4,7 +4,7 @@
 //! A guest writes k = 1, 2, 3, … for ever, over all its disks. [`place`] says where each goes, so that
 //! disks alone tell which instant they show: every place must hold the last write that went there.
 
-use disk::{BlockSource, DiskError, SECTOR_BYTES};
+use virtuozo_disk::{BlockSource, DiskError, SECTOR_BYTES};
 
 /// Sectors in one area of stamps.
 const AREA_SECTORS: u64 = 16;
@@ -272,7 +272,7 @@ pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
 mod tests {
     use std::sync::Mutex;
 
-    use disk::{BlockRange, RangeKind};
+    use virtuozo_disk::{BlockRange, RangeKind};
 
     use super::*;
 

@@ -143,7 +143,11 @@ fn independent_disks_forbid_snapshots_of_a_running_guest_only() {
     let mut disks = two_disks();
     disks.push(DiskSpec {
         independent: true,
-        ..DiskSpec::new("scsi0:3", disk::vmdk::DiskKind::MonolithicSparse, MIB)
+        ..DiskSpec::new(
+            "scsi0:3",
+            virtuozo_disk::vmdk::DiskKind::MonolithicSparse,
+            MIB,
+        )
     });
     let guest = site.guest(&GuestSpec::new("apart", disks));
     let host = site.connect();

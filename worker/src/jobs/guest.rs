@@ -3,23 +3,21 @@
 use std::sync::Arc;
 
 use opentelemetry::trace::FutureExt;
-use shared::{
-    StoreError,
-    model::Severity,
-    queue::{GuestJob, HandlerError},
-    store::{
-        events::{self, NewEvent},
-        guest_runs::{self, Ending, FailureClass},
-        leases::Fence,
-        steps::{self, StepFailure},
-    },
-    telemetry::{
-        metrics::{self, Outcome},
-        tree,
-    },
-};
 use sqlx::PgPool;
 use tracing::Instrument as _;
+use virtuozo_model::Severity;
+use virtuozo_postgres::StoreError;
+use virtuozo_queue::{GuestJob, HandlerError};
+use virtuozo_store::{
+    events::{self, NewEvent},
+    guest_runs::{self, Ending, FailureClass},
+    leases::Fence,
+    steps::{self, StepFailure},
+};
+use virtuozo_telemetry::{
+    metrics::{self, Outcome},
+    tree,
+};
 
 use super::{HAND_BACK_SECS, delay_secs, outside, seat};
 use crate::{

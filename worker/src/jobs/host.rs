@@ -2,28 +2,26 @@
 
 use std::sync::Arc;
 
-use hypervisor::Host;
 use opentelemetry::trace::FutureExt;
-use shared::{
-    StoreError,
-    model::{self, Severity},
-    queue::{HandlerError, HostJob},
-    store::{
-        events::{self, NewEvent},
-        guest_runs::FailureClass,
-        host_runs::{self, GuestRunStart, HostLease, NewGuestRun},
-        hosts,
-        leases::Fence,
-        settings,
-    },
-    telemetry::{
-        metrics::{self, Outcome},
-        tree,
-    },
-};
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
+use virtuozo_hypervisor::Host;
+use virtuozo_model::{self as model, Severity};
+use virtuozo_postgres::StoreError;
+use virtuozo_queue::{HandlerError, HostJob};
+use virtuozo_store::{
+    events::{self, NewEvent},
+    guest_runs::FailureClass,
+    host_runs::{self, GuestRunStart, HostLease, NewGuestRun},
+    hosts,
+    leases::Fence,
+    settings,
+};
+use virtuozo_telemetry::{
+    metrics::{self, Outcome},
+    tree,
+};
 
 use super::{HAND_BACK_SECS, delay_secs, outside, seat};
 use crate::{

@@ -6,8 +6,9 @@ pub(crate) mod undo;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use shared::{StoreError, model::Settings};
 use uuid::Uuid;
+use virtuozo_model::Settings;
+use virtuozo_postgres::StoreError;
 
 use crate::{connections::Seat, context::Context, fitness, patience::patiently};
 

@@ -3,18 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use opentelemetry::trace::FutureExt;
-use shared::{
-    StoreError,
-    model::{Guest, Severity},
-    queue::{HandlerError, UndoJob},
-    store::{
-        events::{self, NewEvent},
-        guests, notices,
-        obligations::{self, Duty, Obligation, UndoClaim},
-        settings,
-    },
-};
 use sqlx::PgPool;
+use virtuozo_model::{Guest, Severity};
+use virtuozo_postgres::StoreError;
+use virtuozo_queue::{HandlerError, UndoJob};
+use virtuozo_store::{
+    events::{self, NewEvent},
+    guests, notices,
+    obligations::{self, Duty, Obligation, UndoClaim},
+    settings,
+};
 
 use super::{HAND_BACK_SECS, delay_secs, outside, seat};
 use crate::{

@@ -9,18 +9,16 @@ use std::{
     time::Duration,
 };
 
-use hypervisor::{GuestImage, ImageFormat, Instant, PowerState};
-use repository::{
-    CopyObserver, CopyPlan, FileFormat, FileSpec, NewPoint, Repository, RepositoryError,
-    SealedPoint, Stopped,
-};
-use shared::{
-    store::guest_runs::{self, DeviceProgress},
-    telemetry::metrics,
-};
 use tokio::{runtime::Handle, time::Instant as TokioInstant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use virtuozo_hypervisor::{GuestImage, ImageFormat, Instant, PowerState};
+use virtuozo_repository::{
+    CopyObserver, CopyPlan, FileFormat, FileSpec, NewPoint, Repository, RepositoryError,
+    SealedPoint, Stopped,
+};
+use virtuozo_store::guest_runs::{self, DeviceProgress};
+use virtuozo_telemetry::metrics;
 
 use super::{Frozen, GuestRun, Validated, blocking};
 use crate::{

@@ -1,9 +1,9 @@
 //! A change of the guest that took effect too late: another worker, or an undo job, may have looked before it did, and
 //! has forgotten what was owed for it then.
 
-use hypervisor::snapshot_name;
-use shared::store::obligations::{self, Duty};
 use tokio::sync::Mutex;
+use virtuozo_hypervisor::snapshot_name;
+use virtuozo_store::obligations::{self, Duty};
 
 use super::GuestRun;
 use crate::{error::StepError, patience::patiently};

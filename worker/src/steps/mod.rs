@@ -11,24 +11,23 @@ mod validate;
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use hypervisor::{Guest, Host, PowerState};
 use opentelemetry::trace::FutureExt;
-use repository::{PointMode, SealedPoint};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::{
-    model,
-    store::{
-        events::NewEvent,
-        guest_runs::{self, Brief, GuestLease},
-        inventory::GuestObservation,
-        leases::Fence,
-        points::GuestPoint,
-        steps::{self, Done, StepName},
-    },
-    telemetry::metrics::{self, Outcome},
-};
 use tokio::{sync::Mutex, time::Instant};
+use virtuozo_hypervisor::{Guest, Host, PowerState};
+use virtuozo_model as model;
+use virtuozo_model::StepName;
+use virtuozo_repository::{PointMode, SealedPoint};
+use virtuozo_store::{
+    events::NewEvent,
+    guest_runs::{self, Brief, GuestLease},
+    inventory::GuestObservation,
+    leases::Fence,
+    points::GuestPoint,
+    steps::{self, Done},
+};
+use virtuozo_telemetry::metrics::{self, Outcome};
 
 use self::{late::Unrecorded, owed::Owed};
 use crate::{

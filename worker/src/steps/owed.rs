@@ -1,14 +1,15 @@
 //! What is owed since the record of `validate`: the snapshot that is about to be taken.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use hypervisor::snapshot_name;
 use serde_json::Value;
-use shared::store::{
+use tokio::{sync::Mutex, time::Instant};
+use virtuozo_hypervisor::snapshot_name;
+use virtuozo_model::StepName;
+use virtuozo_store::{
     inventory::GuestObservation,
     obligations::Obligation,
-    steps::{self, Next, StepName},
+    steps::{self, Next},
 };
-use tokio::{sync::Mutex, time::Instant};
 
 use super::GuestRun;
 use crate::{

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use hypervisor::{PowerOff, PowerState};
-use shared::store::{obligations, runs};
+use virtuozo_hypervisor::{PowerOff, PowerState};
+use virtuozo_store::{obligations, runs};
 
 use super::{Frozen, GuestRun, Validated, check, late::Change, secs};
 use crate::{error::StepError, hold, patience::patiently, undo::POWER_LIMIT};

@@ -2,18 +2,18 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use repository::{CopyObserver, PublishedPoint, Repository, SealedPoint, Stopped, VerifyReport};
-use shared::{
-    StoreError,
-    model::Severity,
-    store::{
-        events::NewEvent,
-        guest_runs,
-        points::{self, GuestPoint, NewPoint, Published},
-        steps::StepName,
-    },
-};
 use tokio::runtime::Handle;
+use virtuozo_model::Severity;
+use virtuozo_model::StepName;
+use virtuozo_postgres::StoreError;
+use virtuozo_repository::{
+    CopyObserver, PublishedPoint, Repository, SealedPoint, Stopped, VerifyReport,
+};
+use virtuozo_store::{
+    events::NewEvent,
+    guest_runs,
+    points::{self, GuestPoint, NewPoint, Published},
+};
 
 use super::{Frozen, GuestRun, Validated, blocking};
 use crate::{
@@ -65,9 +65,10 @@ async fn verify(run: &GuestRun, root: PathBuf, sealed: SealedPoint) -> Result<()
     })
     .await
     .map_err(|error| match (error, run.lease.now()) {
-        (StepError::Repository(repository::RepositoryError::Stopped(_)), Some(Err(stop))) => {
-            stop.into()
-        }
+        (
+            StepError::Repository(virtuozo_repository::RepositoryError::Stopped(_)),
+            Some(Err(stop)),
+        ) => stop.into(),
         (error, _) => error,
     })?;
     match report.problems.first() {

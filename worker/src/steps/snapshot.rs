@@ -1,10 +1,8 @@
 //! Step `snapshot`: freeze the disks of a running guest.
 
-use hypervisor::{PowerState, snapshot_name};
-use shared::{
-    store::obligations,
-    telemetry::metrics::{self, SnapshotCall},
-};
+use virtuozo_hypervisor::{PowerState, snapshot_name};
+use virtuozo_store::obligations;
+use virtuozo_telemetry::metrics::{self, SnapshotCall};
 
 use super::{Frozen, GuestRun, Validated, late::Change};
 use crate::{

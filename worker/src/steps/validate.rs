@@ -2,12 +2,10 @@
 
 use std::path::PathBuf;
 
-use hypervisor::{Capabilities, Guest, GuestFacts, PowerState, snapshot_name};
-use repository::PointMode;
-use shared::{
-    model::Mode,
-    store::{guest_runs, inventory::GuestObservation},
-};
+use virtuozo_hypervisor::{Capabilities, Guest, GuestFacts, PowerState, snapshot_name};
+use virtuozo_model::Mode;
+use virtuozo_repository::PointMode;
+use virtuozo_store::{guest_runs, inventory::GuestObservation};
 
 use super::{GuestRun, Validated};
 use crate::{
@@ -132,8 +130,8 @@ fn obstacle(facts: &GuestFacts, can: Capabilities) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use hypervisor::DiskFacts;
     use proptest::prelude::*;
+    use virtuozo_hypervisor::DiskFacts;
 
     use super::*;
 

@@ -11,13 +11,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use disk::{BlockRange, BlockSource, DiskError, RangeKind};
-use hypervisor::{
+use tokio::sync::watch;
+use virtuozo_disk::{BlockRange, BlockSource, DiskError, RangeKind};
+use virtuozo_hypervisor::{
     Capabilities, Connector, DiskFacts, ErrorClass, ErrorKind, Guest, GuestFacts, GuestImage,
     GuestRef, Host, HostFacts, HostTarget, HypervisorError, ImageFile, ImageFormat, Instant,
     PowerOff, PowerState, Problem, Result, SmallFile,
 };
-use tokio::sync::watch;
 
 /// Everything that all connections see: it outlives every worker.
 #[derive(Default)]
@@ -450,7 +450,7 @@ impl Guest for Handle {
     async fn image(&self, at: &Instant, ignored: &[String]) -> Result<GuestImage> {
         self.pass("image", When::Before).await?;
         let (bytes, foreign) = self.with(|guest| {
-            let ours = |name: &str| hypervisor::snapshot_name::is_ours(name);
+            let ours = |name: &str| virtuozo_hypervisor::snapshot_name::is_ours(name);
             let foreign = guest
                 .snapshots
                 .iter()

@@ -11,23 +11,21 @@ pub mod proxy;
 
 use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
-use disk::{BlockSource, vmdk::Chain};
 use fake::{FakeConnector, World};
-use hypervisor::{PowerState, snapshot_name};
-use shared::{
-    model::HostKind,
-    store::{
-        hosts::{self, HostConfig},
-        obligations,
-        runs::{self, NewRun, Targets},
-        settings, sweeps,
-    },
-    testing::TestDb,
-};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use worker::{Worker, WorkerOptions};
+use virtuozo_disk::{BlockSource, vmdk::Chain};
+use virtuozo_hypervisor::{PowerState, snapshot_name};
+use virtuozo_model::HostKind;
+use virtuozo_postgres::testing::TestDb;
+use virtuozo_store::{
+    hosts::{self, HostConfig},
+    obligations,
+    runs::{self, NewRun, Targets},
+    settings, sweeps,
+};
+use virtuozo_worker::{Worker, WorkerOptions};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -317,7 +315,7 @@ impl WorkerProcess {
         let (sender, done) = tokio::sync::oneshot::channel();
         let token = stop.clone();
         runtime.spawn(async move {
-            let pool = shared::db::connect(&url).await.unwrap();
+            let pool = virtuozo_postgres::connect(&url).await.unwrap();
             Worker::run(pool.clone(), options, Arc::new(connector), token)
                 .await
                 .unwrap();

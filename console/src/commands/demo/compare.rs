@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use disk::{BlockSource, vmdk::Chain, vmware::vmx::Vmx};
+use virtuozo_disk::{BlockSource, vmdk::Chain, vmware::vmx::Vmx};
 
 /// How much is compared at a time.
 const STRIDE_BYTES: u64 = 1 << 20;

@@ -13,19 +13,16 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use shared::{
-    db,
-    pg::Cluster,
-    secrets::Key,
-    store::{
-        report::{self, GuestRunLine, PointLine},
-        runs::{self, NewRun, Targets},
-        settings,
-    },
-};
 use sqlx::PgPool;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
+use virtuozo_postgres::{self as db, server::Cluster};
+use virtuozo_secrets::Key;
+use virtuozo_store::{
+    report::{self, GuestRunLine, PointLine},
+    runs::{self, NewRun, Targets},
+    settings,
+};
 
 use self::{
     children::Children,
@@ -333,7 +330,7 @@ impl Demo {
             .join(&planned.name);
         let guest = format!("{}/{}", planned.host, planned.name);
         tokio::task::spawn_blocking(move || {
-            repository::restore(&from, &to, &repository::Unobserved)?;
+            virtuozo_repository::restore(&from, &to, &virtuozo_repository::Unobserved)?;
             compare::same_disks(&from, &to)?;
             let how = match planned.expect {
                 // It was off, so its own disks are still as they were backed up.

@@ -3,21 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use disk::{
+use secrecy::SecretString;
+use sqlx::PgPool;
+use uuid::Uuid;
+use virtuozo_disk::{
     vmdk::DiskKind::{
         self, MonolithicFlat, MonolithicSparse, TwoGbMaxExtentFlat, TwoGbMaxExtentSparse,
     },
     vmware::lock,
 };
-use hypervisor::snapshot_name;
-use secrecy::SecretString;
-use shared::{
-    model::HostKind,
-    secrets::Key,
-    store::hosts::{self, HostConfig},
-};
-use sqlx::PgPool;
-use uuid::Uuid;
+use virtuozo_hypervisor::snapshot_name;
+use virtuozo_model::HostKind;
+use virtuozo_secrets::Key;
+use virtuozo_store::hosts::{self, HostConfig};
 use vix::{
     Power, Product,
     lab::{Broken, DiskSpec, GuestSpec, HostSpec, Lab, LabGuest, LabHost},

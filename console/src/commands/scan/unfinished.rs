@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use chrono::{TimeDelta, Utc};
-use repository::{Repository, Unfinished};
-use shared::store::guest_runs;
+use virtuozo_repository::{Repository, Unfinished};
+use virtuozo_store::guest_runs;
 
 use super::{Finding, Scan};
 use crate::output;

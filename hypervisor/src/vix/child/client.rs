@@ -319,7 +319,7 @@ async fn log_stderr(label: String, mut stderr: ChildStderr) {
 mod tests {
     use std::{fs, path::PathBuf, time::Instant};
 
-    use disk::vmware::lock::process_start;
+    use virtuozo_disk::vmware::lock::process_start;
 
     use super::*;
 

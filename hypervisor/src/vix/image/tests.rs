@@ -2,7 +2,9 @@
 
 use std::{fs, path::PathBuf};
 
-use disk::{
+use proptest::prelude::*;
+use uuid::Uuid;
+use virtuozo_disk::{
     vmdk::{CreateOptions, DiskKind, Layer, WritableDisk, create, create_delta},
     vmware::{
         lock::{LockKind, acquire},
@@ -10,8 +12,6 @@ use disk::{
         vmx::Vmx,
     },
 };
-use proptest::prelude::*;
-use uuid::Uuid;
 
 use super::*;
 use crate::{
@@ -401,8 +401,8 @@ fn a_link_is_read_alone_without_its_parents_bytes() {
     folder.plug("scsi0:0", "vm-000001.vmdk");
     let image = folder.image(&Instant::PoweredOff).unwrap();
     let kind = |at: usize| image.files[at].source.range_at(0).unwrap().kind;
-    assert_eq!(kind(0), disk::RangeKind::Data);
-    assert_eq!(kind(1), disk::RangeKind::Absent);
+    assert_eq!(kind(0), virtuozo_disk::RangeKind::Data);
+    assert_eq!(kind(1), virtuozo_disk::RangeKind::Absent);
 }
 
 /// What happens to a guest's snapshots.

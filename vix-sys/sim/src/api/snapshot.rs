@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use disk::vmware::vmsd::Vmsd;
+use virtuozo_disk::vmware::vmsd::Vmsd;
 use vix_sys::{
     VIX_E_INVALID_ARG, VIX_E_SNAPSHOT_NOTFOUND, VIX_INVALID_HANDLE, VIX_SNAPSHOT_INCLUDE_MEMORY,
     VIX_SNAPSHOT_REMOVE_CHILDREN, VixError, VixEventProc, VixHandle, VixOptions,

@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use disk::{DiskError, vmware::lock::LockError};
+use virtuozo_disk::{DiskError, vmware::lock::LockError};
 use vix_sys::{
     VIX_E_DISK_CID_MISMATCH, VIX_E_DISK_FULL, VIX_E_DISK_INVALIDDISK, VIX_E_DISK_NOTSUPPORTED,
     VIX_E_DISK_OUTOFRANGE, VIX_E_FILE_ACCESS_ERROR, VIX_E_FILE_ALREADY_LOCKED, VIX_E_FILE_ERROR,

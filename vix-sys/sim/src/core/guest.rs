@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use disk::vmware::{
+use virtuozo_disk::vmware::{
     vmsd::Vmsd,
     vmx::{Device, Vmx},
 };

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use disk::vmware::{
+use virtuozo_disk::vmware::{
     Dictionary,
     hostd::{self, DatastorePath},
 };
@@ -204,7 +204,7 @@ impl Host {
         }
         let guest = Guest::new(vmx, self.product.has_single_snapshot());
         let config = guest.config()?;
-        if config.encryption() == Some(disk::vmware::vmx::Encryption::Full) {
+        if config.encryption() == Some(virtuozo_disk::vmware::vmx::Encryption::Full) {
             return Err(SimError::new(
                 vix_sys::VIX_E_NEED_KEY,
                 format!("{path} is encrypted"),

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use disk::vmdk;
+use virtuozo_disk::vmdk;
 use vix_sys::{
     VIX_E_HOST_NOT_CONNECTED, VIX_E_TIMEOUT_WAITING_FOR_TOOLS, VIX_E_TOOLS_NOT_RUNNING,
     VIX_E_VM_IS_RUNNING, VIX_E_VM_NOT_RUNNING,
@@ -37,7 +37,7 @@ pub(crate) fn on(guest: &Guest) -> Result<()> {
     for disk in guest.disks(&config) {
         let chain = vmdk::Chain::open(&disk.path, &[])?;
         // What the tables name must be there, too.
-        disk::ranges(&chain).try_for_each(|range| range.map(|_| ()))?;
+        virtuozo_disk::ranges(&chain).try_for_each(|range| range.map(|_| ()))?;
     }
     let process = process::start_guest(&guest.vmx)?;
     locked.state.power = Power::On;

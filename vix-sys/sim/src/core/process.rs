@@ -8,8 +8,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use disk::vmware::lock::process_start;
 use rustix::process::{Pid, Signal, kill_process};
+use virtuozo_disk::vmware::lock::process_start;
 use vix_sys::{VIX_E_CANNOT_POWER_ON_VM, VixError};
 
 use super::error::{Result, SimError};

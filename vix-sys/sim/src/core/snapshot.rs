@@ -11,7 +11,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use disk::{
+use virtuozo_disk::{
     vmdk,
     vmware::{
         host_path,

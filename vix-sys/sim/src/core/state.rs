@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use disk::vmware::Dictionary;
+use virtuozo_disk::vmware::Dictionary;
 
 use super::{
     error::{Result, SimError},

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use disk::{
+use virtuozo_disk::{
     SECTOR_BYTES,
     vmdk::{self, CreateOptions, DiskKind, GRAIN_BYTES, Layer, WritableDisk},
     vmware::{

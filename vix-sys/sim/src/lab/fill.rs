@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use disk::vmdk::{GRAIN_BYTES, WritableDisk};
+use virtuozo_disk::vmdk::{GRAIN_BYTES, WritableDisk};
 
 use crate::{
     core::error::{Result, SimError},

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use disk::{BlockSource, vmdk::Chain};
+use virtuozo_disk::{BlockSource, vmdk::Chain};
 use vix_sys::{VIX_E_DISK_INVALIDDISK, VIX_E_SNAPSHOT_NOTFOUND};
 
 use crate::{

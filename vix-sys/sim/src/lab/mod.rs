@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use disk::{
+use virtuozo_disk::{
     vmdk::DiskKind,
     vmware::{Dictionary, hostd},
 };

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use disk::vmdk::DiskKind;
+use virtuozo_disk::vmdk::DiskKind;
 use vix::lab::{DiskSpec, GuestSpec, HostSpec, Lab, LabGuest, LabHost, Product};
 use vix_sys::{ConnectArgs, Vix, VixError, VixHandle, VixServiceProvider, code};
 
@@ -252,9 +252,10 @@ pub fn writes_go_on(guest: &LabGuest, more: u64) {
 fn highest(guest: &LabGuest, disks: &[PathBuf]) -> u64 {
     let chains: Vec<_> = disks
         .iter()
-        .filter_map(|path| disk::vmdk::Chain::open(path, &[]).ok())
+        .filter_map(|path| virtuozo_disk::vmdk::Chain::open(path, &[]).ok())
         .collect();
-    let sources: Vec<&dyn disk::BlockSource> = chains.iter().map(|chain| chain as _).collect();
+    let sources: Vec<&dyn virtuozo_disk::BlockSource> =
+        chains.iter().map(|chain| chain as _).collect();
     let stamps = vix::stamps::read(guest.seed().unwrap(), &sources).unwrap_or_default();
     stamps.iter().map(|stamp| stamp.k).max().unwrap_or(0)
 }

@@ -1,0 +1,152 @@
+//! What the database, or the store above it, can answer instead of doing what it was asked.
+
+use std::borrow::Cow;
+
+use sqlx::migrate::MigrateError;
+
+use virtuozo_telemetry::metrics;
+
+/// An operation on the database or on a stored object failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database does not answer, or the connection broke: nothing is known about the operation.
+    /// Not the same as "0 rows", which is an answer.
+    #[error("the database does not answer: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// No connection to the database can be made.
+    #[error("the database {place} cannot be reached: {source}")]
+    Unreachable {
+        /// Its name and where it is, without a password.
+        place: String,
+        /// Why.
+        source: sqlx::Error,
+    },
+    /// The database answered, with an error.
+    #[error("the database refused a statement: {0}")]
+    Query(#[source] sqlx::Error),
+    /// The connection string cannot be used.
+    #[error(
+        "this is not a usable database URL: {0}; it has the form postgres://user:password@machine:5432/database"
+    )]
+    Url(String),
+    /// Bringing the database's schema up to date failed.
+    #[error("the database's schema could not be brought up to date: {0}")]
+    Migrate(#[source] MigrateError),
+    /// The user may not use the tables.
+    #[error(
+        "the database user {user} may not use Virtuozo's tables: commands take the user {owner}, who owns them; members of \
+         the roles virtuozo_read and virtuozo_operator have the views and functions of the schema virtuozo, in psql \
+         (docs/OPERATIONS.md)"
+    )]
+    NotPermitted {
+        /// Who asked.
+        user: String,
+        /// Who may.
+        owner: String,
+    },
+    /// There is no object of this name.
+    #[error("there is no {what} {name:?}")]
+    NotFound {
+        /// The kind of object, as a person says it.
+        what: &'static str,
+        /// The name or id that was looked for.
+        name: String,
+    },
+    /// An object of this name is there already.
+    #[error("there is a {what} {name:?} already")]
+    Exists {
+        /// The kind of object, as a person says it.
+        what: &'static str,
+        /// The name that is taken.
+        name: String,
+    },
+    /// What was asked for is not permitted; the text says why, and what is.
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+impl StoreError {
+    /// True if the database could not be reached, so that the same operation may succeed later.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Unreachable { .. })
+    }
+
+    /// True if another transaction came first and this one was rolled back, so that the same operation may
+    /// succeed now.
+    pub fn is_conflict(&self) -> bool {
+        // 40001: serialization failure; 40P01: deadlock; 55P03: a lock that was waited for long enough
+        // (PostgreSQL, appendix "Error Codes").
+        matches!(self.code().as_deref(), Some("40001" | "40P01" | "55P03"))
+    }
+
+    /// True if the user lacks the rights for a statement.
+    pub fn is_refused_for_rights(&self) -> bool {
+        self.code().as_deref() == Some("42501")
+    }
+
+    /// The server's code, if it refused a statement.
+    fn code(&self) -> Option<Cow<'_, str>> {
+        let error = match self {
+            Self::Query(error)
+            | Self::Migrate(
+                MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _),
+            ) => error,
+            _ => return None,
+        };
+        error.as_database_error()?.code()
+    }
+
+    /// True if a UNIQUE constraint stood in the way.
+    pub fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Query(sqlx::Error::Database(e)) if e.is_unique_violation())
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let is_unavailable = is_connection_error(&error);
+        // Every error of a statement passes here, and is counted here.
+        metrics::database_error(is_unavailable);
+        if is_unavailable {
+            Self::Unavailable(error)
+        } else {
+            Self::Query(error)
+        }
+    }
+}
+
+impl From<MigrateError> for StoreError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _)
+                if is_connection_error(&e) =>
+            {
+                Self::Unavailable(e)
+            }
+            other => Self::Migrate(other),
+        }
+    }
+}
+
+/// Tells "no answer" from "an answer that is an error".
+pub(crate) fn is_connection_error(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        // 08: connection; 57P01..57P03: the server stops, crashed or starts; 53300: too many
+        // connections; 57014 and 25P03: a statement or a pause in a transaction took longer than our
+        // sessions permit; 25006: a server that has become a standby (PostgreSQL, appendix "Error Codes").
+        sqlx::Error::Database(e) => e.code().is_some_and(|code| {
+            code.starts_with("08")
+                || matches!(
+                    code.as_ref(),
+                    "57P01" | "57P02" | "57P03" | "53300" | "57014" | "25P03" | "25006"
+                )
+        }),
+        _ => false,
+    }
+}

@@ -1,0 +1,288 @@
+//! Connections to the database, its schema, and a private server.
+
+mod error;
+mod pool;
+pub mod server;
+mod statements;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+use std::{
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use sqlx::{
+    Connection, Executor, PgConnection, PgPool, migrate::Migrator, postgres::PgConnectOptions,
+};
+
+use crate::error::is_connection_error;
+use virtuozo_runtime::{liveness, outage};
+
+pub use error::StoreError;
+pub use statements::Pool;
+
+pub use pool::{ConnectionHealth, single_connection};
+
+/// How long an operation waits for a connection before it counts the database as away.
+const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
+/// The pause between two attempts to reach a database that is away.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// An attempt and the pause after it are over by then, or nobody attempts any more.
+const ATTEMPTS_LIMIT: Duration = Duration::from_secs(30);
+/// A process needs few connections: its transactions are short.
+const MAX_CONNECTIONS: u32 = 8;
+/// What the server is to hold every connection of ours to, so that a process that froze, or a machine
+/// that lost its power, does not keep rows locked from all others: a transaction that is left alone and
+/// a peer that is gone are ended (PostgreSQL, "Client Connection Defaults" and "TCP Settings"). And
+/// nothing is compiled: where the server has no statistics yet it takes short statements for long ones,
+/// and would spend seconds on compiling what runs for a millisecond.
+const SESSION: [(&str, &str); 7] = [
+    ("jit", "off"),
+    ("statement_timeout", "60s"),
+    ("idle_in_transaction_session_timeout", "10s"),
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "2"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "12000"),
+];
+/// A migration takes as long as it takes. But while it waits for a table, everybody who comes later waits behind it,
+/// also the renewals of leases: so it waits for less than the time between two of them, and then lets go.
+const MIGRATING: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;
+                         SET lock_timeout = '2s'";
+/// From one attempt to migrate to the next, so that those who had to wait get through.
+const MIGRATE_AGAIN: Duration = Duration::from_secs(1);
+
+/// Connects to the database at `url` and waits as long as it takes until it answers. Says once what
+/// it waits for, and once when the wait is over.
+///
+/// # Errors
+/// Only if `url` itself cannot be used.
+pub async fn connect(url: &str) -> Result<PgPool, StoreError> {
+    connect_until(url, None).await
+}
+
+/// Like [`connect`], but gives up after `limit`, and at once where waiting cannot help (wrong
+/// password, no such database).
+///
+/// # Errors
+/// If `url` cannot be used, or the last error of the database.
+pub async fn connect_within(url: &str, limit: Duration) -> Result<PgPool, StoreError> {
+    connect_until(url, Some(Instant::now() + limit)).await
+}
+
+async fn connect_until(url: &str, deadline: Option<Instant>) -> Result<PgPool, StoreError> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|e| StoreError::Url(e.to_string()))?
+        .application_name("virtuozo")
+        .options(SESSION);
+    let place = describe(&options);
+    let attempts = liveness::watch("attempts to reach the database", ATTEMPTS_LIMIT);
+    loop {
+        attempts.turned();
+        // A connection of its own, not one of the pool: a pool tells of a refusal only that time ran out.
+        // And an attempt may hang on a silent network, so it has a limit.
+        let attempt = match deadline {
+            Some(at) => ACQUIRE_LIMIT.min(at.saturating_duration_since(Instant::now())),
+            None => ACQUIRE_LIMIT,
+        };
+        let asked_at = Instant::now();
+        let source = match tokio::time::timeout(attempt, PgConnection::connect_with(&options)).await
+        {
+            Ok(Ok(connection)) => {
+                // It has answered: whether it also hears the farewell does not matter.
+                let _ = connection.close().await;
+                outage::answered(asked_at);
+                return Ok(pool::lazy(
+                    options,
+                    MAX_CONNECTIONS,
+                    &ConnectionHealth::default(),
+                ));
+            }
+            Ok(Err(error)) => error,
+            Err(_) => sqlx::Error::PoolTimedOut,
+        };
+        let can_heal = is_connection_error(&source);
+        let error = StoreError::Unreachable {
+            place: place.clone(),
+            source,
+        };
+        match deadline {
+            Some(at) if !can_heal || Instant::now() + RETRY_PAUSE >= at => return Err(error),
+            _ => {}
+        }
+        outage::silent("the connection", asked_at, &error);
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Where a database is, without its password.
+fn describe(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or(options.get_username());
+    match options.get_socket() {
+        Some(socket) => format!("{database} at {}", socket.display()),
+        None => format!(
+            "{database} at {}:{}",
+            options.get_host(),
+            options.get_port()
+        ),
+    }
+}
+
+/// Brings the schema up to date: apalis' tables and ours. Any number of processes may do so at once:
+/// sqlx serialises them with an advisory lock. Waits as long as it takes for other transactions that use the
+/// tables, and says so once.
+///
+/// # Errors
+/// If a statement fails, also because the user is not the one who owns the tables, or an applied migration is not the
+/// one in this program.
+pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
+    let mut waits = false;
+    loop {
+        match try_to_migrate(pool).await {
+            Err(error) if error.is_conflict() => {
+                if !waits {
+                    tracing::warn!(
+                        %error,
+                        "the database's schema waits to be brought up to date: another transaction uses its \
+                         tables, or another process is at it; pg_stat_activity shows who"
+                    );
+                }
+                waits = true;
+                tokio::time::sleep(MIGRATE_AGAIN).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn try_to_migrate(pool: &PgPool) -> Result<(), StoreError> {
+    let mut connection = pool.acquire().await?;
+    // It keeps sqlx's lock after an error.
+    connection.close_on_drop();
+    connection.execute(MIGRATING).await?;
+    for mut migrations in all_migrations() {
+        // A database may be newer than this program: see the rules in migrations/README.md.
+        migrations.set_ignore_missing(true);
+        if let Err(error) = migrations.run(&mut *connection).await {
+            let error = StoreError::from(error);
+            let whose = match error.is_refused_for_rights() {
+                true => not_permitted(&mut connection).await,
+                false => None,
+            };
+            return Err(whose.unwrap_or(error));
+        }
+    }
+    Ok(())
+}
+
+/// Whose rights it takes, where the tables are another's.
+async fn not_permitted(connection: &mut PgConnection) -> Option<StoreError> {
+    let (user, owner): (String, String) = sqlx::query_as(include_str!("tables_owner.sql"))
+        .fetch_optional(connection)
+        .await
+        .ok()??;
+    (user != owner).then_some(StoreError::NotPermitted { user, owner })
+}
+
+/// apalis' migrations and ours, in the order in which they run.
+pub(crate) fn all_migrations() -> [Migrator; 2] {
+    let mut ours = sqlx::migrate!("../../migrations");
+    // By its full name: a user called like our schema would look there first, and find no ledger
+    // once the schema exists. apalis keeps its own ledger in its own schema.
+    ours.dangerous_set_table_name("public._sqlx_migrations");
+    [apalis_postgres::PostgresStorage::<()>::migrations(), ours]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, os::unix::fs::PermissionsExt};
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{server::Cluster, testing::TestDb};
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn migrating_a_database_that_is_up_to_date_changes_nothing() {
+        let db = TestDb::new().await;
+        migrate(&db.pool).await.unwrap();
+        migrate(&db.pool).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_comes_before_the_database_waits_for_it_and_all_may_migrate_at_once() {
+        let place = TempDir::new().unwrap();
+        std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let dir = place.path().join("pg");
+        let cluster = Cluster::start(&dir).unwrap();
+        let url = cluster.url().to_owned();
+        assert!(cluster.stop().unwrap());
+
+        let limit = Duration::from_millis(1200);
+        let error = connect_within(&url, limit).await.unwrap_err();
+        assert!(error.is_unavailable(), "{error}");
+        let early = tokio::spawn(async move { connect(&url).await });
+        let cluster = Cluster::start(&dir).unwrap();
+        let pool = early.await.unwrap().unwrap();
+        let (a, b, c) = tokio::join!(migrate(&pool), migrate(&pool), migrate(&pool));
+        a.and(b).and(c).unwrap();
+        pool.close().await;
+        assert!(cluster.stop().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_migration_that_waits_for_a_table_lets_others_through_and_comes_again() {
+        let db = TestDb::new().await;
+        let mut other = db.pool.begin().await.unwrap();
+        other
+            .execute("LOCK TABLE public._sqlx_migrations")
+            .await
+            .unwrap();
+        let watching = async {
+            let mut waited = HashSet::new();
+            while waited.len() < 2 {
+                let waiting: Option<i32> = sqlx::query_scalar(
+                    "SELECT pid FROM pg_locks
+                      WHERE relation = 'public._sqlx_migrations'::regclass AND NOT granted",
+                )
+                .fetch_optional(&mut *other)
+                .await
+                .unwrap();
+                waited.extend(waiting);
+            }
+            other.rollback().await.unwrap();
+        };
+        let both = async { tokio::join!(migrate(&db.pool), watching) };
+        let (migrated, ()) = tokio::time::timeout(PATIENCE, both).await.unwrap();
+        migrated.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_database_that_does_not_exist_is_told_at_once() {
+        let db = TestDb::new().await;
+        let name = db.url().replacen("/test_", "/absent_", 1);
+        let limit = Duration::from_secs(3600);
+        let answer = tokio::time::timeout(ACQUIRE_LIMIT, connect_within(&name, limit)).await;
+        let error = answer.expect("waiting cannot help").unwrap_err();
+        assert!(error.to_string().contains("absent_"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_wrong_url_is_refused_without_a_word_about_its_password() {
+        for url in [
+            "postgres://u:s3cret@host:notaport/db",
+            "s3cret",
+            "postgres://u:s3cret@[::/db",
+        ] {
+            let error = connect(url).await.unwrap_err();
+            assert!(matches!(error, StoreError::Url(_)), "{error:?}");
+            assert!(
+                !format!("{error} {error:?}").contains("s3cret"),
+                "{error:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Connections that are held against silence: one whose other end is gone is found by a question with a
+//! time limit, and takes all that are as old as it along.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use sqlx::{
+    Connection, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::ACQUIRE_LIMIT;
+use virtuozo_runtime::outage;
+
+/// How long the answer to nothing but "are you there?" may take.
+const PING_LIMIT: Duration = Duration::from_secs(3);
+/// An answer that is not there after this time makes one wonder.
+const PROMPT: Duration = Duration::from_millis(300);
+/// A connection that was in use so short a time ago need not be asked.
+pub(super) const FRESH: Duration = Duration::from_secs(1);
+
+/// When the connections of a pool were last answered, and which of them are not to be trusted.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionHealth {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    answered_at: Option<Instant>,
+    /// Connections that are older than this go: one of their age was silent.
+    suspect_before: Option<Instant>,
+}
+
+impl ConnectionHealth {
+    /// Waits until there was no answer for `limit`, counted from now on.
+    pub async fn until_silent_for(&self, limit: Duration) {
+        let mut last = Instant::now();
+        loop {
+            tokio::time::sleep_until((last + limit).into()).await;
+            match self.now().answered_at {
+                Some(at) if at > last => last = at,
+                _ => return,
+            }
+        }
+    }
+
+    /// A question that was asked at `asked_at` was answered.
+    pub(super) fn answered(&self, asked_at: Instant) {
+        outage::answered(asked_at);
+        self.change(|state| state.answered_at = Some(Instant::now()));
+    }
+
+    fn now(&self) -> State {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn is_suspect(&self, age: Duration) -> bool {
+        let born = Instant::now().checked_sub(age);
+        born < self.now().suspect_before
+    }
+
+    /// Asks the other end of a connection whether it is there.
+    pub(super) async fn answers(&self, connection: &mut PgConnection) -> bool {
+        let mut question = Question {
+            health: self,
+            asked_at: Instant::now(),
+            answered: None,
+        };
+        let answer = tokio::time::timeout(PING_LIMIT, connection.ping()).await;
+        let answers = matches!(answer, Ok(Ok(())));
+        question.answered = Some(answers);
+        if answers {
+            outage::answered(question.asked_at);
+        }
+        answers
+    }
+}
+
+/// Counts also if nobody waited for its end.
+struct Question<'a> {
+    health: &'a ConnectionHealth,
+    asked_at: Instant,
+    answered: Option<bool>,
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        let silent = match self.answered {
+            Some(answered) => !answered,
+            None => self.asked_at.elapsed() > PROMPT,
+        };
+        self.health.change(|state| {
+            if self.answered == Some(true) {
+                state.answered_at = Some(Instant::now());
+            } else if silent {
+                state.suspect_before = Some(self.asked_at);
+            }
+        });
+    }
+}
+
+/// A pool of one connection to the database of another.
+pub fn single_connection(pool: &PgPool) -> PgPool {
+    let options = pool.connect_options().as_ref().clone();
+    lazy(options, 1, &ConnectionHealth::default())
+}
+
+/// A pool that connects when it is first used. What answers neither before nor after its use is closed.
+pub(super) fn lazy(
+    options: PgConnectOptions,
+    connections: u32,
+    health: &ConnectionHealth,
+) -> PgPool {
+    let (before, after) = (health.clone(), health.clone());
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_LIMIT)
+        // It would wait for as long as the kernel believes in the connection.
+        .test_before_acquire(false)
+        .before_acquire(move |connection, facts| {
+            let health = before.clone();
+            Box::pin(async move {
+                Ok(!health.is_suspect(facts.age)
+                    && (facts.idle_for < FRESH || health.answers(connection).await))
+            })
+        })
+        .after_release(move |connection, facts| {
+            let health = after.clone();
+            Box::pin(async move {
+                Ok(!health.is_suspect(facts.age) && health.answers(connection).await)
+            })
+        })
+        .connect_lazy_with(options)
+}

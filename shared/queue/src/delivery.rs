@@ -1,0 +1,345 @@
+//! How jobs come out of a queue: apalis' loop, states and tables, with a claim only where there may be a job.
+//!
+//! apalis' own backend claims whenever its task is woken, and every process is woken for the jobs of every
+//! queue: with W workers a job costs 3 W claims. This one claims when its own queue was told of jobs, as many
+//! as it was told of up to a few, when there may be one of which it was not told, and from time to time. The
+//! few: so that of many jobs at once each worker gets its share.
+
+use std::{
+    collections::HashSet,
+    marker::PhantomData,
+    mem,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use apalis::prelude::{Backend, Status, TaskBuilder, TaskId, WorkerContext};
+use apalis_codec::json::JsonCodec;
+use apalis_core::backend::{
+    BackendConfig, WireFormatBackend,
+    finalize::Durable,
+    persistence::{Persisted, Persistence, State, TaskEvent, TaskPersistLayer},
+};
+use apalis_postgres::{Config, Error, PgTask, queries};
+use serde_json::Value;
+use tokio::{
+    sync::mpsc::UnboundedReceiver,
+    time::{Instant, Sleep},
+};
+
+use super::bell::Word;
+use virtuozo_postgres::Pool;
+
+/// Jobs that one claim takes at most.
+const CLAIM_LIMIT: usize = 4;
+
+/// The jobs of one queue.
+pub(super) struct Delivery<J> {
+    claims: Persisted<Claims>,
+    /// Tells of new jobs in this queue.
+    words: UnboundedReceiver<Word>,
+    /// For jobs with a delay, and for notices that were lost.
+    looks: Pin<Box<Sleep>>,
+    /// The pause between two of these, more or less: in step with another process, the same one of them would get
+    /// each job that is handed back.
+    look_every: Duration,
+    codec: JsonCodec,
+    job: PhantomData<fn() -> J>,
+}
+
+impl<J> Delivery<J> {
+    /// Jobs out of the queue that `config` names, which is looked into every `look_every` at least.
+    pub(super) fn new(
+        pool: &Pool,
+        words: UnboundedReceiver<Word>,
+        config: Config,
+        look_every: Duration,
+    ) -> Self {
+        Self {
+            words,
+            claims: Persisted::new(Claims {
+                pool: pool.clone(),
+                config,
+                wanted: Arc::default(),
+                told: Arc::default(),
+            }),
+            looks: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            look_every,
+            codec: JsonCodec::default(),
+            job: PhantomData,
+        }
+    }
+}
+
+impl<J> Backend for Delivery<J> {
+    type Task = PgTask;
+    type Error = Error;
+
+    fn poll_ready(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &WorkerContext,
+    ) -> Poll<Result<(), Error>> {
+        let every = self.claims.config.heartbeat_interval;
+        self.claims.poll_ready(cx, worker, every)
+    }
+
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &WorkerContext,
+    ) -> Poll<Option<Result<PgTask, Error>>> {
+        while let Poll::Ready(Some(word)) = self.words.poll_recv(cx) {
+            if let Word::New(id) = word {
+                self.claims.told().insert(id);
+            }
+            self.claims.wanted.store(true, SeqCst);
+        }
+        while self.looks.as_mut().poll(cx).is_ready() {
+            self.claims.wanted.store(true, SeqCst);
+            let pause = self.look_every.mul_f64(rand::random_range(0.75..1.25));
+            self.looks.as_mut().reset(Instant::now() + pause);
+        }
+        // Nothing is claimed, nor on its way.
+        if matches!(self.claims.state(), State::Ready) && !self.claims.is_wanted() {
+            return Poll::Pending;
+        }
+        let claimed = self.claims.poll_next(cx, worker);
+        // A notice came while the claim that found nothing was under way.
+        if claimed.is_pending()
+            && matches!(self.claims.state(), State::Ready)
+            && self.claims.is_wanted()
+        {
+            cx.waker().wake_by_ref();
+        }
+        claimed
+    }
+
+    fn poll_close(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &WorkerContext,
+    ) -> Poll<Result<(), Error>> {
+        self.claims.poll_close(cx, worker)
+    }
+}
+
+impl<J> BackendConfig for Delivery<J> {
+    type Args = J;
+    type Id = String;
+    type Kind = Durable;
+    type Config = Config;
+    type Layer = TaskPersistLayer<JsonCodec<Value>, Value>;
+
+    fn config(&self) -> &Config {
+        &self.claims.config
+    }
+
+    fn middleware(&mut self, _: &mut WorkerContext) -> Self::Layer {
+        self.claims
+            .layer(JsonCodec::default(), CLAIM_LIMIT)
+            .persist_results(true)
+    }
+}
+
+impl<J> WireFormatBackend for Delivery<J> {
+    type Codec = JsonCodec;
+    type Compact = Vec<u8>;
+
+    fn codec(&self) -> &JsonCodec {
+        &self.codec
+    }
+}
+
+/// Claims jobs: each is done with its delivery, unless its handler refuses it.
+#[derive(Debug, Clone)]
+struct Claims {
+    pool: Pool,
+    config: Config,
+    /// There may be a job that no claim has looked for yet.
+    wanted: Arc<AtomicBool>,
+    /// Jobs that were told of and not seen since.
+    told: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Claims {
+    fn told(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.wanted.load(SeqCst)
+    }
+
+    fn queue(&self) -> &str {
+        self.config.queue.as_ref()
+    }
+
+    fn silent_secs(&self) -> u64 {
+        self.config.orphaned_duration().as_secs()
+    }
+}
+
+impl Persistence for Claims {
+    type Compact = Vec<u8>;
+    type Response = Value;
+    type Error = Error;
+
+    async fn register(&mut self, worker: &WorkerContext) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        queries::reenqueue_orphaned(&mut *tx, self.queue(), self.silent_secs()).await?;
+        let now: i64 = sqlx::query_scalar(include_str!("now.sql"))
+            .fetch_one(&mut *tx)
+            .await?;
+        queries::register_worker(&mut *tx, self.queue(), worker, &now.into(), "virtuozo").await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn heartbeat(&mut self, worker: &WorkerContext) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        queries::keep_alive(&mut *tx, self.queue(), worker).await?;
+        queries::reenqueue_orphaned(&mut *tx, self.queue(), self.silent_secs()).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn fetch_next(&mut self, worker: &WorkerContext) -> Result<Vec<PgTask>, Error> {
+        self.wanted.store(false, SeqCst);
+        let mut told = mem::take(&mut *self.told());
+        let limit = told.len().clamp(1, CLAIM_LIMIT);
+        let claimed: Vec<(String, Vec<u8>, i32)> = sqlx::query_as(include_str!("claim.sql"))
+            .bind(worker.name())
+            .bind(self.queue())
+            .bind(i64::try_from(limit).unwrap_or(1))
+            .fetch_all(&self.pool)
+            .await?;
+        let known = claimed.iter().filter(|(id, ..)| told.remove(id)).count();
+        // There were no more, or others have them; or where there was one that nobody had told of, there may
+        // be more.
+        if claimed.len() == limit && (known < limit || !told.is_empty()) {
+            self.told().extend(told);
+            self.wanted.store(true, SeqCst);
+        }
+        let task = |(id, job, attempts): (String, Vec<u8>, i32)| {
+            TaskBuilder::new(job)
+                .task_id(TaskId::from_string(id))
+                .queue(self.config.queue.clone())
+                .attempt(usize::try_from(attempts).unwrap_or_default())
+                .build()
+        };
+        Ok(claimed.into_iter().map(task).collect())
+    }
+
+    async fn handle_events(
+        &mut self,
+        events: Vec<TaskEvent<Value>>,
+        worker: &WorkerContext,
+    ) -> Result<(), Error> {
+        for event in &events {
+            let TaskEvent::Complete(result) = event else {
+                continue;
+            };
+            // The claim has said so already.
+            if *result.status() == Status::Done {
+                continue;
+            }
+            let answer = serde_json::to_value(result).map_err(Error::JsonError)?;
+            sqlx::query(include_str!("refuse.sql"))
+                .bind(worker.name())
+                .bind(answer)
+                .execute(&self.pool)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn reenqueue_abandoned(
+        &mut self,
+        tasks: Vec<PgTask>,
+        worker: &WorkerContext,
+    ) -> Result<u64, Error> {
+        let ids: Vec<String> = tasks
+            .iter()
+            .filter_map(|task| task.task_id().map(ToString::to_string))
+            .collect();
+        let put_back = sqlx::query(include_str!("put_back.sql"))
+            .bind(worker.name())
+            .bind(ids)
+            .execute(&self.pool)
+            .await?;
+        Ok(put_back.rows_affected())
+    }
+
+    async fn push_tasks(&mut self, tasks: Vec<PgTask>) -> Result<(), Error> {
+        let mut conn = self.pool.acquire().await?;
+        queries::push_tasks(&mut *conn, self.queue(), tasks).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{self as queue, Job, UndoJob};
+    use virtuozo_postgres::testing::TestDb;
+
+    async fn claimer(db: &TestDb, name: &str) -> (Claims, WorkerContext) {
+        let (_, words) = mpsc::unbounded_channel();
+        let config = Config::default().queue(UndoJob::QUEUE);
+        let pool = Pool::isolated(&db.pool, &virtuozo_postgres::ConnectionHealth::default());
+        let delivery = Delivery::<UndoJob>::new(&pool, words, config, Duration::from_secs(60));
+        let (mut claims, worker) = (Claims::clone(&delivery.claims), WorkerContext::new(name));
+        claims.register(&worker).await.unwrap();
+        (claims, worker)
+    }
+
+    #[tokio::test]
+    async fn a_claim_takes_as_many_jobs_as_were_told_of_up_to_a_few_and_what_it_puts_back_goes_to_others()
+     {
+        let db = TestDb::new().await;
+        let jobs: Vec<UndoJob> = (0..CLAIM_LIMIT + 2)
+            .map(|_| UndoJob {
+                guest_id: Uuid::now_v7(),
+            })
+            .collect();
+        let mut tx = db.pool.begin().await.unwrap();
+        queue::push(&mut tx, &jobs, 0).await.unwrap();
+        tx.commit().await.unwrap();
+        let all: Vec<String> = sqlx::query_scalar("SELECT id FROM apalis.jobs")
+            .fetch_all(&db.pool)
+            .await
+            .unwrap();
+        let (mut one, first) = claimer(&db, "one").await;
+        let (mut two, second) = claimer(&db, "two").await;
+
+        let untold = one.fetch_next(&first).await.unwrap();
+        assert_eq!(untold.len(), 1, "nobody had told of more");
+        assert!(one.is_wanted(), "there may be more");
+
+        one.told().extend(all.iter().cloned());
+        let told = one.fetch_next(&first).await.unwrap();
+        assert_eq!(told.len(), CLAIM_LIMIT);
+        assert!(one.is_wanted(), "one is left of which it was told");
+        assert_eq!(one.reenqueue_abandoned(told, &first).await.unwrap(), 4);
+
+        two.told().extend(all.iter().cloned());
+        let others = two.fetch_next(&second).await.unwrap();
+        assert_eq!(others.len(), CLAIM_LIMIT);
+        let last = one.fetch_next(&first).await.unwrap();
+        assert_eq!(last.len(), 1);
+        assert!(!one.is_wanted(), "what it was told of is gone");
+        assert_eq!(
+            one.reenqueue_abandoned(others, &first).await.unwrap(),
+            0,
+            "the jobs of another are not put back"
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! Receives the jobs of one queue for as long as the process runs.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use apalis::prelude::{BoxDynError, WorkerBuilder, WorkerBuilderExt, WorkerContext, WorkerError};
+use apalis_postgres::Config;
+use sqlx::{Connection, PgPool};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Bell, Job, delivery::Delivery};
+use virtuozo_postgres::{ConnectionHealth, Pool};
+use virtuozo_runtime::outage;
+
+/// How often a queue is looked at without being woken: for jobs with a delay, and for lost wake-ups.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// A claimer that says nothing for this long times [`MISSED_HEARTBEATS`] counts as dead.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// See [`HEARTBEAT`].
+const MISSED_HEARTBEATS: usize = 12;
+/// The pause before the first restart; doubled up to [`MAX_PAUSE`].
+const MIN_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause between restarts.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// The loop asks far more often than this; if nothing was answered for so long it hangs.
+const SILENCE: Duration = Duration::from_secs(20);
+/// How long the database may take for the answer to nothing.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+/// A database that takes longer for it was away.
+const PROMPT: Duration = Duration::from_secs(1);
+/// How long jobs that were just claimed may take to be handed over when the process stops.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why a job has to be delivered again. The reason stands in the job's row.
+#[derive(Debug)]
+pub struct HandlerError(pub String);
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for HandlerError {}
+
+/// Claims the jobs of `J`'s queue one by one and gives them to `handler`, until `stop`.
+///
+/// A handler starts the work in a task of its own and returns: what it must not lose it may not hold,
+/// since every error of apalis ends its loop and drops all handlers in flight. The loop then starts
+/// again, under a new name each time, because the name of a claimer that died without saying so keeps
+/// its jobs locked. It has connections of its own: on one that fell silent it would wait for ever, so
+/// that is watched, and after every outage it starts afresh. `bell` tells of new jobs.
+pub async fn serve<J, H, F>(
+    pool: PgPool,
+    bell: Arc<Bell>,
+    incarnation: Uuid,
+    handler: H,
+    stop: CancellationToken,
+) where
+    J: Job,
+    H: Fn(J) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<(), HandlerError>> + Send + 'static,
+{
+    let mut pause = MIN_PAUSE;
+    let mut starts = 0_u64;
+    while !stop.is_cancelled() {
+        starts += 1;
+        let name = format!("{incarnation}/{}/{starts}", J::QUEUE);
+        let context = WorkerContext::new(&name);
+        let config = Config::default()
+            .queue(J::QUEUE)
+            .heartbeat_interval(HEARTBEAT)
+            .missed_heartbeats(MISSED_HEARTBEATS);
+        let health = ConnectionHealth::default();
+        let own = Pool::isolated(&pool, &health);
+        let backend = Delivery::<J>::new(&own, bell.hear(J::QUEUE), config, POLL_INTERVAL);
+        let handler = handler.clone();
+        let worker = WorkerBuilder::new(&context)
+            .backend(backend)
+            .catch_panic()
+            .build(move |job: J| {
+                let work = handler(job);
+                async move { work.await.map_err(BoxDynError::from) }
+            });
+        let mut outage_over = outage::over();
+        let began = Instant::now();
+        // Boxed with its type written out: the compiler cannot tell that the bare future may be sent.
+        let mut running: Pin<Box<dyn Future<Output = Result<(), WorkerError>> + Send>> =
+            Box::pin(worker.run());
+        let ended = tokio::select! {
+            ended = &mut running => Some(match ended {
+                Ok(()) => "it ended by itself".to_owned(),
+                Err(error) => error.to_string(),
+            }),
+            () = health.until_silent_for(SILENCE) => Some("nothing is answered".to_owned()),
+            _ = outage_over.changed() => None,
+            () = stop.cancelled() => {
+                // An error means that it has not started: then nothing is claimed either.
+                if context.stop().is_ok() {
+                    let _ = tokio::time::timeout(STOP_LIMIT, running).await;
+                }
+                return;
+            }
+        };
+        drop(running);
+        // Closing waits for those who use a connection, and they may hang.
+        drop(tokio::spawn(tokio::time::timeout(STOP_LIMIT, async move {
+            own.close().await;
+        })));
+        let Some(error) = ended else {
+            tracing::debug!(queue = J::QUEUE, "starts afresh after an outage");
+            continue;
+        };
+        tokio::select! {
+            () = answer(&pool, J::QUEUE, &error) => {}
+            () = stop.cancelled() => return,
+        }
+        if began.elapsed() > MAX_PAUSE {
+            pause = MIN_PAUSE;
+        }
+        tracing::debug!(
+            queue = J::QUEUE,
+            error,
+            "the queue's loop ended, starting it again"
+        );
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+        pause = (pause * 2).min(MAX_PAUSE);
+    }
+}
+
+/// Waits until the database answers. If it does at once, `error` has another reason, and is told.
+async fn answer(pool: &PgPool, queue: &str, error: &str) {
+    let began = Instant::now();
+    loop {
+        let asked_at = Instant::now();
+        let ping = tokio::time::timeout(ANSWER_LIMIT, async { pool.acquire().await?.ping().await });
+        let why = match ping.await {
+            Ok(Ok(())) => {
+                outage::answered(asked_at);
+                break;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it is silent".to_owned(),
+        };
+        outage::silent("the queues", asked_at, &why);
+        tokio::time::sleep(MIN_PAUSE).await;
+    }
+    if began.elapsed() < PROMPT {
+        tracing::warn!(queue, error, "a queue's loop ended, starting it again");
+    }
+}

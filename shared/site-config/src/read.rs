@@ -1,0 +1,283 @@
+//! From the database to the file.
+
+use std::collections::{BTreeMap, HashMap};
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{PgConnection, PgPool};
+use toml::Spanned;
+use uuid::Uuid;
+
+use super::{
+    DatastoreEntry, End, FORMAT_VERSION, GuestEntry, HostEntry, NoticeSecrets, RepositoryEntry,
+    Scalar, ScheduleEntry, SiteFile, SiteFileError, notices,
+};
+use virtuozo_model::{Disk, Guest, Host, Schedule};
+use virtuozo_postgres::StoreError;
+use virtuozo_secrets::{Key, Lock, SecretError};
+use virtuozo_store::{
+    caps, datastores, disks, guests, hooks, hosts,
+    notices::config::{self, Secret},
+    schedules,
+    settings::{self, Key as Setting},
+};
+
+/// How the passwords of an export are encrypted.
+pub struct Sealing {
+    lock: Lock,
+    key: Key,
+    /// Encrypted passwords and secrets of an earlier export, by what they are bound to. Those that did not change keep their text, so
+    /// that two exports differ in what has changed only.
+    earlier: HashMap<Uuid, String>,
+}
+
+impl Sealing {
+    /// With a passphrase, and the file that will be replaced, if there is one.
+    ///
+    /// # Errors
+    /// [`SiteFileError::Secret`].
+    pub fn new(
+        passphrase: &SecretString,
+        earlier: Option<SiteFile>,
+    ) -> Result<Self, SiteFileError> {
+        if let Some(earlier) = earlier
+            && let Some(lock) = earlier.passwords
+            && let Ok(key) = lock.open(passphrase)
+        {
+            let passwords = earlier.hosts.into_iter().filter_map(|host| {
+                let host = host.into_inner();
+                Some((whose(&host.name), host.password?))
+            });
+            let secrets = Secret::ALL.into_iter().filter_map(|secret| {
+                let sealed = earlier.notice_secrets.of(secret)?.as_ref().clone();
+                Some((secret.id(), sealed))
+            });
+            return Ok(Self {
+                lock,
+                key,
+                earlier: passwords.chain(secrets).collect(),
+            });
+        }
+        let (lock, key) = Lock::new(passphrase)?;
+        Ok(Self {
+            lock,
+            key,
+            earlier: HashMap::new(),
+        })
+    }
+
+    /// A password, bound to what it is for.
+    pub(super) fn seal(&self, whose: Uuid, password: &SecretString) -> Result<String, SecretError> {
+        if let Some(earlier) = self.earlier.get(&whose)
+            && open(&self.key, whose, earlier)
+                .is_ok_and(|kept| kept.expose_secret() == password.expose_secret())
+        {
+            return Ok(earlier.clone());
+        }
+        Ok(hex::encode(self.key.seal(whose, password)?))
+    }
+}
+
+/// What an encrypted password of a file is bound to: the name of its host.
+pub(super) fn whose(host: &str) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, host.as_bytes())
+}
+
+/// Opens an encrypted password in a file.
+pub(super) fn open(key: &Key, whose: Uuid, sealed: &str) -> Result<SecretString, SecretError> {
+    let bytes = hex::decode(sealed).map_err(|_| SecretError::WrongKey)?;
+    key.open(whose, &bytes)
+}
+
+/// The configuration as it stands, with passwords if a key for them and a sealing is given.
+///
+/// # Errors
+/// What the database says, [`SiteFileError::Sealed`] or [`SiteFileError::SealedSecret`].
+pub async fn export(
+    pool: &PgPool,
+    passwords: Option<(&Key, &Sealing)>,
+) -> Result<SiteFile, SiteFileError> {
+    // All of one instant.
+    let mut tx = pool
+        .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        .await
+        .map_err(StoreError::from)?;
+    let mut file = current(&mut tx).await?;
+    if let Some((key, sealing)) = passwords {
+        for host in &mut file.hosts {
+            let host = host.as_mut();
+            let id = hosts::by_name(&mut *tx, &host.name).await?.id;
+            let Some(sealed) = hosts::sealed_password(&mut *tx, id).await? else {
+                continue;
+            };
+            let named = |reason| SiteFileError::Sealed {
+                host: host.name.clone(),
+                reason,
+            };
+            let password = key.open(id, &sealed).map_err(named)?;
+            host.password = Some(sealing.seal(whose(&host.name), &password)?);
+        }
+        notices::export_secrets(&mut tx, sealing, key, &mut file).await?;
+        if !file.notice_secrets.is_empty()
+            || file.hosts.iter().any(|h| h.as_ref().password.is_some())
+        {
+            file.passwords = Some(sealing.lock.clone());
+        }
+    }
+    Ok(file)
+}
+
+/// The configuration as it stands, without passwords.
+pub(super) async fn current(conn: &mut PgConnection) -> Result<SiteFile, StoreError> {
+    let settings = settings::get(&mut *conn).await?;
+    let how_told = config::get(&mut *conn).await?;
+    let mut of_host: HashMap<Uuid, HostEntry> = HashMap::new();
+    for host in hosts::list(&mut *conn).await? {
+        of_host.insert(host.id, host_entry(host));
+    }
+    for store in datastores::list(&mut *conn, None).await? {
+        if store.local_path.is_none() && store.guest_threads.is_none() {
+            continue;
+        }
+        if let Some(host) = of_host.get_mut(&store.host_id) {
+            host.datastores.push(placed(DatastoreEntry {
+                name: store.name,
+                local_path: store.local_path,
+                guest_threads: store.guest_threads,
+            }));
+        }
+    }
+    let mut disks_of: HashMap<Uuid, Vec<Disk>> = HashMap::new();
+    for disk in disks::list(&mut *conn, None).await? {
+        disks_of.entry(disk.guest_id).or_default().push(disk);
+    }
+    let mut guest_names = HashMap::new();
+    for guest in guests::list(&mut *conn, None).await? {
+        guest_names.insert(guest.id, format!("{}/{}", guest.host_name, guest.vmx_path));
+        let disks = disks_of.remove(&guest.id).unwrap_or_default();
+        if let Some(host) = of_host.get_mut(&guest.host_id) {
+            host.guests.push(placed(guest_entry(guest, disks)));
+        }
+    }
+    let host_names: HashMap<Uuid, String> = of_host
+        .iter()
+        .map(|(id, host)| (*id, host.name.clone()))
+        .collect();
+    let schedules = schedules::list(&mut *conn)
+        .await?
+        .into_iter()
+        .map(|schedule| placed(schedule_entry(schedule, &host_names, &guest_names)));
+    let repositories = caps::repositories(&mut *conn).await?.into_iter();
+    let mut file = SiteFile {
+        format_version: FORMAT_VERSION,
+        passwords: None,
+        settings: by_name(settings::KEYS, &settings),
+        notices: by_name(config::KEYS, &how_told),
+        notice_secrets: NoticeSecrets::default(),
+        hooks: hooks::list(&mut *conn)
+            .await?
+            .into_iter()
+            .filter(|line| line.guest_id.is_none())
+            .map(|line| placed(line.hook))
+            .collect(),
+        repositories: repositories
+            .filter_map(|repository| {
+                Some(placed(RepositoryEntry {
+                    guest_threads: repository.guest_threads?,
+                    path: repository.path,
+                }))
+            })
+            .collect(),
+        hosts: of_host.into_values().map(placed).collect(),
+        schedules: schedules.collect(),
+        end: Some(End {}),
+    };
+    sort(&mut file);
+    Ok(file)
+}
+
+fn by_name<S>(keys: &'static [Setting<S>], values: &S) -> BTreeMap<String, Spanned<Scalar>> {
+    keys.iter()
+        .map(|key| (key.name.to_owned(), placed(key.value(values).into())))
+        .collect()
+}
+
+/// By name, byte for byte: the order of the database is that of its language.
+fn sort(file: &mut SiteFile) {
+    file.hooks.sort_by_key(|hook| hook.as_ref().moment.as_str());
+    file.repositories
+        .sort_by(|a, b| a.as_ref().path.cmp(&b.as_ref().path));
+    file.hosts
+        .sort_by(|a, b| a.as_ref().name.cmp(&b.as_ref().name));
+    file.schedules
+        .sort_by(|a, b| a.as_ref().name.cmp(&b.as_ref().name));
+    for host in &mut file.hosts {
+        let host = host.as_mut();
+        host.datastores
+            .sort_by(|a, b| a.as_ref().name.cmp(&b.as_ref().name));
+        host.guests
+            .sort_by(|a, b| a.as_ref().vmx_path.cmp(&b.as_ref().vmx_path));
+    }
+}
+
+fn host_entry(host: Host) -> HostEntry {
+    HostEntry {
+        name: host.name,
+        kind: host.kind,
+        address: host.address,
+        user: host.user_name,
+        password: None,
+        config_dir: host.config_dir,
+        ignored: host.ignored,
+        guest_threads: host.guest_threads,
+        datastores: Vec::new(),
+        guests: Vec::new(),
+    }
+}
+
+fn guest_entry(guest: Guest, disks: Vec<Disk>) -> GuestEntry {
+    let mut ignored_disks: Vec<String> = disks
+        .into_iter()
+        .filter(|disk| disk.ignored)
+        .map(|disk| disk.device)
+        .collect();
+    ignored_disks.sort();
+    GuestEntry {
+        name: (guest.name != guests::name_of(&guest.vmx_path)).then_some(guest.name),
+        vmx_path: guest.vmx_path,
+        configured: guest.configured,
+        ignored: guest.ignored,
+        destination: guest.destination,
+        mode: guest.mode,
+        resume_power_state: guest.resume_power_state,
+        backup_when_off: guest.backup_when_off,
+        keep_last: guest.keep_last,
+        rpo_secs: guest.rpo_secs,
+        ignored_disks,
+        hooks: guest.hooks,
+    }
+}
+
+fn schedule_entry(
+    schedule: Schedule,
+    host_names: &HashMap<Uuid, String>,
+    guest_names: &HashMap<Uuid, String>,
+) -> ScheduleEntry {
+    let names = |ids: &[Uuid], of: &HashMap<Uuid, String>| {
+        let mut names: Vec<String> = ids.iter().filter_map(|id| of.get(id).cloned()).collect();
+        names.sort();
+        names
+    };
+    ScheduleEntry {
+        hosts: names(&schedule.host_ids, host_names),
+        guests: names(&schedule.guest_ids, guest_names),
+        name: schedule.name,
+        cron: schedule.cron,
+        time_zone: schedule.time_zone,
+        enabled: schedule.enabled,
+    }
+}
+
+/// An entry that stands in no text yet.
+pub(super) fn placed<T>(entry: T) -> Spanned<T> {
+    Spanned::new(0..0, entry)
+}

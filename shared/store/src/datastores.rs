@@ -1,0 +1,93 @@
+//! Datastores: where hosts keep files, and where workers read them.
+
+use std::collections::BTreeMap;
+
+use sqlx::PgExecutor;
+use uuid::Uuid;
+
+use virtuozo_model::Datastore;
+use virtuozo_postgres::StoreError;
+
+/// The datastores of a host, or of all.
+///
+/// # Errors
+/// What the database says.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    host_id: Option<Uuid>,
+) -> Result<Vec<Datastore>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/datastores_list.sql"))
+        .bind(host_id)
+        .fetch_all(db)
+        .await?)
+}
+
+/// Says in which directory workers read a datastore; the host need not have named it yet.
+///
+/// # Errors
+/// [`StoreError::Refused`] if the directory is not an absolute path.
+pub async fn map(
+    db: impl PgExecutor<'_>,
+    host_id: Uuid,
+    name: &str,
+    local_path: &str,
+) -> Result<(), StoreError> {
+    super::check_name("datastore", name)?;
+    super::check_directory(local_path)?;
+    sqlx::query(include_str!("sql/datastore_map.sql"))
+        .bind(host_id)
+        .bind(name)
+        .bind(local_path)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Makes a datastore known that its host has not named yet.
+///
+/// # Errors
+/// [`StoreError::Refused`] for a name that cannot be one.
+pub async fn expect(db: impl PgExecutor<'_>, host_id: Uuid, name: &str) -> Result<(), StoreError> {
+    super::check_name("datastore", name)?;
+    sqlx::query(include_str!("sql/datastore_expect.sql"))
+        .bind(host_id)
+        .bind(name)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Takes the mapping away: workers read the datastore at the path its host gives.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if there is no mapping.
+pub async fn unmap(db: impl PgExecutor<'_>, host_id: Uuid, name: &str) -> Result<(), StoreError> {
+    let known: Option<String> = sqlx::query_scalar(include_str!("sql/datastore_unmap.sql"))
+        .bind(host_id)
+        .bind(name)
+        .fetch_optional(db)
+        .await?;
+    match known {
+        Some(_) => Ok(()),
+        None => Err(StoreError::NotFound {
+            what: "mapping of a datastore",
+            name: name.to_owned(),
+        }),
+    }
+}
+
+/// Notes the datastores that a host's configuration names now.
+pub(super) async fn seen(
+    db: impl PgExecutor<'_>,
+    host_id: Uuid,
+    datastores: &BTreeMap<String, String>,
+) -> Result<(), StoreError> {
+    let (names, paths): (Vec<&String>, Vec<&String>) = datastores.iter().unzip();
+    sqlx::query(include_str!("sql/datastores_seen.sql"))
+        .bind(host_id)
+        .bind(names)
+        .bind(paths)
+        .execute(db)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,264 @@
+//! The gates of hosts that do not answer, or refuse the login: one attempt to connect in each pause, over the whole
+//! fleet.
+
+use std::{collections::BTreeSet, fmt};
+
+use sqlx::{FromRow, PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::{
+    admission,
+    events::{self, NewEvent},
+    guest_runs::FailureClass,
+    hosts,
+    leases::Renewal,
+    runs,
+    sweeps::Expired,
+};
+use virtuozo_model::{HostState, Severity};
+use virtuozo_postgres::StoreError;
+
+/// What the gate of a host says to somebody who wants to connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Passage {
+    /// Nothing is known against it.
+    Open,
+    /// Nobody got in; this one is to try, the others wait for it.
+    Probe(Probe),
+    /// Nobody is to try now.
+    Shut(Down),
+}
+
+/// The right to try whether a host lets us in again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// The host.
+    pub host_id: Uuid,
+    /// Tells this claim from others.
+    pub probe_id: Uuid,
+    /// Attempts in a row that failed before.
+    pub failed_probes: i32,
+    /// How long it holds without renewal, in seconds.
+    pub lease_secs: i32,
+}
+
+/// How a host stands that nobody gets into.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct Down {
+    /// Attempts in a row that failed; none right after somebody asked for a new beginning.
+    pub failed_probes: i32,
+    /// With so many, what waits for the host is given up.
+    pub max_attempts: i32,
+    /// What the last attempt said.
+    pub error: String,
+    /// The host answers, and refuses the login.
+    pub login_refused: bool,
+}
+
+impl Down {
+    /// What waits for the host is to wait no longer.
+    pub fn is_given_up(&self) -> bool {
+        self.failed_probes >= self.max_attempts
+    }
+
+    /// What to do about it: time does not mend a password.
+    pub fn class(&self) -> FailureClass {
+        if self.login_refused {
+            FailureClass::Operator
+        } else {
+            FailureClass::Retry
+        }
+    }
+
+    /// What the administrator sees of the host.
+    fn host_state(&self) -> HostState {
+        if self.login_refused {
+            HostState::Invalid
+        } else {
+            HostState::Unreachable
+        }
+    }
+}
+
+/// To go after the name of the host.
+impl fmt::Display for Down {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.login_refused {
+            "refuses the login"
+        } else {
+            "does not answer"
+        })?;
+        match self.failed_probes {
+            0 => {}
+            n if n > self.max_attempts => write!(f, " (attempt {n})")?,
+            n => write!(f, " (attempt {n} of {})", self.max_attempts)?,
+        }
+        write!(f, ": {}", self.error)
+    }
+}
+
+#[derive(FromRow)]
+struct Asked {
+    is_mine: bool,
+    lease_secs: i32,
+    #[sqlx(flatten)]
+    down: Down,
+}
+
+/// Asks whether a host may be connected to. `probe_id` is the caller's own: asked again under the same one,
+/// because the answer was lost, a probe is still his.
+///
+/// # Errors
+/// What the database says.
+pub async fn ask(pool: &PgPool, host_id: Uuid, probe_id: Uuid) -> Result<Passage, StoreError> {
+    let asked: Option<Asked> = sqlx::query_as(include_str!("sql/gate_ask.sql"))
+        .bind(host_id)
+        .bind(probe_id)
+        .fetch_optional(pool)
+        .await?;
+    Ok(match asked {
+        None => Passage::Open,
+        Some(asked) if asked.is_mine => Passage::Probe(Probe {
+            host_id,
+            probe_id,
+            failed_probes: asked.down.failed_probes,
+            lease_secs: asked.lease_secs,
+        }),
+        Some(asked) => Passage::Shut(asked.down),
+    })
+}
+
+/// Renews a probe. None: it is lost.
+///
+/// # Errors
+/// What the database says.
+pub async fn renew(pool: &PgPool, probe: &Probe) -> Result<Option<Renewal>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/gate_renew.sql"))
+        .bind(probe.host_id)
+        .bind(probe.probe_id)
+        .fetch_optional(pool)
+        .await?)
+}
+
+/// Gives up a probe that told nothing about the host.
+///
+/// # Errors
+/// What the database says.
+pub async fn release(pool: &PgPool, probe: &Probe) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/gate_release.sql"))
+        .bind(probe.host_id)
+        .bind(probe.probe_id)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+#[derive(FromRow)]
+struct Counted {
+    host_name: String,
+    guests_owed: i64,
+}
+
+/// Notes that a host does not answer, or refuses the login, and keeps everybody from asking for `delay_secs`. After
+/// `max_attempts` failures in a row all that waits for the host fails with it; what its guests are owed stays.
+/// Returns how the host stands; none if somebody got in meanwhile.
+///
+/// # Errors
+/// What the database says.
+pub async fn shut(
+    pool: &PgPool,
+    host_id: Uuid,
+    probe: Option<&Probe>,
+    error: &str,
+    login_refused: bool,
+    delay_secs: f64,
+) -> Result<Option<Down>, StoreError> {
+    let mut tx = pool.begin().await?;
+    // Nobody admits the host's runs meanwhile. Locked in this order everywhere: host, gate, host runs, guest
+    // runs, runs.
+    admission::lock_host(&mut tx, host_id).await?;
+    let counted: Option<Counted> = sqlx::query_as(include_str!("sql/gate_shut.sql"))
+        .bind(host_id)
+        .bind(probe.map(|p| p.probe_id))
+        .bind(error)
+        .bind(delay_secs)
+        .bind(login_refused)
+        .fetch_optional(&mut *tx)
+        .await?;
+    let down: Option<Down> = sqlx::query_as(include_str!("sql/gate_get.sql"))
+        .bind(host_id)
+        .fetch_optional(&mut *tx)
+        .await?;
+    if let (Some(counted), Some(down)) = (counted, &down) {
+        hosts::set_state(&mut *tx, host_id, down.host_state(), Some(error)).await?;
+        let event = event_about(&counted, down, delay_secs);
+        events::record(&mut *tx, &event.host(host_id)).await?;
+        if down.is_given_up() {
+            give_up(&mut tx, host_id, down).await?;
+        }
+    }
+    tx.commit().await?;
+    Ok(down)
+}
+
+fn event_about(counted: &Counted, down: &Down, delay_secs: f64) -> NewEvent {
+    let mut message = format!(
+        "host {} {down}; nobody connects to it for about {delay_secs:.0} s",
+        counted.host_name
+    );
+    if !down.is_given_up() {
+        return NewEvent::user(Severity::Warning, message);
+    }
+    message += "; what waited for it has failed";
+    if counted.guests_owed > 0 {
+        message += &format!(
+            ", and {} of its guests are still to be brought back as they were: that is done when it answers",
+            counted.guests_owed
+        );
+    }
+    NewEvent::user(Severity::Error, message)
+}
+
+/// Fails all that waits for a host, in the caller's transaction.
+async fn give_up(tx: &mut PgConnection, host_id: Uuid, down: &Down) -> Result<(), StoreError> {
+    let why = format!("the host {down}");
+    let mut ended = BTreeSet::new();
+    for statement in [
+        include_str!("sql/gate_give_up_host_runs.sql"),
+        include_str!("sql/gate_give_up_guest_runs.sql"),
+    ] {
+        let failed: Vec<Expired> = sqlx::query_as(statement)
+            .bind(host_id)
+            .bind(&why)
+            .bind(down.class().as_str())
+            .fetch_all(&mut *tx)
+            .await?;
+        for one in failed {
+            events::record(&mut *tx, &one.event()).await?;
+            ended.insert(one.run_id);
+        }
+    }
+    for run_id in ended {
+        runs::end_if_done(tx, run_id).await?;
+    }
+    Ok(())
+}
+
+/// Notes that a host let us in: all that waits for it may go on, and as many guests as have slots begin at once.
+///
+/// # Errors
+/// What the database says.
+pub async fn open(pool: &PgPool, host_id: Uuid) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await?;
+    admission::lock_host(&mut tx, host_id).await?;
+    let host_name: Option<String> = sqlx::query_scalar(include_str!("sql/gate_open.sql"))
+        .bind(host_id)
+        .fetch_optional(&mut *tx)
+        .await?;
+    if let Some(host_name) = host_name {
+        let event = NewEvent::user(Severity::Info, format!("host {host_name}: answers again"));
+        events::record(&mut *tx, &event.host(host_id)).await?;
+        admission::admit(&mut tx, host_id).await?;
+    }
+    Ok(tx.commit().await?)
+}

@@ -1,0 +1,410 @@
+//! Guest runs: taking and keeping the lease, and everything that ends or hands one over.
+
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
+use uuid::Uuid;
+
+use super::{
+    admission,
+    inventory::GuestObservation,
+    leases::{Fence, Renewal},
+    runs,
+};
+use virtuozo_model::StepName;
+use virtuozo_model::{Guest, Settings};
+use virtuozo_postgres::StoreError;
+use virtuozo_queue::{self as queue, GuestJob};
+
+/// The right to act for a guest run, as long as its fence is the run's.
+#[derive(Debug, Clone, FromRow)]
+pub struct GuestLease {
+    /// The guest run.
+    #[sqlx(rename = "id")]
+    pub guest_run_id: Uuid,
+    /// The run it is part of.
+    pub run_id: Uuid,
+    /// The host of the guest.
+    pub host_id: Uuid,
+    /// The guest.
+    pub guest_id: Uuid,
+    /// Who has taken it.
+    pub owner_id: Uuid,
+    /// The number of this lease; grows with every taking.
+    pub fence: i64,
+    /// The fence under which the present attempt began. Smaller than `fence`: an earlier owner died, and
+    /// its done steps count.
+    pub attempt_fence: i64,
+    /// Attempts that have failed so far.
+    pub attempts: i32,
+    /// Somebody wants the run to end.
+    pub cancel_requested: bool,
+    /// How long the lease holds without renewal, in seconds.
+    pub lease_secs: i32,
+    /// The trace of its run.
+    pub trace_id: Uuid,
+    /// The fence before the first one of its span in that trace.
+    pub trace_fence: i64,
+}
+
+/// Why a guest run did not succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureClass {
+    /// Time may heal it.
+    Retry,
+    /// What this worker's machine lacks: another worker may be able to.
+    Elsewhere,
+    /// Trying again cannot help.
+    Permanent,
+    /// A person has to do something first.
+    Operator,
+}
+
+impl FailureClass {
+    /// The name in the database. Where no worker is left to try, time is what may heal it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retry | Self::Elsewhere => "retry",
+            Self::Permanent => "permanent",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+/// How an attempt that was not published ends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ending {
+    /// Waits for another attempt.
+    Retry {
+        /// How long, in seconds.
+        delay_secs: f64,
+        /// The next attempt goes on after the steps that are done, instead of beginning afresh.
+        keep_steps: bool,
+    },
+    /// Waits until its host answers. Counts as no attempt, and goes on after the steps that are done.
+    WaitsForHost,
+    /// Has failed for good.
+    Failed,
+    /// Has failed with its host, which does not answer. Counts as no attempt.
+    HostGivenUp,
+    /// Was cancelled.
+    Cancelled,
+    /// Goes to another worker at once, because this one stops, or cannot do it. Counts as no attempt.
+    HandedOver {
+        /// As for [`Ending::Retry`].
+        keep_steps: bool,
+    },
+}
+
+/// What a worker has to know before it begins a guest run.
+#[derive(Debug, FromRow)]
+pub struct Brief {
+    /// The guest's configuration.
+    #[sqlx(flatten)]
+    pub guest: Guest,
+    /// The site's settings.
+    #[sqlx(json)]
+    pub settings: Settings,
+    /// Devices that are left out of its backups.
+    pub ignored_disks: Vec<String>,
+    /// Something may have to be undone on the guest first.
+    pub is_owed: bool,
+}
+
+/// The brief of a guest run that waits to be taken; none if there is nothing to take.
+///
+/// # Errors
+/// What the database says.
+pub async fn brief(
+    db: impl PgExecutor<'_>,
+    guest_run_id: Uuid,
+) -> Result<Option<Brief>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/guest_run_brief.sql"))
+        .bind(guest_run_id)
+        .fetch_optional(db)
+        .await?)
+}
+
+/// Takes the lease of an admitted guest run; an attempt that begins with it begins with its first step. None: it
+/// is taken already, or has ended; then there is nothing to do.
+///
+/// # Errors
+/// What the database says.
+pub async fn take(
+    db: impl PgExecutor<'_>,
+    guest_run_id: Uuid,
+    owner_id: Uuid,
+) -> Result<Option<GuestLease>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/guest_run_take.sql"))
+        .bind(guest_run_id)
+        .bind(owner_id)
+        .bind(StepName::FIRST.as_str())
+        .fetch_optional(db)
+        .await?)
+}
+
+/// Gives up a lease of `owner_id` that it does not know of, because the answer to its taking was lost: the
+/// guest run can be taken again. Only for a guest run that nobody works on in that process.
+///
+/// # Errors
+/// What the database says.
+pub async fn put_back(pool: &PgPool, guest_run_id: Uuid, owner_id: Uuid) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/guest_run_put_back.sql"))
+        .bind(guest_run_id)
+        .bind(owner_id)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Renews the lease. None: it is lost.
+///
+/// # Errors
+/// What the database says.
+pub async fn renew(
+    db: impl PgExecutor<'_>,
+    lease: &GuestLease,
+) -> Result<Option<Renewal>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/guest_run_renew.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .bind(lease.owner_id)
+        .fetch_optional(db)
+        .await?)
+}
+
+/// Begins the attempt afresh: what earlier owners did counts no more.
+///
+/// # Errors
+/// What the database says.
+pub async fn restart(pool: &PgPool, lease: &GuestLease) -> Result<Fence, StoreError> {
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/guest_run_restart.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .fetch_optional(pool)
+        .await?;
+    Ok(Fence::of(row.is_some()))
+}
+
+/// How far the copy of one disk, or of one other large file, has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceProgress {
+    /// The device, or the file's name.
+    pub device: String,
+    /// Bytes to be copied.
+    pub bytes_total: u64,
+    /// Bytes copied.
+    pub bytes_copied: u64,
+}
+
+impl DeviceProgress {
+    /// Names, totals and copied bytes.
+    pub(super) fn columns(devices: &[Self]) -> (Vec<&str>, Vec<i64>, Vec<i64>) {
+        let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        (
+            devices.iter().map(|d| d.device.as_str()).collect(),
+            devices.iter().map(|d| bytes(d.bytes_total)).collect(),
+            devices.iter().map(|d| bytes(d.bytes_copied)).collect(),
+        )
+    }
+}
+
+/// Records how far the copy has come, for those who watch.
+///
+/// # Errors
+/// What the database says.
+pub async fn progress(
+    db: impl PgExecutor<'_>,
+    lease: &GuestLease,
+    devices: &[DeviceProgress],
+) -> Result<Fence, StoreError> {
+    let (names, totals, copied) = DeviceProgress::columns(devices);
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/guest_run_progress.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .bind(names)
+        .bind(totals)
+        .bind(copied)
+        .fetch_optional(db)
+        .await?;
+    Ok(Fence::of(row.is_some()))
+}
+
+/// Forgets the progress of an earlier attempt.
+///
+/// # Errors
+/// What the database says.
+pub async fn clear_progress(pool: &PgPool, lease: &GuestLease) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/disk_progress_clear.sql"))
+        .bind(lease.guest_run_id)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Ends an attempt that was not published, in the caller's transaction: the slot is free, the host's
+/// next guest runs are admitted, and the run ends with its last guest run.
+///
+/// # Errors
+/// What the database says.
+pub async fn end(
+    tx: &mut PgConnection,
+    lease: &GuestLease,
+    ending: &Ending,
+    error: Option<(&str, FailureClass)>,
+) -> Result<Fence, StoreError> {
+    let text = error.map(|(text, _)| text);
+    let class = error.map(|(_, class)| class.as_str());
+    let changed = match ending {
+        Ending::Retry {
+            delay_secs,
+            keep_steps,
+        } => {
+            sqlx::query(include_str!("sql/guest_run_retry.sql"))
+                .bind(lease.guest_run_id)
+                .bind(lease.fence)
+                .bind(delay_secs)
+                .bind(text)
+                .bind(class)
+                .bind(keep_steps)
+                .execute(&mut *tx)
+                .await?
+        }
+        Ending::WaitsForHost => {
+            sqlx::query(include_str!("sql/guest_run_wait.sql"))
+                .bind(lease.guest_run_id)
+                .bind(lease.fence)
+                .bind(text)
+                .bind(class)
+                .execute(&mut *tx)
+                .await?
+        }
+        Ending::Failed | Ending::HostGivenUp | Ending::Cancelled => {
+            let state = if *ending == Ending::Cancelled {
+                "cancelled"
+            } else {
+                "failed"
+            };
+            sqlx::query(include_str!("sql/guest_run_end.sql"))
+                .bind(lease.guest_run_id)
+                .bind(lease.fence)
+                .bind(state)
+                .bind(text)
+                .bind(class)
+                .bind(*ending == Ending::Failed)
+                .execute(&mut *tx)
+                .await?
+        }
+        Ending::HandedOver { keep_steps } => {
+            let changed = sqlx::query(include_str!("sql/guest_run_release.sql"))
+                .bind(lease.guest_run_id)
+                .bind(lease.fence)
+                .bind(keep_steps)
+                .execute(&mut *tx)
+                .await?;
+            if changed.rows_affected() == 1 {
+                let job = GuestJob {
+                    guest_run_id: lease.guest_run_id,
+                };
+                queue::push(tx, &[job], 0).await?;
+            }
+            return Ok(Fence::of(changed.rows_affected() == 1));
+        }
+    };
+    if changed.rows_affected() == 0 {
+        return Ok(Fence::Lost);
+    }
+    leave_slot(tx, lease).await?;
+    Ok(Fence::Held)
+}
+
+/// Ends the run after its last guest run, which `lease` was for. Where nobody does, the sweep will.
+///
+/// # Errors
+/// What the database says.
+pub async fn end_run(pool: &PgPool, lease: &GuestLease) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await?;
+    end_run_if_last(&mut tx, lease).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+async fn leave_slot(tx: &mut PgConnection, lease: &GuestLease) -> Result<(), StoreError> {
+    let admitted = admission::leave_slot(tx, lease.guest_run_id, lease.host_id).await?;
+    if !admitted.contains(&lease.run_id) {
+        end_run_if_last(tx, lease).await?;
+    }
+    Ok(())
+}
+
+/// Ends the run after its last guest run. The run's row is shared by all hosts, so it is left alone until the
+/// run is over on this one.
+async fn end_run_if_last(tx: &mut PgConnection, lease: &GuestLease) -> Result<(), StoreError> {
+    if !runs::is_open_on(tx, lease.run_id, lease.host_id).await? {
+        runs::end_if_done(tx, lease.run_id).await?;
+    }
+    Ok(())
+}
+
+/// From which fence on the copies of these guest runs may still be needed. Guest runs that are not known
+/// are left out.
+///
+/// # Errors
+/// What the database says.
+pub async fn needed_from(
+    pool: &PgPool,
+    guest_runs: &[Uuid],
+) -> Result<Vec<(Uuid, i64)>, StoreError> {
+    Ok(
+        sqlx::query_as(include_str!("sql/guest_runs_needed_from.sql"))
+            .bind(guest_runs)
+            .fetch_all(pool)
+            .await?,
+    )
+}
+
+/// The guest, as `HOST/NAME`, that one of these guest runs backs up right now, and which of them; `guest_id` is
+/// not meant.
+///
+/// # Errors
+/// What the database says.
+pub async fn at_work_elsewhere(
+    pool: &PgPool,
+    guest_runs: &[Uuid],
+    guest_id: Uuid,
+) -> Result<Option<(Uuid, String)>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/guest_run_elsewhere.sql"))
+        .bind(guest_runs)
+        .bind(guest_id)
+        .fetch_optional(pool)
+        .await?)
+}
+
+/// Records what a guest run has seen of its guest; nothing, if its lease is another's by now.
+///
+/// # Errors
+/// What the database says.
+pub async fn saw(
+    pool: &PgPool,
+    lease: &GuestLease,
+    seen: &GuestObservation,
+) -> Result<(), StoreError> {
+    let seeing = sqlx::query_as(include_str!("sql/guest_run_saw.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence);
+    let _: Option<((),)> = seen.bind(seeing).fetch_optional(pool).await?;
+    Ok(())
+}
+
+/// Gives a job back to the queue, for a worker with room or for later.
+///
+/// # Errors
+/// What the database says.
+pub async fn hand_back(
+    pool: &PgPool,
+    guest_run_id: Uuid,
+    delay_secs: u32,
+) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await?;
+    queue::push(&mut tx, &[GuestJob { guest_run_id }], delay_secs).await?;
+    tx.commit().await?;
+    Ok(())
+}

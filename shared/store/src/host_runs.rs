@@ -1,0 +1,288 @@
+//! Host runs: taking and keeping the lease, and the transaction that turns one into guest runs.
+
+use sqlx::{FromRow, PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::{
+    admission,
+    guest_runs::FailureClass,
+    leases::{Fence, Renewal},
+    runs,
+};
+use virtuozo_postgres::StoreError;
+use virtuozo_queue::{self as queue, HostJob};
+
+/// The right to act for a host run, as long as its fence is the run's.
+#[derive(Debug, Clone, FromRow)]
+pub struct HostLease {
+    /// The host run.
+    #[sqlx(rename = "id")]
+    pub host_run_id: Uuid,
+    /// The run it is part of.
+    pub run_id: Uuid,
+    /// The host.
+    pub host_id: Uuid,
+    /// Back up only these guests; none: all.
+    pub guest_ids: Option<Vec<Uuid>>,
+    /// The number of this lease; grows with every taking.
+    pub fence: i64,
+    /// Attempts that have failed so far.
+    pub attempts: i32,
+    /// Somebody wants the run to end.
+    pub cancel_requested: bool,
+    /// How long the lease holds without renewal, in seconds.
+    pub lease_secs: i32,
+    /// The trace of its run.
+    pub trace_id: Uuid,
+}
+
+/// A guest run to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewGuestRun {
+    /// The guest.
+    pub guest_id: Uuid,
+    /// What becomes of it.
+    pub start: GuestRunStart,
+}
+
+/// How a guest run begins its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GuestRunStart {
+    /// It waits for a slot.
+    Waiting,
+    /// It has failed at once: the guest cannot be backed up, for this reason.
+    Failed(String, FailureClass),
+    /// It is left out on purpose, for this reason.
+    Skipped(String),
+}
+
+/// The host of a host run that waits to be taken; none if there is nothing to take.
+///
+/// # Errors
+/// What the database says.
+pub async fn host_of_queued(pool: &PgPool, host_run_id: Uuid) -> Result<Option<Uuid>, StoreError> {
+    Ok(sqlx::query_scalar(include_str!("sql/host_run_place.sql"))
+        .bind(host_run_id)
+        .fetch_optional(pool)
+        .await?)
+}
+
+/// Takes the lease of a queued host run. None: it is taken already, is not due, or has ended.
+///
+/// # Errors
+/// What the database says.
+pub async fn take(
+    pool: &PgPool,
+    host_run_id: Uuid,
+    owner_id: Uuid,
+) -> Result<Option<HostLease>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/host_run_take.sql"))
+        .bind(host_run_id)
+        .bind(owner_id)
+        .fetch_optional(pool)
+        .await?)
+}
+
+/// Gives up a lease of `owner_id` that it does not know of, because the answer to its taking was lost: the
+/// host run can be taken again. Only for a host run that nobody works on in that process.
+///
+/// # Errors
+/// What the database says.
+pub async fn put_back(pool: &PgPool, host_run_id: Uuid, owner_id: Uuid) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/host_run_put_back.sql"))
+        .bind(host_run_id)
+        .bind(owner_id)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Renews the lease. None: it is lost.
+///
+/// # Errors
+/// What the database says.
+pub async fn renew(pool: &PgPool, lease: &HostLease) -> Result<Option<Renewal>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/host_run_renew.sql"))
+        .bind(lease.host_run_id)
+        .bind(lease.fence)
+        .fetch_optional(pool)
+        .await?)
+}
+
+/// Holds the host run's row until the transaction ends, if the lease is still ours.
+///
+/// # Errors
+/// What the database says.
+pub async fn guard(tx: &mut PgConnection, lease: &HostLease) -> Result<Fence, StoreError> {
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/host_run_guard.sql"))
+        .bind(lease.host_run_id)
+        .bind(lease.fence)
+        .fetch_optional(tx)
+        .await?;
+    Ok(Fence::of(row.is_some()))
+}
+
+/// Ends a host run with its guest runs, in the caller's transaction: as many as have slots are admitted.
+///
+/// # Errors
+/// What the database says.
+pub async fn succeed(
+    tx: &mut PgConnection,
+    lease: &HostLease,
+    guests: &[NewGuestRun],
+) -> Result<Fence, StoreError> {
+    if end_row(tx, lease, "succeeded", None).await? == Fence::Lost {
+        return Ok(Fence::Lost);
+    }
+    let ids: Vec<Uuid> = guests.iter().map(|_| Uuid::now_v7()).collect();
+    let guest_ids: Vec<Uuid> = guests.iter().map(|g| g.guest_id).collect();
+    let mut states = Vec::with_capacity(guests.len());
+    let mut errors: Vec<Option<&str>> = Vec::with_capacity(guests.len());
+    let mut classes: Vec<Option<&str>> = Vec::with_capacity(guests.len());
+    for guest in guests {
+        let (state, error, class) = match &guest.start {
+            GuestRunStart::Waiting => ("waiting", None, None),
+            GuestRunStart::Failed(why, class) => {
+                ("failed", Some(why.as_str()), Some(class.as_str()))
+            }
+            GuestRunStart::Skipped(why) => ("skipped", Some(why.as_str()), None),
+        };
+        states.push(state);
+        errors.push(error);
+        classes.push(class);
+    }
+    sqlx::query(include_str!("sql/guest_runs_insert.sql"))
+        .bind(lease.run_id)
+        .bind(lease.host_run_id)
+        .bind(lease.host_id)
+        .bind(ids)
+        .bind(guest_ids)
+        .bind(states)
+        .bind(errors)
+        .bind(classes)
+        .execute(&mut *tx)
+        .await?;
+    admission::admit(tx, lease.host_id).await?;
+    runs::end_if_done(tx, lease.run_id).await?;
+    Ok(Fence::Held)
+}
+
+/// Ends a host run without guest runs, in the caller's transaction: failed, or cancelled where there is
+/// no error.
+///
+/// # Errors
+/// What the database says.
+pub async fn end(
+    tx: &mut PgConnection,
+    lease: &HostLease,
+    error: Option<(&str, FailureClass)>,
+) -> Result<Fence, StoreError> {
+    let state = if error.is_some() {
+        "failed"
+    } else {
+        "cancelled"
+    };
+    let fence = end_row(tx, lease, state, error).await?;
+    if fence == Fence::Held {
+        runs::end_if_done(tx, lease.run_id).await?;
+    }
+    Ok(fence)
+}
+
+/// Puts a host run back among the queued, to be tried again after a pause; the sweep pushes its job then.
+///
+/// # Errors
+/// What the database says.
+pub async fn retry(
+    tx: &mut PgConnection,
+    lease: &HostLease,
+    delay_secs: f64,
+    error: (&str, FailureClass),
+) -> Result<Fence, StoreError> {
+    let changed = sqlx::query(include_str!("sql/host_run_retry.sql"))
+        .bind(lease.host_run_id)
+        .bind(lease.fence)
+        .bind(delay_secs)
+        .bind(error.0)
+        .bind(error.1.as_str())
+        .execute(tx)
+        .await?;
+    Ok(Fence::of(changed.rows_affected() == 1))
+}
+
+/// Puts a host run back among the queued until its host answers; that counts as no attempt.
+///
+/// # Errors
+/// What the database says.
+pub async fn wait_for_host(
+    pool: &PgPool,
+    lease: &HostLease,
+    error: (&str, FailureClass),
+) -> Result<Fence, StoreError> {
+    let changed = sqlx::query(include_str!("sql/host_run_wait.sql"))
+        .bind(lease.host_run_id)
+        .bind(lease.fence)
+        .bind(error.0)
+        .bind(error.1.as_str())
+        .execute(pool)
+        .await?;
+    Ok(Fence::of(changed.rows_affected() == 1))
+}
+
+/// Gives a host run to another worker, because this one stops, or cannot do it.
+///
+/// # Errors
+/// What the database says.
+pub async fn hand_over(pool: &PgPool, lease: &HostLease) -> Result<Fence, StoreError> {
+    let mut tx = pool.begin().await?;
+    let changed = sqlx::query(include_str!("sql/host_run_release.sql"))
+        .bind(lease.host_run_id)
+        .bind(lease.fence)
+        .execute(&mut *tx)
+        .await?;
+    if changed.rows_affected() == 0 {
+        return Ok(Fence::Lost);
+    }
+    queue::push(
+        &mut tx,
+        &[HostJob {
+            host_run_id: lease.host_run_id,
+        }],
+        0,
+    )
+    .await?;
+    tx.commit().await?;
+    Ok(Fence::Held)
+}
+
+/// Gives a job back to the queue, for a worker with room or for later.
+///
+/// # Errors
+/// What the database says.
+pub async fn hand_back(
+    pool: &PgPool,
+    host_run_id: Uuid,
+    delay_secs: u32,
+) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await?;
+    queue::push(&mut tx, &[HostJob { host_run_id }], delay_secs).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+async fn end_row(
+    tx: &mut PgConnection,
+    lease: &HostLease,
+    state: &str,
+    error: Option<(&str, FailureClass)>,
+) -> Result<Fence, StoreError> {
+    let changed = sqlx::query(include_str!("sql/host_run_end.sql"))
+        .bind(lease.host_run_id)
+        .bind(lease.fence)
+        .bind(state)
+        .bind(error.map(|(text, _)| text))
+        .bind(error.map(|(_, class)| class.as_str()))
+        .execute(tx)
+        .await?;
+    Ok(Fence::of(changed.rows_affected() == 1))
+}

@@ -1,0 +1,317 @@
+//! Hosts: what administrators say about them, and what validation found.
+
+use std::collections::BTreeMap;
+
+use sqlx::{Acquire, PgConnection, PgExecutor, Postgres};
+use uuid::Uuid;
+
+use super::{datastores, slots};
+use virtuozo_model::{Host, HostKind, HostState};
+use virtuozo_postgres::StoreError;
+
+/// What an administrator says about a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostConfig {
+    /// The name, without `/`, which parts it from the name of a guest.
+    pub name: String,
+    /// The product.
+    pub kind: HostKind,
+    /// Connection string; none for a local Workstation.
+    pub address: Option<String>,
+    /// User name; none for the worker's own user.
+    pub user_name: Option<String>,
+    /// Directory with the host's `datastores.xml` and `vmInventory.xml` as workers read it.
+    pub config_dir: Option<String>,
+    /// Leave it out of every run.
+    pub ignored: bool,
+    /// Guests in work at most, 1 to 64; none: the site's setting.
+    pub guest_threads: Option<i32>,
+}
+
+impl HostConfig {
+    /// Holds the values against each other and against what the schema permits.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] with the reason.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let refuse = |why: String| Err(StoreError::Refused(why));
+        super::check_name("host", &self.name)?;
+        if self.name.contains('/') {
+            return refuse(format!(
+                "the host name {:?} has a '/', which parts a host from a guest (HOST/GUEST)",
+                self.name
+            ));
+        }
+        if self.name == "all" {
+            return refuse(
+                "`virtuozo.pause('all')` means the fleet: name the host otherwise than \"all\""
+                    .into(),
+            );
+        }
+        if let Some(threads) = self.guest_threads.filter(|n| !(1..=64).contains(n)) {
+            return refuse(format!("guest threads must be 1 to 64, not {threads}"));
+        }
+        match (self.kind, &self.address) {
+            (HostKind::Workstation, Some(_)) => refuse(
+                "a workstation host is the worker's own machine and has no address; a Workstation \
+                 that shares its guests is of the kind workstation_shared"
+                    .into(),
+            ),
+            (HostKind::Workstation, None) => Ok(()),
+            (kind, None) => refuse(format!(
+                "a host of the kind {kind} needs an address, for example https://{}:{}/sdk",
+                self.name,
+                if kind == HostKind::Server2 { 8333 } else { 443 }
+            )),
+            (_, Some(address))
+                if !address.starts_with("https://") && !address.starts_with("http://") =>
+            {
+                refuse(format!(
+                    "the address {address:?} is not a URL: it has the form https://machine:port/sdk"
+                ))
+            }
+            (_, Some(address)) if address.contains('@') => {
+                refuse("an address holds no user or password: give them by themselves".into())
+            }
+            (_, Some(_)) => Ok(()),
+        }
+    }
+}
+
+impl From<Host> for HostConfig {
+    fn from(host: Host) -> Self {
+        Self {
+            name: host.name,
+            kind: host.kind,
+            address: host.address,
+            user_name: host.user_name,
+            config_dir: host.config_dir,
+            ignored: host.ignored,
+            guest_threads: host.guest_threads,
+        }
+    }
+}
+
+/// All hosts, by name.
+///
+/// # Errors
+/// What the database says.
+pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<Host>, StoreError> {
+    Ok(select(None, None).fetch_all(db).await?)
+}
+
+/// The host of this name or id.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if there is none.
+pub async fn by_name(db: impl PgExecutor<'_>, name: &str) -> Result<Host, StoreError> {
+    select(None, Some(name))
+        .fetch_optional(db)
+        .await?
+        .ok_or_else(|| not_found(name))
+}
+
+/// The host of this id.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if there is none.
+pub async fn by_id(db: impl PgExecutor<'_>, id: Uuid) -> Result<Host, StoreError> {
+    select(Some(id), None)
+        .fetch_optional(db)
+        .await?
+        .ok_or_else(|| not_found(&id.to_string()))
+}
+
+type Select<'a> = sqlx::query::QueryAs<'a, sqlx::Postgres, Host, sqlx::postgres::PgArguments>;
+
+fn select(id: Option<Uuid>, name: Option<&str>) -> Select<'_> {
+    sqlx::query_as(include_str!("sql/hosts_select.sql"))
+        .bind(id)
+        .bind(name)
+}
+
+fn not_found(name: &str) -> StoreError {
+    StoreError::NotFound {
+        what: "host",
+        name: name.to_owned(),
+    }
+}
+
+/// The sealed password of a host; see [`virtuozo_secrets`].
+///
+/// # Errors
+/// What the database says.
+pub async fn sealed_password(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    Ok(sqlx::query_scalar(include_str!("sql/host_password.sql"))
+        .bind(id)
+        .fetch_optional(db)
+        .await?
+        .flatten())
+}
+
+/// Adds a host under an id that the caller has made, since the password is sealed for it.
+///
+/// # Errors
+/// [`StoreError::Refused`] or [`StoreError::Exists`].
+pub async fn insert(
+    db: impl Acquire<'_, Database = Postgres>,
+    id: Uuid,
+    config: &HostConfig,
+    sealed_password: Option<&[u8]>,
+) -> Result<(), StoreError> {
+    config.check()?;
+    let mut tx = db.begin().await?;
+    check_address(&mut tx, id, config).await?;
+    sqlx::query(include_str!("sql/host_insert.sql"))
+        .bind(id)
+        .bind(&config.name)
+        .bind(config.kind)
+        .bind(&config.address)
+        .bind(&config.user_name)
+        .bind(sealed_password)
+        .bind(&config.config_dir)
+        .bind(config.ignored)
+        .bind(config.guest_threads)
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| super::exists(e, "host", &config.name))?;
+    slots::sync(&mut tx, Some(id)).await?;
+    Ok(tx.commit().await?)
+}
+
+/// One machine under two names would be backed up twice at the same time, over its limit.
+async fn check_address(
+    tx: &mut PgConnection,
+    id: Uuid,
+    config: &HostConfig,
+) -> Result<(), StoreError> {
+    let other: Option<String> = sqlx::query_scalar(include_str!("sql/host_of_address.sql"))
+        .bind(id)
+        .bind(&config.address)
+        .bind(&config.name)
+        .fetch_optional(tx)
+        .await?;
+    match other {
+        None => Ok(()),
+        Some(other) => Err(StoreError::Refused(format!(
+            "the address {} is that of host {other} already, and a machine is registered once: change or rename \
+             that one with `virtuozo host edit {other}`, or remove it first",
+            config.address.as_deref().unwrap_or_default()
+        ))),
+    }
+}
+
+/// Changes a host. If it is reached in another way now, its state is unknown until it is validated again.
+///
+/// # Errors
+/// [`StoreError::Refused`], [`StoreError::Exists`] or [`StoreError::NotFound`].
+pub async fn update(
+    db: impl Acquire<'_, Database = Postgres>,
+    id: Uuid,
+    config: &HostConfig,
+) -> Result<(), StoreError> {
+    config.check()?;
+    let mut tx = db.begin().await?;
+    check_address(&mut tx, id, config).await?;
+    let done = sqlx::query(include_str!("sql/host_update.sql"))
+        .bind(id)
+        .bind(&config.name)
+        .bind(config.kind)
+        .bind(&config.address)
+        .bind(&config.user_name)
+        .bind(&config.config_dir)
+        .bind(config.ignored)
+        .bind(config.guest_threads)
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| super::exists(e, "host", &config.name))?;
+    if done.rows_affected() == 0 {
+        return Err(not_found(&config.name));
+    }
+    slots::sync(&mut tx, Some(id)).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Replaces the sealed password of a host, or removes it.
+///
+/// # Errors
+/// [`StoreError::NotFound`].
+pub async fn set_password(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    sealed: Option<&[u8]>,
+) -> Result<(), StoreError> {
+    let done = sqlx::query(include_str!("sql/host_set_password.sql"))
+        .bind(id)
+        .bind(sealed)
+        .execute(db)
+        .await?;
+    if done.rows_affected() == 0 {
+        Err(not_found(&id.to_string()))
+    } else {
+        Ok(())
+    }
+}
+
+/// Removes a host with its guests, their runs and its datastores. Restore points stay.
+///
+/// # Errors
+/// [`StoreError::Refused`] while a run works on it or something on it is still to be undone.
+pub async fn remove(
+    db: impl Acquire<'_, Database = Postgres>,
+    host: &Host,
+) -> Result<(), StoreError> {
+    let mut tx = db.begin().await?;
+    // Admission takes the same lock, so no guest of the host begins while this is decided.
+    super::admission::lock_host(&mut tx, host.id).await?;
+    super::refuse_if_in_use(
+        &mut tx,
+        include_str!("sql/host_in_use.sql"),
+        host.id,
+        &host.name,
+    )
+    .await?;
+    sqlx::query(include_str!("sql/host_delete.sql"))
+        .bind(host.id)
+        .execute(&mut *tx)
+        .await?;
+    Ok(tx.commit().await?)
+}
+
+/// Notes what validation found out about a host that answers: its state, and the datastores that its
+/// configuration names (name → directory on the host).
+///
+/// # Errors
+/// What the database says.
+pub async fn apply_host_facts(
+    conn: &mut PgConnection,
+    id: Uuid,
+    datastores: &BTreeMap<String, String>,
+    warnings: &[String],
+) -> Result<(), StoreError> {
+    let reason = (!warnings.is_empty()).then(|| warnings.join("; "));
+    set_state(&mut *conn, id, HostState::Ok, reason.as_deref()).await?;
+    datastores::seen(conn, id, datastores).await
+}
+
+/// Notes a host's state.
+///
+/// # Errors
+/// What the database says.
+pub async fn set_state(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    state: HostState,
+    reason: Option<&str>,
+) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/host_set_state.sql"))
+        .bind(id)
+        .bind(state)
+        .bind(reason)
+        .execute(db)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! What validation found out about the guests of a host, held against what is stored.
+
+use sqlx::{FromRow, PgConnection, PgExecutor, Postgres, postgres::PgArguments, query::QueryAs};
+use uuid::Uuid;
+
+use super::{
+    events::{self, NewEvent},
+    guests,
+};
+use virtuozo_model::{Guest, GuestState, Power, Severity};
+use virtuozo_postgres::StoreError;
+
+/// What validation found out about one guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestObservation {
+    /// Display name.
+    pub name: String,
+    /// Power state.
+    pub power: Power,
+    /// What that makes of the guest.
+    pub state: GuestState,
+    /// Why, as a sentence.
+    pub reason: Option<String>,
+    /// Its disks.
+    pub disks: Vec<DiskObservation>,
+}
+
+/// What validation found out about one disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskObservation {
+    /// Device, for example `scsi0:0`.
+    pub device: String,
+    /// The file that the guest's configuration names.
+    pub file_name: String,
+    /// Size in bytes, where it could be read.
+    pub capacity_bytes: Option<u64>,
+    /// Why it cannot be backed up, as a sentence.
+    pub problem: Option<String>,
+}
+
+/// A statement whose last parameters are those of `virtuozo_core.guest_seen` from the name on.
+pub(super) type Seeing<'q, O> = QueryAs<'q, Postgres, O, PgArguments>;
+
+impl GuestObservation {
+    /// Gives a statement its last parameters.
+    pub(super) fn bind<'q, O>(&'q self, statement: Seeing<'q, O>) -> Seeing<'q, O> {
+        fn column<'q, T>(
+            disks: &'q [DiskObservation],
+            value: impl Fn(&'q DiskObservation) -> T,
+        ) -> Vec<T> {
+            disks.iter().map(value).collect()
+        }
+        let bytes =
+            |disk: &DiskObservation| disk.capacity_bytes.and_then(|n| i64::try_from(n).ok());
+        statement
+            .bind(&self.name)
+            .bind(self.power)
+            .bind(self.state)
+            .bind(&self.reason)
+            .bind(column(&self.disks, |disk| disk.device.as_str()))
+            .bind(column(&self.disks, |disk| disk.file_name.as_str()))
+            .bind(column(&self.disks, bytes))
+            .bind(column(&self.disks, |disk| disk.problem.as_deref()))
+    }
+}
+
+#[derive(FromRow)]
+struct Named {
+    id: Uuid,
+    name: String,
+}
+
+#[derive(FromRow)]
+struct New {
+    id: Uuid,
+    name: String,
+    configured: bool,
+}
+
+/// Holds the paths of the guests that a host names now against the stored guests, and tells people what
+/// is new: guests that appeared (the setting `new_guests` decides about them), that are gone and that
+/// are back. Returns all guests of the host as they stand then.
+///
+/// # Errors
+/// What the database says.
+pub async fn apply_guest_inventory(
+    conn: &mut PgConnection,
+    host_id: Uuid,
+    vmx_paths: &[String],
+) -> Result<Vec<Guest>, StoreError> {
+    let gone: Vec<Named> = sqlx::query_as(include_str!("sql/guests_gone.sql"))
+        .bind(host_id)
+        .bind(vmx_paths)
+        .fetch_all(&mut *conn)
+        .await?;
+    for Named { id, name } in gone {
+        let message = format!(
+            "guest {name}: its host no longer knows it; it is not backed up until it is registered \
+             again, or forget it with `virtuozo guest remove`"
+        );
+        tell(conn, Severity::Warning, host_id, id, message).await?;
+    }
+    let back: Vec<Named> = sqlx::query_as(include_str!("sql/guests_back.sql"))
+        .bind(host_id)
+        .bind(vmx_paths)
+        .fetch_all(&mut *conn)
+        .await?;
+    for Named { id, name } in back {
+        tell(
+            conn,
+            Severity::Info,
+            host_id,
+            id,
+            format!("guest {name}: its host knows it again"),
+        )
+        .await?;
+    }
+    let names: Vec<&str> = vmx_paths.iter().map(|path| guests::name_of(path)).collect();
+    let new: Vec<New> = sqlx::query_as(include_str!("sql/guests_new.sql"))
+        .bind(host_id)
+        .bind(vmx_paths)
+        .bind(names)
+        .fetch_all(&mut *conn)
+        .await?;
+    for New {
+        id,
+        name,
+        configured,
+    } in new
+    {
+        if configured {
+            let message = format!("guest {name}: new on its host; it is backed up from now on");
+            tell(conn, Severity::Info, host_id, id, message).await?;
+        } else {
+            let message = format!(
+                "guest {name}: new on its host and not backed up; take it over with `virtuozo guest \
+                 add`, or leave it out with `virtuozo guest edit --ignored true`"
+            );
+            tell(conn, Severity::Warning, host_id, id, message).await?;
+        }
+    }
+    guests::list(conn, Some(host_id)).await
+}
+
+async fn tell(
+    conn: &mut PgConnection,
+    severity: Severity,
+    host_id: Uuid,
+    guest_id: Uuid,
+    message: String,
+) -> Result<(), StoreError> {
+    let event = NewEvent::user(severity, message)
+        .host(host_id)
+        .guest(guest_id);
+    events::record(conn, &event).await
+}
+
+/// Notes what validation found out about a guest and its disks.
+///
+/// # Errors
+/// What the database says.
+pub async fn apply_guest_facts(
+    db: impl PgExecutor<'_>,
+    guest_id: Uuid,
+    seen: &GuestObservation,
+) -> Result<(), StoreError> {
+    let seeing = sqlx::query_as(include_str!("sql/guest_set_facts.sql")).bind(guest_id);
+    let ((),) = seen.bind(seeing).fetch_one(db).await?;
+    Ok(())
+}
+
+/// Notes a guest's state where nothing else about it is known.
+///
+/// # Errors
+/// What the database says.
+pub async fn set_guest_state(
+    conn: &mut PgConnection,
+    guest_id: Uuid,
+    state: GuestState,
+    reason: Option<&str>,
+) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/guest_set_state.sql"))
+        .bind(guest_id)
+        .bind(state)
+        .bind(reason)
+        .execute(conn)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! What the leases of guest runs, host runs and obligations have in common.
+
+use sqlx::FromRow;
+
+/// Whether a fenced statement found its row. Not the same as a connection error, after which nothing is
+/// known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Fence {
+    /// The lease is still ours.
+    Held,
+    /// Somebody else has it, or the run has ended: stop, and write nothing more.
+    Lost,
+}
+
+impl Fence {
+    pub(super) fn of(found: bool) -> Self {
+        if found { Self::Held } else { Self::Lost }
+    }
+}
+
+/// The answer to a renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub struct Renewal {
+    /// Somebody wants the run to end.
+    pub cancel_requested: bool,
+    /// How long the lease holds from now on, in seconds.
+    pub lease_secs: i32,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::sweeps;
+    use virtuozo_postgres::testing::TestDb;
+
+    #[tokio::test]
+    async fn a_worker_frozen_within_a_transaction_holds_up_no_other_take_over() {
+        let db = TestDb::new().await;
+        sqlx::raw_sql(
+            "UPDATE virtuozo_core.settings SET lease_secs = 2;
+             INSERT INTO virtuozo_core.runs (id, requested_by) VALUES (md5('run')::uuid, 'test');
+             INSERT INTO virtuozo_core.hosts (id, name, kind)
+             SELECT md5(n)::uuid, n, 'esxi' FROM unnest('{frozen,dead}'::text[]) n;
+             INSERT INTO virtuozo_core.host_runs (id, run_id, host_id, state, fence, lease_until)
+             SELECT id, md5('run')::uuid, id, 'running', 1, '1970-01-01' FROM virtuozo_core.hosts;
+             INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+             SELECT id, id, name, name FROM virtuozo_core.hosts;
+             INSERT INTO virtuozo_core.guest_runs
+                    (id, run_id, host_run_id, host_id, guest_id, state, fence, lease_until, admitted_at)
+             SELECT id, md5('run')::uuid, id, id, id, 'running', 1, '1970-01-01', now()
+               FROM virtuozo_core.hosts;",
+        )
+        .execute(&db.pool)
+        .await
+        .unwrap();
+        let mut frozen = db.pool.begin().await.unwrap();
+        sqlx::raw_sql(
+            "SELECT FROM virtuozo_core.host_runs WHERE id = md5('frozen')::uuid FOR UPDATE;
+             SELECT FROM virtuozo_core.guest_runs WHERE id = md5('frozen')::uuid FOR UPDATE;",
+        )
+        .execute(&mut *frozen)
+        .await
+        .unwrap();
+
+        // A server that was just started gives every lease one more length.
+        let found = async {
+            let (mut hosts, mut guests) = (Vec::new(), Vec::new());
+            while hosts.is_empty() || guests.is_empty() {
+                hosts.extend(sweeps::expire_host_runs(&db.pool).await.unwrap());
+                guests.extend(sweeps::expire_guest_runs(&db.pool).await.unwrap());
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            (hosts, guests)
+        };
+        let (hosts, guests) = tokio::time::timeout(Duration::from_secs(30), found)
+            .await
+            .expect("the dead worker's runs are taken over");
+        assert_eq!((hosts.len(), guests.len()), (1, 1));
+        assert_eq!(
+            (hosts[0].name.as_str(), guests[0].name.as_str()),
+            ("dead", "dead/dead")
+        );
+        frozen.rollback().await.unwrap();
+        let guests = sweeps::expire_guest_runs(&db.pool).await.unwrap();
+        assert_eq!(guests.len(), 1, "{guests:?}");
+    }
+}

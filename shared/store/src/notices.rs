@@ -1,0 +1,308 @@
+//! Notices: written in the transaction of what they tell about, sent once by whichever scheduler takes
+//! them, and told together where several wait.
+
+pub mod config;
+pub mod day;
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
+use uuid::Uuid;
+
+use super::{
+    events::{self, NewEvent},
+    leases::Fence,
+};
+use virtuozo_model::{Notice, NoticeChannel, NoticeKind, NoticeState};
+use virtuozo_postgres::StoreError;
+use virtuozo_queue::{self as queue, Job, NoticeJob};
+
+/// How long the one who sends a notice has it to itself, in seconds. Sending has to come to its end, or
+/// be given up, well within this time.
+pub const LEASE_SECS: u32 = 600;
+
+/// A notice that is due, and in how many seconds.
+#[derive(FromRow)]
+struct Due {
+    id: Uuid,
+    delay_secs: i32,
+}
+
+/// A notice that is to be sent now, and by nobody else.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct Taken {
+    /// The notice.
+    pub id: Uuid,
+    /// What it tells.
+    pub kind: NoticeKind,
+    /// How.
+    pub channel: NoticeChannel,
+    /// Of a digest: the end of the day that it tells about.
+    pub due_at: Option<DateTime<Utc>>,
+    fence: i64,
+    /// Attempts, with this one.
+    pub attempts: i32,
+    /// Who has got it before.
+    pub sent_to: Vec<String>,
+    /// Whom the mail server refused before.
+    pub refused_to: Vec<String>,
+    /// What is told along with it, and itself.
+    #[sqlx(skip)]
+    pub told: Told,
+}
+
+/// What one message is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, FromRow)]
+pub struct Told {
+    /// The runs.
+    pub run_ids: Vec<Uuid>,
+    /// A guest of them could not be brought back.
+    pub is_owed: bool,
+    /// It waited because the limit of an hour was reached.
+    pub is_held: bool,
+    /// How many notices.
+    pub notices: i64,
+}
+
+/// What became of an attempt to send a notice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// `Sent`, `Failed`, or `Waiting` for another attempt.
+    pub state: NoticeState,
+    /// The pause before that, in seconds.
+    pub delay_secs: u32,
+    /// Who has got it, all in all.
+    pub sent_to: Vec<String>,
+    /// Who was refused, all in all.
+    pub refused_to: Vec<String>,
+    /// What went wrong.
+    pub error: Option<String>,
+}
+
+/// Queues what is to be told about a run, by each way that is configured; in the transaction that the
+/// notice tells about.
+///
+/// # Errors
+/// What the database says.
+pub async fn of_run(
+    tx: &mut PgConnection,
+    run_id: Uuid,
+    kind: NoticeKind,
+) -> Result<(), StoreError> {
+    let due: Vec<Due> = sqlx::query_as(include_str!("sql/notice_insert_of_run.sql"))
+        .bind(run_id)
+        .bind(kind)
+        .fetch_all(&mut *tx)
+        .await?;
+    push(tx, &due).await
+}
+
+/// Queues that a guest could not be brought back, with the run that changed it.
+///
+/// # Errors
+/// What the database says.
+pub async fn owed(tx: &mut PgConnection, guest_run_id: Uuid) -> Result<(), StoreError> {
+    let run_id: Option<Uuid> = sqlx::query_scalar(include_str!("sql/guest_run_run.sql"))
+        .bind(guest_run_id)
+        .fetch_optional(&mut *tx)
+        .await?;
+    match run_id {
+        Some(run_id) => of_run(tx, run_id, NoticeKind::Owed).await,
+        None => Ok(()),
+    }
+}
+
+/// Queues the digest of the day up to `due_at`, unless it was queued before. True: it was not.
+///
+/// # Errors
+/// What the database says.
+pub async fn digest(pool: &PgPool, due_at: DateTime<Utc>) -> Result<bool, StoreError> {
+    let mut tx = pool.begin().await?;
+    let due: Vec<Due> = sqlx::query_as(include_str!("sql/notice_insert_digest.sql"))
+        .bind(due_at)
+        .fetch_all(&mut *tx)
+        .await?;
+    push(&mut tx, &due).await?;
+    tx.commit().await?;
+    Ok(!due.is_empty())
+}
+
+/// Makes a notice that tries a way out. It is not queued: the caller takes and sends it.
+///
+/// # Errors
+/// What the database says.
+pub async fn test(pool: &PgPool, channel: NoticeChannel) -> Result<Uuid, StoreError> {
+    let id = Uuid::now_v7();
+    sqlx::query(include_str!("sql/notice_insert_test.sql"))
+        .bind(id)
+        .bind(channel)
+        .execute(pool)
+        .await?;
+    Ok(id)
+}
+
+/// The ways of telling that are configured.
+///
+/// # Errors
+/// What the database says.
+pub async fn channels(db: impl PgExecutor<'_>) -> Result<Vec<NoticeChannel>, StoreError> {
+    Ok(sqlx::query_scalar(include_str!("sql/notice_channels.sql"))
+        .fetch_all(db)
+        .await?)
+}
+
+/// Takes a notice that is due, and with it all that can be told along. None: it is not due, somebody else
+/// has it, there is nothing to be told any more, or this hour has had enough messages.
+///
+/// # Errors
+/// What the database says.
+pub async fn take(pool: &PgPool, id: Uuid, owner_id: Uuid) -> Result<Option<Taken>, StoreError> {
+    let mut tx = pool.begin().await?;
+    // One at a time: otherwise two notices of two schedulers would not see each other.
+    sqlx::query(include_str!("sql/notice_settings_lock.sql"))
+        .execute(&mut *tx)
+        .await?;
+    let taken: Option<Taken> = sqlx::query_as(include_str!("sql/notice_take.sql"))
+        .bind(id)
+        .bind(owner_id)
+        .bind(f64::from(LEASE_SECS))
+        .fetch_optional(&mut *tx)
+        .await?;
+    let Some(mut taken) = taken else {
+        return Ok(None);
+    };
+    if taken.kind.is_of_run() {
+        let dropped = sqlx::query(include_str!("sql/notice_drop.sql"))
+            .bind(id)
+            .bind(taken.fence)
+            .execute(&mut *tx)
+            .await?;
+        if dropped.rows_affected() > 0 {
+            tx.commit().await?;
+            return Ok(None);
+        }
+        let held: Option<Due> = sqlx::query_as(include_str!("sql/notice_hold.sql"))
+            .bind(id)
+            .bind(taken.fence)
+            .bind(taken.channel)
+            .fetch_optional(&mut *tx)
+            .await?;
+        if let Some(held) = held {
+            push(&mut tx, &[held]).await?;
+            tx.commit().await?;
+            return Ok(None);
+        }
+        // Who has got a message is not told more under its name.
+        if taken.sent_to.is_empty() {
+            sqlx::query(include_str!("sql/notice_fold.sql"))
+                .bind(id)
+                .bind(taken.channel)
+                .execute(&mut *tx)
+                .await?;
+        }
+    }
+    taken.told = sqlx::query_as(include_str!("sql/notice_told_along.sql"))
+        .bind(id)
+        .fetch_one(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(Some(taken))
+}
+
+/// Records what became of an attempt, with the event that tells people of it.
+///
+/// # Errors
+/// What the database says.
+pub async fn end(
+    pool: &PgPool,
+    taken: &Taken,
+    attempt: &Attempt,
+    event: Option<&NewEvent>,
+) -> Result<Fence, StoreError> {
+    let mut tx = pool.begin().await?;
+    let found: Option<Uuid> = sqlx::query_scalar(include_str!("sql/notice_end.sql"))
+        .bind(taken.id)
+        .bind(taken.fence)
+        .bind(attempt.state)
+        .bind(f64::from(attempt.delay_secs))
+        .bind(&attempt.sent_to)
+        .bind(&attempt.refused_to)
+        .bind(&attempt.error)
+        .fetch_optional(&mut *tx)
+        .await?;
+    if found.is_none() {
+        return Ok(Fence::Lost);
+    }
+    if attempt.state == NoticeState::Waiting {
+        let delay_secs = i32::try_from(attempt.delay_secs).unwrap_or(i32::MAX);
+        let id = taken.id;
+        push(&mut tx, &[Due { id, delay_secs }]).await?;
+    }
+    if let Some(event) = event {
+        events::record(&mut *tx, event).await?;
+    }
+    tx.commit().await?;
+    Ok(Fence::Held)
+}
+
+/// Pushes the jobs of due notices again where none is on its way. Returns how many.
+///
+/// # Errors
+/// What the database says.
+pub async fn push_lost(pool: &PgPool) -> Result<usize, StoreError> {
+    let mut tx = pool.begin().await?;
+    let lost: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/notices_lost.sql"))
+        .bind(NoticeJob::QUEUE)
+        .fetch_all(&mut *tx)
+        .await?;
+    let jobs: Vec<NoticeJob> = lost
+        .iter()
+        .map(|&notice_id| NoticeJob { notice_id })
+        .collect();
+    queue::push(&mut tx, &jobs, 0).await?;
+    tx.commit().await?;
+    Ok(jobs.len())
+}
+
+/// Has everything that failed lately, or waits after a failure, sent now. Returns how many.
+///
+/// # Errors
+/// What the database says.
+pub async fn retry(pool: &PgPool) -> Result<usize, StoreError> {
+    let mut tx = pool.begin().await?;
+    let due: Vec<Due> = sqlx::query_as(include_str!("sql/notices_retry.sql"))
+        .fetch_all(&mut *tx)
+        .await?;
+    push(&mut tx, &due).await?;
+    tx.commit().await?;
+    Ok(due.len())
+}
+
+/// The newest notices: all, or those with which something is wrong.
+///
+/// # Errors
+/// What the database says.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    only_wrong: bool,
+    limit: u32,
+) -> Result<Vec<Notice>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/notices_list.sql"))
+        .bind(only_wrong)
+        .bind(i64::from(limit))
+        .fetch_all(db)
+        .await?)
+}
+
+async fn push(tx: &mut PgConnection, due: &[Due]) -> Result<(), StoreError> {
+    for one in due {
+        // A job's time has whole seconds, rounded down: without one more it would come too early.
+        let delay = u32::try_from(one.delay_secs).unwrap_or_default();
+        let delay = delay + u32::from(delay > 0);
+        let job = NoticeJob { notice_id: one.id };
+        queue::push(tx, &[job], delay).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! Runs: starting one with its host runs, cancelling it, ending it with its last guest run.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::{
+    events::{self, NewEvent},
+    hooks, notices, operators, sweeps,
+};
+use virtuozo_model::{NoticeKind, Severity};
+use virtuozo_postgres::StoreError;
+use virtuozo_queue::{self as queue, HostJob};
+use virtuozo_telemetry::metrics;
+
+/// What to back up. Nothing named: the whole site.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// Whole hosts.
+    pub hosts: Vec<Uuid>,
+    /// Single guests.
+    pub guests: Vec<Uuid>,
+}
+
+/// A run to be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRun {
+    /// The schedule and the due time that it is for; none for one started by hand.
+    pub tick: Option<(Uuid, DateTime<Utc>)>,
+    /// Who wants it: `schedule NAME`, `user NAME`, `demo`.
+    pub requested_by: String,
+    /// What to back up.
+    pub targets: Targets,
+}
+
+/// Starts a run in a transaction of its own: the run, one host run for each host, and their jobs.
+///
+/// # Errors
+/// What the database says.
+pub async fn start_run(pool: &PgPool, new: &NewRun) -> Result<Uuid, StoreError> {
+    let mut tx = pool.begin().await?;
+    let id = start_run_in(&mut tx, new).await?;
+    tx.commit().await?;
+    Ok(id)
+}
+
+/// Like [`start_run`], in the caller's transaction. A run that finds no host to back up fails at once,
+/// with the reason.
+///
+/// # Errors
+/// What the database says.
+pub async fn start_run_in(tx: &mut PgConnection, new: &NewRun) -> Result<Uuid, StoreError> {
+    let id = Uuid::now_v7();
+    sqlx::query(include_str!("sql/run_insert.sql"))
+        .bind(id)
+        .bind(new.tick.map(|(schedule_id, _)| schedule_id))
+        .bind(new.tick.map(|(_, due_at)| due_at))
+        .bind(&new.requested_by)
+        .execute(&mut *tx)
+        .await?;
+    let host_runs: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/run_insert_hosts.sql"))
+        .bind(id)
+        .bind(&new.targets.hosts)
+        .bind(&new.targets.guests)
+        .fetch_all(&mut *tx)
+        .await?;
+    sqlx::query(include_str!("sql/gates_afresh.sql"))
+        .bind(id)
+        .execute(&mut *tx)
+        .await?;
+    let event = if host_runs.is_empty() {
+        let why = "there is nothing to back up: no host is configured for this, or all are ignored";
+        fail(&mut *tx, id, why).await?;
+        notices::of_run(&mut *tx, id, NoticeKind::Failure).await?;
+        let message = format!("the run for {} failed: {why}", new.requested_by);
+        NewEvent::user(Severity::Error, message)
+    } else {
+        NewEvent::flow(format!(
+            "a run of {} hosts begins for {}",
+            host_runs.len(),
+            new.requested_by
+        ))
+    };
+    events::record(&mut *tx, &event.run(id)).await?;
+    // The hosts of a run that is held are begun when the command before it has ended.
+    if host_runs.is_empty() || hooks::hold_run(&mut *tx, id).await? {
+        return Ok(id);
+    }
+    let jobs: Vec<HostJob> = host_runs
+        .iter()
+        .map(|&host_run_id| HostJob { host_run_id })
+        .collect();
+    queue::push(tx, &jobs, 0).await?;
+    Ok(id)
+}
+
+/// Ends a run that cannot begin. False: it has ended already.
+pub(super) async fn fail(
+    tx: &mut PgConnection,
+    run_id: Uuid,
+    why: &str,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(include_str!("sql/run_fail.sql"))
+        .bind(run_id)
+        .bind(why)
+        .execute(tx)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Starts the run of a schedule's due time, unless it was started already; then none. Two schedulers at
+/// the same time make one run.
+///
+/// # Errors
+/// What the database says.
+pub async fn start_tick(
+    pool: &PgPool,
+    schedule_id: Uuid,
+    due_at: DateTime<Utc>,
+    requested_by: &str,
+    targets: Targets,
+) -> Result<Option<Uuid>, StoreError> {
+    let mut tx = pool.begin().await?;
+    let moved: Option<Uuid> = sqlx::query_scalar(include_str!("sql/schedule_done_until.sql"))
+        .bind(schedule_id)
+        .bind(due_at)
+        .fetch_optional(&mut *tx)
+        .await?;
+    if moved.is_none() {
+        return Ok(None);
+    }
+    let new = NewRun {
+        tick: Some((schedule_id, due_at)),
+        requested_by: requested_by.to_owned(),
+        targets,
+    };
+    let run_id = start_run_in(&mut tx, &new).await?;
+    let ticked: Option<Uuid> = sqlx::query_scalar(include_str!("sql/tick_insert.sql"))
+        .bind(schedule_id)
+        .bind(due_at)
+        .bind(run_id)
+        .fetch_optional(&mut *tx)
+        .await?;
+    if ticked.is_none() {
+        return Ok(None);
+    }
+    tx.commit().await?;
+    Ok(Some(run_id))
+}
+
+/// Cancels a run: what has not begun ends at once, what is in work is stopped and undone by its workers
+/// within about a lease's quarter.
+///
+/// # Errors
+/// [`StoreError::Refused`] if there is no such run or it has ended, or what the database says.
+pub async fn cancel(pool: &PgPool, run_id: Uuid) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await?;
+    let cancel = sqlx::query_scalar(include_str!("sql/operator_cancel.sql"));
+    operators::call(&mut tx, cancel.bind(run_id)).await?;
+    end_if_done(&mut tx, run_id).await?;
+    tx.commit().await?;
+    // The slots that came free are given away at once, also where no scheduler runs.
+    sweeps::admit_all(pool).await?;
+    Ok(())
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct EndedRun {
+    /// `succeeded`, `failed` or `cancelled`.
+    pub state: String,
+    /// What failed, in figures.
+    pub error: Option<String>,
+    /// Guests in the run.
+    pub guests: i64,
+    /// Guests with a new restore point.
+    pub succeeded: i64,
+}
+
+/// Ends a run in which nothing is open any more, and tells people. None: it goes on, or has ended before.
+pub(super) async fn end_if_done(
+    tx: &mut PgConnection,
+    run_id: Uuid,
+) -> Result<Option<EndedRun>, StoreError> {
+    // Two statements: the second must see what another ending transaction has committed meanwhile.
+    sqlx::query(include_str!("sql/run_lock.sql"))
+        .bind(run_id)
+        .execute(&mut *tx)
+        .await?;
+    let ended: Option<EndedRun> = sqlx::query_as(include_str!("sql/run_end.sql"))
+        .bind(run_id)
+        .fetch_optional(&mut *tx)
+        .await?;
+    if let Some(run) = &ended {
+        metrics::run_ended(&run.state);
+        let severity = match run.state.as_str() {
+            "succeeded" => Severity::Info,
+            "cancelled" => Severity::Warning,
+            _ => Severity::Error,
+        };
+        let message = format!(
+            "the run {}: {} of {} guests have a new restore point{}",
+            run.state,
+            run.succeeded,
+            run.guests,
+            run.error
+                .as_ref()
+                .map_or(String::new(), |error| format!("; {error}"))
+        );
+        events::record(&mut *tx, &NewEvent::user(severity, message).run(run_id)).await?;
+        let kind = match run.state.as_str() {
+            "succeeded" => Some(NoticeKind::Success),
+            "failed" => Some(NoticeKind::Failure),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            notices::of_run(tx, run_id, kind).await?;
+        }
+    }
+    Ok(ended)
+}
+
+/// Whether a run has something to do on a host yet; of two that ask, and hold the host's lock, one is told
+/// the last to end.
+pub(super) async fn is_open_on(
+    tx: &mut PgConnection,
+    run_id: Uuid,
+    host_id: Uuid,
+) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar(include_str!("sql/run_open_on_host.sql"))
+        .bind(run_id)
+        .bind(host_id)
+        .fetch_one(tx)
+        .await?)
+}
+
+/// The database's clock: the one that times of different processes are compared by.
+///
+/// # Errors
+/// What the database says.
+pub async fn database_now(pool: &PgPool) -> Result<DateTime<Utc>, StoreError> {
+    Ok(sqlx::query_scalar(include_str!("sql/database_now.sql"))
+        .fetch_one(pool)
+        .await?)
+}

@@ -1,0 +1,232 @@
+//! What the scheduler finds and mends: expired leases, lost jobs, ended runs, old rows.
+
+use sqlx::{FromRow, PgPool};
+use uuid::Uuid;
+
+use super::{
+    admission,
+    events::{self, NewEvent},
+    runs,
+};
+use virtuozo_model::Severity;
+use virtuozo_postgres::StoreError;
+use virtuozo_queue::{self as queue, GuestJob, HostJob, Job};
+
+/// A run that was decided about without its owner: he stopped renewing its lease, or its host stays silent.
+#[derive(Debug, Clone, FromRow)]
+pub struct Expired {
+    /// The guest run or host run.
+    pub id: Uuid,
+    /// The run it is part of.
+    pub run_id: Uuid,
+    /// The host.
+    pub host_id: Uuid,
+    /// The guest; none for a host run.
+    #[sqlx(default)]
+    pub guest_id: Option<Uuid>,
+    /// The name of the guest or host.
+    pub name: String,
+    /// Where it stands now: `admitted` or `queued` to be taken over, `failed` after too many crashes.
+    pub state: String,
+    /// What happened, as a sentence.
+    pub error: String,
+    /// The trace of the run.
+    pub trace_id: Uuid,
+}
+
+impl Expired {
+    pub(super) fn event(&self) -> NewEvent {
+        let event = match (self.state.as_str(), self.guest_id) {
+            ("failed", Some(_)) => NewEvent::user(
+                Severity::Error,
+                format!("guest {}: backup failed: {}", self.name, self.error),
+            ),
+            ("failed", None) => NewEvent::user(
+                Severity::Error,
+                format!("host {}: cannot be backed up: {}", self.name, self.error),
+            ),
+            (_, Some(_)) => NewEvent::threading(format!(
+                "guest {}: {}; another worker takes over",
+                self.name, self.error
+            )),
+            (_, None) => NewEvent::threading(format!(
+                "host {}: {}; another worker takes over",
+                self.name, self.error
+            )),
+        }
+        .run(self.run_id)
+        .host(self.host_id);
+        match self.guest_id {
+            Some(guest_id) => event.guest(guest_id).guest_run(self.id),
+            None => event,
+        }
+    }
+}
+
+/// Lets other workers take over the guest runs whose leases have run out. One that has crashed too often
+/// ends; what it owes is left to the undo jobs.
+///
+/// # Errors
+/// What the database says.
+pub async fn expire_guest_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError> {
+    let mut tx = pool.begin().await?;
+    let expired: Vec<Expired> = sqlx::query_as(include_str!("sql/guest_runs_expire.sql"))
+        .fetch_all(&mut *tx)
+        .await?;
+    let mut jobs = Vec::new();
+    for one in &expired {
+        if one.state == "admitted" {
+            jobs.push(GuestJob {
+                guest_run_id: one.id,
+            });
+        } else {
+            admission::leave_slot(&mut tx, one.id, one.host_id).await?;
+            runs::end_if_done(&mut tx, one.run_id).await?;
+        }
+        events::record(&mut *tx, &one.event()).await?;
+    }
+    queue::push(&mut tx, &jobs, 0).await?;
+    tx.commit().await?;
+    Ok(expired)
+}
+
+/// Lets other workers take over the host runs whose leases have run out.
+///
+/// # Errors
+/// What the database says.
+pub async fn expire_host_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError> {
+    let mut tx = pool.begin().await?;
+    let expired: Vec<Expired> = sqlx::query_as(include_str!("sql/host_runs_expire.sql"))
+        .fetch_all(&mut *tx)
+        .await?;
+    let mut jobs = Vec::new();
+    for one in &expired {
+        if one.state == "queued" {
+            jobs.push(HostJob {
+                host_run_id: one.id,
+            });
+        } else {
+            runs::end_if_done(&mut tx, one.run_id).await?;
+        }
+        events::record(&mut *tx, &one.event()).await?;
+    }
+    queue::push(&mut tx, &jobs, 0).await?;
+    tx.commit().await?;
+    Ok(expired)
+}
+
+/// Pushes the jobs of due host runs and admitted guest runs again where none is on its way. Returns how
+/// many.
+///
+/// # Errors
+/// What the database says.
+pub async fn push_lost_jobs(pool: &PgPool) -> Result<usize, StoreError> {
+    let mut tx = pool.begin().await?;
+    let hosts: Vec<HostJob> = sqlx::query_scalar(include_str!("sql/host_runs_lost.sql"))
+        .bind(HostJob::QUEUE)
+        .fetch_all(&mut *tx)
+        .await?
+        .into_iter()
+        .map(|host_run_id| HostJob { host_run_id })
+        .collect();
+    let guests: Vec<GuestJob> = sqlx::query_scalar(include_str!("sql/guest_runs_lost.sql"))
+        .bind(GuestJob::QUEUE)
+        .fetch_all(&mut *tx)
+        .await?
+        .into_iter()
+        .map(|guest_run_id| GuestJob { guest_run_id })
+        .collect();
+    queue::push(&mut tx, &hosts, 0).await?;
+    queue::push(&mut tx, &guests, 0).await?;
+    tx.commit().await?;
+    Ok(hosts.len() + guests.len())
+}
+
+/// Takes the jobs out of the queues that would find nothing to do, all at once. Returns how many.
+///
+/// # Errors
+/// What the database says.
+pub async fn drop_jobs(pool: &PgPool) -> Result<u64, StoreError> {
+    let dropped = sqlx::query(include_str!("sql/jobs_drop.sql"))
+        .execute(pool)
+        .await?;
+    Ok(dropped.rows_affected())
+}
+
+/// Admits what was missed, because its time had not come when the last slot was freed. Returns how many.
+///
+/// # Errors
+/// What the database says.
+pub async fn admit_all(pool: &PgPool) -> Result<usize, StoreError> {
+    let mut admitted = 0;
+    for host_id in admission::hosts_to_admit(pool).await? {
+        let mut tx = pool.begin().await?;
+        admission::alone(&mut tx).await?;
+        admitted += admission::admit(&mut tx, host_id).await?.len();
+        tx.commit().await?;
+    }
+    Ok(admitted)
+}
+
+/// Ends runs in which nothing is open. Returns how many.
+///
+/// # Errors
+/// What the database says.
+pub async fn end_runs(pool: &PgPool) -> Result<usize, StoreError> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/runs_to_end.sql"))
+        .fetch_all(pool)
+        .await?;
+    let mut ended = 0;
+    for run_id in ids {
+        let mut tx = pool.begin().await?;
+        ended += usize::from(runs::end_if_done(&mut tx, run_id).await?.is_some());
+        tx.commit().await?;
+    }
+    Ok(ended)
+}
+
+/// Events and jobs that one transaction deletes at most.
+const ROWS_AT_ONCE: i64 = 5000;
+/// Guest runs that one transaction deletes, as far as whole runs permit.
+const GUEST_RUNS_AT_ONCE: i64 = 1000;
+
+/// Deletes what is too old or too much of the history, of events, and of the rows that finished jobs and
+/// ended processes leave behind; a part at a time. True if there is more to do.
+///
+/// # Errors
+/// What the database says.
+pub async fn prune(pool: &PgPool) -> Result<bool, StoreError> {
+    for statement in [
+        include_str!("sql/prune_workers.sql"),
+        include_str!("sql/prune_job_workers.sql"),
+    ] {
+        sqlx::query(statement).execute(pool).await?;
+    }
+    let rows = u64::try_from(ROWS_AT_ONCE).unwrap_or_default();
+    let mut more = false;
+    for statement in [
+        include_str!("sql/prune_events.sql"),
+        include_str!("sql/prune_jobs.sql"),
+        include_str!("sql/prune_notices.sql"),
+    ] {
+        let done = sqlx::query(statement)
+            .bind(ROWS_AT_ONCE)
+            .execute(pool)
+            .await?;
+        more |= done.rows_affected() >= rows;
+    }
+    // Alone, so that no operator puts a guest run back meanwhile.
+    let mut tx = pool.begin().await?;
+    sqlx::query(include_str!("sql/operators_alone.sql"))
+        .execute(&mut *tx)
+        .await?;
+    let runs = sqlx::query(include_str!("sql/prune_runs.sql"))
+        .bind(GUEST_RUNS_AT_ONCE)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(more || runs.rows_affected() > 0)
+}
+
+#[cfg(test)]
+mod tests;

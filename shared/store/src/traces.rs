@@ -1,0 +1,207 @@
+//! What became of runs, for whoever tells it to a trace back end: rows that have ended and were not told yet.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{FromRow, PgPool};
+use uuid::Uuid;
+
+use virtuozo_postgres::StoreError;
+
+/// Runs that are older are told no more: tracing was off, or its receiver away, for too long.
+const TOLD_FOR_SECS: f64 = 86_400.0;
+
+/// A run that has ended.
+#[derive(Debug, Clone, FromRow)]
+pub struct TracedRun {
+    /// The run.
+    pub id: Uuid,
+    /// Its trace.
+    pub trace_id: Uuid,
+    /// The trace it had before an operator reopened it.
+    pub trace_before: Option<Uuid>,
+    /// Who wanted it.
+    pub requested_by: String,
+    /// When it was due; none for one started by hand.
+    pub due_at: Option<DateTime<Utc>>,
+    /// How it ended.
+    pub state: String,
+    /// What failed, in figures.
+    pub error: Option<String>,
+    /// When it began, or was reopened.
+    pub began_at: DateTime<Utc>,
+    /// When it ended.
+    pub ended_at: DateTime<Utc>,
+    /// Guests in it.
+    pub guests: i64,
+    /// Something in it went wrong, even if it was mended.
+    pub troubled: bool,
+}
+
+/// A host run of a run that has ended.
+#[derive(Debug, Clone, FromRow)]
+pub struct TracedHost {
+    /// The host run.
+    pub id: Uuid,
+    /// The host's name.
+    pub host: String,
+    /// How it ended.
+    pub state: String,
+    /// Attempts that failed.
+    pub attempts: i32,
+    /// Workers that died with it.
+    pub crashes: i32,
+    /// How often it was taken.
+    pub fence: i64,
+    /// Why it did not succeed, or why an earlier attempt did not.
+    pub error: Option<String>,
+    /// What could be done about that.
+    pub error_class: Option<String>,
+    /// When it began to wait for a worker.
+    pub began_at: DateTime<Utc>,
+    /// When a worker took it first.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When the host was validated, or was given up.
+    pub inspected_at: Option<DateTime<Utc>>,
+    /// When the last of its guests ended.
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
+/// A guest run that has ended.
+#[derive(Debug, Clone, FromRow)]
+pub struct TracedGuest {
+    /// The guest run.
+    pub id: Uuid,
+    /// The run it is part of.
+    pub run_id: Uuid,
+    /// The trace of that.
+    pub trace_id: Uuid,
+    /// Its host run.
+    pub host_run_id: Uuid,
+    /// The host's name.
+    pub host: String,
+    /// The guest's name.
+    pub guest: String,
+    /// How it ended.
+    pub state: String,
+    /// `hot` or `cold`, once that was decided.
+    pub mode: Option<String>,
+    /// Attempts that failed.
+    pub attempts: i32,
+    /// Workers that died with it.
+    pub crashes: i32,
+    /// The last fence.
+    pub fence: i64,
+    /// The fence before the first one of this span.
+    pub trace_fence: i64,
+    /// Why it did not succeed, or why an earlier attempt did not.
+    pub error: Option<String>,
+    /// What could be done about that.
+    pub error_class: Option<String>,
+    /// Bytes copied.
+    pub bytes_copied: i64,
+    /// When it began to wait for a slot.
+    pub began_at: DateTime<Utc>,
+    /// When it ended.
+    pub ended_at: DateTime<Utc>,
+}
+
+/// A step of a guest run that has ended.
+#[derive(Debug, Clone, FromRow)]
+pub struct TracedStep {
+    /// The guest run.
+    pub guest_run_id: Uuid,
+    /// The lease under which it was done.
+    pub fence: i64,
+    /// Its name.
+    pub name: String,
+    /// `done`, `failed`, or `running` where its worker died.
+    pub state: String,
+    /// What it left for the next ones.
+    pub output: Option<Value>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// The kind of that error.
+    pub error_type: Option<String>,
+    /// The hypervisor's own code.
+    pub error_code: Option<i64>,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it ended; none where its worker died.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// The name of its worker.
+    pub worker: Option<String>,
+}
+
+/// Guest runs that have ended and were not told, at most `limit`, of open runs too.
+///
+/// # Errors
+/// What the database says.
+pub async fn guests_to_tell(pool: &PgPool, limit: i64) -> Result<Vec<TracedGuest>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/trace_guests.sql"))
+        .bind(limit)
+        .bind(TOLD_FOR_SECS)
+        .fetch_all(pool)
+        .await?)
+}
+
+/// The steps of guest runs, one guest run after the other, in the order in which they began.
+///
+/// # Errors
+/// What the database says.
+pub async fn steps_of(pool: &PgPool, guest_runs: &[Uuid]) -> Result<Vec<TracedStep>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/trace_steps.sql"))
+        .bind(guest_runs)
+        .fetch_all(pool)
+        .await?)
+}
+
+/// Notes that guest runs were told. One that an operator has put back since is told again when it ends.
+///
+/// # Errors
+/// What the database says.
+pub async fn guests_told(pool: &PgPool, guests: &[TracedGuest]) -> Result<(), StoreError> {
+    let ids: Vec<Uuid> = guests.iter().map(|g| g.id).collect();
+    let fences: Vec<i64> = guests.iter().map(|g| g.fence).collect();
+    sqlx::query(include_str!("sql/trace_guests_sent.sql"))
+        .bind(ids)
+        .bind(fences)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Runs that have ended and were not told although all their guest runs were, at most `limit`.
+///
+/// # Errors
+/// What the database says.
+pub async fn runs_to_tell(pool: &PgPool, limit: i64) -> Result<Vec<TracedRun>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/trace_runs.sql"))
+        .bind(limit)
+        .bind(TOLD_FOR_SECS)
+        .fetch_all(pool)
+        .await?)
+}
+
+/// The host runs of a run.
+///
+/// # Errors
+/// What the database says.
+pub async fn hosts_of(pool: &PgPool, run_id: Uuid) -> Result<Vec<TracedHost>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/trace_hosts.sql"))
+        .bind(run_id)
+        .fetch_all(pool)
+        .await?)
+}
+
+/// Notes that a run was told, unless it was reopened since.
+///
+/// # Errors
+/// What the database says.
+pub async fn run_told(pool: &PgPool, run: &TracedRun) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/trace_run_sent.sql"))
+        .bind(run.id)
+        .bind(run.trace_id)
+        .execute(pool)
+        .await?;
+    Ok(())
+}

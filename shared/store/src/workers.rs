@@ -1,0 +1,161 @@
+//! Workers and schedulers: one row for every incarnation.
+
+use sqlx::{FromRow, PgExecutor, PgPool};
+use uuid::Uuid;
+
+use virtuozo_model::{ProcessKind, Worker};
+use virtuozo_postgres::StoreError;
+
+/// Registers this process under a new id.
+///
+/// # Errors
+/// What the database says.
+pub async fn register(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    kind: ProcessKind,
+    name: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/worker_insert.sql"))
+        .bind(id)
+        .bind(kind)
+        .bind(name)
+        .bind(machine())
+        .bind(i32::try_from(std::process::id()).unwrap_or(i32::MAX))
+        .bind(env!("CARGO_PKG_VERSION"))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// What a process learns when it gives a sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Nothing new.
+    GoOn,
+    /// Somebody wants it to finish its work, or hand it over, and to end.
+    Drain,
+    /// It is not known any more: it was stopped, or silent for so long that its row was pruned.
+    Unknown,
+}
+
+/// Gives a sign of life.
+///
+/// # Errors
+/// What the database says.
+pub async fn heartbeat(db: impl PgExecutor<'_>, id: Uuid) -> Result<Heard, StoreError> {
+    let drain: Option<bool> = sqlx::query_scalar(include_str!("sql/worker_heartbeat.sql"))
+        .bind(id)
+        .fetch_optional(db)
+        .await?;
+    Ok(match drain {
+        Some(false) => Heard::GoOn,
+        Some(true) => Heard::Drain,
+        None => Heard::Unknown,
+    })
+}
+
+/// Asks workers to drain: all that run under this name, or the one with this id. They learn it with
+/// their next sign of life. Returns their ids, and whether they were heard of lately.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if no such worker runs, or what the database says.
+pub async fn drain(
+    db: impl PgExecutor<'_>,
+    name_or_id: &str,
+) -> Result<Vec<(Uuid, bool)>, StoreError> {
+    let asked: Vec<(Uuid, bool)> = sqlx::query_as(include_str!("sql/worker_drain.sql"))
+        .bind(name_or_id)
+        .fetch_all(db)
+        .await?;
+    if asked.is_empty() {
+        return Err(StoreError::NotFound {
+            what: "running worker",
+            name: name_or_id.to_owned(),
+        });
+    }
+    Ok(asked)
+}
+
+/// Who cannot do what there is to do for a host, because of the machine that they run on.
+#[derive(Debug, Clone, FromRow)]
+pub struct Tried {
+    /// Another worker runs that may be able to.
+    pub leaves_to_others: bool,
+    /// Those who have found that they cannot, since the run began and lately: `one on mars, two on venus`.
+    pub tried: String,
+}
+
+/// Notes that a worker cannot do what there is to do for a host: others come first for some minutes. `run_id` is the
+/// run in which it found that.
+///
+/// # Errors
+/// What the database says.
+pub async fn unfit(
+    pool: &PgPool,
+    worker_id: Uuid,
+    host_id: Uuid,
+    run_id: Option<Uuid>,
+    reason: &str,
+) -> Result<Tried, StoreError> {
+    sqlx::query(include_str!("sql/worker_unfit.sql"))
+        .bind(worker_id)
+        .bind(host_id)
+        .bind(reason)
+        .execute(pool)
+        .await?;
+    Ok(sqlx::query_as(include_str!("sql/worker_tried.sql"))
+        .bind(worker_id)
+        .bind(host_id)
+        .bind(run_id)
+        .fetch_one(pool)
+        .await?)
+}
+
+/// Whether a worker leaves what there is to do for a host to others, which may be able to.
+///
+/// # Errors
+/// What the database says.
+pub async fn leaves_to_others(
+    db: impl PgExecutor<'_>,
+    worker_id: Uuid,
+    host_id: Uuid,
+) -> Result<bool, StoreError> {
+    Ok(
+        sqlx::query_scalar(include_str!("sql/worker_leaves_to_others.sql"))
+            .bind(worker_id)
+            .bind(host_id)
+            .fetch_one(db)
+            .await?,
+    )
+}
+
+/// Notes a clean end.
+///
+/// # Errors
+/// What the database says.
+pub async fn stop(db: impl PgExecutor<'_>, id: Uuid) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/worker_stop.sql"))
+        .bind(id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// All incarnations that are still known, running ones first.
+///
+/// # Errors
+/// What the database says.
+pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<Worker>, StoreError> {
+    Ok(sqlx::query_as(include_str!("sql/workers_list.sql"))
+        .fetch_all(db)
+        .await?)
+}
+
+/// The name of this machine.
+pub fn machine() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
