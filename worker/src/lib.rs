@@ -37,7 +37,7 @@ use virtuozo_hooks::Hooks;
 use virtuozo_hypervisor::Connector;
 use virtuozo_model::ProcessKind;
 use virtuozo_postgres::{Pool, StoreError};
-use virtuozo_queue::{self as queue, Bell, GuestJob, HostJob, UndoJob};
+use virtuozo_queue::{self as queue, GuestJob, HostJob, JobListener, UndoJob};
 use virtuozo_runtime::{liveness, outage, readiness};
 use virtuozo_secrets as secrets;
 use virtuozo_store::{
@@ -155,7 +155,7 @@ impl Worker {
             Whose::Guests,
             options.hook_guard,
         );
-        let bell = Bell::hang(PgPool::clone(&pool), shutdown.clone());
+        let listener = JobListener::start(PgPool::clone(&pool), shutdown.clone());
         let room = tokio::spawn(room::watch(PgPool::clone(&pool)));
         standing.is_ready();
         tokio::join!(
@@ -166,21 +166,21 @@ impl Worker {
             hooks.serve(shutdown.clone()),
             queue::serve(
                 PgPool::clone(&pool),
-                Arc::clone(&bell),
+                Arc::clone(&listener),
                 incarnation,
                 move |job: HostJob| jobs::host::deliver(Arc::clone(&hosts), job),
                 shutdown.clone()
             ),
             queue::serve(
                 PgPool::clone(&pool),
-                Arc::clone(&bell),
+                Arc::clone(&listener),
                 incarnation,
                 move |job: GuestJob| jobs::guest::deliver(Arc::clone(&guests), job),
                 shutdown.clone()
             ),
             queue::serve(
                 PgPool::clone(&pool),
-                Arc::clone(&bell),
+                Arc::clone(&listener),
                 incarnation,
                 move |job: UndoJob| jobs::undo::deliver(Arc::clone(&undos), job),
                 shutdown.clone()

@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 use virtuozo_model::{NoticeChannel, NoticeKind, NoticeState};
 use virtuozo_postgres::StoreError;
-use virtuozo_queue::{self as queue, Bell, NoticeJob};
+use virtuozo_queue::{self as queue, JobListener, NoticeJob};
 use virtuozo_secrets::{Key, SecretError};
 use virtuozo_store::{
     notices::{
@@ -117,8 +117,8 @@ impl Notices {
             });
             async { Ok(()) }
         };
-        let bell = Bell::hang(pool.clone(), stop.clone());
-        queue::serve(pool, bell, id, handler, stop).await;
+        let listener = JobListener::start(pool.clone(), stop.clone());
+        queue::serve(pool, listener, id, handler, stop).await;
         sending.close();
         if tokio::time::timeout(deliver::FAREWELL_LIMIT, sending.wait())
             .await

@@ -3,8 +3,8 @@
 //! apalis delivers, our own tables are the truth. A job may come twice or never: taking a lease makes a
 //! second delivery harmless, and the scheduler's sweep pushes lost jobs again.
 
-mod bell;
-mod delivery;
+mod backend;
+mod listener;
 mod serve;
 
 use apalis::prelude::TaskBuilder;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use virtuozo_postgres::StoreError;
 
-pub use bell::Bell;
+pub use listener::JobListener;
 pub use serve::{HandlerError, serve};
 
 /// A kind of job; each has a queue of its own.

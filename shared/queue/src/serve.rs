@@ -14,11 +14,11 @@ use sqlx::{Connection, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Bell, Job, delivery::Delivery};
+use super::{Job, JobListener, backend::QueueBackend};
 use virtuozo_postgres::{ConnectionHealth, Pool};
 use virtuozo_runtime::outage;
 
-/// How often a queue is looked at without being woken: for jobs with a delay, and for lost wake-ups.
+/// How often a queue is polled without a notification: for jobs with a delay, and for lost notifications.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// A claimer that says nothing for this long times [`MISSED_HEARTBEATS`] counts as dead.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -55,10 +55,10 @@ impl std::error::Error for HandlerError {}
 /// since every error of apalis ends its loop and drops all handlers in flight. The loop then starts
 /// again, under a new name each time, because the name of a claimer that died without saying so keeps
 /// its jobs locked. It has connections of its own: on one that fell silent it would wait for ever, so
-/// that is watched, and after every outage it starts afresh. `bell` tells of new jobs.
+/// that is watched, and after every outage it starts afresh. `listener` notifies of new jobs.
 pub async fn serve<J, H, F>(
     pool: PgPool,
-    bell: Arc<Bell>,
+    listener: Arc<JobListener>,
     incarnation: Uuid,
     handler: H,
     stop: CancellationToken,
@@ -79,7 +79,7 @@ pub async fn serve<J, H, F>(
             .missed_heartbeats(MISSED_HEARTBEATS);
         let health = ConnectionHealth::default();
         let own = Pool::isolated(&pool, &health);
-        let backend = Delivery::<J>::new(&own, bell.hear(J::QUEUE), config, POLL_INTERVAL);
+        let backend = QueueBackend::<J>::new(&own, listener.subscribe(J::QUEUE), config, POLL_INTERVAL);
         let handler = handler.clone();
         let worker = WorkerBuilder::new(&context)
             .backend(backend)

@@ -1,9 +1,9 @@
-//! How jobs come out of a queue: apalis' loop, states and tables, with a claim only where there may be a job.
+//! A backend for apalis: its loop, states and tables, with a claim only where there may be a job.
 //!
 //! apalis' own backend claims whenever its task is woken, and every process is woken for the jobs of every
-//! queue: with W workers a job costs 3 W claims. This one claims when its own queue was told of jobs, as many
-//! as it was told of up to a few, when there may be one of which it was not told, and from time to time. The
-//! few: so that of many jobs at once each worker gets its share.
+//! queue: with W workers a job costs 3 W claims. This one claims when its own queue was notified of jobs, at most
+//! [`CLAIM_LIMIT`] of them, so that of many jobs at once each worker gets its share; when there may be a job
+//! without a notification; and every poll interval.
 
 use std::{
     collections::HashSet,
@@ -32,51 +32,51 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::bell::Word;
+use super::listener::Notification;
 use virtuozo_postgres::Pool;
 
 /// Jobs that one claim takes at most.
 const CLAIM_LIMIT: usize = 4;
 
 /// The jobs of one queue.
-pub(super) struct Delivery<J> {
+pub(super) struct QueueBackend<J> {
     claims: Persisted<Claims>,
-    /// Tells of new jobs in this queue.
-    words: UnboundedReceiver<Word>,
-    /// For jobs with a delay, and for notices that were lost.
-    looks: Pin<Box<Sleep>>,
-    /// The pause between two of these, more or less: in step with another process, the same one of them would get
-    /// each job that is handed back.
-    look_every: Duration,
+    /// Notifications of new jobs in this queue.
+    notifications: UnboundedReceiver<Notification>,
+    /// Ends when the queue is polled next: for jobs with a delay, and for notifications that were lost.
+    next_poll: Pin<Box<Sleep>>,
+    /// The mean pause between two polls. Each one varies: in step with another process, the same one of them would
+    /// get each job that is handed back.
+    poll_every: Duration,
     codec: JsonCodec,
     job: PhantomData<fn() -> J>,
 }
 
-impl<J> Delivery<J> {
-    /// Jobs out of the queue that `config` names, which is looked into every `look_every` at least.
+impl<J> QueueBackend<J> {
+    /// Jobs out of the queue that `config` names, which is polled every `poll_every` at least.
     pub(super) fn new(
         pool: &Pool,
-        words: UnboundedReceiver<Word>,
+        notifications: UnboundedReceiver<Notification>,
         config: Config,
-        look_every: Duration,
+        poll_every: Duration,
     ) -> Self {
         Self {
-            words,
+            notifications,
             claims: Persisted::new(Claims {
                 pool: pool.clone(),
                 config,
                 wanted: Arc::default(),
-                told: Arc::default(),
+                notified: Arc::default(),
             }),
-            looks: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            look_every,
+            next_poll: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            poll_every,
             codec: JsonCodec::default(),
             job: PhantomData,
         }
     }
 }
 
-impl<J> Backend for Delivery<J> {
+impl<J> Backend for QueueBackend<J> {
     type Task = PgTask;
     type Error = Error;
 
@@ -94,23 +94,23 @@ impl<J> Backend for Delivery<J> {
         cx: &mut Context<'_>,
         worker: &WorkerContext,
     ) -> Poll<Option<Result<PgTask, Error>>> {
-        while let Poll::Ready(Some(word)) = self.words.poll_recv(cx) {
-            if let Word::New(id) = word {
-                self.claims.told().insert(id);
+        while let Poll::Ready(Some(notification)) = self.notifications.poll_recv(cx) {
+            if let Notification::NewJob(id) = notification {
+                self.claims.notified().insert(id);
             }
             self.claims.wanted.store(true, SeqCst);
         }
-        while self.looks.as_mut().poll(cx).is_ready() {
+        while self.next_poll.as_mut().poll(cx).is_ready() {
             self.claims.wanted.store(true, SeqCst);
-            let pause = self.look_every.mul_f64(rand::random_range(0.75..1.25));
-            self.looks.as_mut().reset(Instant::now() + pause);
+            let pause = self.poll_every.mul_f64(rand::random_range(0.75..1.25));
+            self.next_poll.as_mut().reset(Instant::now() + pause);
         }
         // Nothing is claimed, nor on its way.
         if matches!(self.claims.state(), State::Ready) && !self.claims.is_wanted() {
             return Poll::Pending;
         }
         let claimed = self.claims.poll_next(cx, worker);
-        // A notice came while the claim that found nothing was under way.
+        // A notification came while the claim that found nothing was under way.
         if claimed.is_pending()
             && matches!(self.claims.state(), State::Ready)
             && self.claims.is_wanted()
@@ -129,7 +129,7 @@ impl<J> Backend for Delivery<J> {
     }
 }
 
-impl<J> BackendConfig for Delivery<J> {
+impl<J> BackendConfig for QueueBackend<J> {
     type Args = J;
     type Id = String;
     type Kind = Durable;
@@ -147,7 +147,7 @@ impl<J> BackendConfig for Delivery<J> {
     }
 }
 
-impl<J> WireFormatBackend for Delivery<J> {
+impl<J> WireFormatBackend for QueueBackend<J> {
     type Codec = JsonCodec;
     type Compact = Vec<u8>;
 
@@ -156,20 +156,20 @@ impl<J> WireFormatBackend for Delivery<J> {
     }
 }
 
-/// Claims jobs: each is done with its delivery, unless its handler refuses it.
+/// Claims jobs. A job is done with its claim, unless its handler refuses it.
 #[derive(Debug, Clone)]
 struct Claims {
     pool: Pool,
     config: Config,
-    /// There may be a job that no claim has looked for yet.
+    /// A claim is to be made: there may be a job.
     wanted: Arc<AtomicBool>,
-    /// Jobs that were told of and not seen since.
-    told: Arc<Mutex<HashSet<String>>>,
+    /// Ids of jobs that were notified and not claimed since.
+    notified: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Claims {
-    fn told(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn notified(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.notified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_wanted(&self) -> bool {
@@ -211,19 +211,22 @@ impl Persistence for Claims {
 
     async fn fetch_next(&mut self, worker: &WorkerContext) -> Result<Vec<PgTask>, Error> {
         self.wanted.store(false, SeqCst);
-        let mut told = mem::take(&mut *self.told());
-        let limit = told.len().clamp(1, CLAIM_LIMIT);
+        let mut notified = mem::take(&mut *self.notified());
+        let limit = notified.len().clamp(1, CLAIM_LIMIT);
         let claimed: Vec<(String, Vec<u8>, i32)> = sqlx::query_as(include_str!("claim.sql"))
             .bind(worker.name())
             .bind(self.queue())
             .bind(i64::try_from(limit).unwrap_or(1))
             .fetch_all(&self.pool)
             .await?;
-        let known = claimed.iter().filter(|(id, ..)| told.remove(id)).count();
-        // There were no more, or others have them; or where there was one that nobody had told of, there may
-        // be more.
-        if claimed.len() == limit && (known < limit || !told.is_empty()) {
-            self.told().extend(told);
+        let known = claimed
+            .iter()
+            .filter(|(id, ..)| notified.remove(id))
+            .count();
+        // Fewer than the limit: there are no more, or others have them. As many as the limit, one of them not
+        // notified: there may be more.
+        if claimed.len() == limit && (known < limit || !notified.is_empty()) {
+            self.notified().extend(notified);
             self.wanted.store(true, SeqCst);
         }
         let task = |(id, job, attempts): (String, Vec<u8>, i32)| {
@@ -292,17 +295,18 @@ mod tests {
     use virtuozo_postgres::testing::TestDb;
 
     async fn claimer(db: &TestDb, name: &str) -> (Claims, WorkerContext) {
-        let (_, words) = mpsc::unbounded_channel();
+        let (_, notifications) = mpsc::unbounded_channel();
         let config = Config::default().queue(UndoJob::QUEUE);
         let pool = Pool::isolated(&db.pool, &virtuozo_postgres::ConnectionHealth::default());
-        let delivery = Delivery::<UndoJob>::new(&pool, words, config, Duration::from_secs(60));
-        let (mut claims, worker) = (Claims::clone(&delivery.claims), WorkerContext::new(name));
+        let backend =
+            QueueBackend::<UndoJob>::new(&pool, notifications, config, Duration::from_secs(60));
+        let (mut claims, worker) = (Claims::clone(&backend.claims), WorkerContext::new(name));
         claims.register(&worker).await.unwrap();
         (claims, worker)
     }
 
     #[tokio::test]
-    async fn a_claim_takes_as_many_jobs_as_were_told_of_up_to_a_few_and_what_it_puts_back_goes_to_others()
+    async fn a_claim_takes_as_many_jobs_as_were_notified_up_to_a_limit_and_what_it_puts_back_goes_to_others()
      {
         let db = TestDb::new().await;
         let jobs: Vec<UndoJob> = (0..CLAIM_LIMIT + 2)
@@ -320,22 +324,22 @@ mod tests {
         let (mut one, first) = claimer(&db, "one").await;
         let (mut two, second) = claimer(&db, "two").await;
 
-        let untold = one.fetch_next(&first).await.unwrap();
-        assert_eq!(untold.len(), 1, "nobody had told of more");
+        let unnotified = one.fetch_next(&first).await.unwrap();
+        assert_eq!(unnotified.len(), 1, "no more were notified");
         assert!(one.is_wanted(), "there may be more");
 
-        one.told().extend(all.iter().cloned());
-        let told = one.fetch_next(&first).await.unwrap();
-        assert_eq!(told.len(), CLAIM_LIMIT);
-        assert!(one.is_wanted(), "one is left of which it was told");
-        assert_eq!(one.reenqueue_abandoned(told, &first).await.unwrap(), 4);
+        one.notified().extend(all.iter().cloned());
+        let claimed = one.fetch_next(&first).await.unwrap();
+        assert_eq!(claimed.len(), CLAIM_LIMIT);
+        assert!(one.is_wanted(), "one notified job is left");
+        assert_eq!(one.reenqueue_abandoned(claimed, &first).await.unwrap(), 4);
 
-        two.told().extend(all.iter().cloned());
+        two.notified().extend(all.iter().cloned());
         let others = two.fetch_next(&second).await.unwrap();
         assert_eq!(others.len(), CLAIM_LIMIT);
         let last = one.fetch_next(&first).await.unwrap();
         assert_eq!(last.len(), 1);
-        assert!(!one.is_wanted(), "what it was told of is gone");
+        assert!(!one.is_wanted(), "all notified jobs are gone");
         assert_eq!(
             one.reenqueue_abandoned(others, &first).await.unwrap(),
             0,
