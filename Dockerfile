@@ -1,5 +1,5 @@
 # The program `virtuozo` on a small Debian, for an unprivileged user. VMware's library is not in it: it may
-# not be passed on, so workers get it from a directory of the host (docs/DEPLOY.md).
+# not be passed on, so workers get it from a directory of the host (docs/guide/deploy.md).
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .

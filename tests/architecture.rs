@@ -1,11 +1,13 @@
 //! Holds the house to its plan: which crate may use which, where unsafe code may stand, and how long
-//! a file may get. The table is that of docs/ARCHITECTURE.md.
+//! a file may get. The table is that of docs/concepts/architecture.md. And holds the documents together.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     reason = "this is a test"
 )]
+
+mod docs;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -19,7 +19,7 @@ use crate::process::{Answer, Background, built};
 
 /// The longest that anything in a test may take before it counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What tells a repository from the directory under its mount point, as docs/STORAGE-FORMAT.md names it.
+/// What tells a repository from the directory under its mount point, as docs/concepts/storage-format.md names it.
 pub const MARKER: &str = ".virtuozo-repository";
 
 /// A site of its own.

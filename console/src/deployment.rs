@@ -267,8 +267,8 @@ fn pods_run_commands_that_there_are_with_a_file_that_is_understood_and_are_probe
 }
 
 #[test]
-fn the_page_on_deployment_lists_every_setting_with_its_option_and_its_variable() {
-    let page = read("docs/DEPLOY.md");
+fn the_page_on_configuration_lists_every_setting_with_its_option_and_its_variable() {
+    let page = read("docs/reference/process-configuration.md");
     let row = |setting: &Setting| {
         let [name, flag, variable] = [setting.name(), setting.flag(), setting.variable()];
         let cells = [name, flag, variable].map(|cell| format!("`{cell}`"));
@@ -278,7 +278,7 @@ fn the_page_on_deployment_lists_every_setting_with_its_option_and_its_variable()
     for setting in settings(&Cli::command()) {
         assert!(
             row(&setting),
-            "docs/DEPLOY.md has no row for {}",
+            "docs/reference/process-configuration.md has no row for {}",
             setting.name()
         );
     }

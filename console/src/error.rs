@@ -94,6 +94,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_reference_lists_every_exit_code() {
+        let page = include_str!("../../docs/reference/exit-codes.md");
+        let codes = EXIT_CODES.lines().skip(1);
+        let rows: Vec<_> = codes
+            .map(|line| line.trim().split_once(' ').unwrap())
+            .map(|(code, meaning)| format!("| {code} | {} |", meaning.trim()))
+            .collect();
+        let listed: Vec<_> = page
+            .lines()
+            .filter(|line| {
+                line.starts_with("| ") && line.as_bytes().get(2).is_some_and(u8::is_ascii_digit)
+            })
+            .collect();
+        assert_eq!(listed, rows);
+    }
+
+    #[test]
     fn each_kind_of_failure_has_its_exit_code_also_below_a_context() {
         assert_eq!(exit_code(&usage("x")), 2);
         assert_eq!(exit_code(&NoDatabase("x".into()).into()), 3);

@@ -1,7 +1,7 @@
 //! Restore points at rest: copy engine, layout, manifest, verify, retention, restore.
 //!
 //! A restore point is a directory of plain files that a hypervisor opens at once, with a manifest
-//! beside them; `docs/STORAGE-FORMAT.md` describes it. It is written under a temporary name, synced,
+//! beside them; `docs/concepts/storage-format.md` describes it. It is written under a temporary name, synced,
 //! and published by renaming, so at every instant it is complete or absent.
 //!
 //! Everything here blocks: asynchronous callers run it on a thread of its own.

@@ -1,4 +1,4 @@
-//! Goes through the whole crash matrix, writes its table into docs/RELIABILITY.md, and ends with one line
+//! Goes through the whole crash matrix, writes its table into docs/concepts/reliability.md, and ends with one line
 //! of JSON. `make crash-matrix` runs it. Arguments narrow it down to cells whose names contain them all;
 //! nothing is written then.
 
@@ -12,7 +12,10 @@ use tests::{
 
 /// Cells that are tried at the same time. Most of a cell's time is spent waiting for a lease to run out.
 const AT_ONCE: usize = 3;
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/RELIABILITY.md");
+const PAGE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../docs/concepts/reliability.md"
+);
 const BEGIN: &str = "<!-- crash matrix: begin (written by `make crash-matrix`) -->\n";
 const END: &str = "<!-- crash matrix: end -->";
 

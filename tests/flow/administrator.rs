@@ -225,7 +225,7 @@ async fn who_may_not_use_the_tables_is_told_whose_rights_it_takes_and_what_there
             &format!("the database user {role} may not"),
             &format!("the user {owner}, who owns them"),
             "virtuozo_operator",
-            "docs/OPERATIONS.md",
+            "docs/guide/operate-in-sql.md",
         ] {
             ensure!(
                 refused.stderr.contains(words),

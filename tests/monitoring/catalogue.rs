@@ -1,4 +1,4 @@
-//! What docs/METRICS.md says there is, and what `/metrics` shows.
+//! What docs/reference/metrics.md says there is, and what `/metrics` shows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,9 +14,9 @@ pub(crate) struct Metric {
 /// Metrics by name.
 pub(crate) type Catalogue = BTreeMap<String, Metric>;
 
-/// What the table in docs/METRICS.md says. Whose labels are the resource's own is left out.
+/// What the table in docs/reference/metrics.md says. Whose labels are the resource's own is left out.
 pub(crate) fn documented() -> Result<Catalogue> {
-    let page = include_str!("../../docs/METRICS.md");
+    let page = include_str!("../../docs/reference/metrics.md");
     let mut all = Catalogue::new();
     for line in page.lines().filter(|line| line.starts_with("| `virtuozo_")) {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
@@ -37,9 +37,9 @@ pub(crate) fn documented() -> Result<Catalogue> {
     Ok(all)
 }
 
-/// The metrics that only the scheduler that leads tells, by docs/METRICS.md.
+/// The metrics that only the scheduler that leads tells, by docs/reference/metrics.md.
 pub(crate) fn of_the_fleet() -> BTreeSet<&'static str> {
-    let page = include_str!("../../docs/METRICS.md");
+    let page = include_str!("../../docs/reference/metrics.md");
     page.lines()
         .filter(|line| line.contains("| fleet |"))
         .filter_map(|line| line.split('`').nth(1))

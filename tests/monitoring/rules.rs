@@ -156,7 +156,7 @@ fn alerts_ask_for_what_there_is_and_say_what_to_do() -> Result<()> {
             }
         }
     }
-    let page = include_str!("../../docs/METRICS.md");
+    let page = include_str!("../../docs/reference/metrics.md");
     for alert in between(page, "`Virtuozo", "`") {
         let alert = format!("Virtuozo{alert}");
         ensure!(names.contains(alert.as_str()), "there is no alert {alert}");

@@ -243,7 +243,7 @@ async fn whole(phoenix: &Phoenix, traces: &[String]) -> Result<Vec<Tree>> {
     }
 }
 
-/// What docs/TRACING.md says of a run in which the guests `web` cannot be snapshotted.
+/// What docs/guide/trace.md says of a run in which the guests `web` cannot be snapshotted.
 fn check(tree: &Tree) -> Result<()> {
     let drawn = || tree.drawn();
     ensure!(tree.all("publish").len() == 4, "{}", drawn());

@@ -180,7 +180,7 @@ async fn what_failed_is_sent_with_its_cause_also_where_no_trace_is_wanted() -> R
     scheduler.terminate()?;
     let tree = Tree::of(&receiver.seen(), &trace)?;
 
-    // The walk-through of docs/TRACING.md shows all of this.
+    // The walk-through of docs/guide/trace.md shows all of this.
     eprintln!("{}", tree.drawn());
     let run = shown["id"].as_str().context("no id")?;
     let text = site.virtuozo(&["run", "show", run])?.ok()?.stdout;

@@ -2,7 +2,7 @@
 //!
 //! A job only delivers an id. Its handler takes a lease and starts the work in a task of its own, which
 //! goes on whatever becomes of the delivery; from then on the lease sees to it that a run comes to its
-//! end, here or with another worker. `docs/STATE-MACHINE.md` says who moves what from where to where.
+//! end, here or with another worker. `docs/concepts/state-machine.md` says who moves what from where to where.
 
 mod connections;
 mod context;

@@ -1,5 +1,5 @@
 //! The trace of what this worker does: where its spans hang, and the groups of a copy. The spans of runs,
-//! attempts and steps themselves are made by the scheduler, from the database; `docs/TRACING.md` says why.
+//! attempts and steps themselves are made by the scheduler, from the database; `docs/reference/traces.md` says why.
 
 use std::{
     collections::HashMap,

@@ -17,7 +17,7 @@ pub(crate) enum HookCommand {
     #[command(
         after_help = "Those of a run are started by a scheduler, those of a guest by a worker, on its \
 machine. No shell reads the command; name one to have it read: -- sh -c '…'. What it is told in its \
-environment stands in docs/HOOKS.md.
+environment stands in docs/guide/hooks.md.
 
 Examples:
   virtuozo hook set --before -- /usr/local/bin/mount-repository

@@ -1,4 +1,4 @@
-//! From rows to spans. docs/TRACING.md shows the tree and lists the attributes.
+//! From rows to spans. docs/reference/traces.md shows the tree and lists the attributes.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Hooks at work: commands of administrators, run beside backups within a limit. `docs/HOOKS.md` has what
+//! Hooks at work: commands of administrators, run beside backups within a limit. `docs/guide/hooks.md` has what
 //! they are told and what becomes of them.
 
 mod guard;

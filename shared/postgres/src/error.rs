@@ -36,7 +36,7 @@ pub enum StoreError {
     #[error(
         "the database user {user} may not use Virtuozo's tables: commands take the user {owner}, who owns them; members of \
          the roles virtuozo_read and virtuozo_operator have the views and functions of the schema virtuozo, in psql \
-         (docs/OPERATIONS.md)"
+         (docs/guide/operate-in-sql.md)"
     )]
     NotPermitted {
         /// Who asked.

@@ -171,6 +171,9 @@ mod tests {
         assert_eq!(next(&mut guests).await, Notification::MayHaveMissed);
         let again = push(&db, UndoJob { guest_id }).await;
         assert_eq!(next(&mut undos).await, Notification::NewJob(again));
-        assert!(guests.is_empty(), "a queue is notified of its own jobs only");
+        assert!(
+            guests.is_empty(),
+            "a queue is notified of its own jobs only"
+        );
     }
 }

@@ -79,7 +79,8 @@ pub async fn serve<J, H, F>(
             .missed_heartbeats(MISSED_HEARTBEATS);
         let health = ConnectionHealth::default();
         let own = Pool::isolated(&pool, &health);
-        let backend = QueueBackend::<J>::new(&own, listener.subscribe(J::QUEUE), config, POLL_INTERVAL);
+        let backend =
+            QueueBackend::<J>::new(&own, listener.subscribe(J::QUEUE), config, POLL_INTERVAL);
         let handler = handler.clone();
         let worker = WorkerBuilder::new(&context)
             .backend(backend)

@@ -2,6 +2,7 @@
 
 mod of_bounds;
 mod of_caps;
+mod of_documents;
 mod of_gates;
 mod of_guests;
 mod of_points;

@@ -1,4 +1,4 @@
-//! Figures: one set of instruments, read as OTLP and as Prometheus text. docs/METRICS.md lists them.
+//! Figures: one set of instruments, read as OTLP and as Prometheus text. docs/reference/metrics.md lists them.
 //!
 //! What a process did itself it counts itself. What is true of the whole fleet only the leading scheduler
 //! tells, from what it reads in the database. Nothing here costs anything in a process whose

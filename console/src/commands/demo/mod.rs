@@ -436,7 +436,7 @@ fn look_next(kept: Option<&Path>, began: Instant) -> String {
             text += "Where to look next:\n  \
                      virtuozo demo --keep      the same, and the files stay for looking around\n  \
                      virtuozo up               a site of your own: then `virtuozo host add --help`\n  \
-                     docs/ARCHITECTURE.md      how it works, ending in a walk-through of one backup";
+                     docs/concepts/walk-through.md    how it works: one backup, step by step";
         }
     }
     text

@@ -291,8 +291,8 @@ async fn readers_read_operators_act_and_neither_reaches_the_tables() {
 }
 
 #[tokio::test]
-async fn every_query_of_the_operations_page_runs_with_an_operators_rights() {
-    let page = include_str!("../../../../../docs/OPERATIONS.md");
+async fn every_query_of_the_page_on_sql_runs_with_an_operators_rights() {
+    let page = include_str!("../../../../../docs/guide/operate-in-sql.md");
     let blocks: Vec<&str> = page
         .split("```sql\n")
         .skip(1)
