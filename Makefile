@@ -1,6 +1,11 @@
 # The short way to everything. CARGO_TARGET_DIR is honoured where it is set.
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+# What the tests start and load, built together with the tests themselves: built alone, it would be built again
+# with the features that the tests' own dependencies add to everybody's.
+BUILD := $(CARGO) build --locked --workspace --lib --bins
+TEST := $(CARGO) test --locked --workspace
+PROVE := $(TEST) --test proofs --
 
 .PHONY: demo test lint crash-matrix fleet-proof outage-proof upgrade-proof trace-proof bench-copy bench-queue help
 
@@ -18,15 +23,15 @@ help:
 
 demo:
 	@scripts/needs.sh compiler postgres qemu
-	$(CARGO) build --locked --workspace
+	$(CARGO) build --locked --package virtuozo --package vix-sim
 	$(TARGET)/debug/virtuozo demo
 
 # The build first: tests start the program and load the simulator library, which cargo test alone
 # would not lay where they are looked for.
 test:
 	@scripts/needs.sh compiler postgres qemu mail
-	$(CARGO) build --locked --workspace
-	$(CARGO) test --locked --workspace
+	$(BUILD) --tests
+	$(TEST) --lib --bins --tests
 
 lint:
 	@scripts/needs.sh compiler compose systemd
@@ -38,15 +43,15 @@ lint:
 
 outage-proof:
 	@scripts/needs.sh compiler postgres
-	$(CARGO) build --locked --workspace
-	$(CARGO) test --locked --workspace --test outage-proof
+	$(BUILD) --test proofs
+	$(PROVE) outage
 
 # The other version comes out of the history; PREVIOUS names a commit of choice.
 upgrade-proof:
 	@scripts/needs.sh compiler postgres
-	$(CARGO) build --locked --workspace
+	$(BUILD) --test proofs
 	previous=$$(scripts/previous.sh $(abspath $(TARGET))/upgrade-proof $(PREVIOUS)) && \
-		VIRTUOZO_PREVIOUS=$$previous $(CARGO) test --locked --workspace --test upgrade-proof
+		VIRTUOZO_PREVIOUS=$$previous $(PROVE) upgrade
 
 # Phoenix comes by its package name into the target directory, and runs from there.
 TRACE_PROOF := $(abspath $(TARGET))/trace-proof
@@ -55,8 +60,8 @@ trace-proof:
 	mkdir -p $(TRACE_PROOF)
 	test -x $(TRACE_PROOF)/phoenix/bin/pip || python3 -m venv $(TRACE_PROOF)/phoenix
 	$(TRACE_PROOF)/phoenix/bin/pip install --quiet arize-phoenix
-	$(CARGO) build --locked --workspace
-	TRACE_PROOF_DIR=$(TRACE_PROOF) $(CARGO) test --locked --workspace --test traces -- --ignored trace_back_end
+	$(BUILD) --test e2e
+	TRACE_PROOF_DIR=$(TRACE_PROOF) $(TEST) --test e2e -- --ignored trace_back_end
 	@cat $(TRACE_PROOF)/result.json && echo
 
 bench-copy:
@@ -65,14 +70,14 @@ bench-copy:
 
 crash-matrix:
 	@scripts/needs.sh compiler postgres
-	$(CARGO) build --locked --workspace
-	$(CARGO) test --locked --workspace --test crash-matrix
+	$(BUILD) --test proofs
+	$(PROVE) crash-matrix
 
 # FLEET_SEED=N repeats the kills of an earlier proof; TMPDIR says where the lab lies (about 2 GB).
 fleet-proof:
 	@scripts/needs.sh compiler postgres
-	$(CARGO) build --locked --workspace
-	$(CARGO) test --locked --workspace --test fleet-proof -- $(FLEET_SEED)
+	$(BUILD) --test proofs
+	$(PROVE) fleet $(FLEET_SEED)
 
 # The peers come by their package names into the target directory, and run from there.
 PEERS := $(abspath $(TARGET))/bench-queue

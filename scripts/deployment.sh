@@ -19,7 +19,7 @@ said=$("$promtool" check config --lint-fatal deploy/prometheus/prometheus.yml 2>
     echo "$said" >&2
     exit 1
 }
-said=$("$promtool" test rules tests/monitoring/alerts.yml 2>&1) || {
+said=$("$promtool" test rules tests/e2e/monitoring/alerts.yml 2>&1) || {
     echo "$said" >&2
     exit 1
 }

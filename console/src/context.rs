@@ -15,6 +15,7 @@ use virtuozo_hypervisor::{Connector, vix::VixConnector};
 use virtuozo_postgres::{self as db, server::Cluster};
 use virtuozo_secrets as secrets;
 use virtuozo_telemetry as telemetry;
+use virtuozo_worker::Failpoints;
 
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
@@ -36,6 +37,8 @@ pub(crate) struct Context {
     /// Where those options come from.
     pub(crate) configuration: Configuration,
     pub(crate) out: Output,
+    /// What disturbs the workers of this process.
+    pub(crate) failpoints: Arc<dyn Failpoints>,
     /// Cancelled by Ctrl-C and SIGTERM, once they are caught.
     caught: Mutex<Option<CancellationToken>>,
 }
@@ -63,12 +66,17 @@ impl Database {
 }
 
 impl Context {
-    pub(crate) fn new(global: Global, configuration: Configuration) -> Self {
+    pub(crate) fn new(
+        global: Global,
+        configuration: Configuration,
+        failpoints: Arc<dyn Failpoints>,
+    ) -> Self {
         let out = Output::new(global.json);
         Self {
             global,
             configuration,
             out,
+            failpoints,
             caught: Mutex::new(None),
         }
     }

@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 use virtuozo_postgres::Pool;
 
-use crate::{connections::Connections, fitness::Fitness, repositories::Repositories};
+use crate::{connections::Connections, failpoints, fitness::Fitness, repositories::Repositories};
 
 /// What all parts of a worker share.
 pub(crate) struct Context {
@@ -32,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) repositories: Repositories,
     /// The program that guards hooks; none: they outlive a worker that dies.
     pub(crate) hook_guard: Option<PathBuf>,
+    /// What disturbs it at certain places.
+    pub(crate) failpoints: failpoints::Hooks,
     /// This worker stops: nothing new is begun, and what takes long is handed over.
     pub(crate) drain: CancellationToken,
 }

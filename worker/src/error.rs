@@ -5,7 +5,7 @@ use virtuozo_postgres::StoreError;
 use virtuozo_repository::RepositoryError;
 use virtuozo_store::{gates::Down, guest_runs::FailureClass};
 
-use crate::connections;
+use crate::{connections, failpoints::Failed};
 
 /// Why work is given up that has not failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -142,6 +142,12 @@ pub(crate) fn of_hypervisor(class: virtuozo_hypervisor::ErrorClass) -> FailureCl
         virtuozo_hypervisor::ErrorClass::Elsewhere => FailureClass::Elsewhere,
         virtuozo_hypervisor::ErrorClass::Permanent => FailureClass::Permanent,
         virtuozo_hypervisor::ErrorClass::Operator => FailureClass::Operator,
+    }
+}
+
+impl From<Failed> for StepError {
+    fn from(Failed(message): Failed) -> Self {
+        Self::retry(message)
     }
 }
 

@@ -7,9 +7,9 @@
 mod connections;
 mod context;
 mod error;
+mod failpoints;
 mod fitness;
 mod gate;
-mod hold;
 mod hooks;
 mod inspection;
 mod jobs;
@@ -54,6 +54,7 @@ use crate::{
     target::Targets,
 };
 
+pub use failpoints::{Disturbance, Failpoints, NoFailpoints, Place};
 pub use inspection::{CheckError, check_host};
 pub use target::{TargetError, host_target};
 
@@ -81,6 +82,8 @@ pub struct WorkerOptions {
     pub drain_limit: Duration,
     /// The program `virtuozo`, which ends hooks when this process dies; none: they go on.
     pub hook_guard: Option<PathBuf>,
+    /// What disturbs it.
+    pub failpoints: Arc<dyn Failpoints>,
 }
 
 impl WorkerOptions {
@@ -91,6 +94,7 @@ impl WorkerOptions {
             key_file: secrets::default_key_file(),
             drain_limit: Duration::from_secs(600),
             hook_guard: None,
+            failpoints: Arc::new(NoFailpoints),
         }
     }
 }
@@ -141,6 +145,7 @@ impl Worker {
             fitness: Fitness::default(),
             repositories: Repositories::default(),
             hook_guard: options.hook_guard.clone(),
+            failpoints: failpoints::Hooks(options.failpoints),
             drain: shutdown.clone(),
         });
 

@@ -11,7 +11,7 @@ use virtuozo_store::{
 };
 use virtuozo_telemetry::metrics::{self, SnapshotCall};
 
-use crate::{error::StepError, hold, patience::patiently, steps::GuestRun};
+use crate::{error::StepError, failpoints::Place, patience::patiently, steps::GuestRun};
 
 /// How long powering a guest on, or cutting its power, may take.
 pub(crate) const POWER_LIMIT: Duration = Duration::from_secs(120);
@@ -81,7 +81,7 @@ pub(crate) async fn meet_own(run: &GuestRun) -> Result<Vec<Obligation>, StepErro
         run.lease.held().await?;
         let met = async {
             let guest = run.open().await?;
-            hold::at("undo.change").await?;
+            run.context.failpoints.at(Place::UndoChange).await?;
             meet(guest.as_ref(), &obligation, run.snapshot_limit()).await
         };
         match met.await {

@@ -295,5 +295,6 @@ fn worker_options(context: &Context, name: Option<String>) -> WorkerOptions {
     let mut options = WorkerOptions::new(name.unwrap_or_else(machine_name));
     options.key_file = context.key_file();
     options.hook_guard = std::env::current_exe().ok();
+    options.failpoints = Arc::clone(&context.failpoints);
     options
 }

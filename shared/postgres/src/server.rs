@@ -71,6 +71,8 @@ pub struct Cluster {
     account: Account,
     /// Holds the shared lock.
     users: File,
+    /// None where this process only attached.
+    guard: Option<launch::Guard>,
 }
 
 impl Cluster {
@@ -95,15 +97,16 @@ impl Cluster {
         let programs = Programs::find(&dir.join("data"))?;
         let starting = lock(&dir, "start.lock", File::try_lock)?;
         let users = lock(&dir, "users.lock", File::try_lock_shared)?;
-        let cluster = Self {
+        let mut cluster = Self {
             url: url(&dir),
             dir,
             programs,
             account,
             users,
+            guard: None,
         };
         // Before the server: if this process dies in between, the guard stops what there is.
-        launch::guard(&cluster)?;
+        cluster.guard = Some(launch::Guard::start(&cluster)?);
         if !answers(&cluster.dir) {
             launch::server(&cluster, settings)?;
         }
@@ -132,6 +135,7 @@ impl Cluster {
             programs,
             account,
             users,
+            guard: None,
         }))
     }
 
@@ -145,19 +149,47 @@ impl Cluster {
         &self.dir
     }
 
-    /// Stops the server and waits until it has stopped, unless other processes still use it; the
-    /// last one of those then stops it. Returns whether it was stopped. Blocks.
+    /// Stops the server and waits until its processes and this cluster's guard have ended, unless other
+    /// processes still use it; the last one of those then stops it. Returns whether it was stopped. Blocks.
     ///
     /// # Errors
     /// If the server refuses to stop.
-    pub fn stop(self) -> Result<bool, PgError> {
-        self.users
-            .unlock()
-            .map_err(io_error("give back the lock", &self.dir.join("users.lock")))?;
-        match self.users.try_lock() {
-            Ok(()) => launch::stop(&self).map(|()| true),
-            // Another user, or a guard that is just stopping the server.
-            Err(_) => Ok(launch::wait_until_stopped(&self)),
+    pub fn stop(mut self) -> Result<bool, PgError> {
+        let running = launch::server_processes(&self);
+        if !self.lock_alone()? {
+            return Ok(false);
+        }
+        launch::stop(&self)?;
+        launch::wait_until_gone(&self, &running);
+        if let Some(guard) = self.guard.take() {
+            guard.dismiss();
+        }
+        Ok(true)
+    }
+
+    /// Exchanges the shared lock for the exclusive one; false if others use the cluster. A guard that is
+    /// stopping the server holds the exclusive lock until it has done so.
+    fn lock_alone(&self) -> Result<bool, PgError> {
+        let path = self.dir.join("users.lock");
+        let deadline = Instant::now() + LOCK_LIMIT;
+        loop {
+            self.users
+                .unlock()
+                .map_err(io_error("give back the lock", &path))?;
+            match self.users.try_lock() {
+                Ok(()) => return Ok(true),
+                Err(std::fs::TryLockError::Error(e)) => return Err(io_error("lock", &path)(e)),
+                Err(std::fs::TryLockError::WouldBlock) => {}
+            }
+            // Only a guard, or another process in this function, excludes a shared lock. Where there is no
+            // server any more, it has just let go.
+            if self.users.try_lock_shared().is_ok() && launch::is_there(self) {
+                return Ok(false);
+            }
+            if Instant::now() > deadline {
+                return Err(PgError::Busy(self.dir.clone()));
+            }
+            std::thread::sleep(POLL);
         }
     }
 }

@@ -23,7 +23,7 @@ use virtuozo_telemetry::metrics;
 use super::{Frozen, GuestRun, Validated, blocking};
 use crate::{
     error::{StepError, Stop},
-    hold,
+    failpoints::{self, Place},
     lease::Lease,
     patience::patiently,
     trace::CopyGroups,
@@ -60,7 +60,7 @@ pub(super) async fn run(
         .await?;
     }
 
-    let watch = Arc::new(Watch::new(run.lease.clone(), run.context.drain.clone()));
+    let watch = Arc::new(Watch::new(run));
     let point = NewPoint {
         point_id: Uuid::now_v7(),
         guest_run_id: run.row.guest_run_id,
@@ -291,13 +291,15 @@ struct Watch {
     /// Of all files together.
     all_bytes: AtomicU64,
     groups: CopyGroups,
+    failpoints: failpoints::Hooks,
 }
 
 impl Watch {
-    fn new(lease: Lease, drain: CancellationToken) -> Self {
+    fn new(run: &GuestRun) -> Self {
         Self {
-            lease,
-            drain,
+            lease: run.lease.clone(),
+            drain: run.context.drain.clone(),
+            failpoints: run.context.failpoints.clone(),
             runtime: Handle::current(),
             devices: Mutex::default(),
             news: AtomicBool::new(false),
@@ -372,10 +374,10 @@ impl CopyObserver for Watch {
             .progress(device_or_file, copied_bytes, all_bytes);
         self.change(device_or_file, |d| d.current_bytes = copied_bytes);
         if copied_bytes > 0 && !self.began.swap(true, Ordering::Relaxed) {
-            hold::at_blocking("copy.middle");
+            self.failpoints.at_blocking(Place::CopyMiddle);
         }
         if copied_bytes > total_bytes / 2 {
-            hold::not_past("copy.durable");
+            self.failpoints.not_past(Place::CopyDurable);
         }
     }
 
@@ -394,6 +396,6 @@ impl CopyObserver for Watch {
         }
     }
     fn durable(&self) {
-        hold::at_blocking("copy.durable");
+        self.failpoints.at_blocking(Place::CopyDurable);
     }
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use virtuozo_hypervisor::{PowerOff, PowerState};
+use virtuozo_model::StepName;
 use virtuozo_store::{obligations, runs};
 
 use super::{Frozen, GuestRun, Validated, check, late::Change, secs};
-use crate::{error::StepError, hold, patience::patiently, undo::POWER_LIMIT};
+use crate::{error::StepError, failpoints::Place, patience::patiently, undo::POWER_LIMIT};
 
 /// Powers the guest off, after writing down that it has to be powered on again. A guest that is off or
 /// suspended stays as it is.
@@ -25,7 +26,8 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
         if validated.resume_power {
             run.changes(Change::PowerOff).await;
         }
-        hold::at("power_off.change").await?;
+        let place = Place::Change(StepName::PowerOff);
+        run.context.failpoints.at(place).await?;
         let how = PowerOff {
             soft_limit: secs(run.settings.soft_power_off_secs),
             hard_limit: POWER_LIMIT.max(Duration::from_secs(1)),

@@ -18,7 +18,7 @@ use virtuozo_store::{
 use super::{Frozen, GuestRun, Validated, blocking};
 use crate::{
     error::{StepError, Stop},
-    hold,
+    failpoints::Place,
     lease::Lease,
     patience::patiently,
 };
@@ -35,10 +35,11 @@ pub(super) async fn run(
         verify(run, validated.destination.clone(), sealed.clone()).await?;
     }
     run.lease.allowed().await?;
-    hold::at(&format!("{}.change", StepName::Publish)).await?;
+    let failpoints = &run.context.failpoints;
+    failpoints.at(Place::Change(StepName::Publish)).await?;
     let (root, to_publish) = (validated.destination.clone(), sealed.clone());
     let published = blocking(move || Ok(Repository::open(root)?.publish(&to_publish)?)).await?;
-    hold::at(&format!("{}.effect", StepName::Publish)).await?;
+    failpoints.at(Place::Effect(StepName::Publish)).await?;
     let record = || record(run, validated, frozen, &published, verified);
     let Published { admitted, points } = patiently("the restore point", record)
         .await?
@@ -49,7 +50,7 @@ pub(super) async fn run(
         })
         .await?;
     }
-    hold::at(&format!("{}.recorded", StepName::Publish)).await?;
+    failpoints.at(Place::Recorded(StepName::Publish)).await?;
     Ok(points)
 }
 

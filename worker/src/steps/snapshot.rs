@@ -1,13 +1,14 @@
 //! Step `snapshot`: freeze the disks of a running guest.
 
 use virtuozo_hypervisor::{PowerState, snapshot_name};
+use virtuozo_model::StepName;
 use virtuozo_store::obligations;
 use virtuozo_telemetry::metrics::{self, SnapshotCall};
 
 use super::{Frozen, GuestRun, Validated, late::Change};
 use crate::{
     error::{StepError, Stop},
-    hold,
+    failpoints::Place,
     patience::patiently,
     undo,
 };
@@ -35,7 +36,8 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
     };
     run.lease.allowed().await?;
     run.changes(Change::Snapshot).await;
-    hold::at("snapshot.change").await?;
+    let place = Place::Change(StepName::Snapshot);
+    run.context.failpoints.at(place).await?;
     let description = format!(
         "taken by Virtuozo to back up {}; it removes it again",
         validated.guest_name

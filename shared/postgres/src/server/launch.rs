@@ -9,13 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process_group};
+
 use super::{
-    Cluster, LOCK_LIMIT, POLL, PgError, SOCKET_NAME, SOCKET_PATH_MAX, answers, io_error,
-    programs::Account,
+    Cluster, POLL, PgError, SOCKET_NAME, SOCKET_PATH_MAX, answers, io_error, programs::Account,
 };
 
 /// Recovery after a crash of the machine may take a while.
 const START_LIMIT: Duration = Duration::from_secs(300);
+/// How long the processes of a server may take to end after it has stopped.
+const GONE_LIMIT: Duration = Duration::from_secs(10);
+/// How often it is looked whether they have.
+const POLL_END: Duration = Duration::from_millis(1);
 /// How much of a program's output goes into an error.
 const OUTPUT_MAX: usize = 2000;
 
@@ -101,22 +106,45 @@ pub(super) fn prepare(dir: &Path) -> Result<(PathBuf, Account), PgError> {
     Ok((dir, account))
 }
 
-/// Starts the shell that stops the server once nobody uses it. Any number of guards may wait: the
-/// first stops the server, the others find nothing to do.
-pub(super) fn guard(cluster: &Cluster) -> Result<(), PgError> {
-    let script =
-        r#"exec 9<"$1/users.lock" && flock 9 && exec "$2" stop -s -w -m fast -D "$1/data""#;
-    cluster
-        .account
-        .command(Path::new("/bin/sh"))
-        .args(["-c", script, "virtuozo-pg-guard"])
-        .arg(&cluster.dir)
-        .arg(cluster.programs.path("pg_ctl"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map(reap)
-        .map_err(io_error("run", Path::new("/bin/sh")))
+/// A shell that waits until nobody uses the cluster and then stops the server. It outlives this process, and
+/// this value. Any number of guards may wait: the first stops the server, the others find nothing to do.
+#[derive(Debug)]
+pub(super) struct Guard(Option<Child>);
+
+impl Guard {
+    pub(super) fn start(cluster: &Cluster) -> Result<Self, PgError> {
+        let script =
+            r#"exec 9<"$1/users.lock" && flock 9 && exec "$2" stop -s -w -m fast -D "$1/data""#;
+        cluster
+            .account
+            .command(Path::new("/bin/sh"))
+            .args(["-c", script, "virtuozo-pg-guard"])
+            .arg(&cluster.dir)
+            .arg(cluster.programs.path("pg_ctl"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map(|child| Self(Some(child)))
+            .map_err(io_error("run", Path::new("/bin/sh")))
+    }
+
+    /// Ends the guard and waits until it is gone. The caller holds the exclusive lock, so this guard is
+    /// waiting for it, or has done its work.
+    pub(super) fn dismiss(mut self) {
+        if let Some(mut child) = self.0.take() {
+            // Its process group: the shell waits for flock, which is a process of its own.
+            let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(child) = self.0.take() {
+            reap(child);
+        }
+    }
 }
 
 /// Creates the cluster's files where there are none and starts the server.
@@ -263,20 +291,40 @@ pub(super) fn stop(cluster: &Cluster) -> Result<(), PgError> {
     Err(failed("pg_ctl stop", &cluster.dir, &output.stderr))
 }
 
-/// Waits while a guard stops the server; returns false as soon as it is clear that others use it.
-pub(super) fn wait_until_stopped(cluster: &Cluster) -> bool {
-    let deadline = Instant::now() + LOCK_LIMIT;
-    while Instant::now() < deadline {
-        if !cluster.dir.join("data/postmaster.pid").exists() {
-            return true;
-        }
-        // Only a guard at work excludes a shared lock.
-        if cluster.users.try_lock_shared().is_ok() {
-            return !cluster.dir.join("data/postmaster.pid").exists();
-        }
-        std::thread::sleep(POLL);
+/// Whether the cluster has a server, by the file that one keeps as long as it runs.
+pub(super) fn is_there(cluster: &Cluster) -> bool {
+    cluster.dir.join("data/postmaster.pid").exists()
+}
+
+/// The processes of the server: itself and its children, one of which, the logger, outlives it for a moment.
+pub(super) fn server_processes(cluster: &Cluster) -> Vec<u32> {
+    let data = cluster.dir.join("data");
+    let Some(server) = pid_in(&data.join("postmaster.pid")) else {
+        return Vec::new();
+    };
+    let children = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children"));
+    children
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .chain([server])
+        .filter(|pid| works_in(*pid, &data))
+        .collect()
+}
+
+/// Waits until processes of the server have ended: it removes its pid file, on which `pg_ctl` waits, shortly
+/// before it does.
+pub(super) fn wait_until_gone(cluster: &Cluster, processes: &[u32]) {
+    let data = cluster.dir.join("data");
+    let deadline = Instant::now() + GONE_LIMIT;
+    while processes.iter().any(|pid| works_in(*pid, &data)) && Instant::now() < deadline {
+        std::thread::sleep(POLL_END);
     }
-    false
+}
+
+/// Whether the process has this working directory, as all processes of a server have that of their data.
+fn works_in(pid: u32, data: &Path) -> bool {
+    std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data)
 }
 
 /// The file for what the server says before it has a log of its own, begun afresh.

@@ -113,6 +113,44 @@ fn fsync_is_on_and_no_port_is_open() {
     assert!(cluster.stop().unwrap());
 }
 
+/// Command lines and working directories of all processes that have to do with a directory.
+fn processes_of(dir: &Path) -> Vec<String> {
+    let dir = dir.canonicalize().unwrap();
+    let dir = dir.to_str().unwrap();
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| {
+            let process = entry.ok()?.path();
+            let line = std::fs::read(process.join("cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            let cwd = std::fs::read_link(process.join("cwd")).unwrap_or_default();
+            let its = line.contains(dir) || cwd.starts_with(dir);
+            its.then(|| format!("{line} in {}", cwd.display()))
+        })
+        .collect()
+}
+
+#[test]
+fn a_cluster_that_was_stopped_leaves_no_process_behind() {
+    let place = place();
+    let dir = place.path().join("pg");
+    for _ in 0..10 {
+        let first = Cluster::start(&dir).unwrap();
+        let second = Cluster::start(&dir).unwrap();
+        assert!(processes_of(&dir).len() > 3, "the server and two guards");
+        assert!(!first.stop().unwrap(), "another still uses it");
+        assert!(second.stop().unwrap());
+        // The guard of the first, which could not know that it was not needed.
+        eventually("the first guard has ended", || {
+            processes_of(&dir).is_empty()
+        });
+
+        let only = Cluster::start(&dir).unwrap();
+        assert!(only.stop().unwrap());
+        assert_eq!(processes_of(&dir), [""; 0]);
+    }
+}
+
 #[test]
 fn a_killed_process_leaves_no_server_behind() {
     let place = place();

@@ -1,0 +1,15 @@
+//! The integration tests of the repository, in one program.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail them"
+)]
+
+mod damage;
+mod killed;
+mod lifecycle;
+mod marker;
+mod resume;
+mod round_trip;
+mod support;

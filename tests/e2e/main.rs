@@ -1,0 +1,20 @@
+//! The end-to-end tests, in one program: sites driven only through `virtuozo`, as an administrator would.
+
+mod deploy;
+mod failpoints;
+mod faults;
+mod flow;
+mod monitoring;
+mod recovery;
+mod secrets;
+#[path = "../../scheduler/tests/it/servers.rs"]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    dead_code,
+    reason = "helpers of the scheduler's tests, not all of them used here"
+)]
+mod servers;
+mod takeover;
+mod traces;

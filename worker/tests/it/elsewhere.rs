@@ -1,0 +1,132 @@
+//! What one worker's machine lacks fails nothing that another worker can do.
+
+use std::{path::Path, sync::Arc};
+
+use virtuozo_hypervisor::PowerState::On;
+use virtuozo_secrets::Key;
+use virtuozo_store::{hosts, workers};
+use virtuozo_worker::WorkerOptions;
+
+use crate::common::{Site, WorkerProcess, fake::FakeConnector};
+
+/// A site whose host has a password, and the directory with the right key.
+async fn site() -> (Site, tempfile::TempDir) {
+    let site = Site::new(&[("mail", On)]).await;
+    let keys = tempfile::tempdir().unwrap();
+    let key = Key::load_or_create(&keys.path().join("right")).unwrap();
+    Key::load_or_create(&keys.path().join("wrong")).unwrap();
+    let sealed = key.seal(site.host_id, &"secret".into()).unwrap();
+    hosts::set_password(&site.db.pool, site.host_id, Some(&sealed))
+        .await
+        .unwrap();
+    (site, keys)
+}
+
+fn start(site: &Site, name: &str, key_file: &Path, is_mounted: bool) -> WorkerProcess {
+    let options = WorkerOptions {
+        key_file: key_file.to_owned(),
+        ..WorkerOptions::new(name)
+    };
+    let connector = FakeConnector {
+        world: Arc::clone(&site.world),
+        is_mounted,
+    };
+    WorkerProcess::start_with(options, connector, site.db.url().to_owned())
+}
+
+/// The worker called `bad`: with another key, or without the datastore.
+fn start_bad(site: &Site, keys: &Path, has_wrong_key: bool) -> WorkerProcess {
+    let key_file = keys.join(if has_wrong_key { "wrong" } else { "right" });
+    start(site, "bad", &key_file, has_wrong_key)
+}
+
+/// What is said about a machine.
+fn said_of(has_wrong_key: bool) -> &'static str {
+    if has_wrong_key {
+        "cannot be opened with this key"
+    } else {
+        "its datastore is not mounted here"
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_worker_lacks_is_left_to_another_and_costs_no_attempt() {
+    for has_wrong_key in [true, false] {
+        let (site, keys) = site().await;
+        // Others are there, and come later than the bad one.
+        site.execute(
+            "INSERT INTO virtuozo_core.workers (id, kind, name, machine, pid, version, heartbeat_at)
+             VALUES (gen_random_uuid(), 'worker', 'other', 'mars', 1, '0', now() + interval '1 hour')",
+        )
+        .await;
+        let bad = start_bad(&site, keys.path(), has_wrong_key);
+        let run = site.run_now().await;
+        site.until("the bad worker has found out", || async {
+            let unfit: i64 = site
+                .scalar("SELECT count(*) FROM virtuozo_core.unfit_workers")
+                .await;
+            (unfit == 1).then_some(())
+        })
+        .await;
+        let good = start(&site, "good", &keys.path().join("right"), true);
+        assert_eq!(site.settled(run).await, "succeeded");
+        let row = site.row(run, "mail").await;
+        assert_eq!((row.attempts, row.error), (0, None));
+        let attempts: i32 = site
+            .scalar("SELECT attempts FROM virtuozo_core.host_runs")
+            .await;
+        assert_eq!(attempts, 0, "of the host run");
+        let told: String = site
+            .scalar("SELECT message FROM virtuozo_core.events WHERE severity = 'warning' LIMIT 1")
+            .await;
+        let here = format!("worker bad on {}: ", workers::machine());
+        for part in ["another worker takes over", &here, said_of(has_wrong_key)] {
+            assert!(told.contains(part), "{part:?} is not in: {told}");
+        }
+        let state: String = site.scalar("SELECT state FROM virtuozo_core.hosts").await;
+        assert_eq!(state, "ok", "nothing is wrong with the host");
+        site.assert_clean(&[("mail", On)]).await;
+        bad.stopped().await;
+        good.stopped().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_worker_is_left_to_try_the_run_fails_after_its_attempts_and_says_where_it_was_tried()
+ {
+    for has_wrong_key in [true, false] {
+        let (site, keys) = site().await;
+        let bad = start_bad(&site, keys.path(), has_wrong_key);
+        let worse = start(&site, "worse", &keys.path().join("missing"), true);
+        site.until("both work", || async {
+            let workers: i64 = site
+                .scalar("SELECT count(*) FROM virtuozo_core.workers")
+                .await;
+            (workers == 2).then_some(())
+        })
+        .await;
+        let run = site.run_now().await;
+        assert_eq!(site.settled(run).await, "failed");
+        // What is missing for the host fails with it, what is missing for a guest with that.
+        let sql = if has_wrong_key {
+            "SELECT format('%s %s %s', attempts, error_class, error) FROM virtuozo_core.host_runs"
+        } else {
+            "SELECT format('%s %s %s', attempts, error_class, error) FROM virtuozo_core.guest_runs"
+        };
+        let why: String = site.scalar(sql).await;
+        let machine = workers::machine();
+        let tried = format!("(tried: bad on {machine}, worse on {machine})");
+        // The last attempt of a host run is not counted.
+        let attempts = if has_wrong_key {
+            "2 retry "
+        } else {
+            "3 retry "
+        };
+        for part in [attempts, &tried, "virtuozo doctor"] {
+            assert!(why.contains(part), "{part:?} is not in: {why}");
+        }
+        site.assert_clean(&[("mail", On)]).await;
+        bad.stopped().await;
+        worse.stopped().await;
+    }
+}

@@ -1,0 +1,15 @@
+//! The integration tests of the worker, in one program.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail them"
+)]
+
+mod common;
+mod elsewhere;
+mod flow;
+mod one_instant;
+mod outage;
+mod recovery;
+mod silent_host;
