@@ -7,16 +7,17 @@ BUILD := $(CARGO) build --locked --workspace --lib --bins
 TEST := $(CARGO) test --locked --workspace
 PROVE := $(TEST) --test proofs --
 
-.PHONY: demo test lint crash-matrix fleet-proof outage-proof upgrade-proof trace-proof bench-copy bench-queue help
+.PHONY: demo test schema lint crash-matrix fleet-proof outage-proof upgrade-proof trace-proof bench-copy bench-queue help
 
 help:
 	@echo "make demo        see it work: a lab of simulated hosts is backed up, verified, restored"
 	@echo "make test        build everything and run all tests"
+	@echo "make schema      after a change in migrations/: number the definitions, write current.sql"
 	@echo "make lint        formatting, clippy, documentation, dependencies"
 	@echo "make crash-matrix disturb each step of a backup in every way, and see what stays true"
 	@echo "make fleet-proof 8 workers, 40 hosts, 2,000 guests, 200 workers killed: limits hold, nothing is left"
 	@echo "make outage-proof ten minutes without the database, in every way and whatever goes on"
-	@echo "make upgrade-proof the version before today's schema and this one share the work"
+	@echo "make upgrade-proof this version and a later one, with another schema, share the work"
 	@echo "make trace-proof every trace of a small fleet, read back from a real trace back end (needs python3)"
 	@echo "make bench-copy  compare the copy engine with cp and qemu-img"
 	@echo "make bench-queue what a guest run costs the database, beside other queues (needs node, npm, python3)"
@@ -46,12 +47,16 @@ outage-proof:
 	$(BUILD) --test proofs
 	$(PROVE) outage
 
-# The other version comes out of the history; PREVIOUS names a commit of choice.
+# The other version is this one with another schema, in a tree of its own.
 upgrade-proof:
 	@scripts/needs.sh compiler postgres
 	$(BUILD) --test proofs
-	previous=$$(scripts/previous.sh $(abspath $(TARGET))/upgrade-proof $(PREVIOUS)) && \
-		VIRTUOZO_PREVIOUS=$$previous $(PROVE) upgrade
+	later=$$(scripts/later.sh $(abspath $(TARGET))/upgrade-proof) && VIRTUOZO_LATER=$$later $(PROVE) upgrade
+
+# After a change in migrations/: counts the generation of the definitions up, and writes the schema down.
+schema:
+	@scripts/needs.sh compiler postgres
+	WRITE_SCHEMA=1 $(CARGO) test --locked -p virtuozo-postgres --lib -- other_definitions the_schema
 
 # Phoenix comes by its package name into the target directory, and runs from there.
 TRACE_PROOF := $(abspath $(TARGET))/trace-proof

@@ -1,6 +1,6 @@
 //! Two adjacent versions of `virtuozo` share a database, its schema and a repository; ends with one line of
-//! JSON. `make upgrade-proof` builds the previous version and runs it. Arguments narrow it down to cases
-//! whose names contain them all.
+//! JSON. The later one is this one with a migration and a generation of definitions more (`later/`), which
+//! `make upgrade-proof` builds. Arguments narrow it down to cases whose names contain them all.
 
 use std::{
     env,
@@ -13,30 +13,30 @@ use anyhow::{Context, Result, ensure};
 use tests::{Background, FAILPOINTS, Site, built, eventually, guest_to_resume, pause_at, proof};
 use vix::lab::{LabGuest, Power};
 
-/// Where the previous version is.
-const PREVIOUS: &str = "VIRTUOZO_PREVIOUS";
+/// Where the later version is.
+const LATER: &str = "VIRTUOZO_LATER";
 const AT_ONCE: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
-    Previous,
-    New,
+    This,
+    Later,
 }
 
 impl Version {
     fn program(self) -> Result<PathBuf> {
         match self {
-            Self::Previous => Ok(env::var_os(PREVIOUS)
-                .with_context(|| format!("{PREVIOUS} is not set: run `make upgrade-proof`"))?
+            Self::This => built("virtuozo"),
+            Self::Later => Ok(env::var_os(LATER)
+                .with_context(|| format!("{LATER} is not set: run `make upgrade-proof`"))?
                 .into()),
-            Self::New => built("virtuozo"),
         }
     }
 
     const fn other(self) -> Self {
         match self {
-            Self::Previous => Self::New,
-            Self::New => Self::Previous,
+            Self::This => Self::Later,
+            Self::Later => Self::This,
         }
     }
 }
@@ -44,15 +44,15 @@ impl Version {
 impl Display for Version {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Previous => "previous",
-            Self::New => "new",
+            Self::This => "present",
+            Self::Later => "later",
         })
     }
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Case {
-    /// The new version migrates while a worker of the previous one copies, which finishes its run.
+    /// The later version migrates while a worker of the present one copies, which finishes its run.
     Migration,
     /// A worker of this version is killed at a place, and one of the other takes over.
     Death(Version, &'static str),
@@ -64,20 +64,20 @@ enum Case {
 
 const CASES: [Case; 9] = [
     Case::Migration,
-    Case::Death(Version::Previous, "copy.durable"),
-    Case::Death(Version::New, "copy.durable"),
-    Case::Death(Version::Previous, "publish.effect"),
-    Case::Death(Version::New, "publish.effect"),
-    Case::Drain(Version::Previous),
-    Case::Drain(Version::New),
-    Case::Lead(Version::Previous),
-    Case::Lead(Version::New),
+    Case::Death(Version::This, "copy.durable"),
+    Case::Death(Version::Later, "copy.durable"),
+    Case::Death(Version::This, "publish.effect"),
+    Case::Death(Version::Later, "publish.effect"),
+    Case::Drain(Version::This),
+    Case::Drain(Version::Later),
+    Case::Lead(Version::This),
+    Case::Lead(Version::Later),
 ];
 
 impl Display for Case {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Migration => write!(f, "the schema changes under a copy of the previous version"),
+            Self::Migration => write!(f, "the schema changes under a copy of the present version"),
             Self::Death(version, at) => {
                 write!(
                     f,
@@ -104,7 +104,7 @@ impl Display for Case {
 }
 
 pub(crate) fn prove(names: &[String]) -> Result<ExitCode> {
-    for version in [Version::Previous, Version::New] {
+    for version in [Version::This, Version::Later] {
         let program = version.program()?;
         ensure!(program.exists(), "{} is missing", program.display());
     }
@@ -114,13 +114,12 @@ pub(crate) fn prove(names: &[String]) -> Result<ExitCode> {
 }
 
 async fn hold(case: Case) -> Result<()> {
-    let (site, console) = match case {
-        Case::Migration => {
-            let previous = Version::Previous.program()?;
-            (Site::of_version(&previous).await?, Version::Previous)
-        }
-        _ => (Site::new().await?, Version::New),
+    // The first command makes the schema, with the version that it is of.
+    let console = match case {
+        Case::Migration => Version::This,
+        _ => Version::Later,
     };
+    let site = Site::of_version(&console.program()?).await?;
     let mut fleet = Fleet {
         console,
         processes: Vec::new(),
@@ -161,8 +160,8 @@ impl Fleet {
     }
 
     fn start_both(&mut self, kind: &str) -> Result<()> {
-        self.start(Version::Previous, kind, &[])?;
-        self.start(Version::New, kind, &[])
+        self.start(Version::This, kind, &[])?;
+        self.start(Version::Later, kind, &[])
     }
 
     /// The process that was started at this position.
@@ -188,6 +187,7 @@ impl Fleet {
 
     /// The run came to a good end under this fence, and a backup by all that still run does as well.
     async fn ends_well(&mut self, run: &str, fence: i64) -> Result<()> {
+        let before = self.noted_jobs().await?;
         let shown = self.site.ended(run).await?;
         ensure!(shown["state"] == "succeeded", "{shown:#}");
         let ended: i64 = sqlx::query_scalar(
@@ -201,6 +201,10 @@ impl Fleet {
         let shown = self.site.back_up().await?;
         ensure!(shown["state"] == "succeeded", "{shown:#}");
         self.site.left_well(&self.guest).await?;
+        ensure!(
+            self.noted_jobs().await? > before,
+            "the later version's function is not the one that is called"
+        );
         for process in &mut self.processes {
             if process.runs()? {
                 process.terminate()?;
@@ -210,30 +214,47 @@ impl Fleet {
     }
 
     async fn migration(&mut self) -> Result<()> {
-        self.start(Version::Previous, "scheduler", &[])?;
-        let run = self.stands_at(Version::Previous, "copy.middle").await?;
-        self.console = Version::New;
-        let before = self.migrations().await?;
-        self.start(Version::New, "scheduler", &[])?;
-        self.start(Version::New, "worker", &[])?;
-        eventually("the new version to have brought its schema", async || {
+        self.start(Version::This, "scheduler", &[])?;
+        let run = self.stands_at(Version::This, "copy.middle").await?;
+        self.console = Version::Later;
+        let before = self.generation().await?;
+        self.start(Version::Later, "scheduler", &[])?;
+        self.start(Version::Later, "worker", &[])?;
+        eventually("the later version to have brought its schema", async || {
             let workers: i64 = sqlx::query_scalar("SELECT count(*) FROM virtuozo_core.workers")
                 .fetch_one(self.site.pool())
                 .await?;
             Ok((workers == 4).then_some(()))
         })
         .await?;
-        ensure!(
-            self.migrations().await? > before,
-            "both versions have one schema: name an older commit with PREVIOUS"
-        );
+        let generation = self.generation().await?;
+        ensure!(generation > before, "both versions have one schema");
+        // One of the present version that starts now leaves it alone.
+        self.start(Version::This, "worker", &[])?;
+        eventually("the worker that came last", async || {
+            let workers: i64 = sqlx::query_scalar("SELECT count(*) FROM virtuozo_core.workers")
+                .fetch_one(self.site.pool())
+                .await?;
+            Ok((workers == 5).then_some(()))
+        })
+        .await?;
+        ensure!(self.generation().await? == generation, "it was put back");
         self.goes_on()?;
         self.ends_well(&run, 1).await
     }
 
-    async fn migrations(&self) -> Result<i64> {
+    async fn generation(&self) -> Result<i32> {
         Ok(
-            sqlx::query_scalar("SELECT count(*) FROM public._sqlx_migrations")
+            sqlx::query_scalar("SELECT generation FROM virtuozo_core.definitions")
+                .fetch_one(self.site.pool())
+                .await?,
+        )
+    }
+
+    /// Jobs that the later version's function has noted in the later version's table, whoever pushed them.
+    async fn noted_jobs(&self) -> Result<i64> {
+        Ok(
+            sqlx::query_scalar("SELECT count(*) FROM virtuozo_core.noted_jobs")
                 .fetch_one(self.site.pool())
                 .await?,
         )

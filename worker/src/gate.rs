@@ -31,9 +31,9 @@ pub(crate) async fn pass<Fut>(
 where
     Fut: Future<Output = Result<Arc<dyn Host>, HypervisorError>>,
 {
-    let probe_id = Uuid::now_v7();
+    let owner_id = Uuid::now_v7();
     let asked_at = Moment::now();
-    let passage = patiently("the host's gate", || gates::ask(pool, host_id, probe_id)).await?;
+    let passage = patiently("the host's gate", || gates::ask(pool, host_id, owner_id)).await?;
     let probe = match passage {
         Passage::Open => None,
         Passage::Probe(probe) => Some(probe),

@@ -252,7 +252,7 @@ async fn a_guest_that_was_not_brought_back_is_the_subject() {
     let site = Site::new().await;
     let run = site.failed_run("mail").await;
     site.execute(format!(
-        "INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, fence, attempts, last_error)
+        "INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, guest_run_fence, attempts, last_error)
          VALUES (gen_random_uuid(), 'power_on', md5('alpha')::uuid, md5('mail')::uuid, '{run}', 1, 3, 'no memory left')"
     ))
     .await;

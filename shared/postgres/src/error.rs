@@ -32,6 +32,23 @@ pub enum StoreError {
     /// Bringing the database's schema up to date failed.
     #[error("the database's schema could not be brought up to date: {0}")]
     Migrate(#[source] MigrateError),
+    /// The functions and views of this program could not be laid over the tables.
+    #[error(
+        "the database's functions and views could not be brought up to date (migrations/definitions/{topic}.sql): {source}"
+    )]
+    Definitions {
+        /// The file that holds them.
+        topic: &'static str,
+        /// Why.
+        source: sqlx::Error,
+    },
+    /// The database was made by a version whose migrations no program of today carries on.
+    #[error(
+        "this database was made by a version of Virtuozo from before the first release, and cannot be brought up to date: \
+         write its configuration to a file with `virtuozo export` of that version, make a new database, and read the \
+         file there with `virtuozo import`"
+    )]
+    EndedHistory,
     /// The user may not use the tables.
     #[error(
         "the database user {user} may not use Virtuozo's tables: commands take the user {owner}, who owns them; members of \
@@ -88,6 +105,7 @@ impl StoreError {
     fn code(&self) -> Option<Cow<'_, str>> {
         let error = match self {
             Self::Query(error)
+            | Self::Definitions { source: error, .. }
             | Self::Migrate(
                 MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _),
             ) => error,

@@ -1,6 +1,7 @@
 //! Connections to the database, its schema, and a private server.
 
 mod error;
+mod migrate;
 mod pool;
 pub mod server;
 mod statements;
@@ -12,14 +13,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{
-    Connection, Executor, PgConnection, PgPool, migrate::Migrator, postgres::PgConnectOptions,
-};
+use sqlx::{Connection, PgConnection, PgPool, postgres::PgConnectOptions};
 
 use crate::error::is_connection_error;
 use virtuozo_runtime::{liveness, outage};
 
 pub use error::StoreError;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use migrate::fingerprint;
+pub use migrate::migrate;
 pub use statements::Pool;
 
 pub use pool::{ConnectionHealth, single_connection};
@@ -46,13 +48,6 @@ const SESSION: [(&str, &str); 7] = [
     ("tcp_keepalives_count", "3"),
     ("tcp_user_timeout", "12000"),
 ];
-/// A migration takes as long as it takes. But while it waits for a table, everybody who comes later waits behind it,
-/// also the renewals of leases: so it waits for less than the time between two of them, and then lets go.
-const MIGRATING: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;
-                         SET lock_timeout = '2s'";
-/// From one attempt to migrate to the next, so that those who had to wait get through.
-const MIGRATE_AGAIN: Duration = Duration::from_secs(1);
-
 /// Connects to the database at `url` and waits as long as it takes until it answers. Says once what
 /// it waits for, and once when the wait is over.
 ///
@@ -129,88 +124,14 @@ fn describe(options: &PgConnectOptions) -> String {
     }
 }
 
-/// Brings the schema up to date: apalis' tables and ours. Any number of processes may do so at once:
-/// sqlx serialises them with an advisory lock. Waits as long as it takes for other transactions that use the
-/// tables, and says so once.
-///
-/// # Errors
-/// If a statement fails, also because the user is not the one who owns the tables, or an applied migration is not the
-/// one in this program.
-pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
-    let mut waits = false;
-    loop {
-        match try_to_migrate(pool).await {
-            Err(error) if error.is_conflict() => {
-                if !waits {
-                    tracing::warn!(
-                        %error,
-                        "the database's schema waits to be brought up to date: another transaction uses its \
-                         tables, or another process is at it; pg_stat_activity shows who"
-                    );
-                }
-                waits = true;
-                tokio::time::sleep(MIGRATE_AGAIN).await;
-            }
-            done => return done,
-        }
-    }
-}
-
-async fn try_to_migrate(pool: &PgPool) -> Result<(), StoreError> {
-    let mut connection = pool.acquire().await?;
-    // It keeps sqlx's lock after an error.
-    connection.close_on_drop();
-    connection.execute(MIGRATING).await?;
-    for mut migrations in all_migrations() {
-        // A database may be newer than this program: see the rules in migrations/README.md.
-        migrations.set_ignore_missing(true);
-        if let Err(error) = migrations.run(&mut *connection).await {
-            let error = StoreError::from(error);
-            let whose = match error.is_refused_for_rights() {
-                true => not_permitted(&mut connection).await,
-                false => None,
-            };
-            return Err(whose.unwrap_or(error));
-        }
-    }
-    Ok(())
-}
-
-/// Whose rights it takes, where the tables are another's.
-async fn not_permitted(connection: &mut PgConnection) -> Option<StoreError> {
-    let (user, owner): (String, String) = sqlx::query_as(include_str!("tables_owner.sql"))
-        .fetch_optional(connection)
-        .await
-        .ok()??;
-    (user != owner).then_some(StoreError::NotPermitted { user, owner })
-}
-
-/// apalis' migrations and ours, in the order in which they run.
-pub(crate) fn all_migrations() -> [Migrator; 2] {
-    let mut ours = sqlx::migrate!("../../migrations");
-    // By its full name: a user called like our schema would look there first, and find no ledger
-    // once the schema exists. apalis keeps its own ledger in its own schema.
-    ours.dangerous_set_table_name("public._sqlx_migrations");
-    [apalis_postgres::PostgresStorage::<()>::migrations(), ours]
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashSet, os::unix::fs::PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
 
     use tempfile::TempDir;
 
     use super::*;
     use crate::{server::Cluster, testing::TestDb};
-
-    const PATIENCE: Duration = Duration::from_secs(60);
-
-    #[tokio::test]
-    async fn migrating_a_database_that_is_up_to_date_changes_nothing() {
-        let db = TestDb::new().await;
-        migrate(&db.pool).await.unwrap();
-        migrate(&db.pool).await.unwrap();
-    }
 
     #[tokio::test]
     async fn who_comes_before_the_database_waits_for_it_and_all_may_migrate_at_once() {
@@ -231,33 +152,6 @@ mod tests {
         a.and(b).and(c).unwrap();
         pool.close().await;
         assert!(cluster.stop().unwrap());
-    }
-
-    #[tokio::test]
-    async fn a_migration_that_waits_for_a_table_lets_others_through_and_comes_again() {
-        let db = TestDb::new().await;
-        let mut other = db.pool.begin().await.unwrap();
-        other
-            .execute("LOCK TABLE public._sqlx_migrations")
-            .await
-            .unwrap();
-        let watching = async {
-            let mut waited = HashSet::new();
-            while waited.len() < 2 {
-                let waiting: Option<i32> = sqlx::query_scalar(
-                    "SELECT pid FROM pg_locks
-                      WHERE relation = 'public._sqlx_migrations'::regclass AND NOT granted",
-                )
-                .fetch_optional(&mut *other)
-                .await
-                .unwrap();
-                waited.extend(waiting);
-            }
-            other.rollback().await.unwrap();
-        };
-        let both = async { tokio::join!(migrate(&db.pool), watching) };
-        let (migrated, ()) = tokio::time::timeout(PATIENCE, both).await.unwrap();
-        migrated.unwrap();
     }
 
     #[tokio::test]

@@ -247,5 +247,19 @@ fn owner(path: &Path) -> Result<(u32, u32), PgError> {
     Ok((meta.uid(), meta.gid()))
 }
 
+/// Another program of the newest server on this machine; where links lead to the server, it lies beside their target.
+#[cfg(test)]
+pub(crate) fn program(name: &str) -> PathBuf {
+    let server = Programs::find(Path::new("/no/cluster"))
+        .expect("tests need PostgreSQL")
+        .path("postgres");
+    let target = server.canonicalize().expect("the server is there");
+    [server, target]
+        .iter()
+        .map(|server| server.with_file_name(name))
+        .find(|program| program.is_file())
+        .unwrap_or_else(|| name.into())
+}
+
 #[cfg(test)]
 mod tests;

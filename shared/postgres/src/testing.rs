@@ -11,7 +11,6 @@ use std::{
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 use tokio::sync::OnceCell;
-use uuid::Uuid;
 
 use crate::{self as db, server::Cluster};
 
@@ -173,20 +172,9 @@ fn directory() -> Result<PathBuf, Failure> {
     Ok(std::env::temp_dir().join(format!("virtuozo-test-{user}-{boot}")))
 }
 
-/// Named after the migrations' checksums: another schema gets another template.
+/// Named after what makes the schema: another schema gets another template.
 fn template_name() -> String {
-    let checksums: Vec<u8> = db::all_migrations()
-        .iter()
-        .flat_map(|set| {
-            set.iter()
-                .flat_map(|one| one.checksum.to_vec())
-                .collect::<Vec<_>>()
-        })
-        .collect();
-    format!(
-        "template_{}",
-        Uuid::new_v5(&Uuid::NAMESPACE_OID, &checksums).simple()
-    )
+    format!("template_{}", db::fingerprint().simple())
 }
 
 /// Drops databases of test processes that no longer run.

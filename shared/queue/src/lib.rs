@@ -7,7 +7,6 @@ mod backend;
 mod listener;
 mod serve;
 
-use apalis::prelude::TaskBuilder;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -19,8 +18,12 @@ pub use serve::{HandlerError, serve};
 
 /// A kind of job; each has a queue of its own.
 pub trait Job: Serialize + DeserializeOwned + Send + Sync + Unpin + 'static {
-    /// The queue's name. Never the name of the Rust type: renaming that would strand its jobs.
+    /// The queue's name. Never the name of the Rust type: renaming that would strand its jobs. The database has the name
+    /// of the one field for each queue (`virtuozo_core.job_key`).
     const QUEUE: &'static str;
+
+    /// What it is about.
+    fn subject(&self) -> Uuid;
 }
 
 /// Validate a host and find its guests.
@@ -53,18 +56,34 @@ pub struct NoticeJob {
 
 impl Job for HostJob {
     const QUEUE: &'static str = "virtuozo-host";
+
+    fn subject(&self) -> Uuid {
+        self.host_run_id
+    }
 }
 
 impl Job for GuestJob {
     const QUEUE: &'static str = "virtuozo-guest";
+
+    fn subject(&self) -> Uuid {
+        self.guest_run_id
+    }
 }
 
 impl Job for UndoJob {
     const QUEUE: &'static str = "virtuozo-undo";
+
+    fn subject(&self) -> Uuid {
+        self.guest_id
+    }
 }
 
 impl Job for NoticeJob {
     const QUEUE: &'static str = "virtuozo-notice";
+
+    fn subject(&self) -> Uuid {
+        self.notice_id
+    }
 }
 
 /// Pushes jobs that are due `delay_secs` from now, in the caller's transaction: they exist if it
@@ -80,22 +99,47 @@ pub async fn push<J: Job>(
     if jobs.is_empty() {
         return Ok(());
     }
-    // By the database's clock, as the claim compares it there. In whole seconds, rounded down: so a job
-    // that is due now is due for the notification too.
-    let now: i64 = sqlx::query_scalar(include_str!("now.sql"))
-        .fetch_one(&mut *tx)
+    let subjects: Vec<Uuid> = jobs.iter().map(Job::subject).collect();
+    sqlx::query("SELECT virtuozo_core.push_jobs($1, $2, $3)")
+        .bind(J::QUEUE)
+        .bind(subjects)
+        .bind(i32::try_from(delay_secs).unwrap_or(i32::MAX))
+        .execute(tx)
         .await?;
-    let due = u64::try_from(now).unwrap_or_default() + u64::from(delay_secs);
-    let mut tasks = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        let payload = serde_json::to_vec(job)
-            .map_err(|e| StoreError::Query(sqlx::Error::Encode(Box::new(e))))?;
-        tasks.push(TaskBuilder::new(payload).run_at_timestamp(due).build());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use virtuozo_postgres::testing::TestDb;
+
+    /// What the database writes into a queue of this job.
+    async fn payload_of<J: Job>(job: &J) -> (Vec<u8>, Vec<u8>) {
+        let db = TestDb::new().await;
+        let written = sqlx::query_scalar("SELECT virtuozo_core.job_payload($1, $2)")
+            .bind(J::QUEUE)
+            .bind(job.subject())
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+        (written, serde_json::to_vec(job).unwrap())
     }
-    apalis_postgres::queries::push_tasks(tx, J::QUEUE, tasks)
-        .await
-        .map_err(|error| match error {
-            apalis_postgres::Error::Database(e) => e.into(),
-            other => StoreError::Query(sqlx::Error::Protocol(other.to_string())),
-        })
+
+    #[tokio::test]
+    async fn the_database_writes_each_job_as_the_program_reads_it() {
+        let id = Uuid::now_v7();
+        let all = [
+            payload_of(&HostJob { host_run_id: id }).await,
+            payload_of(&GuestJob { guest_run_id: id }).await,
+            payload_of(&UndoJob { guest_id: id }).await,
+            payload_of(&NoticeJob { notice_id: id }).await,
+        ];
+        for (written, read) in all {
+            assert_eq!(
+                String::from_utf8_lossy(&written),
+                String::from_utf8_lossy(&read)
+            );
+        }
+    }
 }

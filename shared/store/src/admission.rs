@@ -30,7 +30,7 @@ async fn admit_after(
     host_id: Uuid,
     ended: Option<Uuid>,
 ) -> Result<Vec<Uuid>, StoreError> {
-    Ok(sqlx::query_scalar(include_str!("sql/admit.sql"))
+    Ok(sqlx::query_scalar("SELECT virtuozo_core.admit($1, $2)")
         .bind(host_id)
         .bind(ended)
         .fetch_all(tx)
@@ -43,9 +43,11 @@ async fn admit_after(
 /// # Errors
 /// What the database says.
 pub async fn hosts_to_admit(pool: &PgPool) -> Result<Vec<Uuid>, StoreError> {
-    Ok(sqlx::query_scalar(include_str!("sql/hosts_to_admit.sql"))
-        .fetch_all(pool)
-        .await?)
+    Ok(
+        sqlx::query_scalar(include_str!("admission/hosts_to_admit.sql"))
+            .fetch_all(pool)
+            .await?,
+    )
 }
 
 /// Waits until nobody else admits under caps, and keeps everybody from it until the transaction ends. For
@@ -54,7 +56,7 @@ pub async fn hosts_to_admit(pool: &PgPool) -> Result<Vec<Uuid>, StoreError> {
 /// # Errors
 /// What the database says.
 pub(super) async fn alone(tx: &mut PgConnection) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/admission_alone.sql"))
+    sqlx::query("SELECT pg_advisory_xact_lock(7316, 3)")
         .execute(tx)
         .await?;
     Ok(())
@@ -66,7 +68,7 @@ pub(super) async fn alone(tx: &mut PgConnection) -> Result<(), StoreError> {
 /// # Errors
 /// What the database says.
 pub(super) async fn lock_host(tx: &mut PgConnection, host_id: Uuid) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/host_lock.sql"))
+    sqlx::query(include_str!("admission/host_lock.sql"))
         .bind(host_id)
         .execute(tx)
         .await?;

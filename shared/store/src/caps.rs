@@ -25,7 +25,7 @@ pub struct Repository {
 /// # Errors
 /// What the database says.
 pub async fn repositories(db: impl PgExecutor<'_>) -> Result<Vec<Repository>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/repositories_list.sql"))
+    Ok(sqlx::query_as(include_str!("caps/repositories_list.sql"))
         .fetch_all(db)
         .await?)
 }
@@ -50,10 +50,10 @@ pub async fn set_repository(
 ) -> Result<(), StoreError> {
     let path = spelled(path)?;
     let statement = match check(guest_threads)? {
-        Some(cap) => sqlx::query(include_str!("sql/repository_cap.sql"))
+        Some(cap) => sqlx::query(include_str!("caps/repository_cap.sql"))
             .bind(path)
             .bind(cap),
-        None => sqlx::query(include_str!("sql/repository_uncap.sql")).bind(path),
+        None => sqlx::query("DELETE FROM virtuozo_core.repositories WHERE path = $1").bind(path),
     };
     statement.execute(db).await?;
     Ok(())
@@ -69,7 +69,7 @@ pub async fn set_datastore(
     name: &str,
     guest_threads: Option<i32>,
 ) -> Result<(), StoreError> {
-    let known: Option<String> = sqlx::query_scalar(include_str!("sql/datastore_cap.sql"))
+    let known: Option<String> = sqlx::query_scalar(include_str!("caps/datastore_cap.sql"))
         .bind(host_id)
         .bind(name)
         .bind(check(guest_threads)?)

@@ -48,7 +48,7 @@ pub struct FoundPoint<'a> {
 /// What the database says.
 pub async fn record(tx: &mut PgConnection, point: &FoundPoint<'_>) -> Result<bool, StoreError> {
     let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/point_record.sql"))
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("catalogue/point_record.sql"))
         .bind(point.id)
         .bind(point.host_name)
         .bind(point.vmx_path)
@@ -72,7 +72,7 @@ pub async fn record(tx: &mut PgConnection, point: &FoundPoint<'_>) -> Result<boo
 /// # Errors
 /// What the database says.
 pub async fn link(db: impl PgExecutor<'_>, point: &FoundPoint<'_>) -> Result<bool, StoreError> {
-    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/point_link.sql"))
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("catalogue/point_link.sql"))
         .bind(point.id)
         .bind(point.host_name)
         .bind(point.vmx_path)
@@ -92,7 +92,7 @@ pub async fn relocate(
     repository: &str,
     path: &str,
 ) -> Result<bool, StoreError> {
-    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/point_move.sql"))
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("catalogue/point_move.sql"))
         .bind(point.id)
         .bind(point.repository)
         .bind(point.path)
@@ -108,7 +108,7 @@ pub async fn relocate(
 /// # Errors
 /// What the database says.
 pub async fn found_again(db: impl PgExecutor<'_>, id: Uuid) -> Result<bool, StoreError> {
-    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/point_found_again.sql"))
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("catalogue/point_found_again.sql"))
         .bind(id)
         .bind(MISSING)
         .fetch_optional(db)

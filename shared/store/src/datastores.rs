@@ -16,7 +16,7 @@ pub async fn list(
     db: impl PgExecutor<'_>,
     host_id: Option<Uuid>,
 ) -> Result<Vec<Datastore>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/datastores_list.sql"))
+    Ok(sqlx::query_as(include_str!("datastores/list.sql"))
         .bind(host_id)
         .fetch_all(db)
         .await?)
@@ -34,7 +34,7 @@ pub async fn map(
 ) -> Result<(), StoreError> {
     super::check_name("datastore", name)?;
     super::check_directory(local_path)?;
-    sqlx::query(include_str!("sql/datastore_map.sql"))
+    sqlx::query(include_str!("datastores/map.sql"))
         .bind(host_id)
         .bind(name)
         .bind(local_path)
@@ -49,7 +49,7 @@ pub async fn map(
 /// [`StoreError::Refused`] for a name that cannot be one.
 pub async fn expect(db: impl PgExecutor<'_>, host_id: Uuid, name: &str) -> Result<(), StoreError> {
     super::check_name("datastore", name)?;
-    sqlx::query(include_str!("sql/datastore_expect.sql"))
+    sqlx::query(include_str!("datastores/expect.sql"))
         .bind(host_id)
         .bind(name)
         .execute(db)
@@ -62,7 +62,7 @@ pub async fn expect(db: impl PgExecutor<'_>, host_id: Uuid, name: &str) -> Resul
 /// # Errors
 /// [`StoreError::NotFound`] if there is no mapping.
 pub async fn unmap(db: impl PgExecutor<'_>, host_id: Uuid, name: &str) -> Result<(), StoreError> {
-    let known: Option<String> = sqlx::query_scalar(include_str!("sql/datastore_unmap.sql"))
+    let known: Option<String> = sqlx::query_scalar(include_str!("datastores/unmap.sql"))
         .bind(host_id)
         .bind(name)
         .fetch_optional(db)
@@ -83,7 +83,7 @@ pub(super) async fn seen(
     datastores: &BTreeMap<String, String>,
 ) -> Result<(), StoreError> {
     let (names, paths): (Vec<&String>, Vec<&String>) = datastores.iter().unzip();
-    sqlx::query(include_str!("sql/datastores_seen.sql"))
+    sqlx::query(include_str!("datastores/seen.sql"))
         .bind(host_id)
         .bind(names)
         .bind(paths)

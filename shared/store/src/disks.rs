@@ -14,7 +14,7 @@ pub async fn list(
     db: impl PgExecutor<'_>,
     guest_id: Option<Uuid>,
 ) -> Result<Vec<Disk>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/disks_list.sql"))
+    Ok(sqlx::query_as(include_str!("disks/list.sql"))
         .bind(guest_id)
         .fetch_all(db)
         .await?)
@@ -25,10 +25,14 @@ pub async fn list(
 /// # Errors
 /// What the database says.
 pub async fn ignored(db: impl PgExecutor<'_>, guest_id: Uuid) -> Result<Vec<String>, StoreError> {
-    Ok(sqlx::query_scalar(include_str!("sql/disks_ignored.sql"))
+    Ok(
+        sqlx::query_scalar(
+            "SELECT device FROM virtuozo_core.disks WHERE guest_id = $1 AND ignored",
+        )
         .bind(guest_id)
         .fetch_all(db)
-        .await?)
+        .await?,
+    )
 }
 
 /// Leaves a disk out of backups, or takes it in again.
@@ -41,12 +45,14 @@ pub async fn set_ignored(
     device: &str,
     ignored: bool,
 ) -> Result<(), StoreError> {
-    let done = sqlx::query(include_str!("sql/disk_set_ignored.sql"))
-        .bind(guest_id)
-        .bind(device)
-        .bind(ignored)
-        .execute(db)
-        .await?;
+    let done = sqlx::query(
+        "UPDATE virtuozo_core.disks SET ignored = $3 WHERE guest_id = $1 AND device = $2",
+    )
+    .bind(guest_id)
+    .bind(device)
+    .bind(ignored)
+    .execute(db)
+    .await?;
     if done.rows_affected() == 0 {
         return Err(StoreError::NotFound {
             what: "disk",
@@ -66,7 +72,7 @@ pub async fn leave_out(
     device: &str,
 ) -> Result<(), StoreError> {
     super::check_name("disk", device)?;
-    sqlx::query(include_str!("sql/disk_leave_out.sql"))
+    sqlx::query(include_str!("disks/leave_out.sql"))
         .bind(guest_id)
         .bind(device)
         .execute(db)

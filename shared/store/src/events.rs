@@ -112,7 +112,7 @@ impl NewEvent {
 /// # Errors
 /// What the database says.
 pub async fn record(db: impl PgExecutor<'_>, event: &NewEvent) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/event_insert.sql"))
+    sqlx::query(include_str!("events/insert.sql"))
         .bind(event.code)
         .bind(event.severity)
         .bind(&event.message)
@@ -148,7 +148,7 @@ pub async fn list(
     filter: &Filter,
     limit: i64,
 ) -> Result<Vec<Event>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/events_list.sql"))
+    Ok(sqlx::query_as(include_str!("events/list.sql"))
         .bind(filter.min_code)
         .bind(filter.run_id)
         .bind(filter.host_id)

@@ -30,7 +30,7 @@ pub struct Figures {
 /// # Errors
 /// What the database says.
 pub async fn read(pool: &PgPool) -> Result<Figures, StoreError> {
-    let all = sqlx::query_as(include_str!("sql/figures.sql"));
+    let all = sqlx::query_as(include_str!("figures/figures.sql"));
     Ok(Figures {
         all: all.fetch_all(pool).await?,
         guests: report::rpo(pool).await?,

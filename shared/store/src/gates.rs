@@ -11,7 +11,7 @@ use super::{
     events::{self, NewEvent},
     guest_runs::FailureClass,
     hosts,
-    leases::Renewal,
+    leases::{self, Leased, Renewal, renewal},
     runs,
     sweeps::Expired,
 };
@@ -34,12 +34,37 @@ pub enum Passage {
 pub struct Probe {
     /// The host.
     pub host_id: Uuid,
-    /// Tells this claim from others.
-    pub probe_id: Uuid,
+    /// Who has taken it.
+    pub owner_id: Uuid,
+    /// The number of this lease; grows with every taking.
+    pub fence: i64,
     /// Attempts in a row that failed before.
     pub failed_probes: i32,
     /// How long it holds without renewal, in seconds.
     pub lease_secs: i32,
+}
+
+impl Leased for Probe {
+    const RENEWAL: &'static str = renewal!("host_gates", "host_id", "false");
+
+    fn key(&self) -> Uuid {
+        self.host_id
+    }
+
+    fn fence(&self) -> i64 {
+        self.fence
+    }
+
+    fn owner_id(&self) -> Uuid {
+        self.owner_id
+    }
+
+    fn taken(&self) -> Renewal {
+        Renewal {
+            cancel_requested: false,
+            lease_secs: self.lease_secs,
+        }
+    }
 }
 
 /// How a host stands that nobody gets into.
@@ -99,32 +124,36 @@ impl fmt::Display for Down {
 
 #[derive(FromRow)]
 struct Asked {
-    is_mine: bool,
+    /// Of the probe, if it is the caller's.
+    fence: Option<i64>,
     lease_secs: i32,
     #[sqlx(flatten)]
     down: Down,
 }
 
-/// Asks whether a host may be connected to. `probe_id` is the caller's own: asked again under the same one,
+/// Asks whether a host may be connected to. `owner_id` is the caller's own: asked again under the same one,
 /// because the answer was lost, a probe is still his.
 ///
 /// # Errors
 /// What the database says.
-pub async fn ask(pool: &PgPool, host_id: Uuid, probe_id: Uuid) -> Result<Passage, StoreError> {
-    let asked: Option<Asked> = sqlx::query_as(include_str!("sql/gate_ask.sql"))
+pub async fn ask(pool: &PgPool, host_id: Uuid, owner_id: Uuid) -> Result<Passage, StoreError> {
+    let asked: Option<Asked> = sqlx::query_as(include_str!("gates/ask.sql"))
         .bind(host_id)
-        .bind(probe_id)
+        .bind(owner_id)
         .fetch_optional(pool)
         .await?;
-    Ok(match asked {
-        None => Passage::Open,
-        Some(asked) if asked.is_mine => Passage::Probe(Probe {
+    let Some(asked) = asked else {
+        return Ok(Passage::Open);
+    };
+    Ok(match asked.fence {
+        Some(fence) => Passage::Probe(Probe {
             host_id,
-            probe_id,
+            owner_id,
+            fence,
             failed_probes: asked.down.failed_probes,
             lease_secs: asked.lease_secs,
         }),
-        Some(asked) => Passage::Shut(asked.down),
+        None => Passage::Shut(asked.down),
     })
 }
 
@@ -133,11 +162,7 @@ pub async fn ask(pool: &PgPool, host_id: Uuid, probe_id: Uuid) -> Result<Passage
 /// # Errors
 /// What the database says.
 pub async fn renew(pool: &PgPool, probe: &Probe) -> Result<Option<Renewal>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/gate_renew.sql"))
-        .bind(probe.host_id)
-        .bind(probe.probe_id)
-        .fetch_optional(pool)
-        .await?)
+    leases::renew(pool, probe).await
 }
 
 /// Gives up a probe that told nothing about the host.
@@ -145,9 +170,10 @@ pub async fn renew(pool: &PgPool, probe: &Probe) -> Result<Option<Renewal>, Stor
 /// # Errors
 /// What the database says.
 pub async fn release(pool: &PgPool, probe: &Probe) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/gate_release.sql"))
+    sqlx::query(include_str!("gates/release.sql"))
         .bind(probe.host_id)
-        .bind(probe.probe_id)
+        .bind(probe.fence)
+        .bind(probe.owner_id)
         .execute(pool)
         .await?;
     Ok(())
@@ -177,15 +203,15 @@ pub async fn shut(
     // Nobody admits the host's runs meanwhile. Locked in this order everywhere: host, gate, host runs, guest
     // runs, runs.
     admission::lock_host(&mut tx, host_id).await?;
-    let counted: Option<Counted> = sqlx::query_as(include_str!("sql/gate_shut.sql"))
+    let counted: Option<Counted> = sqlx::query_as(include_str!("gates/shut.sql"))
         .bind(host_id)
-        .bind(probe.map(|p| p.probe_id))
+        .bind(probe.map(|p| p.owner_id))
         .bind(error)
         .bind(delay_secs)
         .bind(login_refused)
         .fetch_optional(&mut *tx)
         .await?;
-    let down: Option<Down> = sqlx::query_as(include_str!("sql/gate_get.sql"))
+    let down: Option<Down> = sqlx::query_as(include_str!("gates/get.sql"))
         .bind(host_id)
         .fetch_optional(&mut *tx)
         .await?;
@@ -224,8 +250,8 @@ async fn give_up(tx: &mut PgConnection, host_id: Uuid, down: &Down) -> Result<()
     let why = format!("the host {down}");
     let mut ended = BTreeSet::new();
     for statement in [
-        include_str!("sql/gate_give_up_host_runs.sql"),
-        include_str!("sql/gate_give_up_guest_runs.sql"),
+        include_str!("gates/give_up_host_runs.sql"),
+        include_str!("gates/give_up_guest_runs.sql"),
     ] {
         let failed: Vec<Expired> = sqlx::query_as(statement)
             .bind(host_id)
@@ -251,7 +277,7 @@ async fn give_up(tx: &mut PgConnection, host_id: Uuid, down: &Down) -> Result<()
 pub async fn open(pool: &PgPool, host_id: Uuid) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
     admission::lock_host(&mut tx, host_id).await?;
-    let host_name: Option<String> = sqlx::query_scalar(include_str!("sql/gate_open.sql"))
+    let host_name: Option<String> = sqlx::query_scalar(include_str!("gates/open.sql"))
         .bind(host_id)
         .fetch_optional(&mut *tx)
         .await?;

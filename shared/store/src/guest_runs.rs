@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{
     admission,
     inventory::GuestObservation,
-    leases::{Fence, Renewal},
+    leases::{self, Fence, Leased, Renewal, renewal},
     runs,
 };
 use virtuozo_model::StepName;
@@ -43,6 +43,33 @@ pub struct GuestLease {
     pub trace_id: Uuid,
     /// The fence before the first one of its span in that trace.
     pub trace_fence: i64,
+}
+
+impl Leased for GuestLease {
+    const RENEWAL: &'static str = renewal!(
+        "guest_runs",
+        "id",
+        "x.cancel_requested OR (SELECT r.cancel_requested FROM virtuozo_core.runs r WHERE r.id = x.run_id)"
+    );
+
+    fn key(&self) -> Uuid {
+        self.guest_run_id
+    }
+
+    fn fence(&self) -> i64 {
+        self.fence
+    }
+
+    fn owner_id(&self) -> Uuid {
+        self.owner_id
+    }
+
+    fn taken(&self) -> Renewal {
+        Renewal {
+            cancel_requested: self.cancel_requested,
+            lease_secs: self.lease_secs,
+        }
+    }
 }
 
 /// Why a guest run did not succeed.
@@ -117,7 +144,7 @@ pub async fn brief(
     db: impl PgExecutor<'_>,
     guest_run_id: Uuid,
 ) -> Result<Option<Brief>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/guest_run_brief.sql"))
+    Ok(sqlx::query_as(include_str!("guest_runs/brief.sql"))
         .bind(guest_run_id)
         .fetch_optional(db)
         .await?)
@@ -133,7 +160,7 @@ pub async fn take(
     guest_run_id: Uuid,
     owner_id: Uuid,
 ) -> Result<Option<GuestLease>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/guest_run_take.sql"))
+    Ok(sqlx::query_as(include_str!("guest_runs/take.sql"))
         .bind(guest_run_id)
         .bind(owner_id)
         .bind(StepName::FIRST.as_str())
@@ -147,7 +174,7 @@ pub async fn take(
 /// # Errors
 /// What the database says.
 pub async fn put_back(pool: &PgPool, guest_run_id: Uuid, owner_id: Uuid) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/guest_run_put_back.sql"))
+    sqlx::query(include_str!("guest_runs/put_back.sql"))
         .bind(guest_run_id)
         .bind(owner_id)
         .execute(pool)
@@ -163,12 +190,7 @@ pub async fn renew(
     db: impl PgExecutor<'_>,
     lease: &GuestLease,
 ) -> Result<Option<Renewal>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/guest_run_renew.sql"))
-        .bind(lease.guest_run_id)
-        .bind(lease.fence)
-        .bind(lease.owner_id)
-        .fetch_optional(db)
-        .await?)
+    leases::renew(db, lease).await
 }
 
 /// Begins the attempt afresh: what earlier owners did counts no more.
@@ -176,7 +198,7 @@ pub async fn renew(
 /// # Errors
 /// What the database says.
 pub async fn restart(pool: &PgPool, lease: &GuestLease) -> Result<Fence, StoreError> {
-    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/guest_run_restart.sql"))
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("guest_runs/restart.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
         .fetch_optional(pool)
@@ -217,7 +239,7 @@ pub async fn progress(
     devices: &[DeviceProgress],
 ) -> Result<Fence, StoreError> {
     let (names, totals, copied) = DeviceProgress::columns(devices);
-    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/guest_run_progress.sql"))
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("guest_runs/progress.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
         .bind(names)
@@ -233,7 +255,7 @@ pub async fn progress(
 /// # Errors
 /// What the database says.
 pub async fn clear_progress(pool: &PgPool, lease: &GuestLease) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/disk_progress_clear.sql"))
+    sqlx::query("DELETE FROM virtuozo_core.disk_progress WHERE guest_run_id = $1")
         .bind(lease.guest_run_id)
         .execute(pool)
         .await?;
@@ -258,7 +280,7 @@ pub async fn end(
             delay_secs,
             keep_steps,
         } => {
-            sqlx::query(include_str!("sql/guest_run_retry.sql"))
+            sqlx::query(include_str!("guest_runs/retry.sql"))
                 .bind(lease.guest_run_id)
                 .bind(lease.fence)
                 .bind(delay_secs)
@@ -269,7 +291,7 @@ pub async fn end(
                 .await?
         }
         Ending::WaitsForHost => {
-            sqlx::query(include_str!("sql/guest_run_wait.sql"))
+            sqlx::query(include_str!("guest_runs/wait.sql"))
                 .bind(lease.guest_run_id)
                 .bind(lease.fence)
                 .bind(text)
@@ -283,7 +305,7 @@ pub async fn end(
             } else {
                 "failed"
             };
-            sqlx::query(include_str!("sql/guest_run_end.sql"))
+            sqlx::query(include_str!("guest_runs/end.sql"))
                 .bind(lease.guest_run_id)
                 .bind(lease.fence)
                 .bind(state)
@@ -294,7 +316,7 @@ pub async fn end(
                 .await?
         }
         Ending::HandedOver { keep_steps } => {
-            let changed = sqlx::query(include_str!("sql/guest_run_release.sql"))
+            let changed = sqlx::query(include_str!("guest_runs/release.sql"))
                 .bind(lease.guest_run_id)
                 .bind(lease.fence)
                 .bind(keep_steps)
@@ -353,12 +375,10 @@ pub async fn needed_from(
     pool: &PgPool,
     guest_runs: &[Uuid],
 ) -> Result<Vec<(Uuid, i64)>, StoreError> {
-    Ok(
-        sqlx::query_as(include_str!("sql/guest_runs_needed_from.sql"))
-            .bind(guest_runs)
-            .fetch_all(pool)
-            .await?,
-    )
+    Ok(sqlx::query_as(include_str!("guest_runs/needed_from.sql"))
+        .bind(guest_runs)
+        .fetch_all(pool)
+        .await?)
 }
 
 /// The guest, as `HOST/NAME`, that one of these guest runs backs up right now, and which of them; `guest_id` is
@@ -371,7 +391,7 @@ pub async fn at_work_elsewhere(
     guest_runs: &[Uuid],
     guest_id: Uuid,
 ) -> Result<Option<(Uuid, String)>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/guest_run_elsewhere.sql"))
+    Ok(sqlx::query_as(include_str!("guest_runs/elsewhere.sql"))
         .bind(guest_runs)
         .bind(guest_id)
         .fetch_optional(pool)
@@ -387,7 +407,7 @@ pub async fn saw(
     lease: &GuestLease,
     seen: &GuestObservation,
 ) -> Result<(), StoreError> {
-    let seeing = sqlx::query_as(include_str!("sql/guest_run_saw.sql"))
+    let seeing = sqlx::query_as(include_str!("guest_runs/saw.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence);
     let _: Option<((),)> = seen.bind(seeing).fetch_optional(pool).await?;

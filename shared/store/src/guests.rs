@@ -42,7 +42,7 @@ impl From<&Guest> for GuestConfig {
 type Select<'a> = sqlx::query::QueryAs<'a, sqlx::Postgres, Guest, sqlx::postgres::PgArguments>;
 
 fn select<'a>(host_id: Option<Uuid>, host: Option<&'a str>, name: Option<&'a str>) -> Select<'a> {
-    sqlx::query_as(include_str!("sql/guests_select.sql"))
+    sqlx::query_as(include_str!("guests/select.sql"))
         .bind(host_id)
         .bind(host)
         .bind(name)
@@ -64,7 +64,7 @@ pub async fn list(
 /// # Errors
 /// [`StoreError::NotFound`] if there is none.
 pub async fn by_id(db: impl PgExecutor<'_>, id: Uuid) -> Result<Guest, StoreError> {
-    sqlx::query_as(include_str!("sql/guest_get.sql"))
+    sqlx::query_as("SELECT * FROM virtuozo_core.guest_details WHERE id = $1")
         .bind(id)
         .fetch_optional(db)
         .await?
@@ -158,7 +158,7 @@ pub async fn insert_as(
         )));
     }
     let id = Uuid::now_v7();
-    sqlx::query(include_str!("sql/guest_insert.sql"))
+    sqlx::query(include_str!("guests/insert.sql"))
         .bind(id)
         .bind(host.id)
         .bind(vmx_path)
@@ -188,7 +188,7 @@ pub fn name_of(vmx_path: &str) -> &str {
 /// # Errors
 /// What the database says.
 pub async fn configure(db: impl PgExecutor<'_>, id: Uuid) -> Result<bool, StoreError> {
-    let done = sqlx::query(include_str!("sql/guest_configure.sql"))
+    let done = sqlx::query(include_str!("guests/configure.sql"))
         .bind(id)
         .execute(db)
         .await?;
@@ -217,7 +217,7 @@ pub async fn update(
             "a restore point cannot be less than 0 seconds old".into(),
         ));
     }
-    let done = sqlx::query(include_str!("sql/guest_update.sql"))
+    let done = sqlx::query(include_str!("guests/update.sql"))
         .bind(id)
         .bind(config.ignored)
         .bind(config.destination.as_deref().map(super::plain_directory))
@@ -249,7 +249,7 @@ pub struct WithPoints {
 /// # Errors
 /// What the database says.
 pub async fn with_points(db: impl PgExecutor<'_>) -> Result<Vec<WithPoints>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/guests_with_points.sql"))
+    Ok(sqlx::query_as(include_str!("guests/with_points.sql"))
         .fetch_all(db)
         .await?)
 }
@@ -266,14 +266,8 @@ pub async fn remove(
     let mut tx = db.begin().await?;
     super::admission::lock_host(&mut tx, guest.host_id).await?;
     let name = guest.full_name();
-    super::refuse_if_in_use(
-        &mut tx,
-        include_str!("sql/guest_in_use.sql"),
-        guest.id,
-        &name,
-    )
-    .await?;
-    sqlx::query(include_str!("sql/guest_delete.sql"))
+    super::refuse_if_in_use(&mut tx, include_str!("guests/in_use.sql"), guest.id, &name).await?;
+    sqlx::query("DELETE FROM virtuozo_core.guests WHERE id = $1")
         .bind(guest.id)
         .execute(&mut *tx)
         .await?;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{
     events::{self, NewEvent},
     guest_runs::GuestLease,
-    leases::Fence,
+    leases::{self, Fence, Leased, Renewal, renewal},
     notices, runs,
 };
 use virtuozo_model::{Hook, HookLine, HookMoment, NoticeKind, OnFailure};
@@ -22,7 +22,7 @@ pub const LIMIT_SECS_MAX: i32 = 86400;
 /// # Errors
 /// What the database says.
 pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<HookLine>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/hooks_list.sql"))
+    Ok(sqlx::query_as(include_str!("hooks/list.sql"))
         .fetch_all(db)
         .await?)
 }
@@ -37,7 +37,7 @@ pub async fn set(
     hook: &Hook,
 ) -> Result<(), StoreError> {
     check(hook).map_err(StoreError::Refused)?;
-    sqlx::query(include_str!("sql/hook_set.sql"))
+    sqlx::query(include_str!("hooks/set.sql"))
         .bind(guest_id)
         .bind(hook.moment)
         .bind(&hook.command)
@@ -80,17 +80,19 @@ pub async fn clear(
     guest_id: Option<Uuid>,
     moment: HookMoment,
 ) -> Result<bool, StoreError> {
-    let done = sqlx::query(include_str!("sql/hook_clear.sql"))
-        .bind(guest_id)
-        .bind(moment)
-        .execute(db)
-        .await?;
+    let done = sqlx::query(
+        "DELETE FROM virtuozo_core.hooks WHERE guest_id IS NOT DISTINCT FROM $1 AND moment = $2",
+    )
+    .bind(guest_id)
+    .bind(moment)
+    .execute(db)
+    .await?;
     Ok(done.rows_affected() > 0)
 }
 
 /// Holds a run that begins until the command before it has ended, if there is one. True: it is held.
 pub(super) async fn hold_run(tx: &mut PgConnection, run_id: Uuid) -> Result<bool, StoreError> {
-    Ok(sqlx::query_scalar(include_str!("sql/hook_hold_run.sql"))
+    Ok(sqlx::query_scalar("SELECT virtuozo_core.hold_run($1)")
         .bind(run_id)
         .fetch_one(tx)
         .await?)
@@ -101,7 +103,7 @@ pub(super) async fn hold_run(tx: &mut PgConnection, run_id: Uuid) -> Result<bool
 /// # Errors
 /// What the database says.
 pub async fn expect_after(pool: &PgPool, lease: &GuestLease) -> Result<Fence, StoreError> {
-    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/hook_expect_after.sql"))
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("hooks/expect_after.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
         .fetch_optional(pool)
@@ -114,7 +116,7 @@ pub async fn expect_after(pool: &PgPool, lease: &GuestLease) -> Result<Fence, St
 /// # Errors
 /// What the database says.
 pub async fn schedule_of(pool: &PgPool, run_id: Uuid) -> Result<Option<String>, StoreError> {
-    Ok(sqlx::query_scalar(include_str!("sql/run_schedule.sql"))
+    Ok(sqlx::query_scalar(include_str!("hooks/run_schedule.sql"))
         .bind(run_id)
         .fetch_optional(pool)
         .await?)
@@ -143,12 +145,37 @@ pub struct Taken {
     /// What to run.
     #[sqlx(flatten)]
     pub hook: Hook,
+    /// Who has taken it.
+    pub owner_id: Uuid,
     /// The number of this lease: how many times it was begun.
     pub fence: i64,
     /// How long the lease holds without renewal, in seconds.
     pub lease_secs: i32,
     /// It was lost with its process too often to be run again.
     pub is_given_up: bool,
+}
+
+impl Leased for Taken {
+    const RENEWAL: &'static str = renewal!("hook_runs", "id", "false");
+
+    fn key(&self) -> Uuid {
+        self.id
+    }
+
+    fn fence(&self) -> i64 {
+        self.fence
+    }
+
+    fn owner_id(&self) -> Uuid {
+        self.owner_id
+    }
+
+    fn taken(&self) -> Renewal {
+        Renewal {
+            cancel_requested: false,
+            lease_secs: self.lease_secs,
+        }
+    }
 }
 
 /// What a hook is told of what it is run for.
@@ -199,7 +226,7 @@ pub async fn take(
     whose: Whose,
     owner_id: Uuid,
 ) -> Result<Option<Taken>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/hook_run_take.sql"))
+    Ok(sqlx::query_as(include_str!("hooks/run_take.sql"))
         .bind(whose == Whose::Guests)
         .bind(owner_id)
         .fetch_optional(pool)
@@ -212,11 +239,9 @@ pub async fn take(
 /// # Errors
 /// What the database says.
 pub async fn renew(pool: &PgPool, taken: &Taken) -> Result<Option<i32>, StoreError> {
-    Ok(sqlx::query_scalar(include_str!("sql/hook_run_renew.sql"))
-        .bind(taken.id)
-        .bind(taken.fence)
-        .fetch_optional(pool)
-        .await?)
+    Ok(leases::renew(pool, taken)
+        .await?
+        .map(|renewal| renewal.lease_secs))
 }
 
 /// Leaves the hook to another process, because this one stops.
@@ -224,7 +249,7 @@ pub async fn renew(pool: &PgPool, taken: &Taken) -> Result<Option<i32>, StoreErr
 /// # Errors
 /// What the database says.
 pub async fn put_back(pool: &PgPool, taken: &Taken) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/hook_run_put_back.sql"))
+    sqlx::query(include_str!("hooks/run_put_back.sql"))
         .bind(taken.id)
         .bind(taken.fence)
         .execute(pool)
@@ -237,7 +262,7 @@ pub async fn put_back(pool: &PgPool, taken: &Taken) -> Result<(), StoreError> {
 /// # Errors
 /// What the database says.
 pub async fn facts(pool: &PgPool, taken: &Taken) -> Result<Facts, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/hook_run_facts.sql"))
+    Ok(sqlx::query_as(include_str!("hooks/run_facts.sql"))
         .bind(taken.id)
         .fetch_one(pool)
         .await?)
@@ -261,13 +286,13 @@ pub async fn end(
     // Locks in the order of all others: host runs, the run, and what hangs on it.
     let mut jobs: Vec<HostJob> = Vec::new();
     if let Some(why) = refusal {
-        sqlx::query(include_str!("sql/host_runs_refuse.sql"))
+        sqlx::query(include_str!("hooks/host_runs_refuse.sql"))
             .bind(taken.run_id)
             .bind(why)
             .execute(&mut *tx)
             .await?;
     } else if is_before {
-        let ids: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/host_runs_let_go.sql"))
+        let ids: Vec<Uuid> = sqlx::query_scalar(include_str!("hooks/host_runs_let_go.sql"))
             .bind(taken.run_id)
             .fetch_all(&mut *tx)
             .await?;
@@ -277,12 +302,12 @@ pub async fn end(
             .collect();
     }
     if is_before {
-        sqlx::query(include_str!("sql/run_lock.sql"))
+        sqlx::query(include_str!("runs/lock.sql"))
             .bind(taken.run_id)
             .execute(&mut *tx)
             .await?;
     }
-    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/hook_run_end.sql"))
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("hooks/run_end.sql"))
         .bind(taken.id)
         .bind(taken.fence)
         .bind(exit_code)

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{
     admission,
     guest_runs::FailureClass,
-    leases::{Fence, Renewal},
+    leases::{self, Fence, Leased, Renewal, renewal},
     runs,
 };
 use virtuozo_postgres::StoreError;
@@ -24,6 +24,8 @@ pub struct HostLease {
     pub host_id: Uuid,
     /// Back up only these guests; none: all.
     pub guest_ids: Option<Vec<Uuid>>,
+    /// Who has taken it.
+    pub owner_id: Uuid,
     /// The number of this lease; grows with every taking.
     pub fence: i64,
     /// Attempts that have failed so far.
@@ -34,6 +36,33 @@ pub struct HostLease {
     pub lease_secs: i32,
     /// The trace of its run.
     pub trace_id: Uuid,
+}
+
+impl Leased for HostLease {
+    const RENEWAL: &'static str = renewal!(
+        "host_runs",
+        "id",
+        "(SELECT r.cancel_requested FROM virtuozo_core.runs r WHERE r.id = x.run_id)"
+    );
+
+    fn key(&self) -> Uuid {
+        self.host_run_id
+    }
+
+    fn fence(&self) -> i64 {
+        self.fence
+    }
+
+    fn owner_id(&self) -> Uuid {
+        self.owner_id
+    }
+
+    fn taken(&self) -> Renewal {
+        Renewal {
+            cancel_requested: self.cancel_requested,
+            lease_secs: self.lease_secs,
+        }
+    }
 }
 
 /// A guest run to be made.
@@ -61,7 +90,7 @@ pub enum GuestRunStart {
 /// # Errors
 /// What the database says.
 pub async fn host_of_queued(pool: &PgPool, host_run_id: Uuid) -> Result<Option<Uuid>, StoreError> {
-    Ok(sqlx::query_scalar(include_str!("sql/host_run_place.sql"))
+    Ok(sqlx::query_scalar(include_str!("host_runs/place.sql"))
         .bind(host_run_id)
         .fetch_optional(pool)
         .await?)
@@ -76,7 +105,7 @@ pub async fn take(
     host_run_id: Uuid,
     owner_id: Uuid,
 ) -> Result<Option<HostLease>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/host_run_take.sql"))
+    Ok(sqlx::query_as(include_str!("host_runs/take.sql"))
         .bind(host_run_id)
         .bind(owner_id)
         .fetch_optional(pool)
@@ -89,7 +118,7 @@ pub async fn take(
 /// # Errors
 /// What the database says.
 pub async fn put_back(pool: &PgPool, host_run_id: Uuid, owner_id: Uuid) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/host_run_put_back.sql"))
+    sqlx::query(include_str!("host_runs/put_back.sql"))
         .bind(host_run_id)
         .bind(owner_id)
         .execute(pool)
@@ -102,11 +131,7 @@ pub async fn put_back(pool: &PgPool, host_run_id: Uuid, owner_id: Uuid) -> Resul
 /// # Errors
 /// What the database says.
 pub async fn renew(pool: &PgPool, lease: &HostLease) -> Result<Option<Renewal>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/host_run_renew.sql"))
-        .bind(lease.host_run_id)
-        .bind(lease.fence)
-        .fetch_optional(pool)
-        .await?)
+    leases::renew(pool, lease).await
 }
 
 /// Holds the host run's row until the transaction ends, if the lease is still ours.
@@ -114,7 +139,7 @@ pub async fn renew(pool: &PgPool, lease: &HostLease) -> Result<Option<Renewal>, 
 /// # Errors
 /// What the database says.
 pub async fn guard(tx: &mut PgConnection, lease: &HostLease) -> Result<Fence, StoreError> {
-    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/host_run_guard.sql"))
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("host_runs/guard.sql"))
         .bind(lease.host_run_id)
         .bind(lease.fence)
         .fetch_optional(tx)
@@ -151,7 +176,7 @@ pub async fn succeed(
         errors.push(error);
         classes.push(class);
     }
-    sqlx::query(include_str!("sql/guest_runs_insert.sql"))
+    sqlx::query(include_str!("host_runs/guest_runs_insert.sql"))
         .bind(lease.run_id)
         .bind(lease.host_run_id)
         .bind(lease.host_id)
@@ -199,7 +224,7 @@ pub async fn retry(
     delay_secs: f64,
     error: (&str, FailureClass),
 ) -> Result<Fence, StoreError> {
-    let changed = sqlx::query(include_str!("sql/host_run_retry.sql"))
+    let changed = sqlx::query(include_str!("host_runs/retry.sql"))
         .bind(lease.host_run_id)
         .bind(lease.fence)
         .bind(delay_secs)
@@ -219,7 +244,7 @@ pub async fn wait_for_host(
     lease: &HostLease,
     error: (&str, FailureClass),
 ) -> Result<Fence, StoreError> {
-    let changed = sqlx::query(include_str!("sql/host_run_wait.sql"))
+    let changed = sqlx::query(include_str!("host_runs/wait.sql"))
         .bind(lease.host_run_id)
         .bind(lease.fence)
         .bind(error.0)
@@ -235,7 +260,7 @@ pub async fn wait_for_host(
 /// What the database says.
 pub async fn hand_over(pool: &PgPool, lease: &HostLease) -> Result<Fence, StoreError> {
     let mut tx = pool.begin().await?;
-    let changed = sqlx::query(include_str!("sql/host_run_release.sql"))
+    let changed = sqlx::query(include_str!("host_runs/release.sql"))
         .bind(lease.host_run_id)
         .bind(lease.fence)
         .execute(&mut *tx)
@@ -276,7 +301,7 @@ async fn end_row(
     state: &str,
     error: Option<(&str, FailureClass)>,
 ) -> Result<Fence, StoreError> {
-    let changed = sqlx::query(include_str!("sql/host_run_end.sql"))
+    let changed = sqlx::query(include_str!("host_runs/end.sql"))
         .bind(lease.host_run_id)
         .bind(lease.fence)
         .bind(state)

@@ -125,7 +125,7 @@ pub async fn by_id(db: impl PgExecutor<'_>, id: Uuid) -> Result<Host, StoreError
 type Select<'a> = sqlx::query::QueryAs<'a, sqlx::Postgres, Host, sqlx::postgres::PgArguments>;
 
 fn select(id: Option<Uuid>, name: Option<&str>) -> Select<'_> {
-    sqlx::query_as(include_str!("sql/hosts_select.sql"))
+    sqlx::query_as(include_str!("hosts/select.sql"))
         .bind(id)
         .bind(name)
 }
@@ -145,11 +145,13 @@ pub async fn sealed_password(
     db: impl PgExecutor<'_>,
     id: Uuid,
 ) -> Result<Option<Vec<u8>>, StoreError> {
-    Ok(sqlx::query_scalar(include_str!("sql/host_password.sql"))
-        .bind(id)
-        .fetch_optional(db)
-        .await?
-        .flatten())
+    Ok(
+        sqlx::query_scalar("SELECT password_sealed FROM virtuozo_core.hosts WHERE id = $1")
+            .bind(id)
+            .fetch_optional(db)
+            .await?
+            .flatten(),
+    )
 }
 
 /// Adds a host under an id that the caller has made, since the password is sealed for it.
@@ -165,7 +167,7 @@ pub async fn insert(
     config.check()?;
     let mut tx = db.begin().await?;
     check_address(&mut tx, id, config).await?;
-    sqlx::query(include_str!("sql/host_insert.sql"))
+    sqlx::query(include_str!("hosts/insert.sql"))
         .bind(id)
         .bind(&config.name)
         .bind(config.kind)
@@ -188,7 +190,7 @@ async fn check_address(
     id: Uuid,
     config: &HostConfig,
 ) -> Result<(), StoreError> {
-    let other: Option<String> = sqlx::query_scalar(include_str!("sql/host_of_address.sql"))
+    let other: Option<String> = sqlx::query_scalar(include_str!("hosts/of_address.sql"))
         .bind(id)
         .bind(&config.address)
         .bind(&config.name)
@@ -216,7 +218,7 @@ pub async fn update(
     config.check()?;
     let mut tx = db.begin().await?;
     check_address(&mut tx, id, config).await?;
-    let done = sqlx::query(include_str!("sql/host_update.sql"))
+    let done = sqlx::query(include_str!("hosts/update.sql"))
         .bind(id)
         .bind(&config.name)
         .bind(config.kind)
@@ -244,7 +246,7 @@ pub async fn set_password(
     id: Uuid,
     sealed: Option<&[u8]>,
 ) -> Result<(), StoreError> {
-    let done = sqlx::query(include_str!("sql/host_set_password.sql"))
+    let done = sqlx::query(include_str!("hosts/set_password.sql"))
         .bind(id)
         .bind(sealed)
         .execute(db)
@@ -269,12 +271,12 @@ pub async fn remove(
     super::admission::lock_host(&mut tx, host.id).await?;
     super::refuse_if_in_use(
         &mut tx,
-        include_str!("sql/host_in_use.sql"),
+        include_str!("hosts/in_use.sql"),
         host.id,
         &host.name,
     )
     .await?;
-    sqlx::query(include_str!("sql/host_delete.sql"))
+    sqlx::query("DELETE FROM virtuozo_core.hosts WHERE id = $1")
         .bind(host.id)
         .execute(&mut *tx)
         .await?;
@@ -307,7 +309,7 @@ pub async fn set_state(
     state: HostState,
     reason: Option<&str>,
 ) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/host_set_state.sql"))
+    sqlx::query(include_str!("hosts/set_state.sql"))
         .bind(id)
         .bind(state)
         .bind(reason)

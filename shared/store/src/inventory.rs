@@ -88,7 +88,7 @@ pub async fn apply_guest_inventory(
     host_id: Uuid,
     vmx_paths: &[String],
 ) -> Result<Vec<Guest>, StoreError> {
-    let gone: Vec<Named> = sqlx::query_as(include_str!("sql/guests_gone.sql"))
+    let gone: Vec<Named> = sqlx::query_as(include_str!("inventory/guests_gone.sql"))
         .bind(host_id)
         .bind(vmx_paths)
         .fetch_all(&mut *conn)
@@ -100,7 +100,7 @@ pub async fn apply_guest_inventory(
         );
         tell(conn, Severity::Warning, host_id, id, message).await?;
     }
-    let back: Vec<Named> = sqlx::query_as(include_str!("sql/guests_back.sql"))
+    let back: Vec<Named> = sqlx::query_as(include_str!("inventory/guests_back.sql"))
         .bind(host_id)
         .bind(vmx_paths)
         .fetch_all(&mut *conn)
@@ -116,7 +116,7 @@ pub async fn apply_guest_inventory(
         .await?;
     }
     let names: Vec<&str> = vmx_paths.iter().map(|path| guests::name_of(path)).collect();
-    let new: Vec<New> = sqlx::query_as(include_str!("sql/guests_new.sql"))
+    let new: Vec<New> = sqlx::query_as(include_str!("inventory/guests_new.sql"))
         .bind(host_id)
         .bind(vmx_paths)
         .bind(names)
@@ -164,7 +164,9 @@ pub async fn apply_guest_facts(
     guest_id: Uuid,
     seen: &GuestObservation,
 ) -> Result<(), StoreError> {
-    let seeing = sqlx::query_as(include_str!("sql/guest_set_facts.sql")).bind(guest_id);
+    let seeing =
+        sqlx::query_as("SELECT virtuozo_core.guest_seen($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+            .bind(guest_id);
     let ((),) = seen.bind(seeing).fetch_one(db).await?;
     Ok(())
 }
@@ -179,7 +181,7 @@ pub async fn set_guest_state(
     state: GuestState,
     reason: Option<&str>,
 ) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/guest_set_state.sql"))
+    sqlx::query(include_str!("inventory/guest_set_state.sql"))
         .bind(guest_id)
         .bind(state)
         .bind(reason)

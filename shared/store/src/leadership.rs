@@ -15,7 +15,7 @@ pub const LEAD_SECS: f64 = 8.0;
 /// # Errors
 /// What the database says.
 pub async fn take(db: impl PgExecutor<'_>, scheduler_id: Uuid) -> Result<bool, StoreError> {
-    let done = sqlx::query(include_str!("sql/lead_take.sql"))
+    let done = sqlx::query(include_str!("leadership/lead_take.sql"))
         .bind(scheduler_id)
         .bind(LEAD_SECS)
         .execute(db)
@@ -28,7 +28,7 @@ pub async fn take(db: impl PgExecutor<'_>, scheduler_id: Uuid) -> Result<bool, S
 /// # Errors
 /// What the database says.
 pub async fn resign(db: impl PgExecutor<'_>, scheduler_id: Uuid) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/lead_resign.sql"))
+    sqlx::query("DELETE FROM virtuozo_core.lead WHERE owner_id = $1")
         .bind(scheduler_id)
         .execute(db)
         .await?;

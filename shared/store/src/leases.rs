@@ -1,6 +1,9 @@
-//! What the leases of guest runs, host runs and obligations have in common.
+//! Leases: the right of one owner to act for a row, in the columns `fence`, `owner_id` and `lease_until`.
 
-use sqlx::FromRow;
+use sqlx::{FromRow, PgExecutor};
+use uuid::Uuid;
+
+use virtuozo_postgres::StoreError;
 
 /// Whether a fenced statement found its row. Not the same as a connection error, after which nothing is
 /// known.
@@ -27,6 +30,57 @@ pub struct Renewal {
     /// How long the lease holds from now on, in seconds.
     pub lease_secs: i32,
 }
+
+/// What an owner has taken.
+pub trait Leased {
+    /// Renews a lease of its table: $1 is the key of the row, or of the rows that are held together, $2 the fence, $3
+    /// the owner.
+    const RENEWAL: &'static str;
+
+    /// What is held.
+    fn key(&self) -> Uuid;
+
+    /// The number of this lease; grows with every taking.
+    fn fence(&self) -> i64;
+
+    /// Who has taken it. After a failover to a server that had missed the taking, a fence may have been given twice.
+    fn owner_id(&self) -> Uuid;
+
+    /// How it stood when it was taken.
+    fn taken(&self) -> Renewal;
+}
+
+/// Renews a lease. None: it is lost.
+///
+/// # Errors
+/// What the database says.
+pub async fn renew<L: Leased>(
+    db: impl PgExecutor<'_>,
+    lease: &L,
+) -> Result<Option<Renewal>, StoreError> {
+    Ok(sqlx::query_as(L::RENEWAL)
+        .bind(lease.key())
+        .bind(lease.fence())
+        .bind(lease.owner_id())
+        .fetch_optional(db)
+        .await?)
+}
+
+/// The statement that renews leases of a table: its name, its key, and what says that the work is to end.
+macro_rules! renewal {
+    ($table:literal, $key:literal, $cancelled:literal) => {
+        concat!(
+            "UPDATE virtuozo_core.",
+            $table,
+            " x SET lease_until = now() + make_interval(secs => s.lease_secs) FROM virtuozo_core.settings s WHERE x.",
+            $key,
+            " = $1 AND x.fence = $2 AND x.owner_id = $3 AND x.lease_until IS NOT NULL RETURNING ",
+            $cancelled,
+            " AS cancel_requested, s.lease_secs"
+        )
+    };
+}
+pub(super) use renewal;
 
 #[cfg(test)]
 mod tests {

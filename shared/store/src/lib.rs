@@ -1,4 +1,5 @@
-//! All SQL, by topic. Statements stand in `sql/`, one in each file.
+//! All SQL, by topic: a file of Rust, and beside it a folder of the same name with its statements, one in each file.
+//! One-liners stand in the Rust.
 
 pub mod admission;
 pub mod caps;

@@ -88,7 +88,7 @@ pub async fn of_run(
     run_id: Uuid,
     kind: NoticeKind,
 ) -> Result<(), StoreError> {
-    let due: Vec<Due> = sqlx::query_as(include_str!("sql/notice_insert_of_run.sql"))
+    let due: Vec<Due> = sqlx::query_as(include_str!("notices/insert_of_run.sql"))
         .bind(run_id)
         .bind(kind)
         .fetch_all(&mut *tx)
@@ -101,10 +101,11 @@ pub async fn of_run(
 /// # Errors
 /// What the database says.
 pub async fn owed(tx: &mut PgConnection, guest_run_id: Uuid) -> Result<(), StoreError> {
-    let run_id: Option<Uuid> = sqlx::query_scalar(include_str!("sql/guest_run_run.sql"))
-        .bind(guest_run_id)
-        .fetch_optional(&mut *tx)
-        .await?;
+    let run_id: Option<Uuid> =
+        sqlx::query_scalar("SELECT run_id FROM virtuozo_core.guest_runs WHERE id = $1")
+            .bind(guest_run_id)
+            .fetch_optional(&mut *tx)
+            .await?;
     match run_id {
         Some(run_id) => of_run(tx, run_id, NoticeKind::Owed).await,
         None => Ok(()),
@@ -117,7 +118,7 @@ pub async fn owed(tx: &mut PgConnection, guest_run_id: Uuid) -> Result<(), Store
 /// What the database says.
 pub async fn digest(pool: &PgPool, due_at: DateTime<Utc>) -> Result<bool, StoreError> {
     let mut tx = pool.begin().await?;
-    let due: Vec<Due> = sqlx::query_as(include_str!("sql/notice_insert_digest.sql"))
+    let due: Vec<Due> = sqlx::query_as(include_str!("notices/insert_digest.sql"))
         .bind(due_at)
         .fetch_all(&mut *tx)
         .await?;
@@ -132,7 +133,7 @@ pub async fn digest(pool: &PgPool, due_at: DateTime<Utc>) -> Result<bool, StoreE
 /// What the database says.
 pub async fn test(pool: &PgPool, channel: NoticeChannel) -> Result<Uuid, StoreError> {
     let id = Uuid::now_v7();
-    sqlx::query(include_str!("sql/notice_insert_test.sql"))
+    sqlx::query("INSERT INTO virtuozo_core.notices (id, kind, channel) VALUES ($1, 'test', $2)")
         .bind(id)
         .bind(channel)
         .execute(pool)
@@ -145,7 +146,7 @@ pub async fn test(pool: &PgPool, channel: NoticeChannel) -> Result<Uuid, StoreEr
 /// # Errors
 /// What the database says.
 pub async fn channels(db: impl PgExecutor<'_>) -> Result<Vec<NoticeChannel>, StoreError> {
-    Ok(sqlx::query_scalar(include_str!("sql/notice_channels.sql"))
+    Ok(sqlx::query_scalar(include_str!("notices/channels.sql"))
         .fetch_all(db)
         .await?)
 }
@@ -158,10 +159,10 @@ pub async fn channels(db: impl PgExecutor<'_>) -> Result<Vec<NoticeChannel>, Sto
 pub async fn take(pool: &PgPool, id: Uuid, owner_id: Uuid) -> Result<Option<Taken>, StoreError> {
     let mut tx = pool.begin().await?;
     // One at a time: otherwise two notices of two schedulers would not see each other.
-    sqlx::query(include_str!("sql/notice_settings_lock.sql"))
+    sqlx::query(include_str!("notices/settings_lock.sql"))
         .execute(&mut *tx)
         .await?;
-    let taken: Option<Taken> = sqlx::query_as(include_str!("sql/notice_take.sql"))
+    let taken: Option<Taken> = sqlx::query_as(include_str!("notices/take.sql"))
         .bind(id)
         .bind(owner_id)
         .bind(f64::from(LEASE_SECS))
@@ -171,7 +172,7 @@ pub async fn take(pool: &PgPool, id: Uuid, owner_id: Uuid) -> Result<Option<Take
         return Ok(None);
     };
     if taken.kind.is_of_run() {
-        let dropped = sqlx::query(include_str!("sql/notice_drop.sql"))
+        let dropped = sqlx::query(include_str!("notices/drop.sql"))
             .bind(id)
             .bind(taken.fence)
             .execute(&mut *tx)
@@ -180,7 +181,7 @@ pub async fn take(pool: &PgPool, id: Uuid, owner_id: Uuid) -> Result<Option<Take
             tx.commit().await?;
             return Ok(None);
         }
-        let held: Option<Due> = sqlx::query_as(include_str!("sql/notice_hold.sql"))
+        let held: Option<Due> = sqlx::query_as(include_str!("notices/hold.sql"))
             .bind(id)
             .bind(taken.fence)
             .bind(taken.channel)
@@ -193,14 +194,14 @@ pub async fn take(pool: &PgPool, id: Uuid, owner_id: Uuid) -> Result<Option<Take
         }
         // Who has got a message is not told more under its name.
         if taken.sent_to.is_empty() {
-            sqlx::query(include_str!("sql/notice_fold.sql"))
+            sqlx::query(include_str!("notices/fold.sql"))
                 .bind(id)
                 .bind(taken.channel)
                 .execute(&mut *tx)
                 .await?;
         }
     }
-    taken.told = sqlx::query_as(include_str!("sql/notice_told_along.sql"))
+    taken.told = sqlx::query_as(include_str!("notices/told_along.sql"))
         .bind(id)
         .fetch_one(&mut *tx)
         .await?;
@@ -219,7 +220,7 @@ pub async fn end(
     event: Option<&NewEvent>,
 ) -> Result<Fence, StoreError> {
     let mut tx = pool.begin().await?;
-    let found: Option<Uuid> = sqlx::query_scalar(include_str!("sql/notice_end.sql"))
+    let found: Option<Uuid> = sqlx::query_scalar(include_str!("notices/end.sql"))
         .bind(taken.id)
         .bind(taken.fence)
         .bind(attempt.state)
@@ -250,7 +251,7 @@ pub async fn end(
 /// What the database says.
 pub async fn push_lost(pool: &PgPool) -> Result<usize, StoreError> {
     let mut tx = pool.begin().await?;
-    let lost: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/notices_lost.sql"))
+    let lost: Vec<Uuid> = sqlx::query_scalar(include_str!("notices/lost.sql"))
         .bind(NoticeJob::QUEUE)
         .fetch_all(&mut *tx)
         .await?;
@@ -269,7 +270,7 @@ pub async fn push_lost(pool: &PgPool) -> Result<usize, StoreError> {
 /// What the database says.
 pub async fn retry(pool: &PgPool) -> Result<usize, StoreError> {
     let mut tx = pool.begin().await?;
-    let due: Vec<Due> = sqlx::query_as(include_str!("sql/notices_retry.sql"))
+    let due: Vec<Due> = sqlx::query_as(include_str!("notices/retry.sql"))
         .fetch_all(&mut *tx)
         .await?;
     push(&mut tx, &due).await?;
@@ -286,7 +287,7 @@ pub async fn list(
     only_wrong: bool,
     limit: u32,
 ) -> Result<Vec<Notice>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/notices_list.sql"))
+    Ok(sqlx::query_as(include_str!("notices/list.sql"))
         .bind(only_wrong)
         .bind(i64::from(limit))
         .fetch_all(db)

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     admission,
     guest_runs::GuestLease,
-    leases::{Fence, Renewal},
+    leases::{self, Fence, Leased, Renewal, renewal},
 };
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::{self as queue, UndoJob};
@@ -83,10 +83,35 @@ pub struct UndoClaim {
     pub guest_id: Uuid,
     /// The host of the guest.
     pub host_id: Uuid,
-    /// Tells this claim from others.
-    pub claim_id: Uuid,
+    /// Who has taken it.
+    pub owner_id: Uuid,
+    /// The number of this lease; grows with every taking.
+    pub fence: i64,
     /// How long it holds without renewal, in seconds.
     pub lease_secs: i32,
+}
+
+impl Leased for UndoClaim {
+    const RENEWAL: &'static str = renewal!("obligations", "guest_id", "false");
+
+    fn key(&self) -> Uuid {
+        self.guest_id
+    }
+
+    fn fence(&self) -> i64 {
+        self.fence
+    }
+
+    fn owner_id(&self) -> Uuid {
+        self.owner_id
+    }
+
+    fn taken(&self) -> Renewal {
+        Renewal {
+            cancel_requested: false,
+            lease_secs: self.lease_secs,
+        }
+    }
 }
 
 /// Records, before a snapshot is taken, that it has to be removed. Returns the time, by the database's clock;
@@ -100,7 +125,7 @@ pub async fn owe_snapshot(
     name: &str,
 ) -> Result<Option<DateTime<Utc>>, StoreError> {
     Ok(
-        sqlx::query_scalar(include_str!("sql/obligation_insert_snapshot.sql"))
+        sqlx::query_scalar("SELECT virtuozo_core.owe_snapshot($1, $2, $3, $4)")
             .bind(lease.guest_run_id)
             .bind(lease.fence)
             .bind(Uuid::now_v7())
@@ -118,7 +143,7 @@ pub async fn owe_power_on(
     db: impl PgExecutor<'_>,
     lease: &GuestLease,
 ) -> Result<Fence, StoreError> {
-    let row: Option<Uuid> = sqlx::query_scalar(include_str!("sql/obligation_insert_power_on.sql"))
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("obligations/insert_power_on.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
         .bind(Uuid::now_v7())
@@ -136,13 +161,10 @@ pub async fn owe_power_on(
 pub async fn owe_late(pool: &PgPool, guest_run_id: Uuid, duty: Duty<'_>) -> Result<(), StoreError> {
     let (statement, name) = match duty {
         Duty::RemoveSnapshot(name) => (
-            include_str!("sql/obligation_insert_late_snapshot.sql"),
+            include_str!("obligations/insert_late_snapshot.sql"),
             Some(name),
         ),
-        Duty::PowerOn => (
-            include_str!("sql/obligation_insert_late_power_on.sql"),
-            None,
-        ),
+        Duty::PowerOn => (include_str!("obligations/insert_late_power_on.sql"), None),
     };
     let query = sqlx::query(statement)
         .bind(guest_run_id)
@@ -163,7 +185,7 @@ pub async fn of_guest(
     db: impl PgExecutor<'_>,
     guest_id: Uuid,
 ) -> Result<Vec<Obligation>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/obligations_of_guest.sql"))
+    Ok(sqlx::query_as(include_str!("obligations/of_guest.sql"))
         .bind(guest_id)
         .fetch_all(db)
         .await?)
@@ -174,7 +196,7 @@ pub async fn of_guest(
 /// # Errors
 /// What the database says.
 pub async fn met(db: impl PgExecutor<'_>, obligation: &Obligation) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/obligation_met.sql"))
+    sqlx::query(include_str!("obligations/met.sql"))
         .bind(obligation.id)
         .bind(obligation.guest_run_id)
         .bind(obligation.fence)
@@ -193,7 +215,7 @@ pub async fn failed(
     error: &str,
     delay_secs: f64,
 ) -> Result<i32, StoreError> {
-    let attempts: Option<i32> = sqlx::query_scalar(include_str!("sql/obligation_failed.sql"))
+    let attempts: Option<i32> = sqlx::query_scalar(include_str!("obligations/failed.sql"))
         .bind(obligation.id)
         .bind(error)
         .bind(delay_secs)
@@ -207,12 +229,10 @@ pub async fn failed(
 /// # Errors
 /// What the database says.
 pub async fn host_of_owed(pool: &PgPool, guest_id: Uuid) -> Result<Option<Uuid>, StoreError> {
-    Ok(
-        sqlx::query_scalar(include_str!("sql/obligations_place.sql"))
-            .bind(guest_id)
-            .fetch_optional(pool)
-            .await?,
-    )
+    Ok(sqlx::query_scalar(include_str!("obligations/place.sql"))
+        .bind(guest_id)
+        .fetch_optional(pool)
+        .await?)
 }
 
 /// Claims what a guest is owed. None: nothing is due, somebody is at it, or a run of the guest is in
@@ -225,19 +245,20 @@ pub async fn claim(
     host_id: Uuid,
     guest_id: Uuid,
 ) -> Result<Option<UndoClaim>, StoreError> {
-    let claim_id = Uuid::now_v7();
+    let owner_id = Uuid::now_v7();
     let mut tx = pool.begin().await?;
     admission::lock_host(&mut tx, host_id).await?;
-    let lease_secs: Vec<i32> = sqlx::query_scalar(include_str!("sql/obligations_claim.sql"))
+    let claimed: Vec<(i64, i32)> = sqlx::query_as(include_str!("obligations/claim.sql"))
         .bind(guest_id)
-        .bind(claim_id)
+        .bind(owner_id)
         .fetch_all(&mut *tx)
         .await?;
     tx.commit().await?;
-    Ok(lease_secs.first().map(|&lease_secs| UndoClaim {
+    Ok(claimed.first().map(|&(fence, lease_secs)| UndoClaim {
         guest_id,
         host_id,
-        claim_id,
+        owner_id,
+        fence,
         lease_secs,
     }))
 }
@@ -247,11 +268,7 @@ pub async fn claim(
 /// # Errors
 /// What the database says.
 pub async fn renew(pool: &PgPool, claim: &UndoClaim) -> Result<Option<Renewal>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/obligations_renew.sql"))
-        .bind(claim.guest_id)
-        .bind(claim.claim_id)
-        .fetch_optional(pool)
-        .await?)
+    leases::renew(pool, claim).await
 }
 
 /// Gives a claim up.
@@ -259,9 +276,10 @@ pub async fn renew(pool: &PgPool, claim: &UndoClaim) -> Result<Option<Renewal>, 
 /// # Errors
 /// What the database says.
 pub async fn release(pool: &PgPool, claim: &UndoClaim) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/obligations_release.sql"))
+    sqlx::query(include_str!("obligations/release.sql"))
         .bind(claim.guest_id)
-        .bind(claim.claim_id)
+        .bind(claim.fence)
+        .bind(claim.owner_id)
         .execute(pool)
         .await?;
     Ok(())
@@ -273,7 +291,7 @@ pub async fn release(pool: &PgPool, claim: &UndoClaim) -> Result<(), StoreError>
 /// What the database says.
 pub async fn push_due(pool: &PgPool) -> Result<usize, StoreError> {
     let mut tx = pool.begin().await?;
-    let guests: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/obligations_due.sql"))
+    let guests: Vec<Uuid> = sqlx::query_scalar(include_str!("obligations/due.sql"))
         .bind(<UndoJob as queue::Job>::QUEUE)
         .fetch_all(&mut *tx)
         .await?;

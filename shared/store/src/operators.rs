@@ -12,7 +12,7 @@ use virtuozo_postgres::StoreError;
 /// [`StoreError::Refused`] if nothing has failed, or the run is being cancelled.
 pub async fn retry_failed(pool: &PgPool, run_id: Uuid) -> Result<String, StoreError> {
     let mut conn = pool.acquire().await?;
-    let sql = include_str!("sql/operator_retry_failed.sql");
+    let sql = "SELECT virtuozo.retry_failed($1)";
     call(&mut conn, sqlx::query_scalar(sql).bind(run_id)).await
 }
 
@@ -23,7 +23,7 @@ pub async fn retry_failed(pool: &PgPool, run_id: Uuid) -> Result<String, StoreEr
 /// [`StoreError::Refused`] if there is none of this id, somebody works on it or its guest, or no reason is given.
 pub async fn forgive(pool: &PgPool, obligation: Uuid, reason: &str) -> Result<String, StoreError> {
     let mut conn = pool.acquire().await?;
-    let sql = include_str!("sql/operator_forgive.sql");
+    let sql = "SELECT virtuozo.forgive($1, $2)";
     call(
         &mut conn,
         sqlx::query_scalar(sql).bind(obligation).bind(reason),
@@ -38,7 +38,7 @@ pub async fn forgive(pool: &PgPool, obligation: Uuid, reason: &str) -> Result<St
 /// [`StoreError::Refused`] if there is no such host.
 pub async fn pause(pool: &PgPool, host_or_all: &str) -> Result<String, StoreError> {
     let mut conn = pool.acquire().await?;
-    let sql = include_str!("sql/operator_pause.sql");
+    let sql = "SELECT virtuozo.pause($1)";
     call(&mut conn, sqlx::query_scalar(sql).bind(host_or_all)).await
 }
 
@@ -49,7 +49,7 @@ pub async fn pause(pool: &PgPool, host_or_all: &str) -> Result<String, StoreErro
 /// [`StoreError::Refused`] if there is no such host, or all hosts are paused.
 pub async fn resume(pool: &PgPool, host_or_all: &str) -> Result<String, StoreError> {
     let mut conn = pool.acquire().await?;
-    let sql = include_str!("sql/operator_resume.sql");
+    let sql = "SELECT virtuozo.resume($1)";
     call(&mut conn, sqlx::query_scalar(sql).bind(host_or_all)).await
 }
 

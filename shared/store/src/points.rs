@@ -75,7 +75,7 @@ pub async fn publish(
 ) -> Result<Option<Published>, StoreError> {
     let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let row: Option<(Vec<Uuid>, Json<Vec<GuestPoint>>)> =
-        sqlx::query_as(include_str!("sql/publish.sql"))
+        sqlx::query_as(include_str!("points/publish.sql"))
             .bind(lease.guest_run_id)
             .bind(lease.fence)
             .bind(point.id)
@@ -149,14 +149,12 @@ pub async fn begin_delete(
         Cover::Other => (1, false),
         Cover::Nothing => (0, false),
     };
-    Ok(
-        sqlx::query_scalar(include_str!("sql/point_set_deleting.sql"))
-            .bind(id)
-            .bind(others)
-            .bind(by_newer)
-            .fetch_one(db)
-            .await?,
-    )
+    Ok(sqlx::query_scalar(include_str!("points/set_deleting.sql"))
+        .bind(id)
+        .bind(others)
+        .bind(by_newer)
+        .fetch_one(db)
+        .await?)
 }
 
 /// Forgets a restore point that is marked, once its directory is gone.
@@ -164,7 +162,7 @@ pub async fn begin_delete(
 /// # Errors
 /// What the database says.
 pub async fn finish_delete(db: impl PgExecutor<'_>, id: Uuid) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/point_delete.sql"))
+    sqlx::query("DELETE FROM virtuozo_core.restore_points WHERE id = $1 AND state = 'deleting'")
         .bind(id)
         .execute(db)
         .await?;

@@ -20,7 +20,7 @@ pub struct Known {
 /// # Errors
 /// What the database says.
 pub async fn known(db: impl PgExecutor<'_>, path: &str) -> Result<Known, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/repository_known.sql"))
+    Ok(sqlx::query_as(include_str!("repositories/known.sql"))
         .bind(plain_directory(path))
         .fetch_one(db)
         .await?)
@@ -31,7 +31,7 @@ pub async fn known(db: impl PgExecutor<'_>, path: &str) -> Result<Known, StoreEr
 /// # Errors
 /// What the database says.
 pub async fn learn(db: impl PgExecutor<'_>, path: &str, id: Uuid) -> Result<Uuid, StoreError> {
-    Ok(sqlx::query_scalar(include_str!("sql/repository_learn.sql"))
+    Ok(sqlx::query_scalar(include_str!("repositories/learn.sql"))
         .bind(plain_directory(path))
         .bind(id)
         .fetch_one(db)
@@ -48,7 +48,7 @@ pub async fn adopt(
     id: Uuid,
 ) -> Result<Option<Uuid>, StoreError> {
     super::check_directory(path)?;
-    Ok(sqlx::query_scalar(include_str!("sql/repository_adopt.sql"))
+    Ok(sqlx::query_scalar(include_str!("repositories/adopt.sql"))
         .bind(plain_directory(path))
         .bind(id)
         .fetch_one(db)

@@ -51,20 +51,20 @@ pub async fn start_run(pool: &PgPool, new: &NewRun) -> Result<Uuid, StoreError> 
 /// What the database says.
 pub async fn start_run_in(tx: &mut PgConnection, new: &NewRun) -> Result<Uuid, StoreError> {
     let id = Uuid::now_v7();
-    sqlx::query(include_str!("sql/run_insert.sql"))
+    sqlx::query(include_str!("runs/insert.sql"))
         .bind(id)
         .bind(new.tick.map(|(schedule_id, _)| schedule_id))
         .bind(new.tick.map(|(_, due_at)| due_at))
         .bind(&new.requested_by)
         .execute(&mut *tx)
         .await?;
-    let host_runs: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/run_insert_hosts.sql"))
+    let host_runs: Vec<Uuid> = sqlx::query_scalar(include_str!("runs/insert_hosts.sql"))
         .bind(id)
         .bind(&new.targets.hosts)
         .bind(&new.targets.guests)
         .fetch_all(&mut *tx)
         .await?;
-    sqlx::query(include_str!("sql/gates_afresh.sql"))
+    sqlx::query(include_str!("runs/gates_afresh.sql"))
         .bind(id)
         .execute(&mut *tx)
         .await?;
@@ -100,7 +100,7 @@ pub(super) async fn fail(
     run_id: Uuid,
     why: &str,
 ) -> Result<bool, StoreError> {
-    let done = sqlx::query(include_str!("sql/run_fail.sql"))
+    let done = sqlx::query(include_str!("runs/fail.sql"))
         .bind(run_id)
         .bind(why)
         .execute(tx)
@@ -121,7 +121,7 @@ pub async fn start_tick(
     targets: Targets,
 ) -> Result<Option<Uuid>, StoreError> {
     let mut tx = pool.begin().await?;
-    let moved: Option<Uuid> = sqlx::query_scalar(include_str!("sql/schedule_done_until.sql"))
+    let moved: Option<Uuid> = sqlx::query_scalar(include_str!("runs/schedule_done_until.sql"))
         .bind(schedule_id)
         .bind(due_at)
         .fetch_optional(&mut *tx)
@@ -135,7 +135,7 @@ pub async fn start_tick(
         targets,
     };
     let run_id = start_run_in(&mut tx, &new).await?;
-    let ticked: Option<Uuid> = sqlx::query_scalar(include_str!("sql/tick_insert.sql"))
+    let ticked: Option<Uuid> = sqlx::query_scalar(include_str!("runs/tick_insert.sql"))
         .bind(schedule_id)
         .bind(due_at)
         .bind(run_id)
@@ -155,7 +155,7 @@ pub async fn start_tick(
 /// [`StoreError::Refused`] if there is no such run or it has ended, or what the database says.
 pub async fn cancel(pool: &PgPool, run_id: Uuid) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
-    let cancel = sqlx::query_scalar(include_str!("sql/operator_cancel.sql"));
+    let cancel = sqlx::query_scalar("SELECT virtuozo.cancel($1)");
     operators::call(&mut tx, cancel.bind(run_id)).await?;
     end_if_done(&mut tx, run_id).await?;
     tx.commit().await?;
@@ -183,11 +183,11 @@ pub(super) async fn end_if_done(
     run_id: Uuid,
 ) -> Result<Option<EndedRun>, StoreError> {
     // Two statements: the second must see what another ending transaction has committed meanwhile.
-    sqlx::query(include_str!("sql/run_lock.sql"))
+    sqlx::query(include_str!("runs/lock.sql"))
         .bind(run_id)
         .execute(&mut *tx)
         .await?;
-    let ended: Option<EndedRun> = sqlx::query_as(include_str!("sql/run_end.sql"))
+    let ended: Option<EndedRun> = sqlx::query_as(include_str!("runs/end.sql"))
         .bind(run_id)
         .fetch_optional(&mut *tx)
         .await?;
@@ -227,7 +227,7 @@ pub(super) async fn is_open_on(
     run_id: Uuid,
     host_id: Uuid,
 ) -> Result<bool, StoreError> {
-    Ok(sqlx::query_scalar(include_str!("sql/run_open_on_host.sql"))
+    Ok(sqlx::query_scalar(include_str!("runs/open_on_host.sql"))
         .bind(run_id)
         .bind(host_id)
         .fetch_one(tx)
@@ -239,7 +239,5 @@ pub(super) async fn is_open_on(
 /// # Errors
 /// What the database says.
 pub async fn database_now(pool: &PgPool) -> Result<DateTime<Utc>, StoreError> {
-    Ok(sqlx::query_scalar(include_str!("sql/database_now.sql"))
-        .fetch_one(pool)
-        .await?)
+    Ok(sqlx::query_scalar("SELECT now()").fetch_one(pool).await?)
 }

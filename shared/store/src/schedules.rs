@@ -43,7 +43,7 @@ impl From<Schedule> for ScheduleConfig {
 /// What the database says.
 pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<Schedule>, StoreError> {
     let none: Option<&str> = None;
-    Ok(sqlx::query_as(include_str!("sql/schedules_select.sql"))
+    Ok(sqlx::query_as(include_str!("schedules/select.sql"))
         .bind(none)
         .fetch_all(db)
         .await?)
@@ -54,7 +54,7 @@ pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<Schedule>, StoreError> 
 /// # Errors
 /// [`StoreError::NotFound`].
 pub async fn by_name(db: impl PgExecutor<'_>, name: &str) -> Result<Schedule, StoreError> {
-    sqlx::query_as(include_str!("sql/schedules_select.sql"))
+    sqlx::query_as(include_str!("schedules/select.sql"))
         .bind(name)
         .fetch_optional(db)
         .await?
@@ -79,7 +79,7 @@ pub async fn insert(
     let mut tx = db.begin().await?;
     check(&mut tx, config).await?;
     let id = Uuid::now_v7();
-    sqlx::query(include_str!("sql/schedule_insert.sql"))
+    sqlx::query("INSERT INTO virtuozo_core.schedules (id, name, cron, time_zone, enabled) VALUES ($1, $2, $3, $4, $5)")
         .bind(id)
         .bind(&config.name)
         .bind(&config.cron)
@@ -104,7 +104,7 @@ pub async fn update(
 ) -> Result<(), StoreError> {
     let mut tx = db.begin().await?;
     check(&mut tx, config).await?;
-    let done = sqlx::query(include_str!("sql/schedule_update.sql"))
+    let done = sqlx::query(include_str!("schedules/update.sql"))
         .bind(id)
         .bind(&config.name)
         .bind(&config.cron)
@@ -125,7 +125,7 @@ pub async fn update(
 /// # Errors
 /// [`StoreError::NotFound`].
 pub async fn remove(db: impl PgExecutor<'_>, id: Uuid) -> Result<(), StoreError> {
-    let done = sqlx::query(include_str!("sql/schedule_delete.sql"))
+    let done = sqlx::query("DELETE FROM virtuozo_core.schedules WHERE id = $1")
         .bind(id)
         .execute(db)
         .await?;
@@ -153,11 +153,11 @@ async fn set_targets(
     id: Uuid,
     config: &ScheduleConfig,
 ) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/schedule_targets_clear.sql"))
+    sqlx::query("DELETE FROM virtuozo_core.schedule_targets WHERE schedule_id = $1")
         .bind(id)
         .execute(&mut *conn)
         .await?;
-    sqlx::query(include_str!("sql/schedule_targets_insert.sql"))
+    sqlx::query(include_str!("schedules/targets_insert.sql"))
         .bind(id)
         .bind(&config.host_ids)
         .bind(&config.guest_ids)

@@ -241,14 +241,14 @@ pub fn key<S>(keys: &'static [Key<S>], name: &str) -> Result<&'static Key<S>, St
 /// # Errors
 /// What the database says.
 pub async fn get(db: impl PgExecutor<'_>) -> Result<Settings, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/settings_get.sql"))
+    Ok(sqlx::query_as(include_str!("settings/get.sql"))
         .fetch_one(db)
         .await?)
 }
 
 /// Until the caller's transaction ends, nobody else changes settings or imports a configuration.
 pub async fn lock(db: impl PgExecutor<'_>) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/settings_lock.sql"))
+    sqlx::query(include_str!("settings/lock.sql"))
         .execute(db)
         .await?;
     Ok(())
@@ -280,7 +280,7 @@ pub async fn set(
     let mut settings = get(&mut *tx).await?;
     apply(KEYS, &mut settings, changes)?;
     let s = &settings;
-    sqlx::query(include_str!("sql/settings_save.sql"))
+    sqlx::query(include_str!("settings/save.sql"))
         .bind(s.host_threads)
         .bind(s.guest_threads)
         .bind(&s.destination)

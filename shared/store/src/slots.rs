@@ -10,7 +10,7 @@ use virtuozo_postgres::StoreError;
 /// # Errors
 /// What the database says.
 pub(super) async fn sync(conn: &mut PgConnection, host_id: Option<Uuid>) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/sync_slots.sql"))
+    sqlx::query(include_str!("slots/sync_slots.sql"))
         .bind(host_id)
         .execute(conn)
         .await?;

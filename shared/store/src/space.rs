@@ -9,7 +9,7 @@ use virtuozo_postgres::StoreError;
 /// # Errors
 /// What the database says.
 pub async fn seen(db: impl PgExecutor<'_>, path: &str, free_bytes: u64) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/repository_space_seen.sql"))
+    sqlx::query(include_str!("space/repository_space_seen.sql"))
         .bind(path)
         .bind(i64::try_from(free_bytes).unwrap_or(i64::MAX))
         .execute(db)

@@ -27,7 +27,7 @@ pub async fn begin(
     step: StepName,
     mode: Option<&str>,
 ) -> Result<Fence, StoreError> {
-    let row: Option<(String,)> = sqlx::query_as(include_str!("sql/step_begin.sql"))
+    let row: Option<(String,)> = sqlx::query_as(include_str!("steps/begin.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
         .bind(step.as_str())
@@ -71,20 +71,22 @@ pub async fn done(
 ) -> Result<Fence, StoreError> {
     let (devices, totals, copied) = DeviceProgress::columns(&done.progress);
     let (met, fences): (Vec<Uuid>, Vec<i64>) = done.met.iter().map(|o| (o.id, o.fence)).unzip();
-    let held: bool = sqlx::query_scalar(include_str!("sql/step_done.sql"))
-        .bind(lease.guest_run_id)
-        .bind(lease.fence)
-        .bind(step.as_str())
-        .bind(&done.output)
-        .bind(next.map(|n| n.step.as_str()))
-        .bind(next.map(|n| n.mode))
-        .bind(devices)
-        .bind(totals)
-        .bind(copied)
-        .bind(met)
-        .bind(fences)
-        .fetch_one(db)
-        .await?;
+    let held: bool = sqlx::query_scalar(
+        "SELECT virtuozo_core.step_done($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )
+    .bind(lease.guest_run_id)
+    .bind(lease.fence)
+    .bind(step.as_str())
+    .bind(&done.output)
+    .bind(next.map(|n| n.step.as_str()))
+    .bind(next.map(|n| n.mode))
+    .bind(devices)
+    .bind(totals)
+    .bind(copied)
+    .bind(met)
+    .bind(fences)
+    .fetch_one(db)
+    .await?;
     Ok(Fence::of(held))
 }
 
@@ -102,7 +104,7 @@ pub async fn validated(
     owed: Option<&Obligation>,
     seen: &GuestObservation,
 ) -> Result<Option<DateTime<Utc>>, StoreError> {
-    let recording = sqlx::query_as(include_str!("sql/step_validated.sql"))
+    let recording = sqlx::query_as(include_str!("steps/validated.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
         .bind(output)
@@ -137,7 +139,7 @@ pub async fn failed(
     step: StepName,
     failure: StepFailure<'_>,
 ) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/step_failed.sql"))
+    sqlx::query(include_str!("steps/failed.sql"))
         .bind(lease.guest_run_id)
         .bind(lease.fence)
         .bind(step.as_str())
@@ -157,12 +159,11 @@ pub async fn done_in_attempt(
     db: impl PgExecutor<'_>,
     lease: &GuestLease,
 ) -> Result<HashMap<String, Value>, StoreError> {
-    let rows: Vec<(String, Option<Value>)> =
-        sqlx::query_as(include_str!("sql/steps_of_attempt.sql"))
-            .bind(lease.guest_run_id)
-            .bind(lease.attempt_fence)
-            .fetch_all(db)
-            .await?;
+    let rows: Vec<(String, Option<Value>)> = sqlx::query_as(include_str!("steps/of_attempt.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.attempt_fence)
+        .fetch_all(db)
+        .await?;
     Ok(rows
         .into_iter()
         .map(|(name, output)| (name, output.unwrap_or(Value::Null)))

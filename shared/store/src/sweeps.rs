@@ -70,7 +70,7 @@ impl Expired {
 /// What the database says.
 pub async fn expire_guest_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError> {
     let mut tx = pool.begin().await?;
-    let expired: Vec<Expired> = sqlx::query_as(include_str!("sql/guest_runs_expire.sql"))
+    let expired: Vec<Expired> = sqlx::query_as(include_str!("sweeps/guest_runs_expire.sql"))
         .fetch_all(&mut *tx)
         .await?;
     let mut jobs = Vec::new();
@@ -96,7 +96,7 @@ pub async fn expire_guest_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError
 /// What the database says.
 pub async fn expire_host_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError> {
     let mut tx = pool.begin().await?;
-    let expired: Vec<Expired> = sqlx::query_as(include_str!("sql/host_runs_expire.sql"))
+    let expired: Vec<Expired> = sqlx::query_as(include_str!("sweeps/host_runs_expire.sql"))
         .fetch_all(&mut *tx)
         .await?;
     let mut jobs = Vec::new();
@@ -122,14 +122,14 @@ pub async fn expire_host_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError>
 /// What the database says.
 pub async fn push_lost_jobs(pool: &PgPool) -> Result<usize, StoreError> {
     let mut tx = pool.begin().await?;
-    let hosts: Vec<HostJob> = sqlx::query_scalar(include_str!("sql/host_runs_lost.sql"))
+    let hosts: Vec<HostJob> = sqlx::query_scalar(include_str!("sweeps/host_runs_lost.sql"))
         .bind(HostJob::QUEUE)
         .fetch_all(&mut *tx)
         .await?
         .into_iter()
         .map(|host_run_id| HostJob { host_run_id })
         .collect();
-    let guests: Vec<GuestJob> = sqlx::query_scalar(include_str!("sql/guest_runs_lost.sql"))
+    let guests: Vec<GuestJob> = sqlx::query_scalar(include_str!("sweeps/guest_runs_lost.sql"))
         .bind(GuestJob::QUEUE)
         .fetch_all(&mut *tx)
         .await?
@@ -147,7 +147,7 @@ pub async fn push_lost_jobs(pool: &PgPool) -> Result<usize, StoreError> {
 /// # Errors
 /// What the database says.
 pub async fn drop_jobs(pool: &PgPool) -> Result<u64, StoreError> {
-    let dropped = sqlx::query(include_str!("sql/jobs_drop.sql"))
+    let dropped = sqlx::query(include_str!("sweeps/jobs_drop.sql"))
         .execute(pool)
         .await?;
     Ok(dropped.rows_affected())
@@ -173,7 +173,7 @@ pub async fn admit_all(pool: &PgPool) -> Result<usize, StoreError> {
 /// # Errors
 /// What the database says.
 pub async fn end_runs(pool: &PgPool) -> Result<usize, StoreError> {
-    let ids: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/runs_to_end.sql"))
+    let ids: Vec<Uuid> = sqlx::query_scalar(include_str!("sweeps/runs_to_end.sql"))
         .fetch_all(pool)
         .await?;
     let mut ended = 0;
@@ -197,17 +197,17 @@ const GUEST_RUNS_AT_ONCE: i64 = 1000;
 /// What the database says.
 pub async fn prune(pool: &PgPool) -> Result<bool, StoreError> {
     for statement in [
-        include_str!("sql/prune_workers.sql"),
-        include_str!("sql/prune_job_workers.sql"),
+        include_str!("sweeps/prune_workers.sql"),
+        include_str!("sweeps/prune_job_workers.sql"),
     ] {
         sqlx::query(statement).execute(pool).await?;
     }
     let rows = u64::try_from(ROWS_AT_ONCE).unwrap_or_default();
     let mut more = false;
     for statement in [
-        include_str!("sql/prune_events.sql"),
-        include_str!("sql/prune_jobs.sql"),
-        include_str!("sql/prune_notices.sql"),
+        include_str!("sweeps/prune_events.sql"),
+        include_str!("sweeps/prune_jobs.sql"),
+        include_str!("sweeps/prune_notices.sql"),
     ] {
         let done = sqlx::query(statement)
             .bind(ROWS_AT_ONCE)
@@ -217,10 +217,10 @@ pub async fn prune(pool: &PgPool) -> Result<bool, StoreError> {
     }
     // Alone, so that no operator puts a guest run back meanwhile.
     let mut tx = pool.begin().await?;
-    sqlx::query(include_str!("sql/operators_alone.sql"))
+    sqlx::query("SELECT virtuozo_core.alone()")
         .execute(&mut *tx)
         .await?;
-    let runs = sqlx::query(include_str!("sql/prune_runs.sql"))
+    let runs = sqlx::query(include_str!("sweeps/prune_runs.sql"))
         .bind(GUEST_RUNS_AT_ONCE)
         .execute(&mut *tx)
         .await?;

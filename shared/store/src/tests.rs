@@ -5,6 +5,8 @@ mod of_caps;
 mod of_documents;
 mod of_gates;
 mod of_guests;
+mod of_leases;
+mod of_obstacles;
 mod of_points;
 mod of_repositories;
 mod of_schedules;
@@ -13,25 +15,69 @@ use std::{collections::BTreeMap, time::Duration};
 
 use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
-use super::{hosts::HostConfig, *};
+use super::{hosts::HostConfig, leases::Leased, *};
 use virtuozo_model::{Guest, Host, HostKind, HostState, Mode};
 use virtuozo_postgres::testing::TestDb;
+
+/// The statements of the program by where they stand: files, and one-liners in the Rust of what is no test.
+fn statements(below: &Path, found: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(below).unwrap() {
+        let path = entry.unwrap().path();
+        let is_of_tests = path.file_stem().is_some_and(|name| name == "tests");
+        let end = path.extension().and_then(|end| end.to_str());
+        if path.is_dir() && !is_of_tests {
+            statements(&path, found);
+        } else if end == Some("sql") {
+            let sql = std::fs::read_to_string(&path).unwrap();
+            found.push((path.display().to_string(), sql));
+        } else if end == Some("rs") && !is_of_tests {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for call in ["query(", "query_as(", "query_scalar("] {
+                for (at, _) in text.match_indices(call) {
+                    let argument = text[at + call.len()..].trim_start();
+                    if let Some(literal) = argument.strip_prefix('"') {
+                        let sql = literal.split('"').next().unwrap_or_default();
+                        found.push((path.display().to_string(), sql.to_owned()));
+                    }
+                }
+            }
+        }
+    }
+}
 
 #[tokio::test]
 async fn every_statement_fits_the_schema() {
     let db = TestDb::new().await;
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/src/sql");
+    let mut all = Vec::new();
+    statements(
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")),
+        &mut all,
+    );
+    let in_rust = all.iter().filter(|(place, _)| place.ends_with(".rs"));
+    let (in_rust, count) = (in_rust.count(), all.len());
+    assert!(
+        in_rust > 10 && count > in_rust + 40,
+        "only {count} statements were found, {in_rust} of them in Rust"
+    );
     let mut failed = Vec::new();
-    let mut count = 0;
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        let sql = std::fs::read_to_string(&path).unwrap();
+    for (place, sql) in all {
         if let Err(e) = db.pool.prepare(AssertSqlSafe(sql).into_sql_str()).await {
-            failed.push(format!("{}: {e}", path.display()));
+            failed.push(format!("{place}: {e}"));
         }
-        count += 1;
     }
-    assert!(count > 40, "only {count} statements were found");
+    let renewals = [
+        <guest_runs::GuestLease as Leased>::RENEWAL,
+        <host_runs::HostLease as Leased>::RENEWAL,
+        <hooks::Taken as Leased>::RENEWAL,
+        <gates::Probe as Leased>::RENEWAL,
+        <obligations::UndoClaim as Leased>::RENEWAL,
+    ];
+    for sql in renewals {
+        if let Err(e) = db.pool.prepare(sql.into_sql_str()).await {
+            failed.push(format!("{sql}: {e}"));
+        }
+    }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 

@@ -137,7 +137,7 @@ pub struct TracedStep {
 /// # Errors
 /// What the database says.
 pub async fn guests_to_tell(pool: &PgPool, limit: i64) -> Result<Vec<TracedGuest>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/trace_guests.sql"))
+    Ok(sqlx::query_as(include_str!("traces/guests.sql"))
         .bind(limit)
         .bind(TOLD_FOR_SECS)
         .fetch_all(pool)
@@ -149,7 +149,7 @@ pub async fn guests_to_tell(pool: &PgPool, limit: i64) -> Result<Vec<TracedGuest
 /// # Errors
 /// What the database says.
 pub async fn steps_of(pool: &PgPool, guest_runs: &[Uuid]) -> Result<Vec<TracedStep>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/trace_steps.sql"))
+    Ok(sqlx::query_as(include_str!("traces/steps.sql"))
         .bind(guest_runs)
         .fetch_all(pool)
         .await?)
@@ -162,7 +162,7 @@ pub async fn steps_of(pool: &PgPool, guest_runs: &[Uuid]) -> Result<Vec<TracedSt
 pub async fn guests_told(pool: &PgPool, guests: &[TracedGuest]) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = guests.iter().map(|g| g.id).collect();
     let fences: Vec<i64> = guests.iter().map(|g| g.fence).collect();
-    sqlx::query(include_str!("sql/trace_guests_sent.sql"))
+    sqlx::query(include_str!("traces/guests_sent.sql"))
         .bind(ids)
         .bind(fences)
         .execute(pool)
@@ -175,7 +175,7 @@ pub async fn guests_told(pool: &PgPool, guests: &[TracedGuest]) -> Result<(), St
 /// # Errors
 /// What the database says.
 pub async fn runs_to_tell(pool: &PgPool, limit: i64) -> Result<Vec<TracedRun>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/trace_runs.sql"))
+    Ok(sqlx::query_as(include_str!("traces/runs.sql"))
         .bind(limit)
         .bind(TOLD_FOR_SECS)
         .fetch_all(pool)
@@ -187,7 +187,7 @@ pub async fn runs_to_tell(pool: &PgPool, limit: i64) -> Result<Vec<TracedRun>, S
 /// # Errors
 /// What the database says.
 pub async fn hosts_of(pool: &PgPool, run_id: Uuid) -> Result<Vec<TracedHost>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/trace_hosts.sql"))
+    Ok(sqlx::query_as(include_str!("traces/hosts.sql"))
         .bind(run_id)
         .fetch_all(pool)
         .await?)
@@ -198,7 +198,7 @@ pub async fn hosts_of(pool: &PgPool, run_id: Uuid) -> Result<Vec<TracedHost>, St
 /// # Errors
 /// What the database says.
 pub async fn run_told(pool: &PgPool, run: &TracedRun) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/trace_run_sent.sql"))
+    sqlx::query(include_str!("traces/run_sent.sql"))
         .bind(run.id)
         .bind(run.trace_id)
         .execute(pool)

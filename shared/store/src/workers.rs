@@ -16,7 +16,7 @@ pub async fn register(
     kind: ProcessKind,
     name: &str,
 ) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/worker_insert.sql"))
+    sqlx::query(include_str!("workers/insert.sql"))
         .bind(id)
         .bind(kind)
         .bind(name)
@@ -44,7 +44,7 @@ pub enum Heard {
 /// # Errors
 /// What the database says.
 pub async fn heartbeat(db: impl PgExecutor<'_>, id: Uuid) -> Result<Heard, StoreError> {
-    let drain: Option<bool> = sqlx::query_scalar(include_str!("sql/worker_heartbeat.sql"))
+    let drain: Option<bool> = sqlx::query_scalar(include_str!("workers/heartbeat.sql"))
         .bind(id)
         .fetch_optional(db)
         .await?;
@@ -64,7 +64,7 @@ pub async fn drain(
     db: impl PgExecutor<'_>,
     name_or_id: &str,
 ) -> Result<Vec<(Uuid, bool)>, StoreError> {
-    let asked: Vec<(Uuid, bool)> = sqlx::query_as(include_str!("sql/worker_drain.sql"))
+    let asked: Vec<(Uuid, bool)> = sqlx::query_as(include_str!("workers/drain.sql"))
         .bind(name_or_id)
         .fetch_all(db)
         .await?;
@@ -98,13 +98,13 @@ pub async fn unfit(
     run_id: Option<Uuid>,
     reason: &str,
 ) -> Result<Tried, StoreError> {
-    sqlx::query(include_str!("sql/worker_unfit.sql"))
+    sqlx::query(include_str!("workers/unfit.sql"))
         .bind(worker_id)
         .bind(host_id)
         .bind(reason)
         .execute(pool)
         .await?;
-    Ok(sqlx::query_as(include_str!("sql/worker_tried.sql"))
+    Ok(sqlx::query_as(include_str!("workers/tried.sql"))
         .bind(worker_id)
         .bind(host_id)
         .bind(run_id)
@@ -122,7 +122,7 @@ pub async fn leaves_to_others(
     host_id: Uuid,
 ) -> Result<bool, StoreError> {
     Ok(
-        sqlx::query_scalar(include_str!("sql/worker_leaves_to_others.sql"))
+        sqlx::query_scalar("SELECT virtuozo_core.leaves_to_others($1, $2)")
             .bind(worker_id)
             .bind(host_id)
             .fetch_one(db)
@@ -135,10 +135,12 @@ pub async fn leaves_to_others(
 /// # Errors
 /// What the database says.
 pub async fn stop(db: impl PgExecutor<'_>, id: Uuid) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/worker_stop.sql"))
-        .bind(id)
-        .execute(db)
-        .await?;
+    sqlx::query(
+        "UPDATE virtuozo_core.workers SET stopped_at = now() WHERE id = $1 AND stopped_at IS NULL",
+    )
+    .bind(id)
+    .execute(db)
+    .await?;
     Ok(())
 }
 
@@ -147,7 +149,7 @@ pub async fn stop(db: impl PgExecutor<'_>, id: Uuid) -> Result<(), StoreError> {
 /// # Errors
 /// What the database says.
 pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<Worker>, StoreError> {
-    Ok(sqlx::query_as(include_str!("sql/workers_list.sql"))
+    Ok(sqlx::query_as(include_str!("workers/list.sql"))
         .fetch_all(db)
         .await?)
 }

@@ -15,7 +15,7 @@ const MOVES_WITHIN: Duration = Duration::from_secs(15);
 /// The process id of the leading scheduler, while its lease holds.
 async fn leader(pool: &PgPool) -> Result<Option<i32>> {
     Ok(sqlx::query_scalar(
-        "SELECT w.pid FROM virtuozo_core.lead l JOIN virtuozo_core.workers w ON w.id = l.scheduler_id
+        "SELECT w.pid FROM virtuozo_core.lead l JOIN virtuozo_core.workers w ON w.id = l.owner_id
           WHERE l.lease_until > now()",
     )
     .fetch_optional(pool)

@@ -76,7 +76,7 @@ async fn what_can_never_be_undone_is_given_up_by_name_and_then_its_host_can_be_r
     // As a worker leaves it that could not bring the guest back.
     execute(
         &site,
-        "INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, fence, attempts, last_error)
+        "INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, guest_run_fence, attempts, last_error)
          SELECT gen_random_uuid(), 'power_on', host_id, guest_id, id, fence, 7, 'no route to host'
            FROM virtuozo_core.guest_runs",
     )

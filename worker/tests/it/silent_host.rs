@@ -265,7 +265,7 @@ async fn a_host_run_waits_for_the_right_password_and_is_given_up_after_three_log
     assert_eq!(site.world.calls("connect"), 1);
     for logins in 2..=3 {
         // The pause is over.
-        site.execute("UPDATE virtuozo_core.host_gates SET shut_until = now()")
+        site.execute("UPDATE virtuozo_core.host_gates SET shut_until = now(), lease_until = lease_until - interval '1 hour'")
             .await;
         site.until("the next login", || async {
             (failed_probes(&site).await == Some(logins)).then_some(())

@@ -33,7 +33,7 @@ fn holder(dir: &Path) -> std::process::Child {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "pg::tests::the_process_that_another_test_kills",
+            "server::tests::the_process_that_another_test_kills",
             "--nocapture",
         ])
         .env(HELD_DIR, dir)

@@ -114,7 +114,7 @@ impl Place {
                 is_last: true,
             }));
         }
-        let lines: Vec<Line> = sqlx::query_as(include_str!("../sql/events_after.sql"))
+        let lines: Vec<Line> = sqlx::query_as(include_str!("after.sql"))
             .bind(filter.min_code)
             .bind(filter.run_id)
             .bind(filter.host_id)
@@ -160,7 +160,7 @@ impl Place {
 }
 
 async fn snapshot(db: impl sqlx::PgExecutor<'_>) -> Result<String, StoreError> {
-    Ok(sqlx::query_scalar(include_str!("../sql/events_now.sql"))
+    Ok(sqlx::query_scalar("SELECT pg_current_snapshot()::text")
         .fetch_one(db)
         .await?)
 }

@@ -22,7 +22,7 @@ impl Kept {
         if let Some(kept) = Self::find(pool).await? {
             return Ok(kept);
         }
-        sqlx::query(include_str!("../sql/event_mirror_begin.sql"))
+        sqlx::query(include_str!("mirror_begin.sql"))
             .execute(pool)
             .await?;
         let kept = Self::find(pool).await?;
@@ -30,7 +30,7 @@ impl Kept {
     }
 
     async fn find(pool: &PgPool) -> Result<Option<Self>, StoreError> {
-        Ok(sqlx::query_as(include_str!("../sql/event_mirror_get.sql"))
+        Ok(sqlx::query_as("SELECT since::text, until::text, last_xact, last_id, max_id, version FROM virtuozo_core.event_mirror")
             .fetch_optional(pool)
             .await?)
     }
@@ -52,7 +52,7 @@ impl Kept {
     /// # Errors
     /// What the database says.
     pub async fn replace(&self, pool: &PgPool, place: Place) -> Result<Option<Self>, StoreError> {
-        let done = sqlx::query(include_str!("../sql/event_mirror_save.sql"))
+        let done = sqlx::query(include_str!("mirror_save.sql"))
             .bind(&place.since)
             .bind(&place.until)
             .bind(place.last_xact)
@@ -73,7 +73,7 @@ impl Kept {
     /// # Errors
     /// What the database says.
     pub async fn restored(&self, pool: &PgPool) -> Result<(), StoreError> {
-        sqlx::query(include_str!("../sql/event_mirror_restored.sql"))
+        sqlx::query(include_str!("mirror_restored.sql"))
             .bind(self.version)
             .execute(pool)
             .await?;

@@ -213,7 +213,7 @@ async fn what_follows_is_found_by_an_index() {
     let place = Place::now(&db.pool).await.unwrap();
     tell(&db.pool, "new").await;
     let now = Place::now(&db.pool).await.unwrap();
-    let sql = format!("EXPLAIN {}", include_str!("../sql/events_after.sql"));
+    let sql = format!("EXPLAIN {}", include_str!("after.sql"));
     // Transactions of other tests may hold the place back to before all of these events, and then reading the
     // whole table would be right.
     let mut tx = db.pool.begin().await.unwrap();

@@ -142,7 +142,7 @@ async fn a_failing_command_before_a_run_fails_it_and_is_run_again_when_that_is_r
 
     operators::retry_failed(&db.pool, run).await.unwrap();
     assert_eq!(text(&db.pool, RUN).await, "running: ");
-    let place = "SELECT count(*)::text FROM virtuozo_core.held_runs";
+    let place = "SELECT count(virtuozo_core.hook_reason(id))::text FROM virtuozo_core.runs";
     assert_eq!(text(&db.pool, place).await, "1");
     let hook = taken(&db, Whose::Site).await.unwrap();
     assert_eq!(ended(&db, &hook, None).await, Fence::Held);

@@ -181,11 +181,9 @@ fn file(text: &str) -> Result<String, String> {
 /// # Errors
 /// What the database says.
 pub async fn get(db: impl PgExecutor<'_>) -> Result<NoticeSettings, StoreError> {
-    Ok(
-        sqlx::query_as(include_str!("../sql/notice_settings_get.sql"))
-            .fetch_one(db)
-            .await?,
-    )
+    Ok(sqlx::query_as(include_str!("settings_get.sql"))
+        .fetch_one(db)
+        .await?)
 }
 
 /// Changes settings, all or none; they apply at once, everywhere. Returns them as they stand then.
@@ -197,7 +195,7 @@ pub async fn set(
     changes: &[(&str, &str)],
 ) -> Result<NoticeSettings, StoreError> {
     let mut tx = db.begin().await?;
-    sqlx::query(include_str!("../sql/notice_settings_lock.sql"))
+    sqlx::query(include_str!("settings_lock.sql"))
         .execute(&mut *tx)
         .await?;
     let mut new = get(&mut *tx).await?;
@@ -205,7 +203,7 @@ pub async fn set(
     check(&new)?;
     let json = serde_json::to_value(&new)
         .map_err(|e| StoreError::Query(sqlx::Error::Encode(Box::new(e))))?;
-    sqlx::query(include_str!("../sql/notice_settings_save.sql"))
+    sqlx::query(include_str!("settings_save.sql"))
         .bind(json)
         .execute(&mut *tx)
         .await?;
@@ -302,8 +300,8 @@ pub async fn sealed(
     secret: Secret,
 ) -> Result<Option<Vec<u8>>, StoreError> {
     let statement = match secret {
-        Secret::MailPassword => include_str!("../sql/notice_mail_password.sql"),
-        Secret::WebhookSecret => include_str!("../sql/notice_webhook_secret.sql"),
+        Secret::MailPassword => "SELECT mail_password_sealed FROM virtuozo_core.notice_settings",
+        Secret::WebhookSecret => "SELECT webhook_secret_sealed FROM virtuozo_core.notice_settings",
     };
     Ok(sqlx::query_scalar(statement).fetch_one(db).await?)
 }
@@ -318,8 +316,12 @@ pub async fn set_sealed(
     sealed: Option<&[u8]>,
 ) -> Result<(), StoreError> {
     let statement = match secret {
-        Secret::MailPassword => include_str!("../sql/notice_set_mail_password.sql"),
-        Secret::WebhookSecret => include_str!("../sql/notice_set_webhook_secret.sql"),
+        Secret::MailPassword => {
+            "UPDATE virtuozo_core.notice_settings SET mail_password_sealed = $1, updated_at = now()"
+        }
+        Secret::WebhookSecret => {
+            "UPDATE virtuozo_core.notice_settings SET webhook_secret_sealed = $1, updated_at = now()"
+        }
     };
     sqlx::query(statement).bind(sealed).execute(db).await?;
     Ok(())

@@ -121,32 +121,32 @@ pub async fn read(
     to: DateTime<Utc>,
 ) -> Result<Day, StoreError> {
     Ok(Day {
-        guests: sqlx::query_as(include_str!("../sql/day_guests.sql"))
+        guests: sqlx::query_as(include_str!("day_guests.sql"))
             .fetch_all(pool)
             .await?,
-        hosts: sqlx::query_as(include_str!("../sql/day_hosts.sql"))
+        hosts: sqlx::query_as(include_str!("day_hosts.sql"))
             .fetch_all(pool)
             .await?,
-        run_ids: sqlx::query_scalar(include_str!("../sql/day_runs.sql"))
+        run_ids: sqlx::query_scalar(include_str!("day_runs.sql"))
             .bind(from)
             .bind(to)
             .fetch_all(pool)
             .await?,
-        ticks: sqlx::query_as(include_str!("../sql/day_ticks.sql"))
+        ticks: sqlx::query_as("SELECT schedule_id, due_at FROM virtuozo_core.ticks WHERE due_at > $1 AND due_at <= $2")
             .bind(from)
             .bind(to)
             .fetch_all(pool)
             .await?,
-        schedules_since: sqlx::query_as(include_str!("../sql/day_schedules.sql"))
+        schedules_since: sqlx::query_as(include_str!("day_schedules.sql"))
             .fetch_all(pool)
             .await?,
-        stuck: sqlx::query_as(include_str!("../sql/day_stuck.sql"))
+        stuck: sqlx::query_as(include_str!("day_stuck.sql"))
             .fetch_all(pool)
             .await?,
-        damaged: sqlx::query_as(include_str!("../sql/day_damaged.sql"))
+        damaged: sqlx::query_as(include_str!("day_damaged.sql"))
             .fetch_all(pool)
             .await?,
-        space: sqlx::query_as(include_str!("../sql/day_space.sql"))
+        space: sqlx::query_as(include_str!("day_space.sql"))
             .bind(from)
             .bind(to)
             .fetch_all(pool)

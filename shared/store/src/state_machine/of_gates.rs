@@ -32,8 +32,8 @@ impl Site<'_> {
     /// Asks for the host as one who wants to connect.
     pub(super) async fn ask(&mut self) -> Passage {
         let gate = self.gate().await;
-        let probe_id = Uuid::now_v7();
-        let passage = gates::ask(self.pool, self.host_id, probe_id).await.unwrap();
+        let owner_id = Uuid::now_v7();
+        let passage = gates::ask(self.pool, self.host_id, owner_id).await.unwrap();
         match (&passage, gate) {
             (Passage::Open, gate) => assert!(gate.is_none(), "{gate:?}"),
             (Passage::Shut(_), gate) => {
@@ -43,7 +43,7 @@ impl Site<'_> {
                 let gate = gate.expect("only a host that is down is probed");
                 assert!(!gate.is_shut, "there is another prober, or it is too early");
                 assert_eq!(probe.failed_probes, gate.failed_probes);
-                let again = gates::ask(self.pool, self.host_id, probe_id).await.unwrap();
+                let again = gates::ask(self.pool, self.host_id, owner_id).await.unwrap();
                 assert_eq!(again, passage, "whose answer was lost asks again");
                 let other = gates::ask(self.pool, self.host_id, Uuid::now_v7())
                     .await
@@ -126,7 +126,7 @@ impl Site<'_> {
     }
 
     pub(super) async fn gate_is_due(&mut self) {
-        sqlx::query("UPDATE virtuozo_core.host_gates SET shut_until = now()")
+        sqlx::query("UPDATE virtuozo_core.host_gates SET shut_until = now(), lease_until = lease_until - interval '1 hour'")
             .execute(self.pool)
             .await
             .unwrap();

@@ -403,7 +403,7 @@ impl<'a> Site<'a> {
                     AND NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_runs a
                                      WHERE a.guest_id = w.guest_id AND a.state IN ('admitted', 'running'))
                     AND NOT EXISTS (SELECT 1 FROM virtuozo_core.obligations o
-                                     WHERE o.guest_id = w.guest_id AND o.claimed_until > now())))",
+                                     WHERE o.guest_id = w.guest_id AND o.lease_until > now())))",
         )
         .fetch_one(self.pool)
         .await

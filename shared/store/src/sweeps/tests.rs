@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
 use super::prune;
-use crate::{settings, traces};
+use crate::{guest_runs::GuestLease, leases::Leased, settings, traces};
 use virtuozo_postgres::testing::TestDb;
 
 const RUNS_PER_ROUND: i64 = 100;
@@ -131,59 +131,59 @@ async fn hot_statements_use_indexes(conn: &mut PgConnection) {
     let statements = [
         (
             "guest_run_take",
-            include_str!("../sql/guest_run_take.sql"),
+            include_str!("../guest_runs/take.sql"),
             vec![id, id, "'validate'"],
         ),
         (
             "guest_run_renew",
-            include_str!("../sql/guest_run_renew.sql"),
+            <GuestLease as Leased>::RENEWAL,
             vec![id, "1", id],
         ),
         (
             "step_begin",
-            include_str!("../sql/step_begin.sql"),
+            include_str!("../steps/begin.sql"),
             vec![id, "1", "'copy'", "NULL"],
         ),
         (
             "guest_run_brief",
-            include_str!("../sql/guest_run_brief.sql"),
+            include_str!("../guest_runs/brief.sql"),
             vec![id],
         ),
         (
             "guest_run_progress",
-            include_str!("../sql/guest_run_progress.sql"),
+            include_str!("../guest_runs/progress.sql"),
             vec![id, "1", "'{}'", "'{}'", "'{}'"],
         ),
         (
             "run_open_on_host",
-            include_str!("../sql/run_open_on_host.sql"),
+            include_str!("../runs/open_on_host.sql"),
             vec![id, id],
         ),
         (
             "guest_run_end",
-            include_str!("../sql/guest_run_end.sql"),
+            include_str!("../guest_runs/end.sql"),
             vec![id, "1", "'failed'", "NULL", "NULL", "true"],
         ),
         (
             "guest_runs_expire",
-            include_str!("../sql/guest_runs_expire.sql"),
+            include_str!("guest_runs_expire.sql"),
             vec![],
         ),
         (
             "guest_runs_lost",
-            include_str!("../sql/guest_runs_lost.sql"),
+            include_str!("guest_runs_lost.sql"),
             vec!["'virtuozo-guest'"],
         ),
         (
             "host_runs_lost",
-            include_str!("../sql/host_runs_lost.sql"),
+            include_str!("host_runs_lost.sql"),
             vec!["'virtuozo-host'"],
         ),
-        ("jobs_drop", include_str!("../sql/jobs_drop.sql"), vec![]),
-        ("run_end", include_str!("../sql/run_end.sql"), vec![id]),
+        ("jobs_drop", include_str!("jobs_drop.sql"), vec![]),
+        ("run_end", include_str!("../runs/end.sql"), vec![id]),
         (
             "steps_of_attempt",
-            include_str!("../sql/steps_of_attempt.sql"),
+            include_str!("../steps/of_attempt.sql"),
             vec![id, "1"],
         ),
     ];
@@ -209,7 +209,7 @@ async fn hot_statements_use_indexes(conn: &mut PgConnection) {
     // What a function does inside does not stand in a plan, so what it reads is counted; often enough that a plan
     // for any host is made.
     let calls = [
-        format!("SELECT virtuozo_core.is_on_its_way('virtuozo-guest', 'guest_run_id', {id})"),
+        format!("SELECT virtuozo_core.is_on_its_way('virtuozo-guest', {id})"),
         format!(
             "SELECT virtuozo_core.has_purpose('virtuozo-guest', convert_to(format('{{\"guest_run_id\":\"%s\"}}', {id}), 'UTF8'))"
         ),
@@ -291,7 +291,7 @@ async fn guest_runs_to_be_told_are_found_without_reading_the_rest_of_their_run()
     let db = TestDb::new().await;
     let mut conn = PgConnection::connect(db.url()).await.unwrap();
     sqlx::raw_sql(LARGE_RUN).execute(&mut conn).await.unwrap();
-    let sql = include_str!("../sql/trace_guests.sql");
+    let sql = include_str!("../traces/guests.sql");
     let plan = plan(&mut conn, sql, &["100", "86400"]).await;
     assert!(plan.contains("guest_runs_untold"), "{plan}");
     let told = traces::guests_to_tell(&db.pool, 100).await.unwrap();
@@ -337,7 +337,7 @@ async fn history_ends_by_age_but_not_while_something_is_still_to_be_undone() {
         VALUES (md5('h')::uuid, md5('owes')::uuid, md5('host')::uuid, 'succeeded', now());
         INSERT INTO virtuozo_core.guest_runs (id, run_id, host_run_id, host_id, guest_id, state, ended_at)
         VALUES (md5('g')::uuid, md5('owes')::uuid, md5('h')::uuid, md5('host')::uuid, md5('guest')::uuid, 'failed', now());
-        INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, fence)
+        INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, guest_run_fence)
         VALUES (md5('o')::uuid, 'power_on', md5('host')::uuid, md5('guest')::uuid, md5('g')::uuid, 1);
         INSERT INTO virtuozo_core.events (at, code, severity, message)
         VALUES (now() - interval '31 days', 200, 'info', 'old'), (now(), 200, 'info', 'young')";

@@ -22,7 +22,7 @@ async fn no_table_takes_an_instant_that_a_program_cannot_read() {
     .unwrap();
     assert!(
         unbound.is_empty(),
-        "see virtuozo_core.bound_times: {unbound:?}"
+        "no constraint ..._times bounds them: {unbound:?}"
     );
     sqlx::query("INSERT INTO virtuozo_core.schedules (id, name, done_until) VALUES (gen_random_uuid(), 'daily', now())")
         .execute(&db.pool)

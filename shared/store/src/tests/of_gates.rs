@@ -41,7 +41,7 @@ async fn down(attempts: i32) -> (TestDb, Uuid) {
     for _ in 0..attempts {
         execute(
             &db,
-            "UPDATE virtuozo_core.host_gates SET shut_until = now()",
+            "UPDATE virtuozo_core.host_gates SET shut_until = now(), lease_until = lease_until - interval '1 hour'",
         )
         .await;
         miss(&db, alpha).await;
@@ -83,7 +83,7 @@ async fn nothing_of_a_silent_host_is_begun_before_its_time_and_then_by_one() {
         tx.commit().await.unwrap();
         admitted + sweeps::admit_all(&db.pool).await.unwrap()
     };
-    let owe = "INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, fence)
+    let owe = "INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, guest_run_fence)
                SELECT id, 'power_on', host_id, guest_id, id, 1 FROM virtuozo_core.guest_runs WHERE id <> md5('a')::uuid";
     execute(&db, owe).await;
     for cap in ["", "5"] {
@@ -113,7 +113,7 @@ async fn nothing_of_a_silent_host_is_begun_before_its_time_and_then_by_one() {
             .unwrap();
         execute(
             &db,
-            "UPDATE virtuozo_core.host_gates SET shut_until = now()",
+            "UPDATE virtuozo_core.host_gates SET shut_until = now(), lease_until = lease_until - interval '1 hour'",
         )
         .await;
         let mut tx = db.pool.begin().await.unwrap();
@@ -183,7 +183,7 @@ async fn what_a_silent_host_holds_up_says_so() {
 
     execute(
         &db,
-        "UPDATE virtuozo_core.host_gates SET shut_until = now()",
+        "UPDATE virtuozo_core.host_gates SET shut_until = now(), lease_until = lease_until - interval '1 hour'",
     )
     .await;
     let reason = "SELECT DISTINCT waiting_reason FROM virtuozo.guest_runs";
@@ -202,7 +202,7 @@ async fn a_refused_login_is_told_as_one_until_somebody_gets_in() {
     settings::set(&db.pool, &[("max_attempts", "9")])
         .await
         .unwrap();
-    let due = "UPDATE virtuozo_core.host_gates SET shut_until = now()";
+    let due = "UPDATE virtuozo_core.host_gates SET shut_until = now(), lease_until = lease_until - interval '1 hour'";
     execute(&db, due).await;
     fail(&db, alpha, "wrong password", true).await;
     let reason = "SELECT DISTINCT waiting_reason FROM virtuozo.guest_runs";
@@ -283,7 +283,7 @@ async fn what_waits_because_a_host_is_paused_does_not_fail_with_it() {
     operators::pause(&db.pool, "alpha").await.unwrap();
     execute(
         &db,
-        "UPDATE virtuozo_core.host_gates SET shut_until = now()",
+        "UPDATE virtuozo_core.host_gates SET shut_until = now(), lease_until = lease_until - interval '1 hour'",
     )
     .await;
     miss(&db, alpha).await;
@@ -297,7 +297,7 @@ async fn what_waits_because_a_host_is_paused_does_not_fail_with_it() {
     for _ in 0..2 {
         execute(
             &db,
-            "UPDATE virtuozo_core.host_gates SET shut_until = now()",
+            "UPDATE virtuozo_core.host_gates SET shut_until = now(), lease_until = lease_until - interval '1 hour'",
         )
         .await;
         miss(&db, alpha).await;

@@ -4,7 +4,7 @@ use super::*;
 
 /// Each guest is owed both kinds of thing by its run; the ids are made from the guests' names.
 const OWED: &str = "
-    INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, fence, snapshot_name, attempts, last_error)
+    INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, guest_run_fence, snapshot_name, attempts, last_error)
     SELECT md5(k.kind || u.name)::uuid, k.kind, g.host_id, g.guest_id, g.id, 7,
            CASE k.kind WHEN 'remove_snapshot' THEN 'virtuozo-s' END, 3, 'no such host'
       FROM virtuozo_core.guest_runs g JOIN virtuozo_core.guests u ON u.id = g.guest_id

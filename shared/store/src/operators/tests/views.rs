@@ -171,7 +171,7 @@ async fn every_kind_of_standstill_is_shown_and_a_healthy_site_shows_none() {
                 progress_at = now() - interval '1 hour' WHERE state = 'running';
          UPDATE virtuozo_core.guest_runs SET admitted_at = now() - interval '1 hour' WHERE state = 'admitted';
          UPDATE virtuozo_core.host_runs SET state = 'queued', ended_at = NULL, run_after = now() - interval '1 hour';
-         INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, fence, attempts, last_error)
+         INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, guest_run_fence, attempts, last_error)
          SELECT id, 'power_on', host_id, guest_id, id, 1, 3, 'refused' FROM virtuozo_core.guest_runs WHERE state = 'failed'",
     )
     .await;
@@ -261,7 +261,7 @@ async fn readers_read_operators_act_and_neither_reaches_the_tables() {
                       virtuozo.cancel(md5('run')::uuid)";
     execute(
         &db.pool,
-        "INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, fence)
+        "INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, guest_run_fence)
          SELECT id, 'power_on', host_id, guest_id, id, 1 FROM virtuozo_core.guest_runs WHERE state = 'failed'",
     )
     .await;

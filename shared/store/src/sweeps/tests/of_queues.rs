@@ -16,14 +16,14 @@ const DUE: &str = "
            CASE n WHEN 'mail' THEN 'admitted' ELSE 'failed' END, now() - interval '1 hour',
            CASE n WHEN 'web' THEN now() END
       FROM unnest(ARRAY['mail', 'web']) n;
-    INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, fence)
+    INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, guest_run_fence)
     VALUES (md5('owed')::uuid, 'power_on', md5('host')::uuid, md5('web')::uuid, md5('web run')::uuid, 1);
     INSERT INTO virtuozo_core.notices (id, kind, channel, run_id, run_after)
     VALUES (md5('notice')::uuid, 'failure', 'mail', md5('run')::uuid, now() - interval '1 hour');
-    SELECT virtuozo_core.push_job('virtuozo-host', 'host_run_id', md5('host run')::uuid);
-    SELECT virtuozo_core.push_job('virtuozo-guest', 'guest_run_id', md5('mail run')::uuid);
-    SELECT virtuozo_core.push_job('virtuozo-undo', 'guest_id', md5('web')::uuid);
-    SELECT virtuozo_core.push_job('virtuozo-notice', 'notice_id', md5('notice')::uuid)";
+    SELECT virtuozo_core.push_jobs('virtuozo-host', ARRAY[md5('host run')::uuid], 0);
+    SELECT virtuozo_core.push_jobs('virtuozo-guest', ARRAY[md5('mail run')::uuid], 0);
+    SELECT virtuozo_core.push_jobs('virtuozo-undo', ARRAY[md5('web')::uuid], 0);
+    SELECT virtuozo_core.push_jobs('virtuozo-notice', ARRAY[md5('notice')::uuid], 0)";
 
 async fn due() -> TestDb {
     let db = TestDb::new().await;

@@ -1,0 +1,49 @@
+-- Which hosts may be worked on: pauses, gates, and workers that their machines make unfit.
+
+-- Hosts that are paused: with all others, or else by their names.
+CREATE OR REPLACE VIEW virtuozo_core.paused_hosts AS
+SELECT h.id AS host_id, s.paused_at IS NOT NULL AS with_all, coalesce(s.paused_at, h.paused_at) AS since,
+       CASE WHEN s.paused_at IS NOT NULL THEN s.paused_by ELSE h.paused_by END AS by
+  FROM virtuozo_core.hosts h CROSS JOIN virtuozo_core.settings s
+ WHERE s.paused_at IS NOT NULL OR h.paused_at IS NOT NULL;
+
+-- Functions that operators' views call run with the rights of whoever reads the view, who has none on the tables: so
+-- those that read tables run with their owner's. In plpgsql, which keeps its plans for the session: one in LANGUAGE sql
+-- that is not inlined is planned anew in each statement that calls it.
+CREATE OR REPLACE FUNCTION virtuozo_core.is_paused(host uuid) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM virtuozo_core.settings WHERE paused_at IS NOT NULL)
+        OR EXISTS (SELECT 1 FROM virtuozo_core.hosts WHERE id = host AND paused_at IS NOT NULL);
+END $$;
+
+-- Whether nobody connects to a host: the pause after the last failure lasts, or somebody tries.
+CREATE OR REPLACE FUNCTION virtuozo_core.is_shut(shut_until timestamptz, lease_until timestamptz) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT shut_until > now() OR coalesce(virtuozo_core.is_held(lease_until), false)
+$$;
+
+-- Somebody means "now": the count begins anew, and the next who asks tries. Without a host: all of them.
+CREATE OR REPLACE FUNCTION virtuozo_core.probe_now(host uuid) RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+    UPDATE virtuozo_core.host_gates SET failed_probes = 0, shut_until = now(), owner_id = NULL, lease_until = NULL
+     WHERE host_id IN (SELECT x.host_id FROM virtuozo_core.host_gates x
+                        WHERE host IS NULL OR x.host_id = host ORDER BY x.host_id FOR UPDATE);
+END;
+
+-- Whether a worker has found lately that its machine lacks what the host takes.
+CREATE OR REPLACE FUNCTION virtuozo_core.is_unfit(worker uuid, host uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM virtuozo_core.unfit_workers u
+                    WHERE u.worker_id = worker AND u.host_id = host AND u.noted_at > now() - interval '5 minutes');
+END $$;
+
+-- Whether a worker leaves what there is to do for a host to others: it cannot do it, and one of them perhaps can.
+CREATE OR REPLACE FUNCTION virtuozo_core.leaves_to_others(worker uuid, host uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN virtuozo_core.is_unfit(worker, host)
+       AND EXISTS (SELECT 1 FROM virtuozo_core.workers w
+                    WHERE w.kind = 'worker' AND w.id <> worker AND NOT w.drain_requested
+                      AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at)
+                      AND NOT virtuozo_core.is_unfit(w.id, host));
+END $$;

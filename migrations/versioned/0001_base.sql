@@ -1,0 +1,602 @@
+-- The tables. States are text with CHECK constraints; docs/STATE-MACHINE.md says who moves what from where to
+-- where. apalis keeps its own tables in its own schema: they deliver, these are the truth.
+--
+-- Nothing here refers to a function of migrations/definitions. A table with instants refuses those that no
+-- program reads (its constraint ..._times): before the year 1000, after 9999, and infinite ones.
+--
+-- A lease is the right of one owner to act for a row, and is three columns wherever there is one: fence, which grows with
+-- every taking; owner_id; lease_until, NULL while nobody has it.
+
+CREATE SCHEMA virtuozo_core;
+-- Views and functions for operators, and nothing else.
+CREATE SCHEMA virtuozo;
+
+-- One row: which generation of migrations/definitions this database has.
+CREATE TABLE virtuozo_core.definitions (
+    only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    generation integer NOT NULL CHECK (generation >= 0),
+    applied_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT definitions_times CHECK (applied_at < '9999-01-01Z' AND applied_at > '1000-01-01Z')
+);
+INSERT INTO virtuozo_core.definitions (generation) VALUES (0);
+
+-- The site -------------------------------------------------------------------------------------------
+
+-- One row: the site's settings. Read afresh wherever they are used, so a change applies at once.
+CREATE TABLE virtuozo_core.settings (
+    only_row             boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    host_threads         integer NOT NULL DEFAULT 10 CHECK (host_threads BETWEEN 1 AND 10),
+    guest_threads        integer NOT NULL DEFAULT 2 CHECK (guest_threads BETWEEN 1 AND 64),
+    fleet_guest_threads  integer CHECK (fleet_guest_threads >= 1),      -- NULL: no cap over all hosts
+    destination          text CHECK (destination <> ''),                -- without slashes at the end, double ones and dots
+    mode                 text NOT NULL DEFAULT 'auto' CHECK (mode IN ('hot', 'cold', 'auto')),
+    resume_power_state   boolean NOT NULL DEFAULT true,
+    backup_when_off      boolean NOT NULL DEFAULT true,
+    new_guests           text NOT NULL DEFAULT 'backup' CHECK (new_guests IN ('backup', 'report')),
+    verify_after_backup  boolean NOT NULL DEFAULT true,
+    keep_last            integer NOT NULL DEFAULT 7 CHECK (keep_last >= 1),
+    -- How old a guest's newest good restore point may become before somebody has to be told; 0: however old. The
+    -- default fits a daily backup from Monday to Friday: 72 hours over the weekend, and two for the backup itself.
+    rpo_secs             integer NOT NULL DEFAULT 266400 CHECK (rpo_secs >= 0),
+    -- PostgreSQL has a time 24:00, programs have none.
+    daily_start_time     time NOT NULL DEFAULT '22:00' CHECK (daily_start_time < '24:00'),
+    time_zone            text NOT NULL DEFAULT 'UTC',
+    soft_power_off_secs  integer NOT NULL DEFAULT 120 CHECK (soft_power_off_secs BETWEEN 0 AND 3600),
+    snapshot_limit_secs  integer NOT NULL DEFAULT 600 CHECK (snapshot_limit_secs BETWEEN 1 AND 86400),
+    max_attempts         integer NOT NULL DEFAULT 3 CHECK (max_attempts BETWEEN 1 AND 20),
+    max_crashes          integer NOT NULL DEFAULT 3 CHECK (max_crashes BETWEEN 1 AND 20),
+    retry_delay_secs     integer NOT NULL DEFAULT 30 CHECK (retry_delay_secs BETWEEN 0 AND 86400),
+    lease_secs           integer NOT NULL DEFAULT 10 CHECK (lease_secs BETWEEN 2 AND 3600),
+    -- Days are counted back from now, so they have a bound.
+    event_keep_days      integer NOT NULL DEFAULT 90 CHECK (event_keep_days BETWEEN 1 AND 36500),
+    event_keep_count     integer NOT NULL DEFAULT 1000000 CHECK (event_keep_count >= 1000),
+    history_keep_days    integer NOT NULL DEFAULT 180 CHECK (history_keep_days BETWEEN 1 AND 36500),
+    history_keep_runs    integer NOT NULL DEFAULT 1000 CHECK (history_keep_runs >= 1),
+    paused_at            timestamptz,                                   -- no guest of any host is begun
+    paused_by            text,                                          -- the database user who paused
+    updated_at           timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT settings_times CHECK (greatest(paused_at, updated_at) < '9999-01-01Z' AND least(paused_at, updated_at) > '1000-01-01Z')
+);
+INSERT INTO virtuozo_core.settings DEFAULT VALUES;
+
+CREATE TABLE virtuozo_core.hosts (
+    id              uuid PRIMARY KEY,
+    name            text NOT NULL UNIQUE CHECK (name <> ''),
+    kind            text NOT NULL CHECK (kind IN ('server2', 'workstation', 'workstation_shared', 'esxi')),
+    address         text,
+    user_name       text,
+    password_sealed bytea,
+    config_dir      text,
+    ignored         boolean NOT NULL DEFAULT false,
+    guest_threads   integer CHECK (guest_threads BETWEEN 1 AND 64),     -- NULL: the site's setting
+    state           text NOT NULL DEFAULT 'unknown' CHECK (state IN ('unknown', 'ok', 'unreachable', 'invalid')),
+    state_reason    text,
+    checked_at      timestamptz,
+    paused_at       timestamptz,                                        -- no guest of this host is begun
+    paused_by       text,                                               -- the database user who paused
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    updated_at      timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT hosts_times CHECK (greatest(checked_at, paused_at, created_at, updated_at) < '9999-01-01Z'
+                                  AND least(checked_at, paused_at, created_at, updated_at) > '1000-01-01Z')
+);
+
+-- Where workers read a host's datastore. local_path NULL: at the path the host itself gives.
+CREATE TABLE virtuozo_core.datastores (
+    host_id       uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
+    name          text NOT NULL CHECK (name <> ''),
+    host_path     text,
+    local_path    text,
+    guest_threads integer CHECK (guest_threads >= 1),                   -- NULL: no cap
+    seen_at       timestamptz,
+    PRIMARY KEY (host_id, name),
+    CONSTRAINT datastores_times CHECK (seen_at < '9999-01-01Z' AND seen_at > '1000-01-01Z')
+);
+
+CREATE TABLE virtuozo_core.guests (
+    id                 uuid PRIMARY KEY,
+    host_id            uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
+    vmx_path           text NOT NULL CHECK (vmx_path <> ''),
+    name               text NOT NULL,
+    -- false: found in the inventory while settings.new_guests was 'report', nobody has taken it over yet
+    configured         boolean NOT NULL DEFAULT true,
+    ignored            boolean NOT NULL DEFAULT false,
+    destination        text CHECK (destination <> ''),                  -- these six: NULL = the site's setting
+    mode               text CHECK (mode IN ('hot', 'cold', 'auto')),
+    resume_power_state boolean,
+    backup_when_off    boolean,
+    keep_last          integer CHECK (keep_last >= 1),
+    rpo_secs           integer CHECK (rpo_secs >= 0),
+    state              text NOT NULL DEFAULT 'unknown'
+        CHECK (state IN ('unknown', 'ok', 'not_in_inventory', 'not_configured', 'invalid', 'powered_off')),
+    state_reason       text,
+    power              text CHECK (power IN ('on', 'off', 'suspended', 'blocked_on_question')),
+    checked_at         timestamptz,
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    updated_at         timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (host_id, vmx_path),
+    CONSTRAINT guests_times CHECK (greatest(checked_at, created_at, updated_at) < '9999-01-01Z'
+                                   AND least(checked_at, created_at, updated_at) > '1000-01-01Z')
+);
+
+CREATE TABLE virtuozo_core.disks (
+    id             uuid PRIMARY KEY,
+    guest_id       uuid NOT NULL REFERENCES virtuozo_core.guests ON DELETE CASCADE,
+    device         text NOT NULL CHECK (device <> ''),
+    file_name      text NOT NULL,
+    ignored        boolean NOT NULL DEFAULT false,
+    capacity_bytes bigint,
+    state          text NOT NULL DEFAULT 'unknown' CHECK (state IN ('unknown', 'ok', 'not_in_inventory', 'invalid')),
+    state_reason   text,
+    checked_at     timestamptz,
+    UNIQUE (guest_id, device),
+    CONSTRAINT disks_times CHECK (checked_at < '9999-01-01Z' AND checked_at > '1000-01-01Z')
+);
+
+CREATE TABLE virtuozo_core.schedules (
+    id         uuid PRIMARY KEY,
+    name       text NOT NULL UNIQUE CHECK (name <> ''),
+    cron       text,                 -- NULL: Monday to Friday at settings.daily_start_time
+    time_zone  text,                 -- NULL: settings.time_zone
+    enabled    boolean NOT NULL DEFAULT true,
+    -- Due times up to and including this one have been dealt with.
+    done_until timestamptz NOT NULL DEFAULT now(),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT schedules_times CHECK (greatest(done_until, created_at, updated_at) < '9999-01-01Z'
+                                      AND least(done_until, created_at, updated_at) > '1000-01-01Z')
+);
+
+-- No row for a schedule: the whole site.
+CREATE TABLE virtuozo_core.schedule_targets (
+    schedule_id uuid NOT NULL REFERENCES virtuozo_core.schedules ON DELETE CASCADE,
+    host_id     uuid REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
+    guest_id    uuid REFERENCES virtuozo_core.guests ON DELETE CASCADE,
+    CHECK (num_nonnulls(host_id, guest_id) = 1),
+    UNIQUE NULLS NOT DISTINCT (schedule_id, host_id, guest_id)
+);
+
+-- Repositories that have a cap on the guests in work whose restore points go there.
+CREATE TABLE virtuozo_core.repositories (
+    path          text PRIMARY KEY CHECK (path <> ''),                  -- the destination directory, as guests name it
+    guest_threads integer NOT NULL CHECK (guest_threads >= 1)
+);
+
+-- What was free in a repository when a worker last published there; other processes may not see it.
+CREATE TABLE virtuozo_core.repository_space (
+    path       text PRIMARY KEY CHECK (path <> ''),
+    free_bytes bigint NOT NULL,
+    seen_at    timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT repository_space_times CHECK (seen_at < '9999-01-01Z' AND seen_at > '1000-01-01Z')
+);
+
+-- Which repository lies at a path: the id in its marker, known since its first use. It tells a repository from
+-- the empty directory under its mount point, and from another one at its place.
+CREATE TABLE virtuozo_core.repository_ids (
+    path     text PRIMARY KEY CHECK (path <> ''),                       -- the destination directory, without slashes at its end
+    id       uuid NOT NULL,
+    known_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT repository_ids_times CHECK (known_at < '9999-01-01Z' AND known_at > '1000-01-01Z')
+);
+
+-- Processes ------------------------------------------------------------------------------------------
+
+-- Every incarnation of a process; names may repeat, ids never.
+CREATE TABLE virtuozo_core.workers (
+    id              uuid PRIMARY KEY,
+    kind            text NOT NULL CHECK (kind IN ('worker', 'scheduler')),
+    name            text NOT NULL,
+    machine         text NOT NULL,
+    pid             integer NOT NULL,
+    version         text NOT NULL,
+    -- The worker takes nothing more, finishes or hands over what it has, and ends.
+    drain_requested boolean NOT NULL DEFAULT false,
+    started_at      timestamptz NOT NULL DEFAULT now(),
+    heartbeat_at    timestamptz NOT NULL DEFAULT now(),
+    stopped_at      timestamptz,
+    CONSTRAINT workers_times CHECK (greatest(started_at, heartbeat_at, stopped_at) < '9999-01-01Z'
+                                    AND least(started_at, heartbeat_at, stopped_at) > '1000-01-01Z')
+);
+
+-- What a worker found wrong with the machine that it runs on, when it worked for a host: its key does not open the
+-- host's password, a datastore or a repository is not mounted there. Others are asked first for a while.
+CREATE TABLE virtuozo_core.unfit_workers (
+    worker_id uuid NOT NULL REFERENCES virtuozo_core.workers ON DELETE CASCADE,
+    host_id   uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
+    reason    text NOT NULL,
+    noted_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (worker_id, host_id),
+    CONSTRAINT unfit_workers_times CHECK (noted_at < '9999-01-01Z' AND noted_at > '1000-01-01Z')
+);
+CREATE INDEX unfit_workers_host ON virtuozo_core.unfit_workers (host_id);
+
+-- At most one row: the leading scheduler. A lease, not a lock of a session: the session of a process that
+-- is frozen stays open, its lease runs out. Correctness does not rest on it.
+CREATE TABLE virtuozo_core.lead (
+    only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    fence       bigint NOT NULL DEFAULT 1,
+    owner_id    uuid NOT NULL,
+    lease_until timestamptz NOT NULL,
+    CONSTRAINT lead_times CHECK (lease_until < '9999-01-01Z' AND lease_until > '1000-01-01Z')
+);
+
+-- A row: the host does not answer, or refuses the login. Nobody connects to it before shut_until; then the first who
+-- asks takes the right to try, the probe, as a lease. A probe that succeeds deletes the row.
+CREATE TABLE virtuozo_core.host_gates (
+    host_id       uuid PRIMARY KEY REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
+    failed_probes integer NOT NULL CHECK (failed_probes >= 0),          -- in a row
+    login_refused boolean NOT NULL DEFAULT false,                       -- it answers, and says no
+    error         text NOT NULL,                                        -- of the last one
+    failed_at     timestamptz NOT NULL DEFAULT now(),
+    shut_at       timestamptz NOT NULL DEFAULT now(),
+    shut_until    timestamptz NOT NULL,                                 -- the end of the pause after the last failure
+    fence         bigint NOT NULL DEFAULT 0,                            -- these three: the probe
+    owner_id      uuid,
+    lease_until   timestamptz,
+    CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
+    CONSTRAINT host_gates_times CHECK (greatest(failed_at, shut_at, shut_until, lease_until) < '9999-01-01Z'
+                                       AND least(failed_at, shut_at, shut_until, lease_until) > '1000-01-01Z')
+);
+
+-- Runs -----------------------------------------------------------------------------------------------
+
+CREATE TABLE virtuozo_core.runs (
+    id               uuid PRIMARY KEY,
+    schedule_id      uuid REFERENCES virtuozo_core.schedules ON DELETE SET NULL,
+    due_at           timestamptz,                        -- NULL: started by hand
+    requested_by     text NOT NULL,                      -- 'schedule NAME', 'user NAME', 'demo'
+    state            text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'succeeded', 'failed', 'cancelled')),
+    cancel_requested boolean NOT NULL DEFAULT false,
+    error            text,
+    trace_id         uuid,                               -- NULL: the run's own id; a run that is reopened gets another
+    trace_before     uuid,                               -- the trace that it had before it was reopened
+    trace_since      timestamptz,                        -- when that was
+    traced           boolean NOT NULL DEFAULT false,     -- its span is sent, or left out on purpose
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    ended_at         timestamptz,
+    CHECK ((state = 'running') = (ended_at IS NULL)),
+    CONSTRAINT runs_times CHECK (greatest(due_at, trace_since, created_at, ended_at) < '9999-01-01Z'
+                                 AND least(due_at, trace_since, created_at, ended_at) > '1000-01-01Z')
+);
+CREATE INDEX runs_running ON virtuozo_core.runs (created_at) WHERE state = 'running';
+CREATE INDEX runs_created ON virtuozo_core.runs (created_at, id);
+CREATE INDEX runs_untraced ON virtuozo_core.runs (ended_at) WHERE NOT traced;
+
+-- One row for each due time that became a run: two schedulers make one.
+CREATE TABLE virtuozo_core.ticks (
+    schedule_id uuid NOT NULL REFERENCES virtuozo_core.schedules ON DELETE CASCADE,
+    due_at      timestamptz NOT NULL,
+    run_id      uuid NOT NULL REFERENCES virtuozo_core.runs ON DELETE CASCADE,
+    PRIMARY KEY (schedule_id, due_at),
+    CONSTRAINT ticks_times CHECK (due_at < '9999-01-01Z' AND due_at > '1000-01-01Z')
+);
+CREATE INDEX ticks_run ON virtuozo_core.ticks (run_id);
+
+CREATE TABLE virtuozo_core.host_runs (
+    id          uuid PRIMARY KEY,
+    run_id      uuid NOT NULL REFERENCES virtuozo_core.runs ON DELETE CASCADE,
+    host_id     uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
+    guest_ids   uuid[],                                  -- NULL: all guests of the host; otherwise only these
+    state       text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')),
+    fence       bigint NOT NULL DEFAULT 0,
+    owner_id    uuid,
+    lease_until timestamptz,
+    attempts    integer NOT NULL DEFAULT 0,
+    crashes     integer NOT NULL DEFAULT 0,
+    run_after   timestamptz NOT NULL DEFAULT now(),
+    error       text,
+    error_class text CHECK (error_class IN ('retry', 'permanent', 'operator')),
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    started_at  timestamptz,
+    ended_at    timestamptz,
+    UNIQUE (run_id, host_id),
+    CHECK ((state = 'running') = (lease_until IS NOT NULL)),
+    CHECK ((state IN ('queued', 'running')) = (ended_at IS NULL)),
+    CONSTRAINT host_runs_times CHECK (greatest(lease_until, run_after, created_at, started_at, ended_at) < '9999-01-01Z'
+                                      AND least(lease_until, run_after, created_at, started_at, ended_at) > '1000-01-01Z')
+);
+CREATE INDEX host_runs_open ON virtuozo_core.host_runs (run_id) WHERE state IN ('queued', 'running');
+
+CREATE TABLE virtuozo_core.guest_runs (
+    id               uuid PRIMARY KEY,
+    run_id           uuid NOT NULL REFERENCES virtuozo_core.runs ON DELETE CASCADE,
+    host_run_id      uuid NOT NULL REFERENCES virtuozo_core.host_runs ON DELETE CASCADE,
+    host_id          uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
+    guest_id         uuid NOT NULL REFERENCES virtuozo_core.guests ON DELETE CASCADE,
+    -- waiting: for a slot (or for run_after); admitted: has a slot, its job is queued; running: under a lease
+    state            text NOT NULL DEFAULT 'waiting'
+        CHECK (state IN ('waiting', 'admitted', 'running', 'succeeded', 'failed', 'skipped', 'cancelled')),
+    mode             text CHECK (mode IN ('hot', 'cold')),              -- decided by the validate step
+    step             text CHECK (step IN ('validate', 'snapshot', 'power_off', 'copy', 'commit', 'power_on', 'verify', 'publish')),
+    fence            bigint NOT NULL DEFAULT 0,
+    -- The fence under which the present attempt began: who takes over goes on after the steps done since
+    -- then. NULL: the next taker begins afresh.
+    attempt_fence    bigint,
+    owner_id         uuid,
+    lease_until      timestamptz,
+    cancel_requested boolean NOT NULL DEFAULT false,
+    attempts         integer NOT NULL DEFAULT 0,
+    crashes          integer NOT NULL DEFAULT 0,
+    run_after        timestamptz NOT NULL DEFAULT now(),
+    admitted_at      timestamptz,
+    error            text,
+    error_class      text CHECK (error_class IN ('retry', 'permanent', 'operator')),
+    bytes_total      bigint,                                            -- to be copied, as far as known
+    bytes_copied     bigint NOT NULL DEFAULT 0,
+    progress_at      timestamptz,
+    after_hook       boolean NOT NULL DEFAULT false,                    -- its guest has a command for its end
+    trace_fence      bigint NOT NULL DEFAULT 0,                         -- attempts up to this one belong to a span that was sent
+    trace_since      timestamptz,                                       -- when an operator put it back; NULL: never
+    traced           boolean NOT NULL DEFAULT false,                    -- its span is sent, or left out on purpose
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    started_at       timestamptz,
+    ended_at         timestamptz,
+    UNIQUE (run_id, guest_id),
+    CHECK ((state = 'running') = (lease_until IS NOT NULL)),
+    CHECK ((state IN ('waiting', 'admitted', 'running')) = (ended_at IS NULL)),
+    CONSTRAINT guest_runs_times CHECK (
+        greatest(lease_until, run_after, admitted_at, progress_at, trace_since, created_at, started_at, ended_at) < '9999-01-01Z'
+        AND least(lease_until, run_after, admitted_at, progress_at, trace_since, created_at, started_at, ended_at) > '1000-01-01Z')
+)
+-- Rows that change several times in their short life leave room beside them for their next version.
+WITH (fillfactor = 70);
+CREATE INDEX guest_runs_waiting ON virtuozo_core.guest_runs (host_id, created_at, id) WHERE state = 'waiting';
+-- Whether a run still has something to do on one host is asked at the end of each of its guest runs.
+CREATE INDEX guest_runs_open ON virtuozo_core.guest_runs (run_id, host_id) WHERE state IN ('waiting', 'admitted', 'running');
+-- Two runs never work on one guest at the same time. Leases that ran out are found along this index too: without an
+-- index of their own they are renewed in place.
+CREATE UNIQUE INDEX guest_runs_one_active ON virtuozo_core.guest_runs (guest_id) WHERE state IN ('admitted', 'running');
+CREATE INDEX guest_runs_guest ON virtuozo_core.guest_runs (guest_id, created_at DESC);
+CREATE INDEX guest_runs_host_run ON virtuozo_core.guest_runs (host_run_id);
+-- Guest runs whose spans are still to be sent: looked for every second, also in a run of 100,000 guests.
+CREATE INDEX guest_runs_untold ON virtuozo_core.guest_runs (run_id) WHERE ended_at IS NOT NULL AND NOT traced;
+
+-- The right to work on one more guest of a host. As many rows as the host may have guests in work,
+-- so the cap is structural, not counted.
+CREATE TABLE virtuozo_core.guest_slots (
+    host_id      uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
+    slot_no      integer NOT NULL CHECK (slot_no >= 1),
+    guest_run_id uuid UNIQUE REFERENCES virtuozo_core.guest_runs ON DELETE SET NULL,
+    taken_at     timestamptz,
+    PRIMARY KEY (host_id, slot_no),
+    CONSTRAINT guest_slots_times CHECK (taken_at < '9999-01-01Z' AND taken_at > '1000-01-01Z')
+)
+WITH (fillfactor = 50);
+
+-- What each attempt did: one row for each step and fence. output is what the next steps need.
+CREATE TABLE virtuozo_core.steps (
+    guest_run_id uuid NOT NULL REFERENCES virtuozo_core.guest_runs ON DELETE CASCADE,
+    fence        bigint NOT NULL,
+    name         text NOT NULL
+        CHECK (name IN ('validate', 'snapshot', 'power_off', 'copy', 'commit', 'power_on', 'verify', 'publish')),
+    state        text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'done', 'failed')),
+    worker_id    uuid,
+    output       jsonb,
+    error        text,
+    error_type   text,
+    error_code   bigint,                                                -- the hypervisor's own
+    started_at   timestamptz NOT NULL DEFAULT now(),
+    ended_at     timestamptz,
+    PRIMARY KEY (guest_run_id, fence, name),
+    CONSTRAINT steps_times CHECK (greatest(started_at, ended_at) < '9999-01-01Z' AND least(started_at, ended_at) > '1000-01-01Z')
+)
+WITH (fillfactor = 70);
+
+-- Live progress of each disk in the copy step.
+CREATE TABLE virtuozo_core.disk_progress (
+    guest_run_id uuid NOT NULL REFERENCES virtuozo_core.guest_runs ON DELETE CASCADE,
+    device       text NOT NULL,
+    bytes_total  bigint NOT NULL,
+    bytes_copied bigint NOT NULL DEFAULT 0,
+    updated_at   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (guest_run_id, device),
+    CONSTRAINT disk_progress_times CHECK (updated_at < '9999-01-01Z' AND updated_at > '1000-01-01Z')
+);
+
+-- What must be undone whatever happens. Written before the host is changed, deleted only after it was
+-- seen to be met.
+CREATE TABLE virtuozo_core.obligations (
+    id              uuid PRIMARY KEY,
+    kind            text NOT NULL CHECK (kind IN ('remove_snapshot', 'power_on')),
+    host_id         uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE RESTRICT,
+    guest_id        uuid NOT NULL REFERENCES virtuozo_core.guests ON DELETE RESTRICT,
+    guest_run_id    uuid NOT NULL REFERENCES virtuozo_core.guest_runs ON DELETE RESTRICT,
+    guest_run_fence bigint NOT NULL,                                    -- that of the guest run when it wrote this
+    snapshot_name   text,
+    attempts        integer NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz NOT NULL DEFAULT now(),
+    last_error      text,
+    -- The lease of an undo job, which takes all that its guest is owed; while it holds, no run of the guest is admitted.
+    fence           bigint NOT NULL DEFAULT 0,
+    owner_id        uuid,
+    lease_until     timestamptz,
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
+    CHECK ((kind = 'remove_snapshot') = (snapshot_name IS NOT NULL)),
+    CONSTRAINT obligations_times CHECK (greatest(next_attempt_at, lease_until, created_at) < '9999-01-01Z'
+                                        AND least(next_attempt_at, lease_until, created_at) > '1000-01-01Z')
+);
+CREATE UNIQUE INDEX obligations_snapshot ON virtuozo_core.obligations (guest_id, snapshot_name) WHERE kind = 'remove_snapshot';
+CREATE UNIQUE INDEX obligations_power ON virtuozo_core.obligations (guest_id) WHERE kind = 'power_on';
+-- What a guest is owed is asked at each admission.
+CREATE INDEX obligations_guest ON virtuozo_core.obligations (guest_id);
+CREATE INDEX obligations_guest_run ON virtuozo_core.obligations (guest_run_id);
+
+CREATE TABLE virtuozo_core.restore_points (
+    id                uuid PRIMARY KEY,
+    guest_id          uuid REFERENCES virtuozo_core.guests ON DELETE SET NULL,
+    guest_run_id      uuid UNIQUE REFERENCES virtuozo_core.guest_runs ON DELETE SET NULL,
+    host_name         text NOT NULL,
+    guest_name        text NOT NULL,
+    repository        text NOT NULL,                                    -- the destination directory
+    path              text NOT NULL,                                    -- below it
+    mode              text NOT NULL CHECK (mode IN ('hot', 'cold')),
+    taken_at          timestamptz NOT NULL,                             -- the instant the disks hold
+    published_at      timestamptz NOT NULL DEFAULT now(),
+    size_bytes        bigint NOT NULL,                                  -- stored
+    source_bytes      bigint NOT NULL,                                  -- sum of the disks' sizes
+    foreign_snapshots text[] NOT NULL DEFAULT '{}',
+    state             text NOT NULL DEFAULT 'published' CHECK (state IN ('published', 'damaged', 'deleting')),
+    verified_at       timestamptz,
+    damage            text,
+    -- When a scan of the repository entered it; NULL: the run that made it did, which knows its guest for certain.
+    found_at          timestamptz,
+    UNIQUE (repository, path),
+    CONSTRAINT restore_points_times CHECK (greatest(taken_at, published_at, verified_at, found_at) < '9999-01-01Z'
+                                           AND least(taken_at, published_at, verified_at, found_at) > '1000-01-01Z')
+);
+CREATE INDEX restore_points_guest ON virtuozo_core.restore_points (guest_id, taken_at DESC);
+
+-- Events ---------------------------------------------------------------------------------------------
+
+-- What people are told: 50 and 100 debug (code flow, threading), 200 user (done, failed). Numbers become visible
+-- out of order, as a transaction that took its number early may commit late: whoever follows events goes by
+-- snapshots of the database, and needs the transaction of each event for that.
+CREATE TABLE virtuozo_core.events (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at           timestamptz NOT NULL DEFAULT now(),
+    code         integer NOT NULL CHECK (code IN (50, 100, 200)),
+    severity     text NOT NULL CHECK (severity IN ('info', 'warning', 'error')),
+    message      text NOT NULL,
+    run_id       uuid REFERENCES virtuozo_core.runs ON DELETE CASCADE,
+    host_id      uuid REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
+    guest_id     uuid REFERENCES virtuozo_core.guests ON DELETE CASCADE,
+    guest_run_id uuid REFERENCES virtuozo_core.guest_runs ON DELETE CASCADE,
+    detail       jsonb,
+    xact         xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    CONSTRAINT events_times CHECK (at < '9999-01-01Z' AND at > '1000-01-01Z')
+);
+CREATE INDEX events_at ON virtuozo_core.events (at);
+CREATE INDEX events_xact ON virtuozo_core.events (xact);
+CREATE INDEX events_run ON virtuozo_core.events (run_id) WHERE run_id IS NOT NULL;
+CREATE INDEX events_guest_run ON virtuozo_core.events (guest_run_id) WHERE guest_run_id IS NOT NULL;
+
+-- At most one row: how far the log of the machine has been told (scheduler/src/mirror).
+CREATE TABLE virtuozo_core.event_mirror (
+    only_row  boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    since     pg_snapshot NOT NULL,            -- what this saw is told
+    until     pg_snapshot,                     -- what this saw is being told
+    last_xact bigint NOT NULL DEFAULT 0,       -- the last event of it that is told, in the order of transactions
+    last_id   bigint NOT NULL DEFAULT 0,
+    max_id    bigint NOT NULL,                 -- no event with a greater number is told
+    version   bigint NOT NULL DEFAULT 1        -- of two that tell at the same time, one sees the other
+);
+
+-- Notices --------------------------------------------------------------------------------------------
+
+-- One row: how the site is told by mail and webhook (docs/NOTICES.md). No mail is sent without mail_host, mail_from
+-- and mail_to, nothing is posted without webhook_url.
+CREATE TABLE virtuozo_core.notice_settings (
+    only_row              boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    mail_host             text CHECK (mail_host <> ''),
+    mail_port             integer CHECK (mail_port BETWEEN 1 AND 65535),   -- NULL: the usual one of mail_security
+    mail_security         text NOT NULL DEFAULT 'starttls' CHECK (mail_security IN ('starttls', 'tls', 'none')),
+    allow_unencrypted     boolean NOT NULL DEFAULT false,
+    mail_user             text CHECK (mail_user <> ''),                    -- NULL: no login
+    mail_password_sealed  bytea,
+    mail_from             text CHECK (mail_from <> ''),
+    mail_to               text[] NOT NULL DEFAULT '{}',
+    webhook_url           text CHECK (webhook_url <> ''),
+    webhook_secret_sealed bytea,
+    ca_file               text CHECK (ca_file <> ''),
+    on_failure            boolean NOT NULL DEFAULT true,
+    on_success            boolean NOT NULL DEFAULT false,
+    digest_time           time DEFAULT '07:00',                            -- NULL: no digest
+    digest_time_zone      text,                                            -- NULL: settings.time_zone
+    -- Digests due up to and including this time have been dealt with.
+    digest_done_until     timestamptz NOT NULL DEFAULT now(),
+    group_secs            integer NOT NULL DEFAULT 120 CHECK (group_secs BETWEEN 0 AND 86400),
+    messages_per_hour     integer NOT NULL DEFAULT 20 CHECK (messages_per_hour >= 1),
+    updated_at            timestamptz NOT NULL DEFAULT now(),
+    CHECK (mail_security <> 'none' OR allow_unencrypted),
+    CONSTRAINT notice_settings_times CHECK (greatest(digest_done_until, updated_at) < '9999-01-01Z'
+                                            AND least(digest_done_until, updated_at) > '1000-01-01Z')
+);
+INSERT INTO virtuozo_core.notice_settings DEFAULT VALUES;
+
+-- One row for each thing to be told and each way of telling it. The one that is sent takes others along:
+-- those are folded into it.
+CREATE TABLE virtuozo_core.notices (
+    id          uuid PRIMARY KEY,
+    kind        text NOT NULL CHECK (kind IN ('failure', 'success', 'owed', 'digest', 'test')),
+    channel     text NOT NULL CHECK (channel IN ('mail', 'webhook')),
+    run_id      uuid REFERENCES virtuozo_core.runs ON DELETE CASCADE,
+    due_at      timestamptz,                             -- of a digest: the end of the day that it tells about
+    state       text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'sending', 'sent', 'folded', 'dropped', 'failed')),
+    folded_into uuid REFERENCES virtuozo_core.notices ON DELETE CASCADE,
+    held        boolean NOT NULL DEFAULT false,          -- it waited because messages_per_hour was reached
+    fence       bigint NOT NULL DEFAULT 0,
+    owner_id    uuid,
+    lease_until timestamptz,
+    attempts    integer NOT NULL DEFAULT 0,
+    run_after   timestamptz NOT NULL DEFAULT now(),
+    sent_to     text[] NOT NULL DEFAULT '{}',
+    refused_to  text[] NOT NULL DEFAULT '{}',
+    last_error  text,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    ended_at    timestamptz,
+    CHECK ((kind IN ('failure', 'success', 'owed')) = (run_id IS NOT NULL)),
+    CHECK ((kind = 'digest') = (due_at IS NOT NULL)),
+    CHECK ((state = 'sending') = (lease_until IS NOT NULL)),
+    CHECK ((state = 'folded') = (folded_into IS NOT NULL)),
+    CHECK ((state IN ('waiting', 'sending')) = (ended_at IS NULL)),
+    CONSTRAINT notices_times CHECK (greatest(due_at, lease_until, run_after, created_at, ended_at) < '9999-01-01Z'
+                                    AND least(due_at, lease_until, run_after, created_at, ended_at) > '1000-01-01Z')
+);
+CREATE INDEX notices_run ON virtuozo_core.notices (run_id) WHERE run_id IS NOT NULL;
+CREATE INDEX notices_folded ON virtuozo_core.notices (folded_into) WHERE folded_into IS NOT NULL;
+CREATE INDEX notices_open ON virtuozo_core.notices (channel, run_after) WHERE state IN ('waiting', 'sending');
+CREATE INDEX notices_ended ON virtuozo_core.notices (ended_at) WHERE ended_at IS NOT NULL;
+CREATE UNIQUE INDEX notices_one_digest ON virtuozo_core.notices (due_at, channel) WHERE kind = 'digest';
+
+-- Hooks ----------------------------------------------------------------------------------------------
+
+-- Commands before and after a run, and before and after the backup of a guest (docs/HOOKS.md).
+CREATE TABLE virtuozo_core.hooks (
+    guest_id   uuid REFERENCES virtuozo_core.guests ON DELETE CASCADE,   -- NULL: of the whole site
+    moment     text NOT NULL CHECK (moment IN ('before', 'after')),
+    command    text[] NOT NULL CHECK (cardinality(command) >= 1 AND command[1] <> ''),
+    limit_secs integer NOT NULL CHECK (limit_secs BETWEEN 1 AND 86400),
+    on_failure text NOT NULL CHECK (on_failure IN ('fail', 'ignore')),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE NULLS NOT DISTINCT (guest_id, moment),
+    CONSTRAINT hooks_times CHECK (updated_at < '9999-01-01Z' AND updated_at > '1000-01-01Z')
+);
+
+-- What is owed to a hook, as it was configured then: a row for the command before a run, for the one after it,
+-- and for the one after a guest run. The command before a guest's backup is part of its guest run.
+CREATE TABLE virtuozo_core.hook_runs (
+    id           uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    run_id       uuid NOT NULL REFERENCES virtuozo_core.runs ON DELETE CASCADE,
+    guest_run_id uuid REFERENCES virtuozo_core.guest_runs ON DELETE CASCADE,   -- NULL: of the whole site
+    moment       text NOT NULL CHECK (moment IN ('before', 'after')),
+    outcome      text CHECK (outcome IN ('succeeded', 'failed', 'cancelled')), -- how what it comes after has ended
+    command      text[] NOT NULL,
+    limit_secs   integer NOT NULL,
+    on_failure   text NOT NULL,
+    state        text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running', 'succeeded', 'failed', 'cancelled')),
+    fence        bigint NOT NULL DEFAULT 0,
+    owner_id     uuid,
+    lease_until  timestamptz,
+    crashes      integer NOT NULL DEFAULT 0,
+    exit_code    integer,
+    error        text,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    started_at   timestamptz,
+    ended_at     timestamptz,
+    CHECK ((moment = 'after') = (outcome IS NOT NULL)),
+    CHECK (moment = 'after' OR guest_run_id IS NULL),
+    CHECK ((state = 'running') = (lease_until IS NOT NULL)),
+    CHECK ((state IN ('waiting', 'running')) = (ended_at IS NULL)),
+    CONSTRAINT hook_runs_times CHECK (greatest(lease_until, created_at, started_at, ended_at) < '9999-01-01Z'
+                                      AND least(lease_until, created_at, started_at, ended_at) > '1000-01-01Z')
+);
+CREATE INDEX hook_runs_run ON virtuozo_core.hook_runs (run_id);
+CREATE INDEX hook_runs_guest_run ON virtuozo_core.hook_runs (guest_run_id) WHERE guest_run_id IS NOT NULL;
+CREATE INDEX hook_runs_open ON virtuozo_core.hook_runs (created_at, id) WHERE state IN ('waiting', 'running');
+
+-- apalis' queues -------------------------------------------------------------------------------------
+
+-- Jobs on their way, by payload: the sweeps look for lost ones every second.
+CREATE INDEX virtuozo_jobs_open ON apalis.jobs (job_type, job) WHERE status IN ('Pending', 'Queued', 'Running');
+-- Jobs that are over, by age.
+CREATE INDEX virtuozo_jobs_over ON apalis.jobs (coalesce(done_at, run_at)) WHERE status IN ('Done', 'Failed', 'Killed');

@@ -1,0 +1,12 @@
+-- The one way into 'running': raises the fence, so whatever an earlier owner still writes hits no row.
+UPDATE virtuozo_core.host_runs h
+   SET fence = h.fence + 1,
+       owner_id = $2,
+       lease_until = now() + make_interval(secs => s.lease_secs),
+       state = 'running',
+       started_at = coalesce(h.started_at, now())
+  FROM virtuozo_core.settings s, virtuozo_core.runs r
+ WHERE h.id = $1 AND r.id = h.run_id AND h.state = 'queued' AND h.run_after <= now()
+   AND virtuozo_core.host_run_obstacle(h) IS NULL
+RETURNING h.id, h.run_id, h.host_id, h.guest_ids, h.owner_id, h.fence, h.attempts, r.cancel_requested, s.lease_secs,
+          coalesce(r.trace_id, r.id) AS trace_id

@@ -1,1 +1,0 @@
-DELETE FROM virtuozo_core.disk_progress WHERE guest_run_id = $1

@@ -1,1 +1,0 @@
-DELETE FROM virtuozo_core.guests WHERE id = $1

@@ -1,1 +1,0 @@
-SELECT * FROM virtuozo_core.guest_details WHERE id = $1

@@ -1,1 +1,0 @@
-DELETE FROM virtuozo_core.hosts WHERE id = $1

@@ -1,1 +1,0 @@
-DELETE FROM virtuozo_core.lead WHERE scheduler_id = $1

@@ -1,1 +1,0 @@
-SELECT mail_password_sealed FROM virtuozo_core.notice_settings

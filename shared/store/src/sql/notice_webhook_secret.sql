@@ -1,1 +1,0 @@
-SELECT webhook_secret_sealed FROM virtuozo_core.notice_settings

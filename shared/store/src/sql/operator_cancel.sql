@@ -1,1 +1,0 @@
-SELECT virtuozo.cancel($1)

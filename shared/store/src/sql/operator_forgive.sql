@@ -1,1 +1,0 @@
-SELECT virtuozo.forgive($1, $2)

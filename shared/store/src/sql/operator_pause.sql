@@ -1,1 +1,0 @@
-SELECT virtuozo.pause($1)

@@ -1,1 +1,0 @@
-SELECT virtuozo.resume($1)

@@ -1,1 +1,0 @@
-SELECT virtuozo.retry_failed($1)

@@ -1,1 +1,0 @@
-SELECT virtuozo_core.alone()

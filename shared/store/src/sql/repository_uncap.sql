@@ -1,1 +1,0 @@
-DELETE FROM virtuozo_core.repositories WHERE path = $1

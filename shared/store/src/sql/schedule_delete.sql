@@ -1,1 +1,0 @@
-DELETE FROM virtuozo_core.schedules WHERE id = $1

@@ -1,1 +1,0 @@
-DELETE FROM virtuozo_core.schedule_targets WHERE schedule_id = $1
