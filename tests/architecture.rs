@@ -1,6 +1,6 @@
-//! Holds the house to its plan: which crate may use which, where unsafe code may stand, how long a file may get,
-//! which files may use each other, and what is no part of the released program. The table is that of
-//! docs/concepts/architecture.md. And holds the documents together.
+//! Holds the house to its plan: which crate may use which, where unsafe code may stand, how long a file may get, and
+//! which files may use each other. The table is that of docs/concepts/architecture.md. And holds the documents
+//! together.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -65,6 +65,7 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
             "virtuozo-model",
             "virtuozo-postgres",
             "virtuozo-queue",
+            "virtuozo-runtime",
             "virtuozo-secrets",
             "virtuozo-telemetry",
         ],

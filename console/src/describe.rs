@@ -1,4 +1,4 @@
-//! What is going on, in words: how far a copy is, and why something waits.
+//! What is going on, in words: how far a copy or its verification is, and why something waits.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use virtuozo_model::Pause;
@@ -8,39 +8,39 @@ use virtuozo_store::report::{
 
 use crate::output;
 
-/// How far a copy is.
+/// How far a step is that goes through all bytes: the copy, or its verification.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Copying {
-    copied: u64,
+pub(crate) struct Progress {
+    done: u64,
     total: u64,
     bytes_per_sec: Option<u64>,
 }
 
-impl Copying {
-    /// From the counters of a guest run; none while nothing is known to be copied.
+impl Progress {
+    /// From the counters of a guest run; none while it is not known how much there is to do.
     pub(crate) fn new(
-        copied: i64,
+        done: i64,
         total: Option<i64>,
         started_at: Option<DateTime<Utc>>,
         progress_at: Option<DateTime<Utc>>,
     ) -> Option<Self> {
         let total = u64::try_from(total?).ok().filter(|total| *total > 0)?;
-        let copied = u64::try_from(copied).unwrap_or(0).min(total);
+        let done = u64::try_from(done).unwrap_or(0).min(total);
         let millis = progress_at
             .zip(started_at)
             .and_then(|(to, from)| u64::try_from((to - from).num_milliseconds()).ok())
             .filter(|millis| *millis > 0);
         let bytes_per_sec = millis
-            .and_then(|millis| copied.checked_mul(1000).map(|bytes| bytes / millis))
+            .and_then(|millis| done.checked_mul(1000).map(|bytes| bytes / millis))
             .filter(|rate| *rate > 0);
         Some(Self {
-            copied,
+            done,
             total,
             bytes_per_sec,
         })
     }
 
-    /// How fast, on average since the copy began.
+    /// How fast, on average since the step began.
     pub(crate) fn bytes_per_sec(&self) -> Option<u64> {
         self.bytes_per_sec
     }
@@ -48,15 +48,15 @@ impl Copying {
     /// How long it still takes at that rate.
     pub(crate) fn secs_left(&self) -> Option<u64> {
         self.bytes_per_sec
-            .map(|rate| (self.total - self.copied).div_ceil(rate))
+            .map(|rate| (self.total - self.done).div_ceil(rate))
     }
 
     /// A bar with numbers.
     pub(crate) fn text(&self) -> String {
         let mut text = format!(
             "{}  {} of {}",
-            bar(self.copied, self.total),
-            output::size(self.copied),
+            bar(self.done, self.total),
+            output::size(self.done),
             output::size(self.total)
         );
         if let Some((rate, left)) = self.bytes_per_sec.zip(self.secs_left()) {
@@ -81,32 +81,42 @@ pub(crate) fn bar(done: u64, total: u64) -> String {
     )
 }
 
-/// How far the copy of a guest run is.
-pub(crate) fn copying(line: &GuestRunLine) -> Option<Copying> {
-    (line.state == "running" && line.step.as_deref() == Some("copy"))
-        .then(|| {
-            Copying::new(
-                line.bytes_copied,
-                line.bytes_total,
-                line.copy_started_at,
-                line.progress_at,
-            )
-        })
-        .flatten()
+/// How far the present step of a guest run is.
+pub(crate) fn progress(line: &GuestRunLine) -> Option<Progress> {
+    match (line.state.as_str(), line.step.as_deref()) {
+        ("running", Some("copy")) => Progress::new(
+            line.bytes_copied,
+            line.bytes_total,
+            line.copy_started_at,
+            line.progress_at,
+        ),
+        ("running", Some("verify")) => Progress::new(
+            line.verify_bytes_read.unwrap_or(0),
+            line.verify_bytes_total,
+            line.verify_started_at,
+            line.progress_at,
+        ),
+        _ => None,
+    }
 }
 
-/// How far the copy of a guest in the tree of `status` is.
-pub(crate) fn copying_now(line: &GuestLine) -> Option<Copying> {
-    (line.run_state.as_deref() == Some("running") && line.step.as_deref() == Some("copy"))
-        .then(|| {
-            Copying::new(
-                line.bytes_copied.unwrap_or(0),
-                line.bytes_total,
-                line.copy_started_at,
-                line.progress_at,
-            )
-        })
-        .flatten()
+/// How far the present step of a guest in the tree of `status` is.
+pub(crate) fn progress_now(line: &GuestLine) -> Option<Progress> {
+    match (line.run_state.as_deref(), line.step.as_deref()) {
+        (Some("running"), Some("copy")) => Progress::new(
+            line.bytes_copied.unwrap_or(0),
+            line.bytes_total,
+            line.copy_started_at,
+            line.progress_at,
+        ),
+        (Some("running"), Some("verify")) => Progress::new(
+            line.verify_bytes_read.unwrap_or(0),
+            line.verify_bytes_total,
+            line.verify_started_at,
+            line.progress_at,
+        ),
+        _ => None,
+    }
 }
 
 /// Why a guest run waits, if it does because nothing of its host is begun.
@@ -228,8 +238,8 @@ pub(crate) fn guest_run(line: &GuestRunLine) -> String {
         return why;
     }
     match (line.state.as_str(), &line.step, &line.error) {
-        ("running", Some(step), _) => match copying(line) {
-            Some(copy) => format!("{step}  {}", copy.text()),
+        ("running", Some(step), _) => match progress(line) {
+            Some(progress) => format!("{step}  {}", progress.text()),
             None => step.clone(),
         },
         ("running", None, _) => "begins".to_owned(),
@@ -244,9 +254,9 @@ pub(crate) fn guest_run(line: &GuestRunLine) -> String {
 
 /// The same without numbers that grow, for where each change makes a line.
 pub(crate) fn guest_run_gist(line: &GuestRunLine) -> String {
-    match copying(line) {
-        Some(_) => "copy".to_owned(),
-        None => guest_run(line),
+    match (progress(line), &line.step) {
+        (Some(_), Some(step)) => step.clone(),
+        _ => guest_run(line),
     }
 }
 
@@ -297,6 +307,9 @@ mod tests {
             bytes_copied: 0,
             progress_at: None,
             copy_started_at: None,
+            verify_bytes_total: None,
+            verify_bytes_read: None,
+            verify_started_at: None,
             created_at: DateTime::UNIX_EPOCH,
             started_at: None,
             ended_at: None,
@@ -357,14 +370,14 @@ mod tests {
     #[test]
     fn a_copy_has_a_rate_and_a_time_left_once_time_has_passed() {
         let at = |secs| DateTime::from_timestamp(secs, 0);
-        let copy = Copying::new(50 << 20, Some(100 << 20), at(0), at(5)).unwrap();
+        let copy = Progress::new(50 << 20, Some(100 << 20), at(0), at(5)).unwrap();
         assert_eq!(copy.bytes_per_sec(), Some(10 << 20));
         assert_eq!(copy.secs_left(), Some(5));
         assert!(copy.text().contains(" 50 %"));
-        let fresh = Copying::new(0, Some(100), at(0), at(0)).unwrap();
+        let fresh = Progress::new(0, Some(100), at(0), at(0)).unwrap();
         assert_eq!(fresh.secs_left(), None);
-        assert_eq!(Copying::new(0, None, at(0), at(1)), None);
-        assert_eq!(Copying::new(0, Some(0), at(0), at(1)), None);
+        assert_eq!(Progress::new(0, None, at(0), at(1)), None);
+        assert_eq!(Progress::new(0, Some(0), at(0), at(1)), None);
     }
 
     #[test]

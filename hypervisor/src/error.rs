@@ -3,20 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-
-/// What to do about an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorClass {
-    /// Time may heal it: try again later.
-    Retry,
-    /// This machine lacks something: what is tried on another one may go.
-    Elsewhere,
-    /// Trying again cannot help: the guest or its files are wrong.
-    Permanent,
-    /// A person has to do something first: a password, a permission, a setting.
-    Operator,
-}
+pub use virtuozo_disk::ErrorClass;
 
 /// An operation on a hypervisor failed. Crosses the border of the `vix-host` process, so it is data.
 #[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
--- Hooks: commands before and after a run, and before and after the backup of a guest (docs/HOOKS.md).
+-- Hooks: commands before and after a run, and before and after the backup of a guest (docs/guide/hooks.md).
 
 -- The command before a run, if there is one.
 CREATE OR REPLACE FUNCTION virtuozo_core.hold_run(run uuid) RETURNS boolean LANGUAGE plpgsql AS $$

@@ -1,4 +1,4 @@
--- Notices: what is told by mail and webhook (docs/NOTICES.md).
+-- Notices: what is told by mail and webhook (docs/guide/notices.md).
 
 -- The ways of telling that are configured.
 CREATE OR REPLACE FUNCTION virtuozo_core.notice_channels(s virtuozo_core.notice_settings) RETURNS SETOF text LANGUAGE sql IMMUTABLE

@@ -1,4 +1,4 @@
--- What operators do (docs/OPERATIONS.md). Refusals have the code object_not_in_prerequisite_state (55000), what is not
+-- What operators do (docs/guide/operate-in-sql.md). Refusals have the code object_not_in_prerequisite_state (55000), what is not
 -- known no_data_found (P0002).
 
 -- An ended run goes on. The caller holds its row.

@@ -1,4 +1,4 @@
--- Trace ids and spans (docs/TRACING.md).
+-- Trace ids and spans (docs/reference/traces.md).
 
 -- A trace id as it is written everywhere outside of this database.
 CREATE OR REPLACE FUNCTION virtuozo_core.trace_hex(trace uuid) RETURNS text LANGUAGE sql IMMUTABLE

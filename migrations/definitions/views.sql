@@ -1,4 +1,4 @@
--- What operators see (docs/OPERATIONS.md): these views stay as they are while the tables change. Columns are only added,
+-- What operators see (docs/guide/operate-in-sql.md): these views stay as they are while the tables change. Columns are only added,
 -- at the end.
 
 CREATE OR REPLACE VIEW virtuozo.runs AS

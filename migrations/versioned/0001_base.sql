@@ -1,4 +1,4 @@
--- The tables. States are text with CHECK constraints; docs/STATE-MACHINE.md says who moves what from where to
+-- The tables. States are text with CHECK constraints; docs/concepts/state-machine.md says who moves what from where to
 -- where. apalis keeps its own tables in its own schema: they deliver, these are the truth.
 --
 -- Nothing here refers to a function of migrations/definitions. A table with instants refuses those that no
@@ -483,7 +483,7 @@ CREATE TABLE virtuozo_core.event_mirror (
 
 -- Notices --------------------------------------------------------------------------------------------
 
--- One row: how the site is told by mail and webhook (docs/NOTICES.md). No mail is sent without mail_host, mail_from
+-- One row: how the site is told by mail and webhook (docs/guide/notices.md). No mail is sent without mail_host, mail_from
 -- and mail_to, nothing is posted without webhook_url.
 CREATE TABLE virtuozo_core.notice_settings (
     only_row              boolean PRIMARY KEY DEFAULT true CHECK (only_row),
@@ -550,7 +550,7 @@ CREATE UNIQUE INDEX notices_one_digest ON virtuozo_core.notices (due_at, channel
 
 -- Hooks ----------------------------------------------------------------------------------------------
 
--- Commands before and after a run, and before and after the backup of a guest (docs/HOOKS.md).
+-- Commands before and after a run, and before and after the backup of a guest (docs/guide/hooks.md).
 CREATE TABLE virtuozo_core.hooks (
     guest_id   uuid REFERENCES virtuozo_core.guests ON DELETE CASCADE,   -- NULL: of the whole site
     moment     text NOT NULL CHECK (moment IN ('before', 'after')),

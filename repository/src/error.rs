@@ -5,22 +5,10 @@ use std::{io, path::PathBuf};
 use rustix::io::Errno;
 use uuid::Uuid;
 use virtuozo_disk::DiskError;
+pub use virtuozo_disk::ErrorClass;
 
 /// The result of every operation on a repository.
 pub type Result<T> = std::result::Result<T, RepositoryError>;
-
-/// What to do about an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorClass {
-    /// Time may heal it: try again later.
-    Retry,
-    /// This machine lacks something: what is tried on another one may go.
-    Elsewhere,
-    /// Trying again cannot help: the source or the stored data is wrong.
-    Permanent,
-    /// A person has to do something first: free space, rights, a directory.
-    Operator,
-}
 
 /// A caller asked a long operation to stop, through its [`CopyObserver`](crate::CopyObserver).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

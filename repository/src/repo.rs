@@ -184,6 +184,28 @@ impl Repository {
         }
     }
 
+    /// Deletes a sealed point that is not published, because it is not what was written. Returns whether it was there.
+    /// One that was published meanwhile stays.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Io`].
+    pub fn discard(&self, sealed: &SealedPoint) -> Result<bool> {
+        let (folder, name) = names::check_point_path(&sealed.partial_path)?;
+        if names::parse_partial(name).is_none() {
+            return Err(RepositoryError::Unfit {
+                name: sealed.partial_path.display().to_string(),
+                reason: "this is not the temporary name of a restore point".to_owned(),
+            });
+        }
+        let partial = self.root.join(&sealed.partial_path);
+        let was_there = partial.exists();
+        durable::remove_dir(&partial)?;
+        if was_there {
+            durable::sync_dir(&self.root.join(folder))?;
+        }
+        Ok(was_there)
+    }
+
     /// A readable manifest; none where there is none.
     fn manifest_at(&self, path: &Path) -> Result<Option<Manifest>> {
         match Manifest::read(&self.root.join(path)) {

@@ -1,7 +1,8 @@
 //! A sample of the crash matrix: some of its cells, with what they are about. `make crash-matrix` goes
-//! through all of them. And a sample of the fleet proof.
+//! through all of them. A sample of the fleet proof, and what reaches a worker while it verifies.
 
 mod fleet;
+mod verify;
 
 use anyhow::Result;
 use tests::crash::{Cell, Fault, Mode};
@@ -25,6 +26,8 @@ cells! {
     a_worker_killed_before_it_records_its_snapshot_leaves_none: Hot "snapshot" KilledBeforeRecord;
     a_worker_killed_in_the_middle_of_a_hot_copy_is_replaced: Hot "copy" KilledWithin;
     a_worker_killed_after_it_removed_its_snapshot_is_replaced: Hot "commit" KilledBeforeRecord;
+    a_worker_killed_while_it_verifies_a_copy_is_replaced: Hot "verify" KilledWithin;
+    a_worker_frozen_while_it_verifies_a_copy_publishes_nothing_when_it_goes_on: Cold "verify" FrozenWithin;
     a_worker_killed_between_the_rename_and_the_record_publishes_once: Hot "publish" KilledBeforeRecord;
     a_worker_killed_after_it_powered_a_guest_off_brings_it_back_in_the_end: Cold "power_off" KilledBeforeRecord;
     a_worker_killed_before_it_powers_a_guest_on_again_is_replaced: Cold "power_on" KilledWithin;
@@ -42,7 +45,7 @@ cells! {
 #[test]
 fn the_sample_is_of_the_matrix() {
     let all = Cell::all();
-    assert_eq!(all.len(), 80);
+    assert_eq!(all.len(), 96);
     for cell in SAMPLE {
         assert!(all.contains(cell), "{cell} is no cell of the matrix");
     }

@@ -96,7 +96,9 @@ async fn a_good_hot_backup_is_one_trace_from_the_run_to_the_library_s_calls() ->
     );
     ensure!(tree.below(guest).contains(&"wait"), "{}", tree.drawn());
     let attempt = tree.one("attempt")?;
-    let steps = ["validate", "snapshot", "copy", "commit", "publish"];
+    let steps = [
+        "validate", "snapshot", "copy", "commit", "verify", "publish",
+    ];
     ensure!(tree.below(attempt) == steps, "{}", tree.drawn());
     for (call, request, step) in [
         ("VixVM_CreateSnapshot", "vix create_snapshot", "snapshot"),
@@ -309,7 +311,8 @@ async fn a_backup_that_a_dead_worker_began_is_whole_and_links_both_attempts() ->
         tree.drawn()
     );
     ensure!(
-        tree.below(living).ends_with(&["copy", "commit", "publish"]),
+        tree.below(living)
+            .ends_with(&["copy", "commit", "verify", "publish"]),
         "{}",
         tree.drawn()
     );

@@ -41,10 +41,19 @@ impl Mode {
     }
 
     /// The steps of the plan.
-    pub const fn steps(self) -> [&'static str; 5] {
+    pub const fn steps(self) -> [&'static str; 6] {
         match self {
-            Self::Hot => ["validate", "snapshot", "copy", "commit", "publish"],
-            Self::Cold => ["validate", "power_off", "copy", "power_on", "publish"],
+            Self::Hot => [
+                "validate", "snapshot", "copy", "commit", "verify", "publish",
+            ],
+            Self::Cold => [
+                "validate",
+                "power_off",
+                "copy",
+                "power_on",
+                "verify",
+                "publish",
+            ],
         }
     }
 }
@@ -133,7 +142,7 @@ impl Cell {
     fn change(&self) -> String {
         match self.step {
             "validate" => "validate.before".to_owned(),
-            "copy" => "copy.middle".to_owned(),
+            "copy" | "verify" => format!("{}.middle", self.step),
             "commit" | "power_on" => "undo.change".to_owned(),
             step => format!("{step}.change"),
         }

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 use virtuozo_hypervisor::{Connector, ErrorKind, Guest, GuestRef, Host, HypervisorError};
 
-use crate::{error::StepError, gate, target::Targets};
+use crate::{circuit_breaker, error::StepError, target::Targets};
 
 /// How long a connection that nobody uses stays open, for the next guest of the same host.
 const LINGER: Duration = Duration::from_secs(3);
@@ -41,8 +41,12 @@ impl Connections {
         })
     }
 
-    /// A seat at a host's connection; none if this worker works on `max_hosts` others already.
-    pub(crate) fn reserve(self: &Arc<Self>, host_id: Uuid, max_hosts: usize) -> Option<Seat> {
+    /// The right to use a host's connection; none if this worker works on `max_hosts` others already.
+    pub(crate) fn reserve(
+        self: &Arc<Self>,
+        host_id: Uuid,
+        max_hosts: usize,
+    ) -> Option<ConnectionPermit> {
         let mut hosts = self.lock();
         if !hosts.contains_key(&host_id) && hosts.len() >= max_hosts.max(1) {
             let idle = hosts
@@ -60,14 +64,14 @@ impl Connections {
             connection: Arc::default(),
         });
         entry.users += 1;
-        Some(Seat {
+        Some(ConnectionPermit {
             connections: Arc::clone(self),
             host_id,
             connection: Arc::clone(&entry.connection),
         })
     }
 
-    /// Closes everything; nobody is to hold a seat any more.
+    /// Closes everything; nobody is to hold a permit any more.
     pub(crate) async fn close_all(&self) {
         let entries: Vec<Entry> = self.lock().drain().map(|(_, entry)| entry).collect();
         for entry in entries {
@@ -116,17 +120,17 @@ impl Connections {
 }
 
 /// The right to use the connection to one host; given back when dropped.
-pub(crate) struct Seat {
+pub(crate) struct ConnectionPermit {
     connections: Arc<Connections>,
     host_id: Uuid,
     connection: Arc<tokio::sync::Mutex<Option<Arc<dyn Host>>>>,
 }
 
-impl Seat {
-    /// The open connection, or a new one if the host's gate lets this worker try.
+impl ConnectionPermit {
+    /// The open connection, or a new one if the host's circuit breaker lets this worker try.
     ///
     /// # Errors
-    /// What the host, its gate or the database says.
+    /// What the host, its circuit breaker or the database says.
     pub(crate) async fn host(&self) -> Result<Arc<dyn Host>, StepError> {
         // Held while connecting: the others wait for this attempt instead of making their own.
         let mut connection = self.connection.lock().await;
@@ -136,7 +140,7 @@ impl Seat {
         let target = self.connections.targets.of(self.host_id).await?;
         let all = &self.connections;
         let connect = || all.connector.connect(&target);
-        let host = gate::pass(&all.targets.pool, self.host_id, connect).await?;
+        let host = circuit_breaker::connect(&all.targets.pool, self.host_id, connect).await?;
         *connection = Some(Arc::clone(&host));
         Ok(host)
     }
@@ -192,7 +196,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.connections.leave(self.host_id);
     }

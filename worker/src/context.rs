@@ -10,7 +10,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 use virtuozo_postgres::Pool;
 
-use crate::{connections::Connections, failpoints, fitness::Fitness, repositories::Repositories};
+use crate::{
+    connections::Connections, failpoints, missing_capability::MissingCapabilities,
+    repositories::Repositories,
+};
 
 /// What all parts of a worker share.
 pub(crate) struct Context {
@@ -25,9 +28,9 @@ pub(crate) struct Context {
     /// The work in progress. It outlives the delivery of its job.
     pub(crate) work: TaskTracker,
     /// What that work is about.
-    pub(crate) in_hand: InHand,
+    pub(crate) runs_in_work: RunsInWork,
     /// What this machine lacks.
-    pub(crate) fitness: Fitness,
+    pub(crate) missing_capabilities: MissingCapabilities,
     /// Where restore points go.
     pub(crate) repositories: Repositories,
     /// The program that guards hooks; none: they outlive a worker that dies.
@@ -38,30 +41,30 @@ pub(crate) struct Context {
     pub(crate) drain: CancellationToken,
 }
 
-/// The runs that this process has in hand: a second delivery of one is no news, and a lease of this
-/// process on another is one that it does not know of, because the answer to the taking was lost.
+/// The runs that this process works on. A second delivery of one of these is nothing new; a lease of this process on
+/// another one is a lease that it does not know of, because the answer to its taking was lost.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct InHand(Arc<Mutex<HashSet<Uuid>>>);
+pub(crate) struct RunsInWork(Arc<Mutex<HashSet<Uuid>>>);
 
-impl InHand {
-    /// Takes a run in hand; none if it is already.
-    pub(crate) fn take(&self, id: Uuid) -> Option<Hand> {
+impl RunsInWork {
+    /// Begins to work on a run; none if this process does already.
+    pub(crate) fn begin(&self, id: Uuid) -> Option<RunInWork> {
         let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ids.insert(id).then(|| Hand {
+        ids.insert(id).then(|| RunInWork {
             all: self.clone(),
             id,
         })
     }
 }
 
-/// A run in hand, until this is dropped.
+/// A run that this process works on, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Hand {
-    all: InHand,
+pub(crate) struct RunInWork {
+    all: RunsInWork,
     id: Uuid,
 }
 
-impl Drop for Hand {
+impl Drop for RunInWork {
     fn drop(&mut self) {
         let mut ids = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
         ids.remove(&self.id);

@@ -1,9 +1,12 @@
 //! Why a worker's part of the work came to an end.
 
+use std::path::PathBuf;
+
 use virtuozo_hypervisor::HypervisorError;
+use virtuozo_model::ErrorClass;
 use virtuozo_postgres::StoreError;
-use virtuozo_repository::RepositoryError;
-use virtuozo_store::{gates::Down, guest_runs::FailureClass};
+use virtuozo_repository::{RepositoryError, SealedPoint};
+use virtuozo_store::{gates::Down, leases::LeaseEnd};
 
 use crate::{connections, failpoints::Failed};
 
@@ -21,6 +24,42 @@ pub(crate) enum Stop {
     Draining,
 }
 
+impl From<LeaseEnd> for Stop {
+    fn from(end: LeaseEnd) -> Self {
+        match end {
+            LeaseEnd::Lost => Self::Fenced,
+            LeaseEnd::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// A copy that does not read back as it was written.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(
+    "the copy in the repository {} does not read back as it was written: {file} {what}, {problems} problem(s) in all. \
+     What lies below the repository loses or changes data: look at its disks, cables, controller and file system, and \
+     at the machine's memory and kernel log; then hold the restore points there against their hashes with `virtuozo \
+     point verify --all`",
+    repository.display()
+)]
+pub(crate) struct BadCopy {
+    /// Where it lies.
+    pub(crate) repository: PathBuf,
+    /// The first file that is not as it was written.
+    pub(crate) file: String,
+    /// What is wrong with that file.
+    pub(crate) what: String,
+    /// How much is wrong in all files.
+    pub(crate) problems: usize,
+    /// The copy.
+    pub(crate) sealed: SealedPoint,
+}
+
+impl BadCopy {
+    /// What such a failure is called in the records of steps.
+    pub(crate) const ERROR_TYPE: &'static str = "repository.bad_copy";
+}
+
 /// A step, or the work around it, did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StepError {
@@ -35,18 +74,18 @@ pub(crate) enum StepError {
     HostDown(Down),
     /// The repository refused.
     #[error(transparent)]
-    Repository(RepositoryError),
+    Repository(#[from] RepositoryError),
     /// The database answered with an error.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// What was copied turned out to be bad: only a new copy helps.
-    #[error("{0}")]
-    BadCopy(String),
+    #[error(transparent)]
+    BadCopy(Box<BadCopy>),
     /// Anything else, as a sentence for the administrator.
     #[error("{message}")]
     Failed {
         /// What to do about it.
-        class: FailureClass,
+        class: ErrorClass,
         /// What happened, and what to do.
         message: String,
     },
@@ -56,7 +95,7 @@ impl StepError {
     /// Something that a person has to see to.
     pub(crate) fn operator(message: impl Into<String>) -> Self {
         Self::Failed {
-            class: FailureClass::Operator,
+            class: ErrorClass::Operator,
             message: message.into(),
         }
     }
@@ -64,7 +103,7 @@ impl StepError {
     /// Something that no other attempt can change.
     pub(crate) fn permanent(message: impl Into<String>) -> Self {
         Self::Failed {
-            class: FailureClass::Permanent,
+            class: ErrorClass::Permanent,
             message: message.into(),
         }
     }
@@ -72,7 +111,7 @@ impl StepError {
     /// Something that this machine lacks, and another one perhaps not.
     pub(crate) fn elsewhere(message: impl Into<String>) -> Self {
         Self::Failed {
-            class: FailureClass::Elsewhere,
+            class: ErrorClass::Elsewhere,
             message: message.into(),
         }
     }
@@ -80,7 +119,7 @@ impl StepError {
     /// Something that another attempt may find healed.
     pub(crate) fn retry(message: impl Into<String>) -> Self {
         Self::Failed {
-            class: FailureClass::Retry,
+            class: ErrorClass::Retry,
             message: message.into(),
         }
     }
@@ -101,11 +140,7 @@ impl StepError {
             Self::Hypervisor(error) => format!("hypervisor.{}", error.kind),
             Self::Repository(_) => "repository".to_owned(),
             Self::Store(_) => "database".to_owned(),
-            Self::BadCopy(_) => "repository.bad_copy".to_owned(),
-            Self::Failed {
-                class: FailureClass::Elsewhere,
-                ..
-            } => "step.elsewhere".to_owned(),
+            Self::BadCopy(_) => BadCopy::ERROR_TYPE.to_owned(),
             Self::Failed { class, .. } => format!("step.{}", class.as_str()),
         }
     }
@@ -119,40 +154,35 @@ impl StepError {
     }
 
     /// What to do about it.
-    pub(crate) fn class(&self) -> FailureClass {
+    pub(crate) fn class(&self) -> ErrorClass {
         match self {
-            Self::Stop(_) | Self::Store(_) | Self::BadCopy(_) => FailureClass::Retry,
+            Self::Stop(_) | Self::Store(_) | Self::BadCopy(_) => ErrorClass::Retry,
             Self::HostDown(down) => down.class(),
-            Self::Hypervisor(error) => of_hypervisor(error.class),
-            Self::Repository(error) => match error.class() {
-                virtuozo_repository::ErrorClass::Retry => FailureClass::Retry,
-                virtuozo_repository::ErrorClass::Elsewhere => FailureClass::Elsewhere,
-                virtuozo_repository::ErrorClass::Permanent => FailureClass::Permanent,
-                virtuozo_repository::ErrorClass::Operator => FailureClass::Operator,
-            },
+            Self::Hypervisor(error) => class_of(error.class),
+            Self::Repository(error) => class_of(error.class()),
             Self::Failed { class, .. } => *class,
         }
     }
 }
 
-/// What to do about an error of the hypervisor, or a problem of a guest.
-pub(crate) fn of_hypervisor(class: virtuozo_hypervisor::ErrorClass) -> FailureClass {
+/// The class that hypervisors and repositories give, which know nothing of the model, in the model's terms.
+pub(crate) fn class_of(class: virtuozo_hypervisor::ErrorClass) -> ErrorClass {
     match class {
-        virtuozo_hypervisor::ErrorClass::Retry => FailureClass::Retry,
-        virtuozo_hypervisor::ErrorClass::Elsewhere => FailureClass::Elsewhere,
-        virtuozo_hypervisor::ErrorClass::Permanent => FailureClass::Permanent,
-        virtuozo_hypervisor::ErrorClass::Operator => FailureClass::Operator,
+        virtuozo_hypervisor::ErrorClass::Retry => ErrorClass::Retry,
+        virtuozo_hypervisor::ErrorClass::Elsewhere => ErrorClass::Elsewhere,
+        virtuozo_hypervisor::ErrorClass::Permanent => ErrorClass::Permanent,
+        virtuozo_hypervisor::ErrorClass::Operator => ErrorClass::Operator,
+    }
+}
+
+impl From<LeaseEnd> for StepError {
+    fn from(end: LeaseEnd) -> Self {
+        Self::Stop(end.into())
     }
 }
 
 impl From<Failed> for StepError {
     fn from(Failed(message): Failed) -> Self {
         Self::retry(message)
-    }
-}
-
-impl From<RepositoryError> for StepError {
-    fn from(error: RepositoryError) -> Self {
-        Self::Repository(error)
     }
 }

@@ -24,6 +24,8 @@ pub enum Place {
     UndoChange,
     /// After the first bytes of a copy.
     CopyMiddle,
+    /// After the first bytes of a verification.
+    VerifyMiddle,
     /// After the first checkpoint of a copy, with at least half of a file still to be copied.
     CopyDurable,
 }

@@ -1,8 +1,6 @@
 //! The hooks of a guest, as far as they belong to its guest run: the command before its backup, and the word
 //! that one is to follow.
 
-use std::time::Duration;
-
 use virtuozo_hooks::{Ended, Environment, Subject, perform};
 use virtuozo_model::StepName;
 use virtuozo_model::{Hook, HookMoment, OnFailure};
@@ -12,12 +10,9 @@ use virtuozo_telemetry::tree;
 
 use crate::{
     error::{StepError, Stop},
-    patience::patiently,
+    retry::while_unavailable,
     steps::{GuestRun, check},
 };
-
-/// How often somebody looks whether the hook may go on.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 impl GuestRun {
     fn hook(&self, moment: HookMoment) -> Option<&Hook> {
@@ -30,7 +25,7 @@ impl GuestRun {
 pub(crate) async fn expect_after(run: &GuestRun) -> Result<(), StepError> {
     if run.hook(HookMoment::After).is_some() {
         let expecting = || hooks::expect_after(&run.context.pool, &run.row);
-        check(patiently("the word that a hook is to follow", expecting).await?)?;
+        check(while_unavailable("the word that a hook is to follow", expecting).await?)?;
     }
     Ok(())
 }
@@ -42,7 +37,7 @@ pub(crate) async fn before(run: &GuestRun, mode: PointMode) -> Result<(), StepEr
     };
     run.lease.allowed().await?;
     let pool = &run.context.pool;
-    let schedule = patiently("the name of the schedule", || {
+    let schedule = while_unavailable("the name of the schedule", || {
         hooks::schedule_of(pool, run.row.run_id)
     })
     .await?;
@@ -67,7 +62,7 @@ pub(crate) async fn before(run: &GuestRun, mode: PointMode) -> Result<(), StepEr
     tracing::info!(guest = name, "the command before the backup begins");
     let performed = perform(hook, subject, &environment, guard, told_to_stop(run)).await;
     let event = run.about(performed.event);
-    patiently("what became of a hook", || events::record(pool, &event)).await?;
+    while_unavailable("what became of a hook", || events::record(pool, &event)).await?;
     match (performed.ended, performed.failure) {
         (Ended::Stopped(stop), _) => Err(stop.into()),
         (_, Some(why)) if hook.on_failure == OnFailure::Fail => Err(StepError::operator(why)),
@@ -78,16 +73,9 @@ pub(crate) async fn before(run: &GuestRun, mode: PointMode) -> Result<(), StepEr
 /// Until the lease is lost, the run cancelled, or this worker told to end. That the database does not answer
 /// is no reason: the hook could not be taken up again where it was.
 async fn told_to_stop(run: &GuestRun) -> Stop {
-    let not_allowed = async {
-        loop {
-            if let Some(Err(stop)) = run.lease.now() {
-                return stop;
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    };
     tokio::select! {
-        stop = not_allowed => stop,
+        biased;
+        end = run.lease.ended() => end.into(),
         () = run.context.drain.cancelled() => Stop::Draining,
     }
 }

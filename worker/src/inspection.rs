@@ -8,12 +8,10 @@ use uuid::Uuid;
 use virtuozo_hypervisor::{
     Connector, ErrorKind, GuestFacts, GuestRef, Host, HostFacts, HypervisorError, PowerState,
 };
-use virtuozo_model::{Guest, GuestState, HostState, Settings};
+use virtuozo_model::{ErrorClass, Guest, GuestState, HostState, Settings};
 use virtuozo_postgres::StoreError;
 use virtuozo_store::{
-    disks, gates,
-    guest_runs::FailureClass,
-    guests,
+    disks, gates, guests,
     host_runs::GuestRunStart,
     hosts, inventory,
     obligations::{self, Duty},
@@ -21,10 +19,10 @@ use virtuozo_store::{
 };
 
 use crate::{
+    assess::{self, Verdict},
     connections,
     error::StepError,
-    observe::{self, Verdict},
-    patience::patiently,
+    retry::while_unavailable,
     target::{TargetError, host_target},
 };
 
@@ -93,14 +91,14 @@ async fn check_guests(pool: &PgPool, host: &dyn Host, host_id: Uuid) -> Result<(
 pub(crate) async fn note_host(
     db: impl PgExecutor<'_>,
     host_id: Uuid,
-    class: FailureClass,
+    class: ErrorClass,
     why: &str,
 ) -> Result<(), StoreError> {
     let state = match class {
-        FailureClass::Retry => HostState::Unreachable,
-        FailureClass::Permanent | FailureClass::Operator => HostState::Invalid,
+        ErrorClass::Retry => HostState::Unreachable,
+        ErrorClass::Permanent | ErrorClass::Operator => HostState::Invalid,
         // That is about this machine.
-        FailureClass::Elsewhere => return Ok(()),
+        ErrorClass::Elsewhere => return Ok(()),
     };
     hosts::set_state(db, host_id, state, Some(why)).await
 }
@@ -113,10 +111,11 @@ pub(crate) async fn take_stock(
     host_id: Uuid,
 ) -> Result<(Vec<Guest>, BTreeSet<String>), StepError> {
     let facts = host.facts().await?;
-    let stored = patiently("the host's guests", || guests::list(pool, Some(host_id))).await?;
+    let stored =
+        while_unavailable("the host's guests", || guests::list(pool, Some(host_id))).await?;
     let inventory = inventory_of(host, &facts, &stored).await?;
     let paths: Vec<String> = inventory.iter().cloned().collect();
-    let guests = patiently("the host's inventory", || async {
+    let guests = while_unavailable("the host's inventory", || async {
         let mut tx = pool.begin().await?;
         hosts::apply_host_facts(&mut tx, host_id, &facts.datastores, &facts.warnings).await?;
         let guests = inventory::apply_guest_inventory(&mut tx, host_id, &paths).await?;
@@ -143,7 +142,7 @@ pub(crate) async fn judge(
                 ErrorKind::GuestNotFound => GuestState::NotInInventory,
                 _ => GuestState::Invalid,
             };
-            patiently("a guest's state", || async {
+            while_unavailable("a guest's state", || async {
                 let mut conn = pool.acquire().await?;
                 inventory::set_guest_state(&mut conn, guest.id, state, Some(&error.message)).await
             })
@@ -151,12 +150,12 @@ pub(crate) async fn judge(
             let error = StepError::from(error);
             return Ok(match error.class() {
                 // It is tried again as a guest run.
-                FailureClass::Retry | FailureClass::Elsewhere => GuestRunStart::Waiting,
+                ErrorClass::Retry | ErrorClass::Elsewhere => GuestRunStart::Waiting,
                 class => GuestRunStart::Failed(error.to_string(), class),
             });
         }
     };
-    let (stored, owed) = patiently("a guest's disks", || async {
+    let (stored, owed) = while_unavailable("a guest's disks", || async {
         Ok((
             disks::list(pool, Some(guest.id)).await?,
             obligations::of_guest(pool, guest.id).await?,
@@ -168,12 +167,12 @@ pub(crate) async fn judge(
         .filter(|d| d.ignored)
         .map(|d| d.device)
         .collect();
-    let mut seen = observe::guest(&facts, &ignored);
+    let mut seen = assess::guest(&facts, &ignored);
     let when_off = guest.backup_when_off.unwrap_or(settings.backup_when_off);
     // One that is off because an earlier run has not brought it back counts as running.
     let off = facts.power == PowerState::Off && !owed.iter().any(|o| o.duty() == Duty::PowerOn);
     let start = match seen.verdict {
-        Verdict::Unfit(FailureClass::Retry | FailureClass::Elsewhere, _) => GuestRunStart::Waiting,
+        Verdict::Unfit(ErrorClass::Retry | ErrorClass::Elsewhere, _) => GuestRunStart::Waiting,
         Verdict::Unfit(class, reason) => GuestRunStart::Failed(reason, class),
         Verdict::Fit if off && !when_off => {
             let reason = "it is off, and is not to be backed up while it is".to_owned();
@@ -183,7 +182,7 @@ pub(crate) async fn judge(
         }
         Verdict::Fit => GuestRunStart::Waiting,
     };
-    patiently("a guest's state", || async {
+    while_unavailable("a guest's state", || async {
         let mut tx = pool.begin().await?;
         inventory::apply_guest_facts(&mut *tx, guest.id, &seen.observation).await?;
         Ok(tx.commit().await?)

@@ -4,21 +4,21 @@
 //! goes on whatever becomes of the delivery; from then on the lease sees to it that a run comes to its
 //! end, here or with another worker. `docs/concepts/state-machine.md` says who moves what from where to where.
 
+mod assess;
+mod circuit_breaker;
 mod connections;
 mod context;
 mod error;
 mod failpoints;
-mod fitness;
-mod gate;
 mod hooks;
 mod inspection;
 mod jobs;
-mod lease;
-mod observe;
-mod patience;
+mod missing_capability;
+mod plan;
 mod repositories;
+mod repository_space;
 mod retention;
-mod room;
+mod retry;
 mod steps;
 mod target;
 mod trace;
@@ -47,10 +47,10 @@ use virtuozo_store::{
 
 use crate::{
     connections::Connections,
-    context::{Context, InHand},
-    fitness::Fitness,
-    patience::patiently,
+    context::{Context, RunsInWork},
+    missing_capability::MissingCapabilities,
     repositories::Repositories,
+    retry::while_unavailable,
     target::Targets,
 };
 
@@ -118,7 +118,7 @@ impl Worker {
         let pool = Pool::beside(pool, STATEMENT_CONNECTIONS);
         let incarnation = Uuid::now_v7();
         let standing = readiness::starts("the worker");
-        patiently("the worker's entry", || {
+        while_unavailable("the worker's entry", || {
             workers::register(&pool, incarnation, ProcessKind::Worker, &options.name)
         })
         .await?;
@@ -141,8 +141,8 @@ impl Worker {
             name: options.name.clone(),
             incarnation,
             work: TaskTracker::new(),
-            in_hand: InHand::default(),
-            fitness: Fitness::default(),
+            runs_in_work: RunsInWork::default(),
+            missing_capabilities: MissingCapabilities::default(),
             repositories: Repositories::default(),
             hook_guard: options.hook_guard.clone(),
             failpoints: failpoints::Hooks(options.failpoints),
@@ -161,7 +161,7 @@ impl Worker {
             options.hook_guard,
         );
         let listener = JobListener::start(PgPool::clone(&pool), shutdown.clone());
-        let room = tokio::spawn(room::watch(PgPool::clone(&pool)));
+        let watching_space = tokio::spawn(repository_space::watch(PgPool::clone(&pool)));
         standing.is_ready();
         tokio::join!(
             async {
@@ -173,21 +173,21 @@ impl Worker {
                 PgPool::clone(&pool),
                 Arc::clone(&listener),
                 incarnation,
-                move |job: HostJob| jobs::host::deliver(Arc::clone(&hosts), job),
+                move |job: HostJob| jobs::deliver(Arc::clone(&hosts), job),
                 shutdown.clone()
             ),
             queue::serve(
                 PgPool::clone(&pool),
                 Arc::clone(&listener),
                 incarnation,
-                move |job: GuestJob| jobs::guest::deliver(Arc::clone(&guests), job),
+                move |job: GuestJob| jobs::deliver(Arc::clone(&guests), job),
                 shutdown.clone()
             ),
             queue::serve(
                 PgPool::clone(&pool),
                 Arc::clone(&listener),
                 incarnation,
-                move |job: UndoJob| jobs::undo::deliver(Arc::clone(&undos), job),
+                move |job: UndoJob| jobs::deliver(Arc::clone(&undos), job),
                 shutdown.clone()
             ),
         );
@@ -206,7 +206,7 @@ impl Worker {
             context.connections.close_all().await;
         }
         heart.abort();
-        room.abort();
+        watching_space.abort();
         // A process that stops while the database is away is found by its silence.
         let farewell = workers::stop(&pool, incarnation);
         if !matches!(

@@ -12,7 +12,7 @@ use virtuozo_postgres::Pool;
 use virtuozo_repository::{Repository, RepositoryError};
 use virtuozo_store::repositories;
 
-use crate::{error::StepError, patience::patiently, steps::blocking};
+use crate::{error::StepError, retry::while_unavailable, steps::blocking};
 
 /// The repositories that this process has seen, with their ids. The database is asked only about others, and where
 /// an id is not as it was.
@@ -32,13 +32,14 @@ impl Repositories {
             return Ok(repository);
         }
         let path = root.to_string_lossy();
-        let known = patiently("the repository's id", || repositories::known(pool, &path)).await?;
+        let known =
+            while_unavailable("the repository's id", || repositories::known(pool, &path)).await?;
         let first_use = known.id.is_none();
         let (mut repository, mut id) = enter(root, known.id, known.points).await?;
         if first_use {
             tracing::info!(repository = %root.display(), %id, "the site uses this repository from now on");
             // Another worker may have come first, and to another directory: then this one is not it.
-            id = patiently("the repository's id", || {
+            id = while_unavailable("the repository's id", || {
                 repositories::learn(pool, &path, id)
             })
             .await?;

@@ -10,7 +10,7 @@ use virtuozo_postgres::StoreError;
 use virtuozo_secrets::{Key, SecretError};
 use virtuozo_store::{datastores, hosts};
 
-use crate::{error::StepError, patience::patiently};
+use crate::{error::StepError, retry::while_unavailable};
 
 /// Why a stored host cannot be connected to.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +78,7 @@ pub(crate) struct Targets {
 impl Targets {
     pub(crate) async fn of(&self, host_id: Uuid) -> Result<HostTarget, StepError> {
         // Two layers: a store that does not answer is waited for, a wrong key is left to others.
-        let target = patiently("the host's configuration", || async {
+        let target = while_unavailable("the host's configuration", || async {
             match host_target(&self.pool, &self.key_file, host_id).await {
                 Err(TargetError::Store(error)) => Err(error),
                 other => Ok(other),

@@ -1,5 +1,6 @@
-//! The trace of what this worker does: where its spans hang, and the groups of a copy. The spans of runs,
-//! attempts and steps themselves are made by the scheduler, from the database; `docs/reference/traces.md` says why.
+//! The trace of what this worker does: where its spans hang, and the groups of blocks that are copied or verified. The
+//! spans of runs, attempts and steps themselves are made by the scheduler, from the database;
+//! `docs/reference/traces.md` says why.
 
 use std::{
     collections::HashMap,
@@ -18,9 +19,9 @@ use virtuozo_telemetry::{
     tree,
 };
 
-/// A group of copied blocks has at least so many bytes.
+/// A group of blocks has at least so many bytes.
 const GROUP_BYTES_MIN: u64 = 64 << 20;
-/// A copy has about so many groups at most, beside one for each file.
+/// A copy or verification has about so many groups at most, beside one for each file.
 const GROUPS_MAX: u64 = 64;
 
 /// The trace of a guest run under one lease.
@@ -106,8 +107,9 @@ pub(crate) fn of_undo(obligation: &Obligation) -> (Unit, Context) {
     (unit, context)
 }
 
-/// The blocks of a copy, told as few spans, each with its bytes and rate.
-pub(crate) struct CopyGroups {
+/// The blocks of a copy or a verification as few spans, each with its bytes and rate.
+pub(crate) struct BlockGroups {
+    name: &'static str,
     /// None: no traces are sent.
     below: Option<Context>,
     open: Mutex<HashMap<String, Group>>,
@@ -119,16 +121,17 @@ struct Group {
     until: u64,
 }
 
-impl CopyGroups {
-    /// For a copy in the current context.
-    pub(crate) fn new() -> Self {
+impl BlockGroups {
+    /// For work in the current context; `name` is that of the spans.
+    pub(crate) fn named(name: &'static str) -> Self {
         Self {
+            name,
             below: traces::are_sent().then(Context::current),
             open: Mutex::default(),
         }
     }
 
-    /// So many bytes of a file of `device` are copied, of so many in the whole copy.
+    /// So many bytes of a file of `device` are done, of so many in all files.
     pub(crate) fn progress(&self, device: &str, copied_bytes: u64, all_bytes: u64) {
         let Some(below) = &self.below else { return };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,10 +139,10 @@ impl CopyGroups {
             open.insert(device.to_owned(), Group::at(copied_bytes));
             return;
         };
-        group.until = copied_bytes;
+        group.until = group.until.max(copied_bytes);
         if group.until - group.from.min(group.until) >= GROUP_BYTES_MIN.max(all_bytes / GROUPS_MAX)
         {
-            group.end(device, below);
+            group.end(self.name, device, below);
             *group = Group::at(copied_bytes);
         }
     }
@@ -149,18 +152,18 @@ impl CopyGroups {
         let Some(below) = &self.below else { return };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(group) = open.remove(device) {
-            group.end(device, below);
+            group.end(self.name, device, below);
         }
     }
 }
 
-impl Drop for CopyGroups {
-    /// What was copied before it failed is told too.
+impl Drop for BlockGroups {
+    /// What was done before a failure has its span too.
     fn drop(&mut self) {
         let Some(below) = &self.below else { return };
         let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
         for (device, group) in open.drain() {
-            group.end(&device, below);
+            group.end(self.name, &device, below);
         }
     }
 }
@@ -174,7 +177,7 @@ impl Group {
         }
     }
 
-    fn end(&self, device: &str, below: &Context) {
+    fn end(&self, name: &'static str, device: &str, below: &Context) {
         let bytes = self.until.saturating_sub(self.from);
         if bytes == 0 {
             return;
@@ -195,7 +198,7 @@ impl Group {
         }
         let tracer = global::tracer("virtuozo");
         tracer
-            .span_builder("copy blocks")
+            .span_builder(name)
             .with_start_time(self.began_at)
             .with_attributes(attributes)
             .start_with_context(&tracer, below)

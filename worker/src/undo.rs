@@ -11,7 +11,7 @@ use virtuozo_store::{
 };
 use virtuozo_telemetry::metrics::{self, SnapshotCall};
 
-use crate::{error::StepError, failpoints::Place, patience::patiently, steps::GuestRun};
+use crate::{error::StepError, failpoints::Place, retry::while_unavailable, steps::GuestRun};
 
 /// How long powering a guest on, or cutting its power, may take.
 pub(crate) const POWER_LIMIT: Duration = Duration::from_secs(120);
@@ -64,17 +64,17 @@ async fn remove(guest: &dyn Guest, name: &str, limit: Duration) -> Result<bool, 
 /// Meets everything that this run owes its guest. Goes on after an error and returns the first. What was met
 /// is to be recorded by the caller, unless there was an error.
 pub(crate) async fn meet_own(run: &GuestRun) -> Result<Vec<Obligation>, StepError> {
-    let owed = match run.owes_only().await {
-        Some(owed) => vec![owed],
+    let unmet = match run.only_obligation().await {
+        Some(unmet) => vec![unmet],
         None => {
             let pool = &run.context.pool;
             let asking = || obligations::of_guest(pool, run.row.guest_id);
-            patiently("what the guest is owed", asking).await?
+            while_unavailable("the obligations to the guest", asking).await?
         }
     };
     let mut all_met = Vec::new();
     let mut first = Ok(());
-    for obligation in owed
+    for obligation in unmet
         .into_iter()
         .filter(|o| o.guest_run_id == run.row.guest_run_id)
     {
@@ -111,7 +111,7 @@ pub(crate) async fn bring_back(run: &GuestRun) -> Result<(), StepError> {
 
 async fn forget(run: &GuestRun, met: &[Obligation]) -> Result<(), StepError> {
     for obligation in met {
-        patiently("an obligation that is met", || {
+        while_unavailable("an obligation that is met", || {
             obligations::met(&run.context.pool, obligation)
         })
         .await?;
@@ -129,7 +129,7 @@ async fn refuse_if_in_use(run: &GuestRun, ours: &[&String]) -> Result<(), StepEr
         .collect();
     let pool = &run.context.pool;
     let asking = || guest_runs::at_work_elsewhere(pool, &guest_runs, run.row.guest_id);
-    match patiently("whose snapshot it is", asking).await? {
+    match while_unavailable("whose snapshot it is", asking).await? {
         None => Ok(()),
         Some((guest_run_id, other)) => Err(StepError::operator(format!(
             "it has a snapshot that guest run {guest_run_id} of {other} uses now, so both names mean the same \
@@ -169,16 +169,16 @@ pub(crate) async fn clear_leftovers(
         removed = true;
     }
     let pool = &run.context.pool;
-    let owed = patiently("what the guest is owed", || {
+    let unmet = while_unavailable("the obligations to the guest", || {
         obligations::of_guest(pool, run.row.guest_id)
     })
     .await?;
-    if owed.is_empty() {
+    if unmet.is_empty() {
         return Ok(removed);
     }
     let still = guest.snapshots().await?;
     let power = guest.power_state().await?;
-    let met: Vec<Obligation> = owed
+    let met: Vec<Obligation> = unmet
         .into_iter()
         .filter(|obligation| match obligation.duty() {
             Duty::RemoveSnapshot(name) => !still.iter().any(|s| s == name),

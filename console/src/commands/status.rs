@@ -182,10 +182,10 @@ impl HostNode {
 
 impl GuestNode {
     fn new(line: GuestLine, disks: &mut Vec<DiskLine>) -> Self {
-        let copying = describe::copying_now(&line);
+        let progress = describe::progress_now(&line);
         Self {
-            bytes_per_sec: copying.and_then(|copy| copy.bytes_per_sec()),
-            secs_left: copying.and_then(|copy| copy.secs_left()),
+            bytes_per_sec: progress.and_then(|progress| progress.bytes_per_sec()),
+            secs_left: progress.and_then(|progress| progress.secs_left()),
             disks: take(disks, |disk| disk.guest_id == line.id),
             line,
         }
@@ -204,11 +204,11 @@ impl GuestNode {
         if guest.rpo_exceeded {
             text += " (TOO OLD)";
         }
-        match (describe::copying_now(guest), &guest.run_state, &guest.step) {
-            (Some(copy), ..) => text += &format!("  {}", copy.text()),
+        match (describe::progress_now(guest), &guest.run_state, &guest.step) {
+            (Some(progress), _, Some(step)) => text += &format!("  {step}  {}", progress.text()),
             (None, Some(state), Some(step)) if state == "running" => text += &format!("  {step}"),
-            (None, Some(state), _) => text += &format!("  {state}"),
-            (None, None, _) => {}
+            (_, Some(state), _) => text += &format!("  {state}"),
+            (_, None, _) => {}
         }
         text
     }

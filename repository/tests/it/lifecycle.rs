@@ -152,6 +152,30 @@ fn publishing_can_be_repeated_after_a_crash_and_by_another_process() {
 }
 
 #[test]
+fn a_bad_copy_is_discarded_before_it_is_published_and_never_after() {
+    let (_dir, repo) = empty_repo();
+    let good = sealed_guest(&repo, 1, 1 << 20);
+    repo.publish(&good).unwrap();
+    let published = tree(repo.root());
+    assert!(!repo.discard(&good).unwrap());
+    assert!(tree(repo.root()) == published);
+    let bad = sealed_guest(&repo, 2, 1 << 20);
+    assert!(repo.discard(&bad).unwrap());
+    assert!(tree(repo.root()) == published);
+    assert!(!repo.discard(&bad).unwrap());
+    // A record that names a published point as the copy is no reason to delete it.
+    let wrong = SealedPoint {
+        partial_path: good.path.clone(),
+        ..good
+    };
+    assert!(matches!(
+        repo.discard(&wrong),
+        Err(RepositoryError::Unfit { .. })
+    ));
+    assert!(tree(repo.root()) == published);
+}
+
+#[test]
 fn several_processes_publishing_one_point_all_succeed() {
     let (_dir, repo) = empty_repo();
     for number in 0..20 {

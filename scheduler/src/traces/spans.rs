@@ -330,6 +330,12 @@ fn of_output(step: StepName, output: &Value, took_secs: f64) -> Vec<KeyValue> {
                 all.extend(rate(size - resumed, took_secs));
             }
         }
+        StepName::Verify => {
+            if let Some(read) = number("bytes_read").filter(|read| *read > 0) {
+                all.push(KeyValue::new("virtuozo.bytes", read));
+                all.extend(rate(read, took_secs));
+            }
+        }
         StepName::Publish => all.extend(
             [
                 words("virtuozo.point.id", "point_id"),

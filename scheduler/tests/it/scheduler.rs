@@ -5,12 +5,12 @@ use std::{future::Future, time::Duration};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use virtuozo_model::HostKind;
+use virtuozo_model::{ErrorClass, HostKind};
 use virtuozo_postgres::testing::TestDb;
 use virtuozo_queue::{GuestJob, HostJob, Job};
 use virtuozo_scheduler::{Scheduler, SchedulerOptions};
 use virtuozo_store::{
-    guest_runs::{self, FailureClass},
+    guest_runs,
     host_runs::{self, GuestRunStart, NewGuestRun},
     hosts::{self, HostConfig},
     runs::{self, NewRun, Targets},
@@ -385,7 +385,7 @@ async fn a_guest_run_waits_for_its_time_and_is_admitted_then() {
         &mut tx,
         &lease,
         &ending,
-        Some(("refused", FailureClass::Retry)),
+        Some(("refused", ErrorClass::Retry)),
     )
     .await
     .unwrap();

@@ -18,7 +18,7 @@ use virtuozo_runtime::outage;
 use virtuozo_store::{
     events::NewEvent,
     hooks::{self, Facts, Taken, Whose},
-    leases::Fence,
+    leases::{Fence, LeaseHandle, LeaseKeeper, Moment},
 };
 use virtuozo_telemetry::tree;
 
@@ -66,13 +66,13 @@ impl Hooks {
     /// Runs what is owed until `stop`. What runs then is killed and left to other processes.
     pub async fn serve(self, stop: CancellationToken) {
         let this = Arc::new(self);
-        let room = Arc::new(Semaphore::new(AT_ONCE));
+        let permits = Arc::new(Semaphore::new(AT_ONCE));
         let work = TaskTracker::new();
         while !stop.is_cancelled() {
-            let Ok(seat) = Arc::clone(&room).acquire_owned().await else {
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
                 break;
             };
-            let asked_at = Instant::now();
+            let (asked_at, taken_at) = (Instant::now(), Moment::now());
             let taking = hooks::take(&this.pool, this.whose, this.owner_id);
             let taking = tokio::select! {
                 answer = tokio::time::timeout(ANSWER_LIMIT, taking) => answer,
@@ -81,7 +81,7 @@ impl Hooks {
             match taking {
                 Ok(Ok(Some(taken))) => {
                     let (this, stop) = (Arc::clone(&this), stop.clone());
-                    work.spawn(async move { this.carry_out(taken, stop, seat).await });
+                    work.spawn(async move { this.carry_out(taken, taken_at, stop, permit).await });
                     continue;
                 }
                 Ok(Ok(None)) => outage::answered(asked_at),
@@ -107,48 +107,24 @@ impl Hooks {
         }
     }
 
-    async fn carry_out(&self, taken: Taken, stop: CancellationToken, _seat: OwnedSemaphorePermit) {
-        let lost = CancellationToken::new();
-        let working = async {
-            let done = self.perform(&taken, &lost, &stop).await;
-            if let Err(error) = done {
-                // The lease runs out, and somebody tries again.
-                tracing::warn!(run = %taken.run_id, %error, "a hook was not run to its end");
-            }
-        };
-        tokio::select! {
-            () = working => {}
-            () = self.keep(&taken, &lost) => {}
-        }
-    }
-
-    /// Renews the lease as long as this is polled; says when it is lost. A database that does not answer is
-    /// not "lost": the hook goes on.
-    async fn keep(&self, taken: &Taken, lost: &CancellationToken) {
-        let quarter = |secs: i32| Duration::from_secs(u64::try_from(secs).unwrap_or(1).max(1)) / 4;
-        let mut every = quarter(taken.lease_secs);
-        loop {
-            tokio::time::sleep(every).await;
-            let asked_at = Instant::now();
-            match tokio::time::timeout(every, hooks::renew(&self.pool, taken)).await {
-                Ok(Ok(Some(lease_secs))) => {
-                    outage::answered(asked_at);
-                    every = quarter(lease_secs);
-                }
-                Ok(Ok(None)) => {
-                    lost.cancel();
-                    return std::future::pending().await;
-                }
-                Ok(Err(error)) => outage::silent("the renewal of leases", asked_at, &error),
-                Err(_) => outage::silent("the renewal of leases", asked_at, &"it is silent"),
-            }
+    async fn carry_out(
+        &self,
+        taken: Taken,
+        taken_at: Moment,
+        stop: CancellationToken,
+        _permit: OwnedSemaphorePermit,
+    ) {
+        let keeper = LeaseKeeper::start(self.pool.clone(), taken.clone(), taken_at);
+        if let Err(error) = self.perform(&taken, &keeper.handle(), &stop).await {
+            // The lease runs out, and somebody tries again.
+            tracing::warn!(run = %taken.run_id, %error, "a hook was not run to its end");
         }
     }
 
     async fn perform(
         &self,
         taken: &Taken,
-        lost: &CancellationToken,
+        lease: &LeaseHandle,
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
         let facts = hooks::facts(&self.pool, taken).await?;
@@ -166,7 +142,8 @@ impl Hooks {
         tracing::info!(hook = subject.kind(hook.moment), run = %taken.run_id, "hook begins");
         let stopped = async {
             tokio::select! {
-                () = lost.cancelled() => Stop::Lost,
+                // A database that does not answer ends no hook.
+                _ = lease.ended() => Stop::Lost,
                 () = stop.cancelled() => Stop::Draining,
             }
         };

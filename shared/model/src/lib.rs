@@ -1,5 +1,6 @@
 //! The things that administrators configure and Virtuozo reports about, as they stand in the database.
 
+mod error_class;
 mod hooks;
 pub mod human;
 mod notices;
@@ -7,6 +8,7 @@ pub mod schedule;
 mod steps;
 mod text_enum;
 
+pub use error_class::ErrorClass;
 pub use hooks::{Hook, HookLine, HookMoment, OnFailure};
 pub use notices::{MailSecurity, Notice, NoticeChannel, NoticeKind, NoticeSettings, NoticeState};
 pub use steps::StepName;

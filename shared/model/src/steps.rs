@@ -17,6 +17,8 @@ pub enum StepName {
     Commit,
     /// Bring the guest back.
     PowerOn,
+    /// Read the copy back and hold it against its hashes.
+    Verify,
     /// Make the restore point visible.
     Publish,
 }
@@ -34,6 +36,7 @@ impl StepName {
             Self::Copy,
             Self::Commit,
             Self::PowerOn,
+            Self::Verify,
             Self::Publish,
         ]
         .into_iter()
@@ -49,6 +52,7 @@ impl StepName {
             Self::Copy => "copy",
             Self::Commit => "commit",
             Self::PowerOn => "power_on",
+            Self::Verify => "verify",
             Self::Publish => "publish",
         }
     }

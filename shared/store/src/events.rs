@@ -61,6 +61,16 @@ impl NewEvent {
         }
     }
 
+    /// How grave it is.
+    pub fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    /// What is told, as a sentence.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// It is about this run.
     #[must_use]
     pub fn run(self, id: Uuid) -> Self {

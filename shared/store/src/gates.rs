@@ -9,14 +9,14 @@ use uuid::Uuid;
 use super::{
     admission,
     events::{self, NewEvent},
-    guest_runs::FailureClass,
     hosts,
     leases::{self, Leased, Renewal, renewal},
     runs,
     sweeps::Expired,
 };
-use virtuozo_model::{HostState, Severity};
+use virtuozo_model::{ErrorClass, HostState, Severity};
 use virtuozo_postgres::StoreError;
+use virtuozo_telemetry::metrics::LeaseKind;
 
 /// What the gate of a host says to somebody who wants to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub struct Probe {
 }
 
 impl Leased for Probe {
+    const KIND: LeaseKind = LeaseKind::Probe;
+
     const RENEWAL: &'static str = renewal!("host_gates", "host_id", "false");
 
     fn key(&self) -> Uuid {
@@ -87,11 +89,11 @@ impl Down {
     }
 
     /// What to do about it: time does not mend a password.
-    pub fn class(&self) -> FailureClass {
+    pub fn class(&self) -> ErrorClass {
         if self.login_refused {
-            FailureClass::Operator
+            ErrorClass::Operator
         } else {
-            FailureClass::Retry
+            ErrorClass::Retry
         }
     }
 
@@ -256,7 +258,7 @@ async fn give_up(tx: &mut PgConnection, host_id: Uuid, down: &Down) -> Result<()
         let failed: Vec<Expired> = sqlx::query_as(statement)
             .bind(host_id)
             .bind(&why)
-            .bind(down.class().as_str())
+            .bind(down.class().in_database())
             .fetch_all(&mut *tx)
             .await?;
         for one in failed {

@@ -9,10 +9,10 @@ use super::{
     leases::{self, Fence, Leased, Renewal, renewal},
     runs,
 };
-use virtuozo_model::StepName;
-use virtuozo_model::{Guest, Settings};
+use virtuozo_model::{ErrorClass, Guest, Settings, StepName};
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::{self as queue, GuestJob};
+use virtuozo_telemetry::metrics::LeaseKind;
 
 /// The right to act for a guest run, as long as its fence is the run's.
 #[derive(Debug, Clone, FromRow)]
@@ -46,6 +46,8 @@ pub struct GuestLease {
 }
 
 impl Leased for GuestLease {
+    const KIND: LeaseKind = LeaseKind::Guest;
+
     const RENEWAL: &'static str = renewal!(
         "guest_runs",
         "id",
@@ -68,30 +70,6 @@ impl Leased for GuestLease {
         Renewal {
             cancel_requested: self.cancel_requested,
             lease_secs: self.lease_secs,
-        }
-    }
-}
-
-/// Why a guest run did not succeed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailureClass {
-    /// Time may heal it.
-    Retry,
-    /// What this worker's machine lacks: another worker may be able to.
-    Elsewhere,
-    /// Trying again cannot help.
-    Permanent,
-    /// A person has to do something first.
-    Operator,
-}
-
-impl FailureClass {
-    /// The name in the database. Where no worker is left to try, time is what may heal it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Retry | Self::Elsewhere => "retry",
-            Self::Permanent => "permanent",
-            Self::Operator => "operator",
         }
     }
 }
@@ -123,7 +101,7 @@ pub enum Ending {
 
 /// What a worker has to know before it begins a guest run.
 #[derive(Debug, FromRow)]
-pub struct Brief {
+pub struct Assignment {
     /// The guest's configuration.
     #[sqlx(flatten)]
     pub guest: Guest,
@@ -133,18 +111,18 @@ pub struct Brief {
     /// Devices that are left out of its backups.
     pub ignored_disks: Vec<String>,
     /// Something may have to be undone on the guest first.
-    pub is_owed: bool,
+    pub has_obligations: bool,
 }
 
-/// The brief of a guest run that waits to be taken; none if there is nothing to take.
+/// What is to be known of a guest run that waits to be taken; none if there is nothing to take.
 ///
 /// # Errors
 /// What the database says.
-pub async fn brief(
+pub async fn assignment(
     db: impl PgExecutor<'_>,
     guest_run_id: Uuid,
-) -> Result<Option<Brief>, StoreError> {
-    Ok(sqlx::query_as(include_str!("guest_runs/brief.sql"))
+) -> Result<Option<Assignment>, StoreError> {
+    Ok(sqlx::query_as(include_str!("guest_runs/assignment.sql"))
         .bind(guest_run_id)
         .fetch_optional(db)
         .await?)
@@ -271,10 +249,10 @@ pub async fn end(
     tx: &mut PgConnection,
     lease: &GuestLease,
     ending: &Ending,
-    error: Option<(&str, FailureClass)>,
+    error: Option<(&str, ErrorClass)>,
 ) -> Result<Fence, StoreError> {
     let text = error.map(|(text, _)| text);
-    let class = error.map(|(_, class)| class.as_str());
+    let class = error.map(|(_, class)| class.in_database());
     let changed = match ending {
         Ending::Retry {
             delay_secs,

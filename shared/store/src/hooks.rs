@@ -12,7 +12,7 @@ use super::{
 use virtuozo_model::{Hook, HookLine, HookMoment, NoticeKind, OnFailure};
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::{self as queue, HostJob};
-use virtuozo_telemetry::metrics;
+use virtuozo_telemetry::metrics::{self, LeaseKind};
 
 /// The longest that a hook may take, in seconds.
 pub const LIMIT_SECS_MAX: i32 = 86400;
@@ -156,6 +156,8 @@ pub struct Taken {
 }
 
 impl Leased for Taken {
+    const KIND: LeaseKind = LeaseKind::Hook;
+
     const RENEWAL: &'static str = renewal!("hook_runs", "id", "false");
 
     fn key(&self) -> Uuid {

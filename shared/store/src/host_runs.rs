@@ -5,12 +5,14 @@ use uuid::Uuid;
 
 use super::{
     admission,
-    guest_runs::FailureClass,
+    guest_runs::Ending,
     leases::{self, Fence, Leased, Renewal, renewal},
     runs,
 };
+use virtuozo_model::ErrorClass;
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::{self as queue, HostJob};
+use virtuozo_telemetry::metrics::LeaseKind;
 
 /// The right to act for a host run, as long as its fence is the run's.
 #[derive(Debug, Clone, FromRow)]
@@ -39,6 +41,8 @@ pub struct HostLease {
 }
 
 impl Leased for HostLease {
+    const KIND: LeaseKind = LeaseKind::Host;
+
     const RENEWAL: &'static str = renewal!(
         "host_runs",
         "id",
@@ -80,7 +84,7 @@ pub enum GuestRunStart {
     /// It waits for a slot.
     Waiting,
     /// It has failed at once: the guest cannot be backed up, for this reason.
-    Failed(String, FailureClass),
+    Failed(String, ErrorClass),
     /// It is left out on purpose, for this reason.
     Skipped(String),
 }
@@ -168,7 +172,7 @@ pub async fn succeed(
         let (state, error, class) = match &guest.start {
             GuestRunStart::Waiting => ("waiting", None, None),
             GuestRunStart::Failed(why, class) => {
-                ("failed", Some(why.as_str()), Some(class.as_str()))
+                ("failed", Some(why.as_str()), Some(class.in_database()))
             }
             GuestRunStart::Skipped(why) => ("skipped", Some(why.as_str()), None),
         };
@@ -192,92 +196,58 @@ pub async fn succeed(
     Ok(Fence::Held)
 }
 
-/// Ends a host run without guest runs, in the caller's transaction: failed, or cancelled where there is
-/// no error.
+/// Ends an attempt that made no guest runs, in the caller's transaction. What is queued again for a time that is still
+/// to come gets its job from the sweep.
 ///
 /// # Errors
 /// What the database says.
 pub async fn end(
     tx: &mut PgConnection,
     lease: &HostLease,
-    error: Option<(&str, FailureClass)>,
+    ending: &Ending,
+    error: Option<(&str, ErrorClass)>,
 ) -> Result<Fence, StoreError> {
-    let state = if error.is_some() {
-        "failed"
-    } else {
-        "cancelled"
+    let text = error.map(|(text, _)| text);
+    let class = error.map(|(_, class)| class.in_database());
+    let statement = match ending {
+        Ending::Failed | Ending::HostGivenUp => {
+            return end_for_good(tx, lease, "failed", error).await;
+        }
+        Ending::Cancelled => return end_for_good(tx, lease, "cancelled", None).await,
+        Ending::Retry { delay_secs, .. } => sqlx::query(include_str!("host_runs/retry.sql"))
+            .bind(lease.host_run_id)
+            .bind(lease.fence)
+            .bind(delay_secs)
+            .bind(text)
+            .bind(class),
+        Ending::WaitsForHost => sqlx::query(include_str!("host_runs/wait.sql"))
+            .bind(lease.host_run_id)
+            .bind(lease.fence)
+            .bind(text)
+            .bind(class),
+        Ending::HandedOver { .. } => sqlx::query(include_str!("host_runs/release.sql"))
+            .bind(lease.host_run_id)
+            .bind(lease.fence),
     };
+    let fence = Fence::of(statement.execute(&mut *tx).await?.rows_affected() == 1);
+    if fence == Fence::Held && matches!(ending, Ending::HandedOver { .. }) {
+        let host_run_id = lease.host_run_id;
+        queue::push(tx, &[HostJob { host_run_id }], 0).await?;
+    }
+    Ok(fence)
+}
+
+async fn end_for_good(
+    tx: &mut PgConnection,
+    lease: &HostLease,
+    state: &str,
+    error: Option<(&str, ErrorClass)>,
+) -> Result<Fence, StoreError> {
     let fence = end_row(tx, lease, state, error).await?;
     if fence == Fence::Held {
         runs::end_if_done(tx, lease.run_id).await?;
     }
     Ok(fence)
-}
-
-/// Puts a host run back among the queued, to be tried again after a pause; the sweep pushes its job then.
-///
-/// # Errors
-/// What the database says.
-pub async fn retry(
-    tx: &mut PgConnection,
-    lease: &HostLease,
-    delay_secs: f64,
-    error: (&str, FailureClass),
-) -> Result<Fence, StoreError> {
-    let changed = sqlx::query(include_str!("host_runs/retry.sql"))
-        .bind(lease.host_run_id)
-        .bind(lease.fence)
-        .bind(delay_secs)
-        .bind(error.0)
-        .bind(error.1.as_str())
-        .execute(tx)
-        .await?;
-    Ok(Fence::of(changed.rows_affected() == 1))
-}
-
-/// Puts a host run back among the queued until its host answers; that counts as no attempt.
-///
-/// # Errors
-/// What the database says.
-pub async fn wait_for_host(
-    pool: &PgPool,
-    lease: &HostLease,
-    error: (&str, FailureClass),
-) -> Result<Fence, StoreError> {
-    let changed = sqlx::query(include_str!("host_runs/wait.sql"))
-        .bind(lease.host_run_id)
-        .bind(lease.fence)
-        .bind(error.0)
-        .bind(error.1.as_str())
-        .execute(pool)
-        .await?;
-    Ok(Fence::of(changed.rows_affected() == 1))
-}
-
-/// Gives a host run to another worker, because this one stops, or cannot do it.
-///
-/// # Errors
-/// What the database says.
-pub async fn hand_over(pool: &PgPool, lease: &HostLease) -> Result<Fence, StoreError> {
-    let mut tx = pool.begin().await?;
-    let changed = sqlx::query(include_str!("host_runs/release.sql"))
-        .bind(lease.host_run_id)
-        .bind(lease.fence)
-        .execute(&mut *tx)
-        .await?;
-    if changed.rows_affected() == 0 {
-        return Ok(Fence::Lost);
-    }
-    queue::push(
-        &mut tx,
-        &[HostJob {
-            host_run_id: lease.host_run_id,
-        }],
-        0,
-    )
-    .await?;
-    tx.commit().await?;
-    Ok(Fence::Held)
 }
 
 /// Gives a job back to the queue, for a worker with room or for later.
@@ -299,14 +269,14 @@ async fn end_row(
     tx: &mut PgConnection,
     lease: &HostLease,
     state: &str,
-    error: Option<(&str, FailureClass)>,
+    error: Option<(&str, ErrorClass)>,
 ) -> Result<Fence, StoreError> {
     let changed = sqlx::query(include_str!("host_runs/end.sql"))
         .bind(lease.host_run_id)
         .bind(lease.fence)
         .bind(state)
         .bind(error.map(|(text, _)| text))
-        .bind(error.map(|(_, class)| class.as_str()))
+        .bind(error.map(|(_, class)| class.in_database()))
         .execute(tx)
         .await?;
     Ok(Fence::of(changed.rows_affected() == 1))

@@ -1,9 +1,14 @@
 //! Leases: the right of one owner to act for a row, in the columns `fence`, `owner_id` and `lease_until`.
 
+mod keeper;
+
 use sqlx::{FromRow, PgExecutor};
 use uuid::Uuid;
 
+pub use keeper::{LeaseEnd, LeaseHandle, LeaseKeeper, Moment};
+
 use virtuozo_postgres::StoreError;
+use virtuozo_telemetry::metrics::LeaseKind;
 
 /// Whether a fenced statement found its row. Not the same as a connection error, after which nothing is
 /// known.
@@ -32,7 +37,10 @@ pub struct Renewal {
 }
 
 /// What an owner has taken.
-pub trait Leased {
+pub trait Leased: Send + Sync + 'static {
+    /// What it is about, for those who count.
+    const KIND: LeaseKind;
+
     /// Renews a lease of its table: $1 is the key of the row, or of the rows that are held together, $2 the fence, $3
     /// the owner.
     const RENEWAL: &'static str;

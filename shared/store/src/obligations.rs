@@ -12,6 +12,7 @@ use super::{
 };
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::{self as queue, UndoJob};
+use virtuozo_telemetry::metrics::LeaseKind;
 
 /// Something that a guest is owed.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
@@ -38,7 +39,7 @@ pub struct Obligation {
 }
 
 /// What is to be done to meet an obligation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duty<'a> {
     /// Remove exactly the snapshot of this name.
     RemoveSnapshot(&'a str),
@@ -92,6 +93,8 @@ pub struct UndoClaim {
 }
 
 impl Leased for UndoClaim {
+    const KIND: LeaseKind = LeaseKind::Undo;
+
     const RENEWAL: &'static str = renewal!("obligations", "guest_id", "false");
 
     fn key(&self) -> Uuid {

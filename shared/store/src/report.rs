@@ -58,6 +58,12 @@ pub struct GuestLine {
     pub bytes_copied: Option<i64>,
     pub progress_at: Option<DateTime<Utc>>,
     pub copy_started_at: Option<DateTime<Utc>>,
+    /// While the copy is read back: how much is to be read.
+    pub verify_bytes_total: Option<i64>,
+    /// While the copy is read back: how much is read.
+    pub verify_bytes_read: Option<i64>,
+    /// While the copy is read back: since when.
+    pub verify_started_at: Option<DateTime<Utc>>,
 }
 
 /// A guest and its recovery point objective.
@@ -195,6 +201,12 @@ pub struct GuestRunLine {
     pub bytes_copied: i64,
     pub progress_at: Option<DateTime<Utc>>,
     pub copy_started_at: Option<DateTime<Utc>>,
+    /// While the copy is read back: how much is to be read.
+    pub verify_bytes_total: Option<i64>,
+    /// While the copy is read back: how much is read.
+    pub verify_bytes_read: Option<i64>,
+    /// While the copy is read back: since when.
+    pub verify_started_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub ended_at: Option<DateTime<Utc>>,

@@ -151,6 +151,45 @@ pub async fn failed(
     Ok(())
 }
 
+/// Records how far the verification of a copy has come, for those who watch.
+///
+/// # Errors
+/// What the database says.
+pub async fn verifying(
+    db: impl PgExecutor<'_>,
+    lease: &GuestLease,
+    bytes_read: u64,
+    bytes_total: u64,
+) -> Result<Fence, StoreError> {
+    let count = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("steps/verifying.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .bind(count(bytes_read))
+        .bind(count(bytes_total))
+        .fetch_optional(db)
+        .await?;
+    Ok(Fence::of(row.is_some()))
+}
+
+/// How many copies of this guest run did not read back as they were written, since it began or an operator put it
+/// back to work.
+///
+/// # Errors
+/// What the database says.
+pub async fn bad_copies(
+    db: impl PgExecutor<'_>,
+    lease: &GuestLease,
+    error_type: &str,
+) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar(include_str!("steps/bad_copies.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.trace_fence)
+        .bind(error_type)
+        .fetch_one(db)
+        .await?)
+}
+
 /// The outputs of the steps that are done in the present attempt, by the step's name.
 ///
 /// # Errors

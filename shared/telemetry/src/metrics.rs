@@ -107,6 +107,8 @@ pub enum LeaseKind {
     Undo,
     /// The right to try whether a host answers again.
     Probe,
+    /// A command of the administrator.
+    Hook,
 }
 
 impl LeaseKind {
@@ -116,6 +118,7 @@ impl LeaseKind {
             Self::Host => "host",
             Self::Undo => "undo",
             Self::Probe => "probe",
+            Self::Hook => "hook",
         };
         KeyValue::new("kind", name)
     }
@@ -229,6 +232,7 @@ impl Instruments {
             LeaseKind::Host,
             LeaseKind::Undo,
             LeaseKind::Probe,
+            LeaseKind::Hook,
         ] {
             self.leases.add(0, &[kind.label()]);
         }

@@ -99,13 +99,14 @@ mod tests {
     use super::*;
     use virtuozo_postgres::testing::TestDb;
 
-    const STEPS: [StepName; 7] = [
+    const STEPS: [StepName; 8] = [
         StepName::Validate,
         StepName::Snapshot,
         StepName::PowerOff,
         StepName::Copy,
         StepName::Commit,
         StepName::PowerOn,
+        StepName::Verify,
         StepName::Publish,
     ];
 

@@ -101,6 +101,7 @@ async fn figures_are_true_and_are_those_that_are_documented() -> Result<()> {
         ("snapshot", "succeeded", 1.0),
         ("copy", "succeeded", 1.0),
         ("commit", "succeeded", 1.0),
+        ("verify", "succeeded", 1.0),
         ("publish", "succeeded", 1.0),
     ] {
         is(steps, &[("step", step), ("outcome", outcome)], times)?;

@@ -27,8 +27,8 @@ use virtuozo_worker::{Disturbance, Failpoints, Place};
 
 const VARIABLE: &str = "FAILPOINTS";
 /// What the errors of [`place`] say.
-const PLACES: &str =
-    "STEP.before, STEP.change, STEP.effect, STEP.recorded, undo.change, copy.middle, copy.durable";
+const PLACES: &str = "STEP.before, STEP.change, STEP.effect, STEP.recorded, undo.change, copy.middle, copy.durable, \
+     verify.middle";
 
 fn main() -> ExitCode {
     let asked_for = std::env::var(VARIABLE).unwrap_or_default();
@@ -110,6 +110,7 @@ fn place(name: &str) -> Result<Place, String> {
         "undo.change" => return Ok(Place::UndoChange),
         "copy.middle" => return Ok(Place::CopyMiddle),
         "copy.durable" => return Ok(Place::CopyDurable),
+        "verify.middle" => return Ok(Place::VerifyMiddle),
         _ => {}
     }
     let unknown = || format!("there is no place {name:?}: {PLACES}");

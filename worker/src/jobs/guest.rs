@@ -1,17 +1,15 @@
 //! Guest jobs: back up one guest that has a slot.
 
-use std::sync::Arc;
-
 use opentelemetry::trace::FutureExt;
-use sqlx::PgPool;
 use tracing::Instrument as _;
-use virtuozo_model::Severity;
+use uuid::Uuid;
+use virtuozo_model::Settings;
 use virtuozo_postgres::StoreError;
-use virtuozo_queue::{GuestJob, HandlerError};
+use virtuozo_queue::GuestJob;
 use virtuozo_store::{
-    events::{self, NewEvent},
-    guest_runs::{self, Ending, FailureClass},
-    leases::Fence,
+    events,
+    guest_runs::{self, Assignment, GuestLease},
+    leases::{Fence, LeaseEnd},
     steps::{self, StepFailure},
 };
 use virtuozo_telemetry::{
@@ -19,81 +17,76 @@ use virtuozo_telemetry::{
     tree,
 };
 
-use super::{HAND_BACK_SECS, delay_secs, outside, seat};
+use super::{
+    HAND_BACK_SECS, Job, Work,
+    decide::{Attempt, Subject, decide},
+};
 use crate::{
-    context::{Context, Hand},
-    error::{StepError, Stop},
-    fitness,
-    lease::{Held, LeaseKeeper, Moment},
-    patience::patiently,
+    context::Context,
+    error::{BadCopy, StepError, Stop},
+    missing_capability,
+    plan::Retry,
     retention,
-    steps::{GuestRun, Spec},
+    retry::{delay_secs, while_unavailable},
+    steps::{FailedAttempt, GuestRun, check, verify},
     undo,
 };
 
-/// Takes the guest run's lease and starts the work. From then on the lease, not the job, sees to it that
-/// the run comes to its end.
-pub(crate) async fn deliver(context: Arc<Context>, job: GuestJob) -> Result<(), HandlerError> {
-    let hand = context.in_hand.take(job.guest_run_id).map(Arc::new);
-    outside(
-        &context,
-        "the taking of a guest run",
-        move |context, again| {
-            let hand = hand.clone();
-            async move { begin(&context, job, hand, again).await }
-        },
-    );
-    Ok(())
+impl Job for GuestJob {
+    type Lease = GuestLease;
+    type Assignment = Assignment;
+
+    const TAKING: &'static str = "the taking of a guest run";
+
+    fn run_id(self) -> Option<Uuid> {
+        Some(self.guest_run_id)
+    }
+
+    async fn put_back(self, context: &Context) -> Result<(), StoreError> {
+        guest_runs::put_back(&context.pool, self.guest_run_id, context.incarnation).await
+    }
+
+    async fn assignment(self, context: &Context) -> Result<Option<Assignment>, StoreError> {
+        guest_runs::assignment(&context.pool, self.guest_run_id).await
+    }
+
+    fn on_host(assignment: &Assignment) -> (Uuid, &Settings) {
+        (assignment.guest.host_id, &assignment.settings)
+    }
+
+    async fn take(
+        self,
+        context: &Context,
+        _: &Assignment,
+    ) -> Result<Option<GuestLease>, StoreError> {
+        let taken = guest_runs::take(&context.pool, self.guest_run_id, context.incarnation).await?;
+        if taken
+            .as_ref()
+            .is_some_and(|row| row.attempt_fence != row.fence)
+        {
+            metrics::taken_over();
+        }
+        Ok(taken)
+    }
+
+    async fn hand_back(self, context: &Context) -> Result<(), StoreError> {
+        guest_runs::hand_back(&context.pool, self.guest_run_id, HAND_BACK_SECS).await
+    }
+
+    async fn work(work: Work<Self>) {
+        let span = tracing::info_span!("guest_run", trace_id = tree::hex(work.row.trace_id));
+        let run = GuestRun::new(
+            work.context,
+            work.row,
+            work.lease,
+            work.assignment,
+            work.permit,
+        );
+        back_up(run).instrument(span).await;
+    }
 }
 
-async fn begin(
-    context: &Arc<Context>,
-    job: GuestJob,
-    hand: Option<Arc<Hand>>,
-    again: bool,
-) -> Result<(), StoreError> {
-    let pool = &context.pool;
-    if again && hand.is_some() {
-        // An earlier attempt may have been carried out, and its answer lost.
-        guest_runs::put_back(pool, job.guest_run_id, context.incarnation).await?;
-    }
-    let Some(brief) = guest_runs::brief(pool, job.guest_run_id).await? else {
-        return Ok(());
-    };
-    let Some(hand) = hand else {
-        // Work of this process on it, under a lease that it lost, has not ended yet.
-        return guest_runs::hand_back(pool, job.guest_run_id, HAND_BACK_SECS).await;
-    };
-    let Some(seat) = seat(context, brief.guest.host_id, &brief.settings).await? else {
-        return guest_runs::hand_back(pool, job.guest_run_id, HAND_BACK_SECS).await;
-    };
-    let taken_at = Moment::now();
-    let Some(row) = guest_runs::take(pool, job.guest_run_id, context.incarnation).await? else {
-        return Ok(());
-    };
-    if row.attempt_fence != row.fence {
-        metrics::taken_over();
-    }
-    let keeper = LeaseKeeper::start(PgPool::clone(pool), Held::Guest(row.clone()), taken_at);
-    let context_of_work = Arc::clone(context);
-    context.work.spawn(async move {
-        // A panic ends this task and with it the keeper: the lease runs out, and the sweep counts a crash.
-        let span = tracing::info_span!("guest_run", trace_id = tree::hex(row.trace_id));
-        work(GuestRun::new(
-            context_of_work,
-            row,
-            keeper.lease(),
-            brief,
-            seat,
-        ))
-        .instrument(span)
-        .await;
-        drop((keeper, hand));
-    });
-    Ok(())
-}
-
-async fn work(run: GuestRun) {
+async fn back_up(run: GuestRun) {
     let name = run.guest.full_name();
     tracing::info!(guest = name, fence = run.row.fence, "guest run begins");
     match run.attempt().await {
@@ -102,15 +95,18 @@ async fn work(run: GuestRun) {
             tracing::info!(guest = name, "restore point published");
             retention::apply(&run, &points).await;
         }
-        Err((_, StepError::Stop(Stop::Fenced))) => fenced(&run).await,
-        Err((spec, error)) => {
-            if !matches!(error, StepError::Stop(_) | StepError::HostDown(_)) {
+        Err(FailedAttempt {
+            error: StepError::Stop(Stop::Fenced),
+            ..
+        }) => fenced(&run).await,
+        Err(failed) => {
+            if !matches!(failed.error, StepError::Stop(_) | StepError::HostDown(_)) {
                 run.trace.went_wrong();
             }
-            if error.is_lost() {
+            if failed.error.is_lost() {
                 run.reconnect().await;
             }
-            let concluding = conclude(&run, spec, &error).with_context(run.trace.whole());
+            let concluding = conclude(&run, &failed).with_context(run.trace.whole());
             match concluding.await {
                 Ok(()) => {}
                 Err(StepError::Stop(Stop::Fenced)) => fenced(&run).await,
@@ -126,24 +122,31 @@ async fn work(run: GuestRun) {
 async fn fenced(run: &GuestRun) {
     let name = run.guest.full_name();
     tracing::warn!(guest = name, "another worker acts for this guest run now");
-    if let Err(error) = run.owe_late().await {
+    if let Err(error) = run.record_late_change().await {
         tracing::error!(guest = name, %error, "a change that came too late could not be written down");
     }
 }
 
-/// Brings the guest back after an attempt that did not succeed, and decides what becomes of the run.
-async fn conclude(
-    run: &GuestRun,
-    spec: Option<&'static Spec>,
-    error: &StepError,
-) -> Result<(), StepError> {
-    let keeps_copy = spec.is_some_and(|s| s.resumes)
-        && !matches!(error, StepError::BadCopy(_) | StepError::Stop(_));
-    let is_down = matches!(error, StepError::HostDown(_));
+/// Whether the next attempt can go on after the steps that are done. A worker that stops has brought the guest back.
+fn keeps_steps(failed: &FailedAttempt) -> bool {
+    let goes_on = failed
+        .step
+        .is_some_and(|step| step.retry == Retry::FromHere);
+    goes_on
+        && !matches!(
+            failed.error,
+            StepError::BadCopy(_) | StepError::Stop(Stop::Cancelled | Stop::Fenced)
+        )
+}
+
+/// Brings the guest back after an attempt that did not succeed, and records what becomes of the run.
+async fn conclude(run: &GuestRun, failed: &FailedAttempt) -> Result<(), StepError> {
+    let error = &failed.error;
+    let keeps_steps = keeps_steps(failed);
     let mut message = error.to_string();
     // What the next attempt begins with is already the undoing. Without the host nothing can be undone.
-    if !keeps_copy
-        && !is_down
+    if !keeps_steps
+        && !matches!(error, StepError::HostDown(_))
         && let Err(left) = undo::bring_back(run).await
     {
         if let StepError::Stop(stop) = left {
@@ -151,7 +154,7 @@ async fn conclude(
         }
         message = format!("{message}; and the guest could not be brought back yet: {left}");
     }
-    let leaves_to_others = fitness::note(
+    let leaves_to_others = missing_capability::note(
         &run.context,
         run.row.host_id,
         Some(run.row.run_id),
@@ -159,120 +162,55 @@ async fn conclude(
         &mut message,
     )
     .await?;
-    let name = run.guest.full_name();
-    let attempt = run.row.attempts + 1;
-    let in_step = spec.map_or(String::new(), |s| format!(" in step {}", s.name));
-    let (ending, failure, event) = match error {
-        StepError::Stop(Stop::Cancelled) => {
-            let event = NewEvent::user(
-                Severity::Warning,
-                format!("guest {name}: cancelled{in_step}"),
-            );
-            (Ending::Cancelled, None, event)
-        }
-        StepError::HostDown(_) if run.lease.now() == Some(Err(Stop::Cancelled)) => {
-            let event = NewEvent::user(
-                Severity::Warning,
-                format!("guest {name}: cancelled while its host does not answer"),
-            );
-            (Ending::Cancelled, None, event)
-        }
-        StepError::HostDown(down) if !down.is_given_up() => {
-            let event = NewEvent::threading(format!(
-                "guest {name}: waits until its host answers: {message}"
-            ));
-            (Ending::WaitsForHost, Some(error.class()), event)
-        }
-        StepError::Stop(_) => {
-            let event = NewEvent::threading(format!(
-                "guest {name}: handed over{in_step}, because a worker stops"
-            ));
-            (Ending::HandedOver { keep_steps: false }, None, event)
-        }
-        _ if leaves_to_others => {
-            let event = NewEvent::user(
-                Severity::Warning,
-                format!("guest {name}: another worker takes over{in_step}: {message}"),
-            );
-            let ending = Ending::HandedOver {
-                keep_steps: keeps_copy,
-            };
-            (ending, None, event)
-        }
-        _ if !is_down
-            && matches!(error.class(), FailureClass::Retry | FailureClass::Elsewhere)
-            && attempt < run.settings.max_attempts =>
-        {
-            let delay_secs = delay_secs(run.settings.retry_delay_secs, run.row.attempts);
-            let event = NewEvent::user(
-                Severity::Warning,
-                format!(
-                    "guest {name}: attempt {attempt} of {} failed{in_step}, the next begins in about \
-                     {delay_secs:.0} s: {message}",
-                    run.settings.max_attempts
-                ),
-            );
-            (
-                Ending::Retry {
-                    delay_secs,
-                    keep_steps: keeps_copy,
-                },
-                Some(error.class()),
-                event,
-            )
-        }
-        _ => {
-            let event = NewEvent::user(
-                Severity::Error,
-                format!("guest {name}: backup failed{in_step}: {message}"),
-            );
-            let ending = if is_down {
-                Ending::HostGivenUp
-            } else {
-                Ending::Failed
-            };
-            (ending, Some(error.class()), event)
-        }
-    };
     let pool = &run.context.pool;
+    let bad_copies_before = match error {
+        StepError::BadCopy(_) => {
+            let counting = || steps::bad_copies(pool, &run.row, BadCopy::ERROR_TYPE);
+            while_unavailable("the bad copies before this one", counting).await?
+        }
+        _ => 0,
+    };
+    let name = run.guest.full_name();
+    let attempt = Attempt {
+        subject: Subject::Guest(&name),
+        step: failed.step.map(|step| step.name),
+        number: run.row.attempts + 1,
+        limit: run.settings.max_attempts,
+        keeps_steps,
+        is_cancelled: run.lease.now() == Some(Err(LeaseEnd::Cancelled)),
+        leaves_to_others,
+        bad_copies_before,
+        delay_secs: delay_secs(run.settings.retry_delay_secs, run.row.attempts),
+        message: &message,
+    };
+    let decision = decide(error, &attempt);
     let error_type = error.error_type();
-    let fence = patiently("the end of an attempt", || async {
+    let fence = while_unavailable("the end of an attempt", || async {
         let mut tx = pool.begin().await?;
-        if let Some(spec) = spec {
+        if let Some(step) = attempt.step {
             let failure = StepFailure {
                 message: &message,
                 error_type: &error_type,
                 code: error.hypervisor_code(),
             };
-            steps::failed(&mut tx, &run.row, spec.name, failure).await?;
+            steps::failed(&mut tx, &run.row, step, failure).await?;
         }
-        let failure = failure.map(|class| (message.as_str(), class));
-        let fence = guest_runs::end(&mut tx, &run.row, &ending, failure).await?;
+        let failure = decision.failure.map(|class| (message.as_str(), class));
+        let fence = guest_runs::end(&mut tx, &run.row, &decision.ending, failure).await?;
         if fence == Fence::Held {
-            events::record(&mut *tx, &run.about(event.clone())).await?;
+            if let Some(event) = &decision.event {
+                events::record(&mut *tx, &run.about(event.clone())).await?;
+            }
             tx.commit().await?;
         }
         Ok(fence)
     });
-    crate::steps::check(fence.await?)?;
-    let step = spec.map(|spec| spec.name.as_str());
-    match ending {
-        Ending::Failed | Ending::HostGivenUp => {
-            tracing::error!(guest = name, step, error = message, "backup failed");
-        }
-        Ending::Retry { .. } => {
-            tracing::warn!(guest = name, step, error = message, "an attempt failed");
-        }
-        Ending::Cancelled | Ending::HandedOver { .. } | Ending::WaitsForHost => {
-            tracing::info!(guest = name, step, reason = message, "the attempt ends");
-        }
+    check(fence.await?)?;
+    decision.log(&attempt);
+    metrics::attempt_ended(decision.outcome);
+    // After the record: the fault is told even if this process dies here.
+    if let StepError::BadCopy(bad) = error {
+        verify::discard(run, bad).await;
     }
-    metrics::attempt_ended(match ending {
-        Ending::Retry { .. } => Outcome::Retried,
-        Ending::Failed | Ending::HostGivenUp => Outcome::Failed,
-        Ending::Cancelled => Outcome::Cancelled,
-        Ending::HandedOver { .. } => Outcome::HandedOver,
-        Ending::WaitsForHost => Outcome::WaitsForHost,
-    });
     Ok(())
 }

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use opentelemetry::trace::FutureExt;
-use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
+use uuid::Uuid;
 use virtuozo_hypervisor::Host;
-use virtuozo_model::{self as model, Severity};
+use virtuozo_model::{self as model, ErrorClass, Severity};
 use virtuozo_postgres::StoreError;
-use virtuozo_queue::{HandlerError, HostJob};
+use virtuozo_queue::HostJob;
 use virtuozo_store::{
     events::{self, NewEvent},
-    guest_runs::FailureClass,
+    guest_runs::Ending,
     host_runs::{self, GuestRunStart, HostLease, NewGuestRun},
     hosts,
-    leases::Fence,
+    leases::{Fence, LeaseEnd, LeaseHandle},
     settings,
 };
 use virtuozo_telemetry::{
@@ -23,14 +23,16 @@ use virtuozo_telemetry::{
     tree,
 };
 
-use super::{HAND_BACK_SECS, delay_secs, outside, seat};
+use super::{
+    HAND_BACK_SECS, Job, OnHost, Work,
+    decide::{Attempt, Subject, decide},
+};
 use crate::{
-    connections::Seat,
-    context::{Context, Hand},
+    connections::ConnectionPermit,
+    context::Context,
     error::{StepError, Stop},
-    fitness, inspection,
-    lease::{Held, Lease, LeaseKeeper, Moment},
-    patience::patiently,
+    inspection, missing_capability,
+    retry::{delay_secs, while_unavailable},
     steps::check,
     trace::HostTrace,
 };
@@ -38,67 +40,56 @@ use crate::{
 /// Guests of one host that are looked at at the same time.
 const LOOK_AT_ONCE: usize = 4;
 
-/// Takes the host run's lease and starts the work.
-pub(crate) async fn deliver(context: Arc<Context>, job: HostJob) -> Result<(), HandlerError> {
-    let hand = context.in_hand.take(job.host_run_id).map(Arc::new);
-    outside(
-        &context,
-        "the taking of a host run",
-        move |context, again| {
-            let hand = hand.clone();
-            async move { begin(&context, job, hand, again).await }
-        },
-    );
-    Ok(())
-}
+impl Job for HostJob {
+    type Lease = HostLease;
+    type Assignment = OnHost;
 
-async fn begin(
-    context: &Arc<Context>,
-    job: HostJob,
-    hand: Option<Arc<Hand>>,
-    again: bool,
-) -> Result<(), StoreError> {
-    let pool = &context.pool;
-    if again && hand.is_some() {
-        // An earlier attempt may have been carried out, and its answer lost.
-        host_runs::put_back(pool, job.host_run_id, context.incarnation).await?;
+    const TAKING: &'static str = "the taking of a host run";
+
+    fn run_id(self) -> Option<Uuid> {
+        Some(self.host_run_id)
     }
-    let Some(host_id) = host_runs::host_of_queued(pool, job.host_run_id).await? else {
-        return Ok(());
-    };
-    let Some(hand) = hand else {
-        // Work of this process on it, under a lease that it lost, has not ended yet.
-        return host_runs::hand_back(pool, job.host_run_id, HAND_BACK_SECS).await;
-    };
-    let settings = settings::get(pool).await?;
-    let Some(seat) = seat(context, host_id, &settings).await? else {
-        return host_runs::hand_back(pool, job.host_run_id, HAND_BACK_SECS).await;
-    };
-    let taken_at = Moment::now();
-    let Some(row) = host_runs::take(pool, job.host_run_id, context.incarnation).await? else {
-        return Ok(());
-    };
-    let keeper = LeaseKeeper::start(PgPool::clone(pool), Held::Host(row.clone()), taken_at);
-    let context_of_work = Arc::clone(context);
-    context.work.spawn(async move {
-        // A panic ends this task and with it the keeper: the lease runs out, and the sweep counts a crash.
-        let span = tracing::info_span!("host_run", trace_id = tree::hex(row.trace_id));
-        work(&context_of_work, &row, &keeper.lease(), settings, &seat)
-            .instrument(span)
-            .await;
-        drop((keeper, hand));
-    });
-    Ok(())
+
+    async fn put_back(self, context: &Context) -> Result<(), StoreError> {
+        host_runs::put_back(&context.pool, self.host_run_id, context.incarnation).await
+    }
+
+    async fn assignment(self, context: &Context) -> Result<Option<OnHost>, StoreError> {
+        let pool = &context.pool;
+        let Some(host_id) = host_runs::host_of_queued(pool, self.host_run_id).await? else {
+            return Ok(None);
+        };
+        let settings = settings::get(pool).await?;
+        Ok(Some(OnHost { host_id, settings }))
+    }
+
+    fn on_host(assignment: &OnHost) -> (Uuid, &model::Settings) {
+        (assignment.host_id, &assignment.settings)
+    }
+
+    async fn take(self, context: &Context, _: &OnHost) -> Result<Option<HostLease>, StoreError> {
+        host_runs::take(&context.pool, self.host_run_id, context.incarnation).await
+    }
+
+    async fn hand_back(self, context: &Context) -> Result<(), StoreError> {
+        host_runs::hand_back(&context.pool, self.host_run_id, HAND_BACK_SECS).await
+    }
+
+    async fn work(work: Work<Self>) {
+        let span = tracing::info_span!("host_run", trace_id = tree::hex(work.row.trace_id));
+        look_at_host(work).instrument(span).await;
+    }
 }
 
-async fn work(
-    context: &Context,
-    row: &HostLease,
-    lease: &Lease,
-    settings: model::Settings,
-    seat: &Seat,
-) {
-    let found = patiently("the host's configuration", || {
+async fn look_at_host(work: Work<HostJob>) {
+    let Work {
+        context,
+        row,
+        lease,
+        assignment,
+        permit,
+    } = work;
+    let found = while_unavailable("the host's configuration", || {
         hosts::by_id(&context.pool, row.host_id)
     });
     let host = match found.await {
@@ -109,35 +100,35 @@ async fn work(
             return;
         }
     };
-    let work = HostRun {
-        context,
+    tracing::info!(host = host.name, "host run begins");
+    let trace = HostTrace::begin(&row);
+    let run = HostRun {
+        context: &context,
         row,
         lease,
-        seat,
-        settings,
+        permit,
+        settings: assignment.settings,
         host,
     };
-    tracing::info!(host = work.host.name, "host run begins");
-    let trace = HostTrace::begin(row);
-    let outcome = match work.validate().with_context(trace.inspection()).await {
-        Ok(found) => work.succeed(&found).await,
+    let outcome = match run.validate().with_context(trace.inspection()).await {
+        Ok(found) => run.succeed(&found).await,
         Err(error) => {
             if !matches!(error, StepError::Stop(_) | StepError::HostDown(_)) {
                 trace.went_wrong();
             }
-            work.conclude(&error).await
+            run.conclude(&error).await
         }
     };
     if let Err(error) = outcome {
-        tracing::warn!(host = work.host.name, %error, "a host run could not be concluded");
+        tracing::warn!(host = run.host.name, %error, "a host run could not be concluded");
     }
 }
 
 struct HostRun<'a> {
     context: &'a Context,
-    row: &'a HostLease,
-    lease: &'a Lease,
-    seat: &'a Seat,
+    row: HostLease,
+    lease: LeaseHandle,
+    permit: ConnectionPermit,
     settings: model::Settings,
     host: model::Host,
 }
@@ -149,17 +140,13 @@ struct Found {
 }
 
 impl HostRun<'_> {
-    fn is_cancelled(&self) -> bool {
-        self.lease.now() == Some(Err(Stop::Cancelled))
-    }
-
     /// Holds what is stored against the host as it is now.
     async fn validate(&self) -> Result<Vec<Found>, StepError> {
         self.lease.allowed().await?;
-        let host = self.seat.fresh_host().await?;
+        let host = self.permit.fresh_host().await?;
         let found = self.look_at(&host).await;
         if found.as_ref().is_err_and(StepError::is_lost) {
-            self.seat.discard(&host).await;
+            self.permit.discard(&host).await;
         }
         found
     }
@@ -233,7 +220,7 @@ impl HostRun<'_> {
                     "its host does not know {}: register it there, or forget it with `virtuozo guest remove`",
                     guest.vmx_path
                 ),
-                FailureClass::Operator,
+                ErrorClass::Operator,
             )
         })
     }
@@ -246,9 +233,9 @@ impl HostRun<'_> {
                 start: f.start.clone(),
             })
             .collect();
-        let fence = patiently("the guest runs", || async {
+        let fence = while_unavailable("the guest runs", || async {
             let mut tx = self.context.pool.begin().await?;
-            let fence = host_runs::succeed(&mut tx, self.row, &guests).await?;
+            let fence = host_runs::succeed(&mut tx, &self.row, &guests).await?;
             if fence == Fence::Held {
                 for one in found {
                     if let Some(event) = self.event_about(one) {
@@ -290,90 +277,53 @@ impl HostRun<'_> {
         )
     }
 
-    /// Lets another worker do what this one's machine cannot.
-    async fn leave(&self, why: &str) -> Result<(), StepError> {
-        let pool = &self.context.pool;
-        let handing = || host_runs::hand_over(pool, self.row);
-        check(patiently("handing a host run over", handing).await?)?;
-        let name = &self.host.name;
-        let event = NewEvent::user(
-            Severity::Warning,
-            format!("host {name}: another worker takes over: {why}"),
-        );
-        let event = event.run(self.row.run_id).host(self.row.host_id);
-        let telling = || events::record(pool, &event);
-        Ok(patiently("what a worker leaves to others", telling).await?)
-    }
-
+    /// Records what becomes of the host run after an attempt that did not succeed.
     async fn conclude(&self, error: &StepError) -> Result<(), StepError> {
-        let pool = &self.context.pool;
-        let name = &self.host.name;
-        match error {
-            StepError::Stop(Stop::Fenced) => return Err(Stop::Fenced.into()),
-            StepError::Stop(Stop::Draining) => {
-                let fence = patiently("handing a host run over", || {
-                    host_runs::hand_over(pool, self.row)
-                });
-                return Ok(check(fence.await?)?);
-            }
-            StepError::HostDown(down) if !down.is_given_up() && !self.is_cancelled() => {
-                let why = error.to_string();
-                let fence = patiently("a host run that waits", || {
-                    host_runs::wait_for_host(pool, self.row, (&why, error.class()))
-                });
-                return Ok(check(fence.await?)?);
-            }
-            _ => {}
+        if let StepError::Stop(Stop::Fenced) = error {
+            return Err(Stop::Fenced.into());
         }
+        let (host_id, run_id) = (self.row.host_id, self.row.run_id);
         let mut message = error.to_string();
         let class = error.class();
-        let (host_id, run_id) = (self.row.host_id, Some(self.row.run_id));
-        if fitness::note(self.context, host_id, run_id, class, &mut message).await? {
-            return self.leave(&message).await;
-        }
-        let is_down = matches!(error, StepError::HostDown(_));
-        let cancelled = matches!(error, StepError::Stop(_)) || (is_down && self.is_cancelled());
-        let attempt = self.row.attempts + 1;
-        let delay = (!cancelled
-            && !is_down
-            && matches!(class, FailureClass::Retry | FailureClass::Elsewhere)
-            && attempt < self.settings.max_attempts)
-            .then(|| delay_secs(self.settings.retry_delay_secs, self.row.attempts));
-        let event = match delay {
-            _ if cancelled => NewEvent::user(Severity::Warning, format!("host {name}: cancelled")),
-            Some(delay) => NewEvent::user(
-                Severity::Warning,
-                format!(
-                    "host {name}: attempt {attempt} of {} failed, the next begins in about {delay:.0} s: {message}",
-                    self.settings.max_attempts
-                ),
-            ),
-            None => NewEvent::user(
-                Severity::Error,
-                format!("host {name}: cannot be backed up: {message}"),
-            ),
+        let leaves_to_others =
+            missing_capability::note(self.context, host_id, Some(run_id), class, &mut message)
+                .await?;
+        let attempt = Attempt {
+            subject: Subject::Host(&self.host.name),
+            step: None,
+            number: self.row.attempts + 1,
+            limit: self.settings.max_attempts,
+            keeps_steps: false,
+            is_cancelled: self.lease.now() == Some(Err(LeaseEnd::Cancelled)),
+            leaves_to_others,
+            bad_copies_before: 0,
+            delay_secs: delay_secs(self.settings.retry_delay_secs, self.row.attempts),
+            message: &message,
         };
-        let event = event.run(self.row.run_id).host(self.row.host_id);
-        let fence = patiently("the end of a host run", || async {
+        let decision = decide(error, &attempt);
+        let says_something_about_host = matches!(
+            decision.ending,
+            Ending::Retry { .. } | Ending::Failed | Ending::HostGivenUp
+        );
+        let pool = &self.context.pool;
+        let fence = while_unavailable("the end of a host run", || async {
             let mut tx = pool.begin().await?;
-            let fence = match delay {
-                Some(delay) => {
-                    host_runs::retry(&mut tx, self.row, delay, (&message, class)).await?
-                }
-                None => {
-                    let failure = (!cancelled).then_some((message.as_str(), class));
-                    host_runs::end(&mut tx, self.row, failure).await?
-                }
-            };
+            let failure = decision.failure.map(|class| (message.as_str(), class));
+            let fence = host_runs::end(&mut tx, &self.row, &decision.ending, failure).await?;
             if fence == Fence::Held {
-                if !cancelled {
+                if says_something_about_host {
                     inspection::note_host(&mut *tx, host_id, class, &message).await?;
                 }
-                events::record(&mut *tx, &event).await?;
+                if let Some(event) = &decision.event {
+                    let event = event.clone().run(run_id).host(host_id);
+                    events::record(&mut *tx, &event).await?;
+                }
                 tx.commit().await?;
             }
             Ok(fence)
         });
-        Ok(check(fence.await?)?)
+        check(fence.await?)?;
+        decision.log(&attempt);
+        Ok(())
     }
 }

@@ -1,167 +1,201 @@
-//! Undo jobs: what a guest is owed by runs that no longer mind it.
+//! Undo jobs: obligations of guest runs that no longer meet them themselves.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use opentelemetry::trace::FutureExt;
 use sqlx::PgPool;
-use virtuozo_model::{Guest, Severity};
+use uuid::Uuid;
+use virtuozo_model::{Guest, Settings, Severity};
 use virtuozo_postgres::StoreError;
-use virtuozo_queue::{HandlerError, UndoJob};
+use virtuozo_queue::UndoJob;
 use virtuozo_store::{
     events::{self, NewEvent},
+    guest_runs::Ending,
     guests, notices,
     obligations::{self, Duty, Obligation, UndoClaim},
     settings,
 };
 
-use super::{HAND_BACK_SECS, delay_secs, outside, seat};
+use super::{
+    HAND_BACK_SECS, Job, OnHost, Work,
+    decide::{Attempt, Decision, LOUD_FROM, Subject, decide},
+};
 use crate::{
-    connections::Seat,
     context::Context,
     error::StepError,
-    fitness,
-    lease::{Held, Lease, LeaseKeeper, Moment},
-    patience::patiently,
+    missing_capability,
+    retry::{delay_secs, while_unavailable},
     steps::secs,
     trace, undo,
 };
 
 /// The pause after the first failure, in seconds.
 const FIRST_DELAY_SECS: i32 = 5;
-/// From this many failures on, people are told, each time.
-const LOUD_FROM: i32 = 3;
 
-/// Claims what the guest is owed and starts the work.
-pub(crate) async fn deliver(context: Arc<Context>, job: UndoJob) -> Result<(), HandlerError> {
-    outside(
-        &context,
-        "the taking of an undo job",
-        move |context, _| async move { begin(&context, job).await },
-    );
-    Ok(())
+impl Job for UndoJob {
+    type Lease = UndoClaim;
+    type Assignment = OnHost;
+
+    const TAKING: &'static str = "the taking of an undo job";
+
+    fn run_id(self) -> Option<Uuid> {
+        None
+    }
+
+    /// A claim whose answer was lost runs out.
+    async fn put_back(self, _: &Context) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn assignment(self, context: &Context) -> Result<Option<OnHost>, StoreError> {
+        let pool = &context.pool;
+        let Some(host_id) = obligations::host_of_owed(pool, self.guest_id).await? else {
+            return Ok(None);
+        };
+        let settings = settings::get(pool).await?;
+        Ok(Some(OnHost { host_id, settings }))
+    }
+
+    fn on_host(assignment: &OnHost) -> (Uuid, &Settings) {
+        (assignment.host_id, &assignment.settings)
+    }
+
+    async fn take(
+        self,
+        context: &Context,
+        assignment: &OnHost,
+    ) -> Result<Option<UndoClaim>, StoreError> {
+        obligations::claim(&context.pool, assignment.host_id, self.guest_id).await
+    }
+
+    async fn hand_back(self, context: &Context) -> Result<(), StoreError> {
+        obligations::hand_back(&context.pool, self.guest_id, HAND_BACK_SECS).await
+    }
+
+    async fn work(work: Work<Self>) {
+        if let Err(error) = meet_all(&work).await {
+            let guest = work.row.guest_id;
+            tracing::warn!(%guest, %error, "an undo job did not come to its end");
+        }
+    }
+
+    async fn release(context: &Context, claim: &UndoClaim) -> Result<(), StoreError> {
+        obligations::release(&context.pool, claim).await
+    }
 }
 
-async fn begin(context: &Arc<Context>, job: UndoJob) -> Result<(), StoreError> {
-    let pool = &context.pool;
-    let Some(host_id) = obligations::host_of_owed(pool, job.guest_id).await? else {
-        return Ok(());
-    };
-    let settings = settings::get(pool).await?;
-    let Some(seat) = seat(context, host_id, &settings).await? else {
-        return obligations::hand_back(pool, job.guest_id, HAND_BACK_SECS).await;
-    };
-    let taken_at = Moment::now();
-    let Some(claim) = obligations::claim(pool, host_id, job.guest_id).await? else {
-        return Ok(());
-    };
-    let keeper = LeaseKeeper::start(PgPool::clone(pool), Held::Undo(claim.clone()), taken_at);
-    let context_of_work = Arc::clone(context);
-    context.work.spawn(async move {
-        let limit = secs(settings.snapshot_limit_secs);
-        if let Err(error) = work(&context_of_work, &claim, &keeper.lease(), limit, &seat).await {
-            tracing::warn!(guest = %claim.guest_id, %error, "an undo job did not come to its end");
-        }
-        drop(keeper);
-        let released = patiently("the end of an undo job", || {
-            obligations::release(&context_of_work.pool, &claim)
-        });
-        if let Err(error) = released.await {
-            tracing::warn!(%error, "a claim could not be given up; it runs out");
-        }
-    });
-    Ok(())
-}
-
-async fn work(
-    context: &Context,
-    claim: &UndoClaim,
-    lease: &Lease,
-    snapshot_limit: Duration,
-    seat: &Seat,
-) -> Result<(), StepError> {
-    let pool = &context.pool;
-    let (guest, owed) = patiently("what the guest is owed", || async {
+async fn meet_all(work: &Work<UndoJob>) -> Result<(), StepError> {
+    let (pool, claim) = (&work.context.pool, &work.row);
+    let snapshot_limit = secs(work.assignment.settings.snapshot_limit_secs);
+    let (guest, unmet) = while_unavailable("the obligations to the guest", || async {
         Ok((
             guests::by_id(pool, claim.guest_id).await?,
             obligations::of_guest(pool, claim.guest_id).await?,
         ))
     })
     .await?;
-    for obligation in &owed {
-        lease.held().await?;
-        let met = async {
-            let (host, opened) = seat.guest(&guest.vmx_path).await?;
-            let met = undo::meet(opened.as_ref(), obligation, snapshot_limit).await;
-            if met.as_ref().is_err_and(StepError::is_lost) {
-                seat.discard(&host).await;
-            }
-            met
-        };
+    for obligation in &unmet {
+        work.lease.held().await?;
+        let meeting = meet(work, &guest, obligation, snapshot_limit);
         let (_unit, below) = trace::of_undo(obligation);
-        match met.with_context(below).await {
-            // The gate knows when it is time to try again, for all that its guests are owed.
-            Err(error @ StepError::HostDown(_)) => return Err(error),
-            Ok(()) => {
-                tracing::info!(guest = guest.full_name(), duty = ?obligation.duty(), "obligation met");
-                patiently("an obligation that is met", || async {
-                    let mut tx = pool.begin().await?;
-                    obligations::met(&mut *tx, obligation).await?;
-                    if obligation.attempts >= LOUD_FROM {
-                        events::record(
-                            &mut *tx,
-                            &about(
-                                claim,
-                                obligation,
-                                Severity::Info,
-                                met_at_last(&guest, obligation),
-                            ),
-                        )
-                        .await?;
-                    }
-                    Ok(tx.commit().await?)
-                })
-                .await?;
-            }
+        match meeting.with_context(below).await {
+            Ok(()) => is_met(pool, claim, obligation, &guest).await?,
             Err(error) => {
-                let mut why = error.to_string();
-                fitness::note(context, claim.host_id, None, error.class(), &mut why).await?;
-                patiently("an obligation that is not met", || {
-                    failed(pool, claim, obligation, &guest, &why)
-                })
-                .await?;
+                let ending = conclude(work, obligation, &guest, &error).await?;
+                // The circuit breaker knows when it is time to try again, for all obligations to its guests.
+                if ending == Ending::WaitsForHost {
+                    return Err(error);
+                }
             }
         }
     }
     Ok(())
 }
 
-async fn failed(
-    pool: &sqlx::PgPool,
+async fn meet(
+    work: &Work<UndoJob>,
+    guest: &Guest,
+    obligation: &Obligation,
+    snapshot_limit: Duration,
+) -> Result<(), StepError> {
+    let (host, opened) = work.permit.guest(&guest.vmx_path).await?;
+    let met = undo::meet(opened.as_ref(), obligation, snapshot_limit).await;
+    if met.as_ref().is_err_and(StepError::is_lost) {
+        work.permit.discard(&host).await;
+    }
+    met
+}
+
+async fn is_met(
+    pool: &PgPool,
     claim: &UndoClaim,
     obligation: &Obligation,
     guest: &Guest,
-    why: &str,
-) -> Result<(), StoreError> {
-    let mut tx = pool.begin().await?;
-    let delay = delay_secs(FIRST_DELAY_SECS, obligation.attempts);
-    let attempts = obligations::failed(&mut tx, obligation, why, delay).await?;
-    if attempts >= LOUD_FROM {
-        let name = guest.full_name();
-        let message = match obligation.duty() {
-            Duty::RemoveSnapshot(snapshot) => format!(
-                "guest {name} still has the snapshot {snapshot} after {attempts} attempts to remove \
-                 it: {why}; remove it by hand, or mend the cause and Virtuozo will"
-            ),
-            Duty::PowerOn => format!(
-                "guest {name} is still off after {attempts} attempts to power it on again: {why}; \
-                 power it on by hand, or mend the cause and Virtuozo will"
-            ),
-        };
-        events::record(
-            &mut *tx,
-            &about(claim, obligation, Severity::Error, message),
-        )
+) -> Result<(), StepError> {
+    tracing::info!(guest = guest.full_name(), duty = ?obligation.duty(), "obligation met");
+    let recording = || async {
+        let mut tx = pool.begin().await?;
+        obligations::met(&mut *tx, obligation).await?;
+        if obligation.attempts >= LOUD_FROM {
+            let event = NewEvent::user(Severity::Info, met_at_last(guest, obligation));
+            events::record(&mut *tx, &about(claim, obligation, event)).await?;
+        }
+        Ok(tx.commit().await?)
+    };
+    Ok(while_unavailable("an obligation that is met", recording).await?)
+}
+
+/// Records what becomes of an obligation that was not met.
+async fn conclude(
+    work: &Work<UndoJob>,
+    obligation: &Obligation,
+    guest: &Guest,
+    error: &StepError,
+) -> Result<Ending, StepError> {
+    let mut message = error.to_string();
+    let host_id = work.row.host_id;
+    let context = work.context.as_ref();
+    let leaves_to_others =
+        missing_capability::note(context, host_id, None, error.class(), &mut message).await?;
+    let name = guest.full_name();
+    let attempt = Attempt {
+        subject: Subject::Obligation(&name, obligation.duty()),
+        step: None,
+        number: obligation.attempts + 1,
+        limit: i32::MAX,
+        keeps_steps: false,
+        is_cancelled: false,
+        leaves_to_others,
+        bad_copies_before: 0,
+        delay_secs: delay_secs(FIRST_DELAY_SECS, obligation.attempts),
+        message: &message,
+    };
+    let decision = decide(error, &attempt);
+    if let Ending::Retry { delay_secs, .. } = decision.ending {
+        while_unavailable("an obligation that is not met", || {
+            record_failure(
+                context, &work.row, obligation, &decision, &message, delay_secs,
+            )
+        })
         .await?;
+    }
+    decision.log(&attempt);
+    Ok(decision.ending)
+}
+
+async fn record_failure(
+    context: &Context,
+    claim: &UndoClaim,
+    obligation: &Obligation,
+    decision: &Decision,
+    why: &str,
+    delay_secs: f64,
+) -> Result<(), StoreError> {
+    let mut tx = context.pool.begin().await?;
+    let attempts = obligations::failed(&mut tx, obligation, why, delay_secs).await?;
+    if let Some(event) = &decision.event {
+        let event = about(claim, obligation, event.clone());
+        events::record(&mut *tx, &event).await?;
     }
     // Events go on; mail and webhook tell it once, and then the daily digest.
     if attempts == LOUD_FROM {
@@ -181,13 +215,8 @@ fn met_at_last(guest: &Guest, obligation: &Obligation) -> String {
     }
 }
 
-fn about(
-    claim: &UndoClaim,
-    obligation: &Obligation,
-    severity: Severity,
-    message: String,
-) -> NewEvent {
-    NewEvent::user(severity, message)
+fn about(claim: &UndoClaim, obligation: &Obligation, event: NewEvent) -> NewEvent {
+    event
         .host(claim.host_id)
         .guest(claim.guest_id)
         .guest_run(obligation.guest_run_id)

@@ -6,11 +6,8 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
-use tokio::{runtime::Handle, time::Instant as TokioInstant};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use virtuozo_hypervisor::{GuestImage, ImageFormat, Instant, PowerState};
 use virtuozo_repository::{
@@ -20,19 +17,15 @@ use virtuozo_repository::{
 use virtuozo_store::guest_runs::{self, DeviceProgress};
 use virtuozo_telemetry::metrics;
 
-use super::{Frozen, GuestRun, Validated, blocking};
-use crate::{
-    error::{StepError, Stop},
-    failpoints::{self, Place},
-    lease::Lease,
-    patience::patiently,
-    trace::CopyGroups,
+use super::{
+    Frozen, GuestRun, REPORT_LIMIT, Validated, blocking, permission::Permission, reporting,
 };
-
-/// How often progress is written down.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// How often a copy that may not go on looks whether it may again.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+use crate::{
+    error::StepError,
+    failpoints::{self, Place},
+    retry::while_unavailable,
+    trace::BlockGroups,
+};
 
 /// Copies the guest as it was frozen. What was copied since the last report goes with the step's record.
 pub(super) async fn run(
@@ -54,7 +47,7 @@ pub(super) async fn run(
     // Only an earlier attempt can have left some.
     if run.row.fence > 1 {
         let pool = &run.context.pool;
-        patiently("the copy's progress", || {
+        while_unavailable("the copy's progress", || {
             guest_runs::clear_progress(pool, &run.row)
         })
         .await?;
@@ -77,15 +70,8 @@ pub(super) async fn run(
         let watch = Arc::clone(&watch);
         blocking(move || copy(&repository, point, image, &watch))
     };
-    tokio::pin!(copying);
-    let mut tick = tokio::time::interval_at(TokioInstant::now() + REPORT_EVERY, REPORT_EVERY);
-    let copied = loop {
-        tokio::select! {
-            copied = &mut copying => break copied,
-            _ = tick.tick() => report(run, &watch).await,
-        }
-    };
-    let sealed = match (copied, watch.stopped()) {
+    let copied = reporting(copying, || report(run, &watch)).await;
+    let sealed = match (copied, watch.permission.stop()) {
         (Ok(sealed), _) => sealed,
         (Err(error), stop) => {
             report(run, &watch).await;
@@ -96,7 +82,7 @@ pub(super) async fn run(
         }
     };
     still_frozen(run, frozen).await?;
-    Ok((sealed, watch.news().unwrap_or_default()))
+    Ok((sealed, watch.progress_since_last().unwrap_or_default()))
 }
 
 /// Asks the host whether somebody has set the guest's disks free under the copy. A host that cannot say it just now
@@ -234,7 +220,7 @@ async fn sweep_partials(
     }
     let guest_run_id = run.row.guest_run_id;
     let pool = &run.context.pool;
-    let needed_from: HashMap<Uuid, i64> = patiently("attempts that are over", || {
+    let needed_from: HashMap<Uuid, i64> = while_unavailable("attempts that are over", || {
         guest_runs::needed_from(pool, &found)
     })
     .await?
@@ -257,9 +243,11 @@ async fn sweep_partials(
 
 /// Writes down how far the copy is. Nothing depends on it, so an error is no error of the copy.
 async fn report(run: &GuestRun, watch: &Watch) {
-    let Some(devices) = watch.news() else { return };
+    let Some(devices) = watch.progress_since_last() else {
+        return;
+    };
     match tokio::time::timeout(
-        REPORT_EVERY,
+        REPORT_LIMIT,
         guest_runs::progress(&run.context.pool, &run.row, &devices),
     )
     .await
@@ -281,32 +269,28 @@ struct Device {
 
 /// Counts what is copied, and holds the copy while the lease is uncertain.
 struct Watch {
-    lease: Lease,
-    drain: CancellationToken,
-    runtime: Handle,
+    permission: Permission,
     devices: Mutex<Vec<(String, Device)>>,
-    news: AtomicBool,
+    moved: AtomicBool,
     began: AtomicBool,
     counted_bytes: AtomicU64,
     /// Of all files together.
     all_bytes: AtomicU64,
-    groups: CopyGroups,
+    groups: BlockGroups,
     failpoints: failpoints::Hooks,
 }
 
 impl Watch {
     fn new(run: &GuestRun) -> Self {
         Self {
-            lease: run.lease.clone(),
-            drain: run.context.drain.clone(),
+            permission: Permission::of(run),
             failpoints: run.context.failpoints.clone(),
-            runtime: Handle::current(),
             devices: Mutex::default(),
-            news: AtomicBool::new(false),
+            moved: AtomicBool::new(false),
             began: AtomicBool::new(false),
             counted_bytes: AtomicU64::new(0),
             all_bytes: AtomicU64::new(0),
-            groups: CopyGroups::new(),
+            groups: BlockGroups::named("copy blocks"),
         }
     }
 
@@ -322,7 +306,7 @@ impl Watch {
         if let Some((_, device)) = devices.get_mut(at) {
             change(device);
         }
-        self.news.store(true, Ordering::Relaxed);
+        self.moved.store(true, Ordering::Relaxed);
     }
 
     fn expect(&self, name: &str, bytes: u64) {
@@ -339,8 +323,8 @@ impl Watch {
     }
 
     /// How far the copy is, if it has moved since the last call; counts it.
-    fn news(&self) -> Option<Vec<DeviceProgress>> {
-        if !self.news.swap(false, Ordering::Relaxed) {
+    fn progress_since_last(&self) -> Option<Vec<DeviceProgress>> {
+        if !self.moved.swap(false, Ordering::Relaxed) {
             return None;
         }
         let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
@@ -356,14 +340,6 @@ impl Watch {
         let before = self.counted_bytes.swap(copied, Ordering::Relaxed);
         metrics::copied(copied.saturating_sub(before));
         Some(devices)
-    }
-
-    fn stopped(&self) -> Option<Stop> {
-        match self.lease.now() {
-            Some(Err(stop)) => Some(stop),
-            _ if self.drain.is_cancelled() => Some(Stop::Draining),
-            _ => None,
-        }
     }
 }
 
@@ -382,19 +358,9 @@ impl CopyObserver for Watch {
     }
 
     fn wait_allowed(&self) -> Result<(), Stopped> {
-        loop {
-            if let Some(stop) = self.stopped() {
-                return Err(Stopped {
-                    reason: stop.to_string(),
-                });
-            }
-            if self.lease.now().is_some() {
-                return Ok(());
-            }
-            self.runtime
-                .block_on(async { tokio::time::sleep(LOOK_EVERY).await });
-        }
+        self.permission.wait()
     }
+
     fn durable(&self) {
         self.failpoints.at_blocking(Place::CopyDurable);
     }

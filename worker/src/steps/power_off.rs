@@ -6,8 +6,8 @@ use virtuozo_hypervisor::{PowerOff, PowerState};
 use virtuozo_model::StepName;
 use virtuozo_store::{obligations, runs};
 
-use super::{Frozen, GuestRun, Validated, check, late::Change, secs};
-use crate::{error::StepError, failpoints::Place, patience::patiently, undo::POWER_LIMIT};
+use super::{Frozen, GuestRun, Validated, check, late_change::Change, secs};
+use crate::{error::StepError, failpoints::Place, retry::while_unavailable, undo::POWER_LIMIT};
 
 /// Powers the guest off, after writing down that it has to be powered on again. A guest that is off or
 /// suspended stays as it is.
@@ -17,10 +17,10 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
     let mut power = guest.power_state().await?;
     if power == PowerState::On {
         if validated.resume_power {
-            let owed = patiently("the obligation to power the guest on", || {
+            let recorded = while_unavailable("the obligation to power the guest on", || {
                 obligations::owe_power_on(pool, &run.row)
             });
-            check(owed.await?)?;
+            check(recorded.await?)?;
         }
         run.lease.allowed().await?;
         if validated.resume_power {
@@ -40,7 +40,7 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
     }
     match power {
         PowerState::Off | PowerState::Suspended => {
-            let taken_at = patiently("the time", || runs::database_now(pool)).await?;
+            let taken_at = while_unavailable("the time", || runs::database_now(pool)).await?;
             Ok(Frozen {
                 taken_at,
                 snapshot: None,

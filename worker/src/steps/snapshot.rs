@@ -5,11 +5,11 @@ use virtuozo_model::StepName;
 use virtuozo_store::obligations;
 use virtuozo_telemetry::metrics::{self, SnapshotCall};
 
-use super::{Frozen, GuestRun, Validated, late::Change};
+use super::{Frozen, GuestRun, Validated, late_change::Change};
 use crate::{
     error::{StepError, Stop},
     failpoints::Place,
-    patience::patiently,
+    retry::while_unavailable,
     undo,
 };
 
@@ -23,14 +23,14 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
     if run.row.fence > run.row.attempt_fence || listed.iter().any(|one| snapshot_name::is_ours(one))
     {
         undo::clear_leftovers(run, guest.as_ref(), &listed).await?;
-        run.forget_owed().await;
+        run.forget_snapshot_obligation().await;
     }
     let name = snapshot_name::make(run.row.guest_run_id, run.row.fence);
-    let taken_at = match run.snapshot_is_owed().await {
+    let taken_at = match run.now_if_obligation_is_recorded().await {
         Some(now) => now,
         None => {
             let owing = || obligations::owe_snapshot(pool, &run.row, &name);
-            let owed_at = patiently("the obligation to remove the snapshot", owing).await?;
+            let owed_at = while_unavailable("the obligation to remove the snapshot", owing).await?;
             owed_at.ok_or(Stop::Fenced)?
         }
     };

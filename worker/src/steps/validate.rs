@@ -9,9 +9,9 @@ use virtuozo_store::{guest_runs, inventory::GuestObservation};
 
 use super::{GuestRun, Validated};
 use crate::{
+    assess::{self, Verdict},
     error::StepError,
-    observe::{self, Verdict},
-    patience::patiently,
+    retry::while_unavailable,
     undo,
 };
 
@@ -20,7 +20,7 @@ use crate::{
 pub(super) async fn run(run: &GuestRun) -> Result<(Validated, GuestObservation), StepError> {
     let opened = run.opened().await?;
     let facts = settled_facts(run, opened.guest.as_ref()).await?;
-    let seen = observe::guest(&facts, &run.ignored_disks);
+    let seen = assess::guest(&facts, &run.ignored_disks);
     let judged = match seen.verdict {
         Verdict::Unfit(class, message) => Err(StepError::Failed { class, message }),
         Verdict::Fit => judge(run, opened.host.capabilities(), facts).await,
@@ -38,7 +38,7 @@ pub(super) async fn run(run: &GuestRun) -> Result<(Validated, GuestObservation),
 pub(super) async fn note(run: &GuestRun, seen: &GuestObservation) -> Result<(), StepError> {
     let pool = &run.context.pool;
     let noting = || guest_runs::saw(pool, &run.row, seen);
-    Ok(patiently("the guest's state", noting).await?)
+    Ok(while_unavailable("the guest's state", noting).await?)
 }
 
 async fn judge(
@@ -81,7 +81,9 @@ async fn settled_facts(run: &GuestRun, guest: &dyn Guest) -> Result<GuestFacts, 
         .snapshots
         .iter()
         .any(|one| snapshot_name::is_ours(one));
-    if (is_left || run.is_owed) && undo::clear_leftovers(run, guest, &facts.snapshots).await? {
+    if (is_left || run.has_obligations)
+        && undo::clear_leftovers(run, guest, &facts.snapshots).await?
+    {
         Ok(guest.facts().await?)
     } else {
         Ok(facts)

@@ -13,3 +13,4 @@ mod one_instant;
 mod outage;
 mod recovery;
 mod silent_host;
+mod verify;

@@ -411,38 +411,6 @@ async fn broken_connections_to_the_database_cost_no_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_damaged_before_it_is_published_is_made_again() {
-    let site = site(false).await;
-    let gate = site.world.hold("remove_snapshot", When::After);
-    let worker = site.worker("one");
-    let run = site.run_now().await;
-    gate.reached().await;
-    let folder = site.destination.path().join("lab/mail");
-    let partial = std::fs::read_dir(&folder)
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
-    let disk = partial.join("disk.vmdk");
-    let mut bytes = std::fs::read(&disk).unwrap();
-    let last = bytes.len() - 1;
-    bytes[last] ^= 1;
-    std::fs::write(&disk, bytes).unwrap();
-    gate.open();
-    assert_eq!(site.settled(run).await, "succeeded");
-    assert_eq!(site.row(run, "mail").await.attempts, 1);
-    assert_one_true_point(&site).await;
-    assert_eq!(
-        site.directories("mail").len(),
-        1,
-        "the damaged copy is gone"
-    );
-    site.assert_clean(&[("mail", On)]).await;
-    worker.stopped().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_cannot_be_written_is_refused_before_the_guest_is_touched() {
     let site = site(false).await;
     let file = site.destination.path().join("not a directory");

@@ -3,6 +3,8 @@ SELECT gr.id, h.name AS host, g.name AS guest, gr.guest_id, gr.state, gr.mode, g
        gr.run_after, gr.run_after > now() AS is_delayed, gr.error, gr.error_class,
        gr.bytes_total, gr.bytes_copied, gr.progress_at,
        (SELECT max(s.started_at) FROM virtuozo_core.steps s WHERE s.guest_run_id = gr.id AND s.name = 'copy') AS copy_started_at,
+       (v.output ->> 'bytes_total')::bigint AS verify_bytes_total, (v.output ->> 'bytes_read')::bigint AS verify_bytes_read,
+       v.started_at AS verify_started_at,
        gr.created_at, gr.started_at, gr.ended_at,
        w.name AS worker,
        p.id AS point_id, p.taken_at, p.size_bytes, p.verified_at,
@@ -20,5 +22,7 @@ JOIN virtuozo_core.hosts h ON h.id = gr.host_id
 JOIN virtuozo_core.guests g ON g.id = gr.guest_id
 LEFT JOIN virtuozo_core.workers w ON w.id = gr.owner_id
 LEFT JOIN virtuozo_core.restore_points p ON p.guest_run_id = gr.id
+LEFT JOIN virtuozo_core.steps v
+       ON v.guest_run_id = gr.id AND v.fence = gr.fence AND v.name = 'verify' AND v.state = 'running' AND gr.step = 'verify'
 WHERE gr.run_id = $1
 ORDER BY h.name, g.name

@@ -9,7 +9,7 @@ use super::Op;
 use crate::{
     events::NewEvent,
     gates::{Passage, Probe},
-    guest_runs::{self, Ending, FailureClass, GuestLease},
+    guest_runs::{self, Ending, GuestLease},
     guests,
     host_runs::{self, GuestRunStart, NewGuestRun},
     hosts::{self, HostConfig},
@@ -19,7 +19,7 @@ use crate::{
     runs::{self, NewRun, Targets},
     settings, sweeps,
 };
-use virtuozo_model::{HostKind, Severity};
+use virtuozo_model::{ErrorClass, HostKind, Severity};
 
 const GUESTS: usize = 3;
 
@@ -102,14 +102,9 @@ impl<'a> Site<'a> {
 
     pub(super) async fn end(&self, lease: &GuestLease, ending: &Ending) -> Fence {
         let mut tx = self.pool.begin().await.unwrap();
-        let fence = guest_runs::end(
-            &mut tx,
-            lease,
-            ending,
-            Some(("refused", FailureClass::Retry)),
-        )
-        .await
-        .unwrap();
+        let fence = guest_runs::end(&mut tx, lease, ending, Some(("refused", ErrorClass::Retry)))
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
         fence
     }

@@ -145,8 +145,8 @@ async fn hot_statements_use_indexes(conn: &mut PgConnection) {
             vec![id, "1", "'copy'", "NULL"],
         ),
         (
-            "guest_run_brief",
-            include_str!("../guest_runs/brief.sql"),
+            "guest_run_assignment",
+            include_str!("../guest_runs/assignment.sql"),
             vec![id],
         ),
         (
@@ -193,7 +193,7 @@ async fn hot_statements_use_indexes(conn: &mut PgConnection) {
             "guest_run_take",
             "guest_run_renew",
             "step_begin",
-            "guest_run_brief",
+            "guest_run_assignment",
         ];
         assert!(
             !by_key.contains(&name) || !plan.contains("guest_runs_one_active"),

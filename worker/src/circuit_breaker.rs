@@ -1,5 +1,5 @@
-//! The way to a host: through its gate, so that one that does not answer, or refuses the login, is tried by one worker
-//! at a time and once in each pause, whoever needs it.
+//! The circuit breaker of a host: one that does not answer, or refuses the login, is tried by one worker at a time and
+//! once in each pause, whoever needs it.
 
 use std::{future::Future, sync::Arc};
 
@@ -8,32 +8,34 @@ use uuid::Uuid;
 use virtuozo_hypervisor::{ErrorClass, ErrorKind, Host, HypervisorError};
 use virtuozo_store::{
     gates::{self, Passage, Probe},
+    leases::{LeaseKeeper, Moment},
     settings,
 };
 
 use crate::{
     error::StepError,
-    jobs::delay_secs,
-    lease::{Held, LeaseKeeper, Moment},
-    patience::patiently,
+    retry::{delay_secs, while_unavailable},
 };
 
-/// Connects to a host if its gate permits that, and tells the gate what came of it.
+/// Connects to a host if its circuit breaker permits that, and records what came of it.
 ///
 /// # Errors
 /// [`StepError::HostDown`] if the host does not answer or refuses the login, or others found so; or what else is
 /// wrong.
-pub(crate) async fn pass<Fut>(
+pub(crate) async fn connect<Fut>(
     pool: &PgPool,
     host_id: Uuid,
-    connect: impl FnOnce() -> Fut,
+    attempt: impl FnOnce() -> Fut,
 ) -> Result<Arc<dyn Host>, StepError>
 where
     Fut: Future<Output = Result<Arc<dyn Host>, HypervisorError>>,
 {
     let owner_id = Uuid::now_v7();
     let asked_at = Moment::now();
-    let passage = patiently("the host's gate", || gates::ask(pool, host_id, owner_id)).await?;
+    let passage = while_unavailable("the host's circuit breaker", || {
+        gates::ask(pool, host_id, owner_id)
+    })
+    .await?;
     let probe = match passage {
         Passage::Open => None,
         Passage::Probe(probe) => Some(probe),
@@ -41,29 +43,29 @@ where
     };
     let keeper = probe
         .clone()
-        .map(|probe| LeaseKeeper::start(pool.clone(), Held::Probe(probe), asked_at));
-    let connected = connect().await;
+        .map(|probe| LeaseKeeper::start(pool.clone(), probe, asked_at));
+    let connected = attempt().await;
     drop(keeper);
     match (connected, probe) {
         (Ok(host), None) => Ok(host),
         (Ok(host), Some(_)) => {
-            patiently("a host that answers again", || gates::open(pool, host_id)).await?;
+            while_unavailable("a host that answers again", || gates::open(pool, host_id)).await?;
             Ok(host)
         }
-        (Err(error), probe) if shuts(&error) => {
-            Err(shut(pool, host_id, probe.as_ref(), error).await)
+        (Err(error), probe) if opens(&error) => {
+            Err(open(pool, host_id, probe.as_ref(), error).await)
         }
         (Err(error), None) => Err(error.into()),
         (Err(error), Some(probe)) => {
-            patiently("a probe that told nothing", || gates::release(pool, &probe)).await?;
+            while_unavailable("a probe that told nothing", || gates::release(pool, &probe)).await?;
             Err(error.into())
         }
     }
 }
 
-/// Whether a failed connection keeps everybody from the host for a while: time may heal it, or each further login
+/// Whether a failed connection opens the breaker, which keeps everybody from the host for a while: time may heal it, or each further login
 /// brings the account closer to being locked.
-fn shuts(error: &HypervisorError) -> bool {
+fn opens(error: &HypervisorError) -> bool {
     match error.kind {
         ErrorKind::Login => true,
         // What this machine lacks tells nothing about the host.
@@ -72,7 +74,7 @@ fn shuts(error: &HypervisorError) -> bool {
     }
 }
 
-async fn shut(
+async fn open(
     pool: &PgPool,
     host_id: Uuid,
     probe: Option<&Probe>,
@@ -80,7 +82,7 @@ async fn shut(
 ) -> StepError {
     let failed_before = probe.map_or(0, |probe| probe.failed_probes);
     let login_refused = error.kind == ErrorKind::Login;
-    let down = patiently("a host that nobody gets into", || async {
+    let down = while_unavailable("a host that nobody gets into", || async {
         let settings = settings::get(pool).await?;
         let delay = delay_secs(settings.retry_delay_secs, failed_before);
         let error = &error.message;

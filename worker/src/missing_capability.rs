@@ -7,17 +7,18 @@ use std::{
 };
 
 use uuid::Uuid;
+use virtuozo_model::ErrorClass;
 use virtuozo_postgres::StoreError;
-use virtuozo_store::{guest_runs::FailureClass, workers};
+use virtuozo_store::workers;
 
-use crate::{context::Context, patience::patiently};
+use crate::{context::Context, retry::while_unavailable};
 
 /// The hosts for which this process has ever lacked something. The database is asked about these only.
 #[derive(Debug, Default)]
-pub(crate) struct Fitness(Mutex<HashSet<Uuid>>);
+pub(crate) struct MissingCapabilities(Mutex<HashSet<Uuid>>);
 
-impl Fitness {
-    fn unfit(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+impl MissingCapabilities {
+    fn hosts(&self) -> MutexGuard<'_, HashSet<Uuid>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -31,16 +32,16 @@ pub(crate) async fn note(
     context: &Context,
     host_id: Uuid,
     run_id: Option<Uuid>,
-    class: FailureClass,
+    class: ErrorClass,
     message: &mut String,
 ) -> Result<bool, StoreError> {
-    if class != FailureClass::Elsewhere {
+    if class != ErrorClass::Elsewhere {
         return Ok(false);
     }
-    context.fitness.unfit().insert(host_id);
+    context.missing_capabilities.hosts().insert(host_id);
     let here = format!("worker {} on {}", context.name, workers::machine());
     *message = format!("{here}: {message}");
-    let noted = patiently("what this machine lacks", || {
+    let noted = while_unavailable("what this machine lacks", || {
         workers::unfit(&context.pool, context.incarnation, host_id, run_id, message)
     })
     .await?;
@@ -60,7 +61,7 @@ pub(crate) async fn note(
 /// # Errors
 /// What the database says.
 pub(crate) async fn leaves_to_others(context: &Context, host_id: Uuid) -> Result<bool, StoreError> {
-    if !context.fitness.unfit().contains(&host_id) {
+    if !context.missing_capabilities.hosts().contains(&host_id) {
         return Ok(false);
     }
     workers::leaves_to_others(&context.pool, context.incarnation, host_id).await

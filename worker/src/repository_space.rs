@@ -1,4 +1,4 @@
-//! How much room there is in the repositories that this worker can see: for monitoring, and in the database for
+//! How much space there is in the repositories that this worker can see: for monitoring, and in the database for
 //! those who cannot see them.
 
 use std::{path::Path, time::Duration};
@@ -19,7 +19,7 @@ const LOOK_LIMIT: Duration = Duration::from_secs(20);
 pub(crate) async fn watch(pool: PgPool) {
     loop {
         if let Err(error) = look(&pool).await {
-            tracing::debug!(%error, "the room in the repositories is not known");
+            tracing::debug!(%error, "the space in the repositories is not known");
         }
         tokio::time::sleep(EVERY).await;
     }
@@ -35,7 +35,7 @@ async fn look(pool: &PgPool) -> Result<(), StoreError> {
     let mut looking = tokio::task::spawn_blocking(move || {
         places
             .into_iter()
-            .filter_map(|(path, id)| room_in(path, id))
+            .filter_map(|(path, id)| space_in(path, id))
             .collect::<Vec<_>>()
     });
     let seen = match tokio::time::timeout(LOOK_LIMIT, &mut looking).await {
@@ -55,7 +55,7 @@ async fn look(pool: &PgPool) -> Result<(), StoreError> {
 }
 
 /// None where this worker cannot see it: it is there for other workers, not mounted, or not made yet.
-fn room_in(path: String, id: Option<Uuid>) -> Option<Space> {
+fn space_in(path: String, id: Option<Uuid>) -> Option<Space> {
     let root = Path::new(&path);
     Repository::recognise(root, id, &[]).ok()?;
     let space = virtuozo_repository::space(root).ok()?;

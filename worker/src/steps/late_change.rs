@@ -1,12 +1,12 @@
-//! A change of the guest that took effect too late: another worker, or an undo job, may have looked before it did, and
-//! has forgotten what was owed for it then.
+//! A change of the guest that took effect after the lease was lost. Another worker, or an undo job, may have looked at
+//! the guest before, and have deleted the obligation as met.
 
 use tokio::sync::Mutex;
 use virtuozo_hypervisor::snapshot_name;
 use virtuozo_store::obligations::{self, Duty};
 
 use super::GuestRun;
-use crate::{error::StepError, patience::patiently};
+use crate::{error::StepError, retry::while_unavailable};
 
 /// A change that has to be undone.
 #[derive(Debug, Clone, Copy)]
@@ -19,22 +19,22 @@ pub(super) enum Change {
 
 /// The change that was begun and is not recorded yet. Who takes over after its record finds it.
 #[derive(Debug, Default)]
-pub(super) struct Unrecorded(Mutex<Option<Change>>);
+pub(super) struct UnrecordedChange(Mutex<Option<Change>>);
 
 impl GuestRun {
     /// From here on the guest may be changed.
     pub(super) async fn changes(&self, change: Change) {
-        *self.unrecorded.0.lock().await = Some(change);
+        *self.unrecorded_change.0.lock().await = Some(change);
     }
 
     /// The change is recorded, under a lease that was ours.
-    pub(super) async fn is_recorded(&self) {
-        *self.unrecorded.0.lock().await = None;
+    pub(super) async fn change_is_recorded(&self) {
+        *self.unrecorded_change.0.lock().await = None;
     }
 
     /// Writes down, as the lease is lost, what has to be undone if the change takes effect only now.
-    pub(crate) async fn owe_late(&self) -> Result<(), StepError> {
-        let Some(change) = self.unrecorded.0.lock().await.take() else {
+    pub(crate) async fn record_late_change(&self) -> Result<(), StepError> {
+        let Some(change) = self.unrecorded_change.0.lock().await.take() else {
             return Ok(());
         };
         let name = snapshot_name::make(self.row.guest_run_id, self.row.fence);
@@ -42,8 +42,7 @@ impl GuestRun {
             Change::Snapshot => Duty::RemoveSnapshot(&name),
             Change::PowerOff => Duty::PowerOn,
         };
-        let owing =
-            || obligations::owe_late(&self.context.pool, self.row.guest_run_id, duty.clone());
-        Ok(patiently("the undoing of a change that came too late", owing).await?)
+        let recording = || obligations::owe_late(&self.context.pool, self.row.guest_run_id, duty);
+        Ok(while_unavailable("the undoing of a change that came too late", recording).await?)
     }
 }

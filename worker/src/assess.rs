@@ -1,16 +1,13 @@
-//! What was found out about a guest, as the store keeps it, and whether it can be backed up.
+//! Assesses a guest by its facts: what the store keeps of them, and whether it can be backed up.
 
 use virtuozo_hypervisor::{GuestFacts, PowerState, Problem};
-use virtuozo_model::{GuestState, Power};
-use virtuozo_store::{
-    guest_runs::FailureClass,
-    inventory::{DiskObservation, GuestObservation},
-};
+use virtuozo_model::{ErrorClass, GuestState, Power};
+use virtuozo_store::inventory::{DiskObservation, GuestObservation};
 
 use crate::error;
 
 /// What was found out, and what follows from it.
-pub(crate) struct Seen {
+pub(crate) struct Assessment {
     pub(crate) observation: GuestObservation,
     pub(crate) verdict: Verdict,
 }
@@ -21,11 +18,11 @@ pub(crate) enum Verdict {
     /// It can.
     Fit,
     /// It cannot, for this reason.
-    Unfit(FailureClass, String),
+    Unfit(ErrorClass, String),
 }
 
 /// Judges a guest by its facts; a problem of a disk that is left out does not matter.
-pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Seen {
+pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Assessment {
     let backed_up = |device: &str| !ignored_disks.iter().any(|d| d == device);
     let broken = facts
         .disks
@@ -38,10 +35,10 @@ pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Seen {
             })
         });
     let verdict = match facts.problem.clone().or(broken) {
-        Some(problem) => Verdict::Unfit(error::of_hypervisor(problem.class), problem.message),
+        Some(problem) => Verdict::Unfit(error::class_of(problem.class), problem.message),
         None if facts.disks.iter().any(|d| backed_up(&d.device)) => Verdict::Fit,
         None => Verdict::Unfit(
-            FailureClass::Operator,
+            ErrorClass::Operator,
             "all its disks are left out: take one in again with `virtuozo disk edit`, or leave \
              out the guest"
                 .to_owned(),
@@ -67,7 +64,7 @@ pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Seen {
         PowerState::Suspended => Power::Suspended,
         PowerState::BlockedOnQuestion => Power::BlockedOnQuestion,
     };
-    Seen {
+    Assessment {
         observation: GuestObservation {
             name: facts.name.clone(),
             power,

@@ -1,4 +1,5 @@
-//! Waiting for a database that is away, so that nobody loses work because of it.
+//! Trying again: statements, while the database is away, so that nobody loses work because of it; and what has failed,
+//! after a pause.
 
 use std::{
     future::Future,
@@ -12,12 +13,17 @@ use virtuozo_runtime::outage;
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between two attempts.
 const MAX_PAUSE: Duration = Duration::from_secs(3);
+/// The longest pause between two attempts of a run, in seconds.
+const MAX_DELAY_SECS: f64 = 3600.0;
 /// An attempt that takes longer waits on a connection that is dead.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(20);
 
 /// Does something with the database, again and again while it does not answer. What is repeated has to
 /// be fenced or idempotent: nobody knows whether the attempt before was carried out.
-pub(crate) async fn patiently<T, F, Fut>(what: &str, mut operation: F) -> Result<T, StoreError>
+pub(crate) async fn while_unavailable<T, F, Fut>(
+    what: &str,
+    mut operation: F,
+) -> Result<T, StoreError>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, StoreError>>,
@@ -39,5 +45,30 @@ where
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(MAX_PAUSE);
+    }
+}
+
+/// The pause before the next attempt, after so many failed ones: twice as long each time, and never the
+/// same for all who failed together.
+pub(crate) fn delay_secs(first_secs: i32, failed_before: i32) -> f64 {
+    let doubled = f64::from(first_secs.max(0)) * 2_f64.powi(failed_before.clamp(0, 20));
+    doubled.min(MAX_DELAY_SECS) * rand::random_range(0.8..1.2)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_pause_grows_with_failures_and_has_a_limit(first in 0..86_400_i32, failed in -1..1000_i32) {
+            let delay = delay_secs(first, failed);
+            prop_assert!((0.0..=MAX_DELAY_SECS * 1.2).contains(&delay));
+            if first > 0 && first < 100 && failed == 2 {
+                prop_assert!(delay >= f64::from(first) * 4.0 * 0.8);
+            }
+        }
     }
 }

@@ -1,0 +1,336 @@
+//! Keeping a lease: renewing it in time, and telling those who work under it when to wait or stop.
+
+use std::{
+    future::Future,
+    ops::Add,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+use sqlx::PgPool;
+use tokio::{sync::watch, task::JoinHandle};
+
+use virtuozo_postgres::StoreError;
+use virtuozo_runtime::outage;
+use virtuozo_telemetry::metrics::{HeldLease, LeaseKind};
+
+use super::{Leased, Renewal, renew};
+
+/// An instant by a clock that goes on while the machine sleeps, as those of `std` and tokio do not: a machine that was
+/// suspended must not believe in a lease which others have taken meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Moment {
+    since_boot: Duration,
+}
+
+impl Moment {
+    /// This instant.
+    pub fn now() -> Self {
+        let now = clock_gettime(ClockId::Boottime);
+        let secs = u64::try_from(now.tv_sec).unwrap_or_default();
+        let nanos = u32::try_from(now.tv_nsec).unwrap_or_default();
+        Self {
+            since_boot: Duration::new(secs, nanos),
+        }
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, later: Duration) -> Self {
+        Self {
+            since_boot: self.since_boot + later,
+        }
+    }
+}
+
+/// Why work under a lease is not to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseEnd {
+    /// Somebody else has it. Nothing more may be written.
+    Lost,
+    /// It is still ours, and the run is to end.
+    Cancelled,
+}
+
+/// What is known of a lease.
+#[derive(Debug, Clone, Copy)]
+struct Standing {
+    /// Until when this machine may act: by its own clock, counted from before the renewal was sent,
+    /// and some time before the database would let others take over.
+    valid_until: Moment,
+    cancelled: bool,
+    lost: bool,
+}
+
+impl Standing {
+    fn after(renewal: Renewal, asked_at: Moment) -> Self {
+        let length = renewal.length();
+        Self {
+            valid_until: asked_at + (length - length / 6),
+            cancelled: renewal.cancel_requested,
+            lost: false,
+        }
+    }
+}
+
+impl Renewal {
+    fn length(self) -> Duration {
+        Duration::from_secs(u64::try_from(self.lease_secs).unwrap_or(1).max(1))
+    }
+
+    /// The time between two renewals.
+    fn interval(self) -> Duration {
+        self.length() / 4
+    }
+}
+
+/// Renews a lease until it is dropped or lost.
+#[derive(Debug)]
+pub struct LeaseKeeper {
+    _counted: HeldLease,
+    standing: watch::Receiver<Standing>,
+    task: JoinHandle<()>,
+}
+
+impl LeaseKeeper {
+    /// Begins to renew what was taken at `taken_at`, an instant before the statement was sent.
+    pub fn start<L: Leased>(pool: PgPool, lease: L, taken_at: Moment) -> Self {
+        let (taken, lease) = (lease.taken(), Arc::new(lease));
+        Self::renewing(L::KIND, taken, taken_at, move || {
+            let (pool, lease) = (pool.clone(), Arc::clone(&lease));
+            async move { renew(&pool, lease.as_ref()).await }
+        })
+    }
+
+    fn renewing<Renew, Answer>(
+        kind: LeaseKind,
+        taken: Renewal,
+        taken_at: Moment,
+        renew: Renew,
+    ) -> Self
+    where
+        Renew: FnMut() -> Answer + Send + 'static,
+        Answer: Future<Output = Result<Option<Renewal>, StoreError>> + Send + 'static,
+    {
+        let (sender, standing) = watch::channel(Standing::after(taken, taken_at));
+        Self {
+            _counted: HeldLease::of(kind),
+            standing,
+            task: tokio::spawn(keep(taken, sender, renew)),
+        }
+    }
+
+    /// A handle for those who work under the lease.
+    pub fn handle(&self) -> LeaseHandle {
+        LeaseHandle {
+            standing: self.standing.clone(),
+        }
+    }
+}
+
+impl Drop for LeaseKeeper {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn keep<Renew, Answer>(taken: Renewal, standing: watch::Sender<Standing>, mut renew: Renew)
+where
+    Renew: FnMut() -> Answer,
+    Answer: Future<Output = Result<Option<Renewal>, StoreError>>,
+{
+    let mut interval = taken.interval();
+    loop {
+        tokio::time::sleep(interval).await;
+        let (asked_at, sent_at) = (Instant::now(), Moment::now());
+        // The limit keeps one lost packet from costing the whole lease.
+        let answer = match tokio::time::timeout(interval, renew()).await {
+            Ok(answer) => answer,
+            Err(_) => Err(StoreError::from(sqlx::Error::PoolTimedOut)),
+        };
+        match answer {
+            Ok(Some(renewal)) => {
+                outage::answered(asked_at);
+                interval = renewal.interval();
+                standing.send_replace(Standing::after(renewal, sent_at));
+            }
+            Ok(None) => {
+                standing.send_modify(|s| s.lost = true);
+                return;
+            }
+            // No answer is not "lost": work goes on while the lease holds, and pauses then.
+            Err(error) => {
+                outage::silent("the renewal of leases", asked_at, &error);
+            }
+        }
+    }
+}
+
+/// A lease, as those see it who work under it.
+#[derive(Debug, Clone)]
+pub struct LeaseHandle {
+    standing: watch::Receiver<Standing>,
+}
+
+impl LeaseHandle {
+    /// Waits until it is certain that the lease holds. Before every change of a host.
+    ///
+    /// # Errors
+    /// [`LeaseEnd::Lost`].
+    pub async fn held(&self) -> Result<(), LeaseEnd> {
+        let mut standing = self.standing.clone();
+        loop {
+            let now = *standing.borrow_and_update();
+            if now.lost {
+                return Err(LeaseEnd::Lost);
+            }
+            if Moment::now() < now.valid_until {
+                return Ok(());
+            }
+            // The keeper ends only with the lease.
+            standing.changed().await.map_err(|_| LeaseEnd::Lost)?;
+        }
+    }
+
+    /// As [`held`](Self::held), for work that is not to go on once the run is cancelled.
+    ///
+    /// # Errors
+    /// Why it is not to go on.
+    pub async fn allowed(&self) -> Result<(), LeaseEnd> {
+        self.held().await?;
+        if self.standing.borrow().cancelled {
+            Err(LeaseEnd::Cancelled)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether work may go on at this instant; none if that is uncertain.
+    pub fn now(&self) -> Option<Result<(), LeaseEnd>> {
+        let now = *self.standing.borrow();
+        if now.lost {
+            Some(Err(LeaseEnd::Lost))
+        } else if now.cancelled {
+            Some(Err(LeaseEnd::Cancelled))
+        } else if Moment::now() < now.valid_until {
+            Some(Ok(()))
+        } else {
+            None
+        }
+    }
+
+    /// Waits until work is not to go on. A database that does not answer is no reason.
+    pub async fn ended(&self) -> LeaseEnd {
+        let mut standing = self.standing.clone();
+        loop {
+            let now = *standing.borrow_and_update();
+            if now.lost {
+                return LeaseEnd::Lost;
+            }
+            if now.cancelled {
+                return LeaseEnd::Cancelled;
+            }
+            if standing.changed().await.is_err() {
+                return LeaseEnd::Lost;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// The shortest lease there is; renewed four times in a second.
+    const RENEWAL: Renewal = Renewal {
+        cancel_requested: false,
+        lease_secs: 1,
+    };
+
+    type Answer = fn() -> Result<Option<Renewal>, StoreError>;
+
+    /// Keeps a lease whose renewals get these answers one after the other, and the last of them for ever.
+    fn keeper(answers: Vec<Answer>) -> (LeaseKeeper, Arc<AtomicUsize>) {
+        let asked: Arc<AtomicUsize> = Arc::default();
+        let counted = Arc::clone(&asked);
+        let renew = move || {
+            let at = counted.fetch_add(1, Ordering::SeqCst);
+            std::future::ready(answers[at.min(answers.len() - 1)]())
+        };
+        let keeper = LeaseKeeper::renewing(LeaseKind::Probe, RENEWAL, Moment::now(), renew);
+        (keeper, asked)
+    }
+
+    fn renewed() -> Result<Option<Renewal>, StoreError> {
+        Ok(Some(RENEWAL))
+    }
+
+    fn no_answer() -> Result<Option<Renewal>, StoreError> {
+        Err(sqlx::Error::PoolTimedOut.into())
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_somebody_else_has_is_lost() {
+        let (keeper, _) = keeper(vec![renewed, || Ok(None)]);
+        let lease = keeper.handle();
+        assert_eq!(lease.held().await, Ok(()));
+        assert_eq!(lease.ended().await, LeaseEnd::Lost);
+        assert_eq!(lease.allowed().await, Err(LeaseEnd::Lost));
+        assert_eq!(lease.now(), Some(Err(LeaseEnd::Lost)));
+    }
+
+    #[tokio::test]
+    async fn a_renewal_brings_the_wish_that_the_run_ends_and_the_lease_still_holds() {
+        let (keeper, _) = keeper(vec![|| {
+            Ok(Some(Renewal {
+                cancel_requested: true,
+                ..RENEWAL
+            }))
+        }]);
+        let lease = keeper.handle();
+        assert_eq!(lease.ended().await, LeaseEnd::Cancelled);
+        assert_eq!(lease.allowed().await, Err(LeaseEnd::Cancelled));
+        assert_eq!(lease.held().await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn no_answer_makes_a_lease_uncertain_and_not_lost_and_work_goes_on_with_the_next_answer()
+    {
+        let silence = vec![no_answer as Answer; 6];
+        let (keeper, asked) = keeper([silence, vec![renewed]].concat());
+        let lease = keeper.handle();
+        while lease.now().is_some() {
+            assert_eq!(lease.now(), Some(Ok(())));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(lease.held().await, Ok(()));
+        assert!(asked.load(Ordering::SeqCst) > 6);
+    }
+
+    #[tokio::test]
+    async fn a_lease_whose_keeper_is_gone_is_worth_nothing_once_it_has_run_out() {
+        let (keeper, _) = keeper(vec![renewed]);
+        let lease = keeper.handle();
+        drop(keeper);
+        assert_eq!(lease.ended().await, LeaseEnd::Lost);
+    }
+
+    fn since_boot() -> Duration {
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        Duration::from_secs_f64(uptime.split(' ').next().unwrap().parse().unwrap())
+    }
+
+    /// It fails with another clock where the machine has slept, or under `unshare -rT --boottime 1000`.
+    #[test]
+    fn a_lease_is_counted_by_the_clock_that_goes_on_while_the_machine_sleeps() {
+        let (early, uptime, late) = (Moment::now(), since_boot(), Moment::now());
+        // The kernel tells hundredths of a second.
+        let hundredth = Duration::from_millis(10);
+        assert!(uptime <= late.since_boot && uptime + hundredth >= early.since_boot);
+    }
+}

@@ -1,0 +1,104 @@
+//! A guest run in work: its lease, its guest on the host, and what the site says about both.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Mutex;
+use virtuozo_hypervisor::{Guest, Host};
+use virtuozo_model as model;
+use virtuozo_store::{
+    events::NewEvent,
+    guest_runs::{Assignment, GuestLease},
+    leases::LeaseHandle,
+};
+
+use super::{late_change::UnrecordedChange, secs, snapshot_obligation::RecordedObligation};
+use crate::{connections::ConnectionPermit, context::Context, error::StepError, trace::GuestTrace};
+
+/// A guest run in work.
+pub(crate) struct GuestRun {
+    pub(crate) context: Arc<Context>,
+    /// What the lease says.
+    pub(crate) row: GuestLease,
+    /// Whether it holds.
+    pub(crate) lease: LeaseHandle,
+    /// The site's settings, as they were when the attempt began.
+    pub(crate) settings: model::Settings,
+    /// The guest's configuration, as it was when the attempt began.
+    pub(crate) guest: model::Guest,
+    pub(super) ignored_disks: Vec<String>,
+    /// Something may have to be undone on the guest before anything else. What comes later comes from workers
+    /// that act too late, and stays until it is met.
+    pub(super) has_obligations: bool,
+    pub(super) snapshot_obligation: RecordedObligation,
+    pub(super) unrecorded_change: UnrecordedChange,
+    permit: ConnectionPermit,
+    opened: Mutex<Option<Opened>>,
+    /// Where its spans hang.
+    pub(crate) trace: GuestTrace,
+}
+
+/// The guest as its host shows it.
+#[derive(Clone)]
+pub(super) struct Opened {
+    pub(super) host: Arc<dyn Host>,
+    pub(super) guest: Arc<dyn Guest>,
+}
+
+impl GuestRun {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        row: GuestLease,
+        lease: LeaseHandle,
+        assignment: Assignment,
+        permit: ConnectionPermit,
+    ) -> Self {
+        Self {
+            trace: GuestTrace::begin(&row),
+            context,
+            row,
+            lease,
+            settings: assignment.settings,
+            guest: assignment.guest,
+            ignored_disks: assignment.ignored_disks,
+            has_obligations: assignment.has_obligations,
+            snapshot_obligation: RecordedObligation::default(),
+            unrecorded_change: UnrecordedChange::default(),
+            permit,
+            opened: Mutex::default(),
+        }
+    }
+
+    /// The guest on its host.
+    pub(crate) async fn open(&self) -> Result<Arc<dyn Guest>, StepError> {
+        Ok(self.opened().await?.guest)
+    }
+
+    pub(super) async fn opened(&self) -> Result<Opened, StepError> {
+        let mut opened = self.opened.lock().await;
+        if let Some(opened) = opened.as_ref() {
+            return Ok(opened.clone());
+        }
+        let (host, guest) = self.permit.guest(&self.guest.vmx_path).await?;
+        Ok(opened.insert(Opened { host, guest }).clone())
+    }
+
+    /// Forgets a connection that broke, so that the next use makes a new one.
+    pub(crate) async fn reconnect(&self) {
+        if let Some(opened) = self.opened.lock().await.take() {
+            self.permit.discard(&opened.host).await;
+        }
+    }
+
+    /// An event about this guest run.
+    pub(crate) fn about(&self, event: NewEvent) -> NewEvent {
+        event
+            .run(self.row.run_id)
+            .host(self.row.host_id)
+            .guest(self.row.guest_id)
+            .guest_run(self.row.guest_run_id)
+    }
+
+    pub(crate) fn snapshot_limit(&self) -> Duration {
+        secs(self.settings.snapshot_limit_secs)
+    }
+}

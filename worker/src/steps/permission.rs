@@ -1,0 +1,61 @@
+//! Whether work on a thread of its own may go on: while the lease holds, nobody cancels the run, and the worker is not
+//! told to stop.
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use virtuozo_repository::Stopped;
+use virtuozo_store::leases::LeaseHandle;
+
+use super::GuestRun;
+use crate::error::Stop;
+
+/// Asked before each piece of the work.
+pub(super) struct Permission {
+    lease: LeaseHandle,
+    drain: CancellationToken,
+    runtime: Handle,
+}
+
+impl Permission {
+    /// For work on a guest run, asked for within a task of the runtime.
+    pub(super) fn of(run: &GuestRun) -> Self {
+        Self {
+            lease: run.lease.clone(),
+            drain: run.context.drain.clone(),
+            runtime: Handle::current(),
+        }
+    }
+
+    /// Why the work is to stop; none if it is not, or that is uncertain.
+    pub(super) fn stop(&self) -> Option<Stop> {
+        match self.lease.now() {
+            Some(Err(end)) => Some(end.into()),
+            _ if self.drain.is_cancelled() => Some(Stop::Draining),
+            _ => None,
+        }
+    }
+
+    /// Blocks this thread while it is uncertain whether the lease holds.
+    ///
+    /// # Errors
+    /// Why the work is to stop.
+    pub(super) fn wait(&self) -> Result<(), Stopped> {
+        let because = |stop: Stop| Stopped {
+            reason: stop.to_string(),
+        };
+        if let Some(stop) = self.stop() {
+            return Err(because(stop));
+        }
+        if self.lease.now().is_some() {
+            return Ok(());
+        }
+        let deciding = async {
+            tokio::select! {
+                biased;
+                answer = self.lease.allowed() => answer.map_err(Stop::from),
+                () = self.drain.cancelled() => Err(Stop::Draining),
+            }
+        };
+        self.runtime.block_on(deciding).map_err(because)
+    }
+}

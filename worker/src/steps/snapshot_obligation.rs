@@ -1,0 +1,83 @@
+//! The obligation to remove the snapshot, which the record of `validate` carries before the snapshot is taken.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
+use tokio::{sync::Mutex, time::Instant};
+use virtuozo_hypervisor::snapshot_name;
+use virtuozo_model::StepName;
+use virtuozo_store::{
+    inventory::GuestObservation,
+    obligations::Obligation,
+    steps::{self, Next},
+};
+
+use super::GuestRun;
+use crate::{
+    error::{StepError, Stop},
+    retry::while_unavailable,
+};
+
+/// The obligation, while nobody has met it.
+#[derive(Default)]
+pub(super) struct RecordedObligation(Mutex<Option<Recorded>>);
+
+struct Recorded {
+    obligation: Obligation,
+    /// When it was recorded, by the database's clock.
+    at: DateTime<Utc>,
+    /// The same by this machine's, good for what has passed since.
+    began: Instant,
+}
+
+impl GuestRun {
+    /// Records what `validate` has found out, and which step follows; if that is `snapshot`, also that the snapshot
+    /// has to be removed.
+    pub(super) async fn record_validated(
+        &self,
+        output: &Value,
+        next: Option<Next>,
+        seen: &GuestObservation,
+    ) -> Result<(), StepError> {
+        let row = &self.row;
+        let obligation = next
+            .is_some_and(|next| next.step == StepName::Snapshot)
+            .then(|| snapshot_name::make(row.guest_run_id, row.fence))
+            .map(|name| Obligation::of_snapshot(row, name));
+        let pool = &self.context.pool;
+        let recording = || steps::validated(pool, row, output, next, obligation.as_ref(), seen);
+        let at = while_unavailable("what validation has found out", recording)
+            .await?
+            .ok_or(Stop::Fenced)?;
+        *self.snapshot_obligation.0.lock().await = obligation.map(|obligation| Recorded {
+            obligation,
+            at,
+            began: Instant::now(),
+        });
+        Ok(())
+    }
+
+    /// What the run owes its guest, where that is known without asking: under its first lease, if nothing was
+    /// to be undone before, it is what this worker has recorded itself.
+    pub(crate) async fn only_obligation(&self) -> Option<Obligation> {
+        if self.has_obligations || self.row.fence > 1 {
+            return None;
+        }
+        let obligation = self.snapshot_obligation.0.lock().await;
+        obligation
+            .as_ref()
+            .map(|recorded| recorded.obligation.clone())
+    }
+
+    /// The time by the database's clock, if the obligation to remove the snapshot is recorded already.
+    pub(super) async fn now_if_obligation_is_recorded(&self) -> Option<DateTime<Utc>> {
+        let obligation = self.snapshot_obligation.0.lock().await;
+        obligation.as_ref().map(|recorded| {
+            recorded.at + TimeDelta::from_std(recorded.began.elapsed()).unwrap_or_default()
+        })
+    }
+
+    /// What was recorded may have been met meanwhile.
+    pub(super) async fn forget_snapshot_obligation(&self) {
+        *self.snapshot_obligation.0.lock().await = None;
+    }
+}

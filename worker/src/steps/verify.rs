@@ -1,0 +1,173 @@
+//! Step `verify`: the sealed copy is read back and held against its hashes, before anybody can take it for a restore
+//! point.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use virtuozo_repository::{CopyObserver, RepositoryError, SealedPoint, Stopped, VerifyReport};
+use virtuozo_store::steps;
+
+use super::{
+    GuestRun, REPORT_LIMIT, Validated, Verified, blocking, permission::Permission, reporting,
+};
+use crate::{
+    error::{BadCopy, StepError},
+    failpoints::{self, Place},
+    trace::BlockGroups,
+};
+
+/// Reads the copy back, unless the settings leave that out.
+///
+/// # Errors
+/// [`StepError::BadCopy`] if it is not what was written.
+pub(super) async fn run(
+    run: &GuestRun,
+    validated: &Validated,
+    sealed: &SealedPoint,
+) -> Result<Verified, StepError> {
+    if !run.settings.verify_after_backup {
+        return Ok(Verified::default());
+    }
+    let open = || {
+        let repositories = &run.context.repositories;
+        repositories.open(&run.context.pool, &validated.destination)
+    };
+    let repository = open().await?;
+    let watch = Arc::new(Watch::new(run, sealed.size_bytes));
+    let reading = {
+        let (watch, sealed) = (Arc::clone(&watch), sealed.clone());
+        blocking(move || {
+            let at = match repository.locate(&sealed) {
+                // Of a copy whose manifest is bad, the verification says so.
+                Err(RepositoryError::Damaged { .. }) => sealed.partial_path,
+                located => located?,
+            };
+            Ok(repository.verify(&at, watch.as_ref())?)
+        })
+    };
+    let report: VerifyReport = match reporting(reading, || report(run, &watch)).await {
+        Ok(report) => report,
+        Err(error) => {
+            return Err(match (error, watch.permission.stop()) {
+                (StepError::Repository(RepositoryError::Stopped(_)), Some(stop)) => stop.into(),
+                (error, _) => error,
+            });
+        }
+    };
+    let Some(first) = report.problems.first() else {
+        return Ok(Verified {
+            read_back: true,
+            files: report.files_checked,
+            bytes_read: report.bytes,
+        });
+    };
+    // In a repository that was unmounted meanwhile everything is missing, and nothing is wrong with its storage.
+    open().await?;
+    Err(StepError::BadCopy(Box::new(BadCopy {
+        repository: validated.destination.clone(),
+        file: first.file.clone(),
+        what: match first.offset_bytes {
+            Some(at) => format!("{} (at byte {at})", first.what),
+            None => first.what.clone(),
+        },
+        problems: report.problems.len(),
+        sealed: sealed.clone(),
+    })))
+}
+
+/// Deletes a copy that is not what was written, once that is recorded. Where it fails, the guest's next attempt sweeps
+/// what is left.
+pub(crate) async fn discard(run: &GuestRun, bad: &BadCopy) {
+    let name = run.guest.full_name();
+    let opening = run
+        .context
+        .repositories
+        .open(&run.context.pool, &bad.repository);
+    let discarded = async {
+        let repository = opening.await?;
+        let sealed = bad.sealed.clone();
+        blocking(move || Ok(repository.discard(&sealed)?)).await
+    };
+    match discarded.await {
+        Ok(_) => tracing::info!(guest = name, "the bad copy is deleted"),
+        Err(error) => {
+            tracing::warn!(guest = name, %error, "the bad copy could not be deleted; the guest's next copy sweeps it");
+        }
+    }
+}
+
+/// Writes down how much is read. Nothing depends on it, so an error is no error of the step.
+async fn report(run: &GuestRun, watch: &Watch) {
+    let Some(bytes_read) = watch.progress_since_last() else {
+        return;
+    };
+    let recording = steps::verifying(&run.context.pool, &run.row, bytes_read, watch.total_bytes);
+    match tokio::time::timeout(REPORT_LIMIT, recording).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "progress could not be written down"),
+        Err(_) => tracing::debug!("progress could not be written down in time"),
+    }
+}
+
+/// Counts what is read back, and holds the reading while the lease is uncertain.
+struct Watch {
+    permission: Permission,
+    total_bytes: u64,
+    /// In files that are read to their end.
+    done_bytes: AtomicU64,
+    /// In the present one.
+    current_bytes: AtomicU64,
+    reported_bytes: AtomicU64,
+    began: AtomicBool,
+    groups: BlockGroups,
+    failpoints: failpoints::Hooks,
+}
+
+impl Watch {
+    fn new(run: &GuestRun, total_bytes: u64) -> Self {
+        Self {
+            permission: Permission::of(run),
+            failpoints: run.context.failpoints.clone(),
+            total_bytes,
+            done_bytes: AtomicU64::new(0),
+            current_bytes: AtomicU64::new(0),
+            reported_bytes: AtomicU64::new(0),
+            began: AtomicBool::new(false),
+            groups: BlockGroups::named("verify blocks"),
+        }
+    }
+
+    /// Bytes that are read, if there are more than at the last call.
+    fn progress_since_last(&self) -> Option<u64> {
+        let read =
+            self.done_bytes.load(Ordering::Relaxed) + self.current_bytes.load(Ordering::Relaxed);
+        let read = read.min(self.total_bytes);
+        (self.reported_bytes.swap(read, Ordering::Relaxed) < read).then_some(read)
+    }
+}
+
+impl CopyObserver for Watch {
+    fn progress(&self, device_or_file: &str, done_bytes: u64, total_bytes: u64) {
+        // Each file begins with a call of its own, before several threads read it.
+        if done_bytes == 0 {
+            let before = self.current_bytes.swap(0, Ordering::Relaxed);
+            self.done_bytes.fetch_add(before, Ordering::Relaxed);
+        } else {
+            self.current_bytes.fetch_max(done_bytes, Ordering::Relaxed);
+            if !self.began.swap(true, Ordering::Relaxed) {
+                self.failpoints.at_blocking(Place::VerifyMiddle);
+            }
+        }
+        self.groups
+            .progress(device_or_file, done_bytes, self.total_bytes);
+        if done_bytes == total_bytes {
+            self.groups.file_done(device_or_file);
+        }
+    }
+
+    fn wait_allowed(&self) -> Result<(), Stopped> {
+        self.permission.wait()
+    }
+}
