@@ -657,7 +657,8 @@ END $_$;
 CREATE TABLE virtuozo_core.guests (
     id uuid NOT NULL,
     host_id uuid NOT NULL,
-    vmx_path text NOT NULL,
+    locator text NOT NULL,
+    uuid uuid,
     name text NOT NULL,
     configured boolean DEFAULT true NOT NULL,
     ignored boolean DEFAULT false NOT NULL,
@@ -670,17 +671,19 @@ CREATE TABLE virtuozo_core.guests (
     state text DEFAULT 'unknown'::text NOT NULL,
     state_reason text,
     power text,
+    node text,
+    change_ids text[] DEFAULT '{}'::text[] NOT NULL,
     checked_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT guests_destination_check CHECK ((destination <> ''::text)),
     CONSTRAINT guests_keep_last_check CHECK ((keep_last >= 1)),
+    CONSTRAINT guests_locator_check CHECK ((locator <> ''::text)),
     CONSTRAINT guests_mode_check CHECK ((mode = ANY (ARRAY['hot'::text, 'cold'::text, 'auto'::text]))),
     CONSTRAINT guests_power_check CHECK ((power = ANY (ARRAY['on'::text, 'off'::text, 'suspended'::text, 'blocked_on_question'::text]))),
     CONSTRAINT guests_rpo_secs_check CHECK ((rpo_secs >= 0)),
     CONSTRAINT guests_state_check CHECK ((state = ANY (ARRAY['unknown'::text, 'ok'::text, 'not_in_inventory'::text, 'not_configured'::text, 'invalid'::text, 'powered_off'::text]))),
-    CONSTRAINT guests_times CHECK (((GREATEST(checked_at, created_at, updated_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(checked_at, created_at, updated_at) > '1000-01-01 00:00:00+00'::timestamp with time zone))),
-    CONSTRAINT guests_vmx_path_check CHECK ((vmx_path <> ''::text))
+    CONSTRAINT guests_times CHECK (((GREATEST(checked_at, created_at, updated_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(checked_at, created_at, updated_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
 );
 
 -- Name: hosts; Type: TABLE; Schema: virtuozo_core
@@ -691,7 +694,7 @@ CREATE TABLE virtuozo_core.hosts (
     address text,
     user_name text,
     password_sealed bytea,
-    config_dir text,
+    properties jsonb DEFAULT '{}'::jsonb NOT NULL,
     ignored boolean DEFAULT false NOT NULL,
     guest_threads integer,
     state text DEFAULT 'unknown'::text NOT NULL,
@@ -702,8 +705,9 @@ CREATE TABLE virtuozo_core.hosts (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT hosts_guest_threads_check CHECK (((guest_threads >= 1) AND (guest_threads <= 64))),
-    CONSTRAINT hosts_kind_check CHECK ((kind = ANY (ARRAY['server2'::text, 'workstation'::text, 'workstation_shared'::text, 'esxi'::text]))),
+    CONSTRAINT hosts_kind_check CHECK ((kind ~ '^[a-z][a-z0-9_]{0,31}$'::text)),
     CONSTRAINT hosts_name_check CHECK ((name <> ''::text)),
+    CONSTRAINT hosts_properties_check CHECK ((jsonb_typeof(properties) = 'object'::text)),
     CONSTRAINT hosts_state_check CHECK ((state = ANY (ARRAY['unknown'::text, 'ok'::text, 'unreachable'::text, 'invalid'::text]))),
     CONSTRAINT hosts_times CHECK (((GREATEST(checked_at, paused_at, created_at, updated_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(checked_at, paused_at, created_at, updated_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
 );
@@ -733,13 +737,13 @@ BEGIN
     END;
 END $$;
 
--- Name: guest_seen(uuid, text, text, text, text, text[], text[], bigint[], text[]); Type: FUNCTION; Schema: virtuozo_core
-CREATE FUNCTION virtuozo_core.guest_seen(guest uuid, its_name text, its_power text, its_state text, reason text, devices text[], files text[], capacities bigint[], problems text[]) RETURNS void
+-- Name: guest_seen(uuid, text, text, text, text, text[], text[], bigint[], text[], text, text[]); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.guest_seen(guest uuid, its_name text, its_power text, its_state text, reason text, devices text[], files text[], capacities bigint[], problems text[], its_node text, its_change_ids text[]) RETURNS void
     LANGUAGE plpgsql
     AS $$
 BEGIN
     UPDATE virtuozo_core.guests
-       SET name = its_name, power = its_power,
+       SET name = its_name, power = its_power, node = its_node, change_ids = its_change_ids,
            state = CASE WHEN configured THEN its_state ELSE 'not_configured' END,
            state_reason = reason, checked_at = now()
      WHERE id = guest;
@@ -1005,6 +1009,19 @@ BEGIN
         OR EXISTS (SELECT 1 FROM virtuozo_core.hosts WHERE id = host AND paused_at IS NOT NULL);
 END $$;
 
+-- Name: is_served(text); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.is_served(wanted text) RETURNS boolean
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM virtuozo_core.workers w
+                    WHERE w.kind = 'worker' AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at)
+                      AND (EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k
+                                    WHERE k.worker_id = w.id AND k.kind = wanted AND k.is_served)
+                           OR NOT EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k WHERE k.worker_id = w.id)));
+END $$;
+
 -- Name: is_settled(); Type: FUNCTION; Schema: virtuozo_core
 CREATE FUNCTION virtuozo_core.is_settled() RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -1066,6 +1083,15 @@ BEGIN
     RETURN coalesce(virtuozo_core.named_id(job, key), virtuozo_core.uuid_or_null(virtuozo_core.payload(job) ->> key));
 END $$;
 
+-- Name: kind_reason(uuid); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.kind_reason(host uuid) RETURNS text
+    LANGUAGE plpgsql STABLE
+    AS $$
+BEGIN
+    RETURN (SELECT format('no running worker serves hosts of the kind %s; virtuozo doctor says why', h.kind)
+              FROM virtuozo_core.hosts h WHERE h.id = host AND NOT virtuozo_core.is_served(h.kind));
+END $$;
+
 -- Name: leave_slot_no(uuid, integer, integer); Type: FUNCTION; Schema: virtuozo_core
 CREATE FUNCTION virtuozo_core.leave_slot_no(host uuid, slot integer, cap integer) RETURNS void
     LANGUAGE plpgsql
@@ -1083,11 +1109,12 @@ CREATE FUNCTION virtuozo_core.leaves_to_others(worker uuid, host uuid) RETURNS b
     LANGUAGE plpgsql STABLE
     AS $$
 BEGIN
-    RETURN virtuozo_core.is_unfit(worker, host)
+    RETURN NOT virtuozo_core.serves(worker, host)
+        OR virtuozo_core.is_unfit(worker, host)
        AND EXISTS (SELECT 1 FROM virtuozo_core.workers w
                     WHERE w.kind = 'worker' AND w.id <> worker AND NOT w.drain_requested
                       AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at)
-                      AND NOT virtuozo_core.is_unfit(w.id, host));
+                      AND virtuozo_core.serves(w.id, host) AND NOT virtuozo_core.is_unfit(w.id, host));
 END $$;
 
 -- Name: lies_in(text, virtuozo_core.datastores); Type: FUNCTION; Schema: virtuozo_core
@@ -1299,6 +1326,16 @@ BEGIN
      WHERE id = r.id AND state <> 'running';
 END $$;
 
+-- Name: serves(uuid, uuid); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.serves(worker uuid, host uuid) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k JOIN virtuozo_core.hosts h ON h.kind = k.kind
+                    WHERE k.worker_id = worker AND h.id = host AND k.is_served)
+        OR NOT EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k WHERE k.worker_id = worker);
+END $$;
+
 -- Name: slot_is_left(); Type: FUNCTION; Schema: virtuozo_core
 CREATE FUNCTION virtuozo_core.slot_is_left() RETURNS trigger
     LANGUAGE plpgsql
@@ -1453,7 +1490,7 @@ CREATE FUNCTION virtuozo_core.uses(guest virtuozo_core.guests, store virtuozo_co
     AS $$
 BEGIN
     RETURN guest.host_id = store.host_id
-       AND (virtuozo_core.lies_in(guest.vmx_path, store)
+       AND (virtuozo_core.lies_in(guest.locator, store)
             OR EXISTS (SELECT 1 FROM virtuozo_core.disks d
                         WHERE d.guest_id = guest.id AND NOT d.ignored AND virtuozo_core.lies_in(d.file_name, store)));
 END $$;
@@ -1490,6 +1527,7 @@ CREATE FUNCTION virtuozo_core.waiting_reason(g virtuozo_core.guest_runs) RETURNS
 BEGIN
     RETURN CASE WHEN g.state IN ('waiting', 'admitted') THEN coalesce(
         virtuozo_core.process_reason('worker'),
+        virtuozo_core.kind_reason(g.host_id),
         CASE g.state WHEN 'admitted' THEN 'has a slot; the next worker with room for its host takes it' END,
         virtuozo_core.obstacle(g),
         virtuozo_core.process_reason('scheduler'),
@@ -1977,7 +2015,7 @@ CREATE VIEW virtuozo.rpo AS
  SELECT g.id,
     h.name AS host,
     g.name AS guest,
-    g.vmx_path,
+    g.locator,
     o.rpo_secs,
     p.taken_at AS last_point_at,
     a.age_secs,
@@ -2060,6 +2098,29 @@ CREATE VIEW virtuozo_core.paused_hosts AS
      CROSS JOIN virtuozo_core.settings s)
   WHERE ((s.paused_at IS NOT NULL) OR (h.paused_at IS NOT NULL));
 
+-- Name: worker_kinds; Type: TABLE; Schema: virtuozo_core
+CREATE TABLE virtuozo_core.worker_kinds (
+    worker_id uuid NOT NULL,
+    kind text NOT NULL,
+    is_served boolean NOT NULL,
+    found text NOT NULL,
+    looked_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT worker_kinds_times CHECK (((looked_at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (looked_at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+);
+
+-- Name: unserved_kinds; Type: VIEW; Schema: virtuozo_core
+CREATE VIEW virtuozo_core.unserved_kinds AS
+ SELECT h.kind,
+    array_agg(h.name ORDER BY h.name) AS hosts,
+    ARRAY( SELECT DISTINCT format('worker %s on %s: %s'::text, w.name, w.machine, COALESCE(k.found, 'its program knows no hosts of this kind'::text)) AS format
+           FROM (virtuozo_core.workers w
+             LEFT JOIN virtuozo_core.worker_kinds k ON (((k.worker_id = w.id) AND (k.kind = h.kind))))
+          WHERE ((w.kind = 'worker'::text) AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at))) AS why
+   FROM virtuozo_core.hosts h
+  WHERE (NOT h.ignored)
+  GROUP BY h.kind
+ HAVING (NOT virtuozo_core.is_served(h.kind));
+
 -- Name: stuck; Type: VIEW; Schema: virtuozo
 CREATE VIEW virtuozo.stuck AS
  SELECT 'no_scheduler'::text AS kind,
@@ -2089,6 +2150,23 @@ UNION ALL
           WHERE ((w.kind = 'worker'::text) AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at))))) AND (EXISTS ( SELECT 1
            FROM virtuozo_core.runs
           WHERE (runs.state = 'running'::text))) AND virtuozo_core.is_settled())
+UNION ALL
+ SELECT 'kind'::text AS kind,
+    h.id,
+    h.name AS host,
+    NULL::text AS guest,
+    NULL::timestamp with time zone AS since,
+    format('no running worker serves hosts of the kind %s, and there is work: %s'::text, h.kind, array_to_string(k.why, '; '::text)) AS reason,
+    'mend what is missing there, or start a worker on a machine that has it'::text AS advice
+   FROM (virtuozo_core.unserved_kinds k
+     JOIN virtuozo_core.hosts h ON ((h.kind = k.kind)))
+  WHERE ((k.why <> '{}'::text[]) AND ((EXISTS ( SELECT 1
+           FROM virtuozo_core.guest_runs g
+          WHERE ((g.host_id = h.id) AND (g.state = ANY (ARRAY['waiting'::text, 'admitted'::text]))))) OR (EXISTS ( SELECT 1
+           FROM virtuozo_core.host_runs r
+          WHERE ((r.host_id = h.id) AND (r.state = 'queued'::text)))) OR (EXISTS ( SELECT 1
+           FROM virtuozo_core.obligations o
+          WHERE (o.host_id = h.id)))))
 UNION ALL
  SELECT 'lease'::text AS kind,
     g.id,
@@ -2255,7 +2333,11 @@ CREATE VIEW virtuozo.workers AS
           WHERE ((g.owner_id = w.id) AND (g.state = 'running'::text))) AS host_runs,
     (EXISTS ( SELECT 1
            FROM virtuozo_core.lead l
-          WHERE ((l.owner_id = w.id) AND virtuozo_core.is_held(l.lease_until)))) AS leads
+          WHERE ((l.owner_id = w.id) AND virtuozo_core.is_held(l.lease_until)))) AS leads,
+    ARRAY( SELECT k.kind
+           FROM virtuozo_core.worker_kinds k
+          WHERE ((k.worker_id = w.id) AND k.is_served)
+          ORDER BY k.kind) AS serves
    FROM virtuozo_core.workers w;
 
 -- Name: definitions; Type: TABLE; Schema: virtuozo_core
@@ -2329,7 +2411,7 @@ CREATE VIEW virtuozo_core.guest_details AS
  SELECT g.id,
     g.host_id,
     h.name AS host_name,
-    g.vmx_path,
+    g.locator,
     g.name,
     g.configured,
     g.ignored,
@@ -2345,7 +2427,10 @@ CREATE VIEW virtuozo_core.guest_details AS
     g.checked_at,
     COALESCE(( SELECT k.hooks
            FROM virtuozo_core.guest_hooks k
-          WHERE (k.guest_id = g.id)), '[]'::jsonb) AS hooks
+          WHERE (k.guest_id = g.id)), '[]'::jsonb) AS hooks,
+    g.uuid,
+    g.node,
+    g.change_ids
    FROM (virtuozo_core.guests g
      JOIN virtuozo_core.hosts h ON ((h.id = g.host_id)));
 
@@ -2464,9 +2549,13 @@ ALTER TABLE ONLY virtuozo_core.guest_slots
 ALTER TABLE ONLY virtuozo_core.guest_slots
     ADD CONSTRAINT guest_slots_pkey PRIMARY KEY (host_id, slot_no);
 
--- Name: guests guests_host_id_vmx_path_key; Type: CONSTRAINT; Schema: virtuozo_core
+-- Name: guests guests_host_id_locator_key; Type: CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.guests
-    ADD CONSTRAINT guests_host_id_vmx_path_key UNIQUE (host_id, vmx_path);
+    ADD CONSTRAINT guests_host_id_locator_key UNIQUE (host_id, locator);
+
+-- Name: guests guests_host_id_uuid_key; Type: CONSTRAINT; Schema: virtuozo_core
+ALTER TABLE ONLY virtuozo_core.guests
+    ADD CONSTRAINT guests_host_id_uuid_key UNIQUE (host_id, uuid);
 
 -- Name: guests guests_pkey; Type: CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.guests
@@ -2571,6 +2660,10 @@ ALTER TABLE ONLY virtuozo_core.ticks
 -- Name: unfit_workers unfit_workers_pkey; Type: CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.unfit_workers
     ADD CONSTRAINT unfit_workers_pkey PRIMARY KEY (worker_id, host_id);
+
+-- Name: worker_kinds worker_kinds_pkey; Type: CONSTRAINT; Schema: virtuozo_core
+ALTER TABLE ONLY virtuozo_core.worker_kinds
+    ADD CONSTRAINT worker_kinds_pkey PRIMARY KEY (worker_id, kind);
 
 -- Name: workers workers_pkey; Type: CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.workers
@@ -2827,6 +2920,10 @@ ALTER TABLE ONLY virtuozo_core.unfit_workers
 -- Name: unfit_workers unfit_workers_worker_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.unfit_workers
     ADD CONSTRAINT unfit_workers_worker_id_fkey FOREIGN KEY (worker_id) REFERENCES virtuozo_core.workers(id) ON DELETE CASCADE;
+
+-- Name: worker_kinds worker_kinds_worker_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
+ALTER TABLE ONLY virtuozo_core.worker_kinds
+    ADD CONSTRAINT worker_kinds_worker_id_fkey FOREIGN KEY (worker_id) REFERENCES virtuozo_core.workers(id) ON DELETE CASCADE;
 
 -- Name: SCHEMA virtuozo; Type: ACL; Schema: -
 GRANT USAGE ON SCHEMA virtuozo TO virtuozo_read;

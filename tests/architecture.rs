@@ -345,12 +345,51 @@ fn only_the_vix_back_end_knows_the_vix_api() {
     }
 }
 
+/// Words of single products that the port does not know.
+const WORDS_OF_PRODUCTS: &[&str] = &[
+    ".vmx",
+    "vmdk",
+    "datastores.xml",
+    "vminventory",
+    "config_dir",
+    "vmware",
+    "vix",
+    "server2",
+    "esxi",
+];
+
+#[test]
+fn the_port_speaks_no_product() {
+    let src = root().join("hypervisor/src");
+    let back_ends = [src.join("vix"), src.join("vix.rs"), src.join("lib.rs")];
+    let mut wrong = Vec::new();
+    for file in sources(&src) {
+        if back_ends.iter().any(|one| file.starts_with(one)) {
+            continue;
+        }
+        for (number, line) in fs::read_to_string(&file).unwrap().lines().enumerate() {
+            // Documentation may say how a product does it.
+            if line.trim_start().starts_with("//") {
+                continue;
+            }
+            let line = line.to_lowercase();
+            for word in WORDS_OF_PRODUCTS
+                .iter()
+                .filter(|word| line.contains(**word))
+            {
+                wrong.push(format!("{}:{}: {word}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn no_step_asks_which_hypervisor_it_has() {
     for file in sources(&root().join("worker/src/steps")) {
         let text = fs::read_to_string(&file).unwrap();
         assert!(
-            !text.contains("HostKind"),
+            !text.contains("HostKind") && !text.contains("host.kind"),
             "{} asks for a kind of host instead of a capability",
             file.display()
         );

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
-use virtuozo_hypervisor::{Connector, vix::VixConnector};
+use virtuozo_hypervisor::{Connector, Connectors, vix::VixConnector};
 use virtuozo_postgres::{self as db, server::Cluster};
 use virtuozo_secrets as secrets;
 use virtuozo_telemetry as telemetry;
@@ -123,9 +123,10 @@ impl Context {
         }
     }
 
-    /// The way to hosts.
-    pub(crate) fn connector(&self) -> Arc<dyn Connector> {
-        Arc::new(VixConnector::new(self.global.vix_library.clone()))
+    /// The ways to hosts.
+    pub(crate) fn connectors(&self) -> Connectors {
+        let vix = VixConnector::new(self.global.vix_library.clone());
+        Connectors::new([Arc::new(vix) as Arc<dyn Connector>])
     }
 
     /// From now on Ctrl-C and SIGTERM do not end the process: they cancel the token, and whoever

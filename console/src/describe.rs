@@ -2,11 +2,29 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use virtuozo_model::Pause;
-use virtuozo_store::report::{
-    GuestLine, GuestRunLine, HookRunLine, HostRunLine, ObligationLine, ProcessLine, StepLine,
+use virtuozo_store::{
+    report::{
+        GuestLine, GuestRunLine, HookRunLine, HostRunLine, ObligationLine, ProcessLine, StepLine,
+    },
+    workers::KindUnserved,
 };
 
 use crate::output;
+
+/// A kind of host that no running worker serves: whose, why, and what to do.
+pub(crate) fn unserved(kind: &KindUnserved) -> String {
+    let hosts = kind.hosts.join(", ");
+    let kind_word = &kind.kind;
+    if kind.why.is_empty() {
+        return format!(
+            "no running worker serves hosts of the kind {kind_word} ({hosts}): start one with `virtuozo worker`"
+        );
+    }
+    format!(
+        "no running worker serves hosts of the kind {kind_word} ({hosts}): {}",
+        kind.why.join("; ")
+    )
+}
 
 /// How far a step is that goes through all bytes: the copy, or its verification.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -137,13 +155,6 @@ pub(crate) fn why_waiting(line: &GuestRunLine) -> Option<String> {
             line.attempts,
             line.run_after,
             line.error.as_deref(),
-        )),
-        "waiting" if line.guest_in_other_run => {
-            Some("another run has this guest in work".to_owned())
-        }
-        "waiting" if line.slots_busy >= line.slots => Some(format!(
-            "slots full: {} of {} busy; {} before it",
-            line.slots_busy, line.slots, line.waiting_before
         )),
         "waiting" => {
             let reason = line.waiting_reason.as_deref();
@@ -321,7 +332,6 @@ mod tests {
             slots: 2,
             slots_busy: 0,
             waiting_before: 0,
-            guest_in_other_run: false,
             held_reason: None,
             waiting_reason: None,
         }
@@ -331,12 +341,6 @@ mod tests {
     fn a_waiting_guest_says_what_it_waits_for() {
         let free = waiting();
         assert!(guest_run(&free).contains("admitted"));
-        let full = GuestRunLine {
-            slots_busy: 2,
-            waiting_before: 3,
-            ..waiting()
-        };
-        assert_eq!(guest_run(&full), "slots full: 2 of 2 busy; 3 before it");
         let retry = GuestRunLine {
             is_delayed: true,
             attempts: 1,
@@ -345,11 +349,6 @@ mod tests {
         };
         assert!(guest_run(&retry).starts_with("retry at "));
         assert!(guest_run(&retry).ends_with("the host is away"));
-        let other = GuestRunLine {
-            guest_in_other_run: true,
-            ..waiting()
-        };
-        assert!(guest_run(&other).contains("another run"));
         let capped = GuestRunLine {
             waiting_reason: Some("cap reached: fleet, 3 of 3 guests in work".into()),
             waiting_before: 1,

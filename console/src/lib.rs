@@ -1,6 +1,7 @@
 //! All of `virtuozo`, the one program: commands for people, and the processes that do the work. The program
 //! itself only calls [`run`].
 
+mod back_ends;
 mod choice;
 mod cli;
 mod commands;

@@ -3,17 +3,25 @@
 //! Each returns a sentence about the first thing that does not hold. They leave a guest as they find
 //! it, unless they fail.
 
+mod changes;
+mod merged;
+mod restore;
+
+pub use changes::{changes_are_told_from_instant_to_instant, unknown_changes_have_a_reason};
+pub use merged::Merged;
+pub use restore::a_guest_is_made_written_registered_and_removed;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
 use uuid::Uuid;
-use virtuozo_disk::{BlockRange, BlockSource, DiskError, RangeKind, ranges};
+use virtuozo_disk::{DiskError, ranges};
 
 use crate::{
-    ErrorKind, Guest, GuestImage, GuestRef, Host, HypervisorError, ImageFile, ImageFormat, Instant,
-    PowerOff, PowerState, snapshot_name,
+    ChangeIds, ErrorKind, FreezeRequest, Guest, GuestImage, GuestRef, Host, HypervisorError,
+    ImageFormat, Instant, PowerOff, PowerState, snapshot_name,
 };
 
 /// How long a single operation may take.
@@ -46,6 +54,34 @@ fn hold(holds: bool, sentence: impl FnOnce() -> String) -> Outcome {
     }
 }
 
+/// A name of ours, as a guest run makes it.
+fn new_name() -> String {
+    snapshot_name::make(Uuid::now_v7(), 1)
+}
+
+fn request(name: &str, since: &ChangeIds) -> FreezeRequest {
+    FreezeRequest {
+        name: name.to_owned(),
+        description: "conformance".to_owned(),
+        since: since.clone(),
+        limit: LIMIT,
+    }
+}
+
+/// Freezes a guest and compares with nothing.
+async fn freeze(guest: &dyn Guest, name: &str) -> Result<(), HypervisorError> {
+    guest.freeze(&request(name, &ChangeIds::new())).await
+}
+
+/// The image of an instant, compared with nothing.
+async fn image(
+    guest: &dyn Guest,
+    at: &Instant,
+    ignored: &[String],
+) -> Result<GuestImage, HypervisorError> {
+    guest.image(at, &ChangeIds::new(), ignored).await
+}
+
 /// Power operations reach their state, and repeating one changes nothing. The guest must run.
 ///
 /// # Errors
@@ -72,18 +108,18 @@ pub async fn power_operations_are_idempotent(guest: &dyn Guest) -> Outcome {
     is(PowerState::On, "after it was powered on").await
 }
 
-/// A snapshot is made and removed by its exact name, and nothing else changes. The guest may have
+/// A guest is frozen and released by exact names, and nothing else changes. It must run, and may have
 /// foreign snapshots.
 ///
 /// # Errors
 /// What does not hold.
-pub async fn snapshots_are_made_and_removed_exactly(guest: &dyn Guest) -> Outcome {
+pub async fn a_guest_is_frozen_and_released_by_exact_names(guest: &dyn Guest) -> Outcome {
     let before = guest.snapshots().await?;
-    let name = snapshot_name::make(Uuid::now_v7(), 1);
-    hold(!guest.remove_snapshot(&name, LIMIT).await?, || {
-        "removing a snapshot that never was should tell that there was none".into()
+    let name = new_name();
+    hold(!guest.release(&name, LIMIT).await?, || {
+        "releasing what was never frozen should tell that there was nothing".into()
     })?;
-    guest.create_snapshot(&name, "conformance", LIMIT).await?;
+    freeze(guest, &name).await?;
     let outcome = async {
         let with = guest.snapshots().await?;
         let mut expected: BTreeSet<&String> = before.iter().collect();
@@ -92,24 +128,23 @@ pub async fn snapshots_are_made_and_removed_exactly(guest: &dyn Guest) -> Outcom
             with.len() == before.len() + 1 && with.iter().collect::<BTreeSet<_>>() == expected,
             || format!("{before:?} and {name} should be there, but there is {with:?}"),
         )?;
-        hold(
-            guest.create_snapshot(&name, "again", LIMIT).await.is_err(),
-            || "a second snapshot of the same name should be refused".into(),
-        )?;
+        hold(freeze(guest, &name).await.is_err(), || {
+            "freezing under the same name again should be refused".into()
+        })?;
         for other in [&name[..name.len() - 1], &format!("{name}0"), "virtuozo"] {
-            hold(!guest.remove_snapshot(other, LIMIT).await?, || {
-                format!("{other} was removed, but is not there")
+            hold(!guest.release(other, LIMIT).await?, || {
+                format!("{other} was released, but is not there")
             })?;
         }
         hold(guest.snapshots().await? == with, || {
-            "removing absent snapshots changed the list".into()
+            "releasing absent snapshots changed the list".into()
         })
     }
     .await;
-    let removed = guest.remove_snapshot(&name, LIMIT).await?;
+    let removed = guest.release(&name, LIMIT).await?;
     outcome?;
     hold(removed, || format!("{name} should have been there"))?;
-    hold(!guest.remove_snapshot(&name, LIMIT).await?, || {
+    hold(!guest.release(&name, LIMIT).await?, || {
         format!("{name} should be gone")
     })?;
     let after = guest.snapshots().await?;
@@ -128,20 +163,20 @@ pub async fn a_hot_image_is_consistent(
     check: impl AsyncFnOnce(&GuestImage) -> Outcome,
 ) -> Outcome {
     let before = guest.snapshots().await?;
-    let name = snapshot_name::make(Uuid::now_v7(), 1);
+    let name = new_name();
     hold(
         matches!(
-            guest.image(&Instant::Snapshot(name.clone()), &[]).await,
+            image(guest, &Instant::Frozen(name.clone()), &[]).await,
             Err(HypervisorError {
                 kind: ErrorKind::SnapshotNotFound,
                 ..
             })
         ),
-        || "the image of an absent snapshot should be refused".into(),
+        || "the image of an absent instant should be refused".into(),
     )?;
-    guest.create_snapshot(&name, "conformance", LIMIT).await?;
+    freeze(guest, &name).await?;
     let outcome = async {
-        let image = guest.image(&Instant::Snapshot(name.clone()), &[]).await?;
+        let image = image(guest, &Instant::Frozen(name.clone()), &[]).await?;
         hold(image.foreign_snapshots == before, || {
             format!(
                 "the image holds the snapshots {:?}, the guest {before:?}",
@@ -152,7 +187,7 @@ pub async fn a_hot_image_is_consistent(
         check(&image).await
     }
     .await;
-    guest.remove_snapshot(&name, LIMIT).await?;
+    guest.release(&name, LIMIT).await?;
     outcome?;
     hold(guest.snapshots().await? == before, || {
         "the foreign snapshots changed".into()
@@ -170,7 +205,7 @@ pub async fn a_cold_image_needs_a_guest_that_is_off(
 ) -> Outcome {
     hold(
         matches!(
-            guest.image(&Instant::PoweredOff, &[]).await,
+            image(guest, &Instant::PoweredOff, &[]).await,
             Err(HypervisorError {
                 kind: ErrorKind::PowerState,
                 ..
@@ -185,7 +220,7 @@ pub async fn a_cold_image_needs_a_guest_that_is_off(
         })
         .await?;
     let outcome = async {
-        let image = guest.image(&Instant::PoweredOff, &[]).await?;
+        let image = image(guest, &Instant::PoweredOff, &[]).await?;
         an_image_is_well_made(&image)?;
         check(&image).await
     }
@@ -211,11 +246,10 @@ pub async fn ignored_disks_are_left_out(guest: &dyn Guest) -> Outcome {
         .split_first()
         .filter(|(_, rest)| !rest.is_empty())
         .ok_or_else(|| Violation("the guest needs two disks".into()))?;
-    let image = guest
-        .image(&Instant::PoweredOff, std::slice::from_ref(first))
-        .await?;
-    an_image_is_well_made(&image)?;
-    let there: BTreeSet<&String> = image
+    let without = std::slice::from_ref(first);
+    let image_of_rest = image(guest, &Instant::PoweredOff, without).await?;
+    an_image_is_well_made(&image_of_rest)?;
+    let there: BTreeSet<&String> = image_of_rest
         .files
         .iter()
         .filter_map(|f| f.device.as_ref())
@@ -224,19 +258,22 @@ pub async fn ignored_disks_are_left_out(guest: &dyn Guest) -> Outcome {
         format!("without {first} the image holds {there:?}")
     })?;
     hold(
-        guest.image(&Instant::PoweredOff, &devices).await.is_err(),
+        image(guest, &Instant::PoweredOff, &devices).await.is_err(),
         || "an image without any disk should be refused".into(),
     )
 }
 
-/// A guest that the host does not have is an answer, not an error.
+/// A guest that the host does not have is not found when it is opened, or has a problem.
 ///
 /// # Errors
 /// What does not hold.
 pub async fn an_unknown_guest_has_a_problem(host: &dyn Host, guest: &GuestRef) -> Outcome {
-    let facts = host.guest(guest).await?.facts().await?;
+    let facts = match host.guest(guest).await {
+        Err(error) if error.kind == ErrorKind::GuestNotFound => return Ok(()),
+        opened => opened?.facts().await?,
+    };
     hold(facts.problem.is_some(), || {
-        format!("{} should have a problem", guest.vmx_path)
+        format!("{} should have a problem", guest.locator)
     })
 }
 
@@ -255,8 +292,8 @@ pub async fn a_closed_host_says_so(host: &dyn Host) -> Outcome {
     }
 }
 
-/// Names are unique and plain, parents stand before their children and have their size, and every
-/// file can be walked from end to end.
+/// Names are unique and plain, parents stand before their children and have their size, every file can be walked
+/// from end to end, and for every device it is said what has changed.
 ///
 /// # Errors
 /// What does not hold.
@@ -274,7 +311,7 @@ pub fn an_image_is_well_made(image: &GuestImage) -> Outcome {
     let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
     for file in &image.files {
         let size = file.source.size_bytes();
-        if let ImageFormat::Vmdk {
+        if let ImageFormat::Disk {
             parent: Some(parent),
             ..
         } = &file.format
@@ -302,78 +339,5 @@ pub fn an_image_is_well_made(image: &GuestImage) -> Outcome {
         })?;
         sizes.insert(&file.name, size);
     }
-    Ok(())
-}
-
-/// A link of an image and all its parents, read as the guest saw them.
-pub struct Merged<'a> {
-    /// Newest first, never empty.
-    links: Vec<&'a ImageFile>,
-}
-
-impl<'a> Merged<'a> {
-    /// The chain whose newest link has this name; none if the image does not hold it all.
-    pub fn of(image: &'a GuestImage, newest: &str) -> Option<Self> {
-        let mut links = Vec::new();
-        let mut wanted = Some(newest);
-        while let Some(name) = wanted {
-            let link = image.files.iter().find(|file| file.name == name)?;
-            wanted = match &link.format {
-                ImageFormat::Vmdk { parent, .. } if links.len() < image.files.len() => {
-                    parent.as_deref()
-                }
-                _ => return None,
-            };
-            links.push(link);
-        }
-        Some(Self { links })
-    }
-
-    /// The link that holds the byte at an offset, and up to where.
-    fn holder(&self, offset_bytes: u64) -> Result<(BlockRange, Option<&'a ImageFile>), DiskError> {
-        let mut merged = BlockRange {
-            offset_bytes,
-            len_bytes: u64::MAX - offset_bytes,
-            kind: RangeKind::Absent,
-        };
-        for link in &self.links {
-            let range = link.source.range_at(offset_bytes)?;
-            merged.len_bytes = merged.len_bytes.min(range.len_bytes);
-            merged.kind = range.kind;
-            if range.kind != RangeKind::Absent {
-                return Ok((merged, Some(link)));
-            }
-        }
-        Ok((merged, None))
-    }
-}
-
-impl BlockSource for Merged<'_> {
-    fn size_bytes(&self) -> u64 {
-        self.links
-            .first()
-            .map_or(0, |link| link.source.size_bytes())
-    }
-
-    fn range_at(&self, offset_bytes: u64) -> Result<BlockRange, DiskError> {
-        Ok(self.holder(offset_bytes)?.0)
-    }
-
-    fn read_at(&self, offset_bytes: u64, buf: &mut [u8]) -> Result<(), DiskError> {
-        let mut at = offset_bytes;
-        let mut rest = buf;
-        while !rest.is_empty() {
-            let (range, holder) = self.holder(at)?;
-            let len =
-                usize::try_from(range.len_bytes).map_or(rest.len(), |len| len.min(rest.len()));
-            let (piece, tail) = rest.split_at_mut(len);
-            match holder {
-                Some(link) => link.source.read_at(at, piece)?,
-                None => piece.fill(0),
-            }
-            at += len as u64;
-            rest = tail;
-        }
-        Ok(())
-    }
+    changes::changes_are_well_made(image)
 }

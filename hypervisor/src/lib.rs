@@ -8,7 +8,20 @@ pub mod conformance;
 mod error;
 mod port;
 pub mod snapshot_name;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod vix;
 
 pub use error::{ErrorClass, ErrorKind, HypervisorError};
 pub use port::*;
+
+/// All back ends of this program.
+pub const BACK_ENDS: &[&BackEnd] = &[&vix::BACK_END];
+
+/// The back end that serves hosts of a kind.
+pub fn back_end_of(kind: &str) -> Option<&'static BackEnd> {
+    BACK_ENDS
+        .iter()
+        .copied()
+        .find(|back_end| back_end.kinds.iter().any(|one| one.word == kind))
+}

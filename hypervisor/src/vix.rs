@@ -4,6 +4,7 @@
 //! (`child`), which alone loads it. The parent keeps the port and reads the guests' files itself,
 //! from the datastores.
 
+mod back_end;
 mod child;
 mod codes;
 mod connector;
@@ -16,6 +17,7 @@ mod links;
 mod locations;
 mod session;
 
+pub use back_end::BACK_END;
 pub use child::run_vix_host;
 pub use connector::VixConnector;
 pub use library::LIBRARY_VARIABLE;

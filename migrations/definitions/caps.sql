@@ -18,7 +18,7 @@ CREATE OR REPLACE FUNCTION virtuozo_core.uses(guest virtuozo_core.guests, store 
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN guest.host_id = store.host_id
-       AND (virtuozo_core.lies_in(guest.vmx_path, store)
+       AND (virtuozo_core.lies_in(guest.locator, store)
             OR EXISTS (SELECT 1 FROM virtuozo_core.disks d
                         WHERE d.guest_id = guest.id AND NOT d.ignored AND virtuozo_core.lies_in(d.file_name, store)));
 END $$;

@@ -6,6 +6,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 BEGIN
     RETURN CASE WHEN g.state IN ('waiting', 'admitted') THEN coalesce(
         virtuozo_core.process_reason('worker'),
+        virtuozo_core.kind_reason(g.host_id),
         CASE g.state WHEN 'admitted' THEN 'has a slot; the next worker with room for its host takes it' END,
         virtuozo_core.obstacle(g),
         virtuozo_core.process_reason('scheduler'),

@@ -10,9 +10,10 @@ SELECT guest_id, jsonb_agg(jsonb_build_object('moment', moment, 'command', comma
 
 -- A guest as it is read everywhere.
 CREATE OR REPLACE VIEW virtuozo_core.guest_details AS
-SELECT g.id, g.host_id, h.name AS host_name, g.vmx_path, g.name, g.configured, g.ignored, g.destination, g.mode,
+SELECT g.id, g.host_id, h.name AS host_name, g.locator, g.name, g.configured, g.ignored, g.destination, g.mode,
        g.resume_power_state, g.backup_when_off, g.keep_last, g.rpo_secs, g.state, g.state_reason, g.power, g.checked_at,
-       coalesce((SELECT k.hooks FROM virtuozo_core.guest_hooks k WHERE k.guest_id = g.id), '[]') AS hooks
+       coalesce((SELECT k.hooks FROM virtuozo_core.guest_hooks k WHERE k.guest_id = g.id), '[]') AS hooks,
+       g.uuid, g.node, g.change_ids
   FROM virtuozo_core.guests g
   JOIN virtuozo_core.hosts h ON h.id = g.host_id;
 
@@ -20,11 +21,12 @@ SELECT g.id, g.host_id, h.name AS host_name, g.vmx_path, g.name, g.configured, g
 -- whatever state it is in. Disks that its configuration no longer names are marked, so that what was said
 -- about them (ignored) is still known should they come back.
 CREATE OR REPLACE FUNCTION virtuozo_core.guest_seen(guest uuid, its_name text, its_power text, its_state text, reason text,
-                                         devices text[], files text[], capacities bigint[], problems text[])
+                                         devices text[], files text[], capacities bigint[], problems text[],
+                                         its_node text, its_change_ids text[])
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE virtuozo_core.guests
-       SET name = its_name, power = its_power,
+       SET name = its_name, power = its_power, node = its_node, change_ids = its_change_ids,
            state = CASE WHEN configured THEN its_state ELSE 'not_configured' END,
            state_reason = reason, checked_at = now()
      WHERE id = guest;

@@ -38,12 +38,47 @@ BEGIN
                     WHERE u.worker_id = worker AND u.host_id = host AND u.noted_at > now() - interval '5 minutes');
 END $$;
 
--- Whether a worker leaves what there is to do for a host to others: it cannot do it, and one of them perhaps can.
+-- Whether a worker's machine has what the back end of a host's kind needs. One that says nothing of kinds, since its
+-- program is older, is taken to serve all.
+CREATE OR REPLACE FUNCTION virtuozo_core.serves(worker uuid, host uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k JOIN virtuozo_core.hosts h ON h.kind = k.kind
+                    WHERE k.worker_id = worker AND h.id = host AND k.is_served)
+        OR NOT EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k WHERE k.worker_id = worker);
+END $$;
+
+-- Whether a worker leaves what there is to do for a host to others: it can never do it, or has found lately that it
+-- cannot, and one of the others perhaps can.
 CREATE OR REPLACE FUNCTION virtuozo_core.leaves_to_others(worker uuid, host uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    RETURN virtuozo_core.is_unfit(worker, host)
+    RETURN NOT virtuozo_core.serves(worker, host)
+        OR virtuozo_core.is_unfit(worker, host)
        AND EXISTS (SELECT 1 FROM virtuozo_core.workers w
                     WHERE w.kind = 'worker' AND w.id <> worker AND NOT w.drain_requested
                       AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at)
-                      AND NOT virtuozo_core.is_unfit(w.id, host));
+                      AND virtuozo_core.serves(w.id, host) AND NOT virtuozo_core.is_unfit(w.id, host));
 END $$;
+
+-- Whether a worker runs that serves a kind of host.
+CREATE OR REPLACE FUNCTION virtuozo_core.is_served(wanted text) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM virtuozo_core.workers w
+                    WHERE w.kind = 'worker' AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at)
+                      AND (EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k
+                                    WHERE k.worker_id = w.id AND k.kind = wanted AND k.is_served)
+                           OR NOT EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k WHERE k.worker_id = w.id)));
+END $$;
+
+-- Kinds of host that no running worker serves, whose they are, and what each worker lacks.
+CREATE OR REPLACE VIEW virtuozo_core.unserved_kinds AS
+SELECT h.kind, array_agg(h.name ORDER BY h.name) AS hosts,
+       ARRAY(SELECT DISTINCT format('worker %s on %s: %s', w.name, w.machine,
+                                    coalesce(k.found, 'its program knows no hosts of this kind'))
+               FROM virtuozo_core.workers w
+               LEFT JOIN virtuozo_core.worker_kinds k ON k.worker_id = w.id AND k.kind = h.kind
+              WHERE w.kind = 'worker' AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at)) AS why
+  FROM virtuozo_core.hosts h
+ WHERE NOT h.ignored
+ GROUP BY h.kind
+HAVING NOT virtuozo_core.is_served(h.kind);

@@ -37,6 +37,13 @@ BEGIN
                 THEN format('no %s runs', wanted) END;
 END $$;
 
+-- No worker that runs has what a host's kind needs.
+CREATE OR REPLACE FUNCTION virtuozo_core.kind_reason(host uuid) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT format('no running worker serves hosts of the kind %s; virtuozo doctor says why', h.kind)
+              FROM virtuozo_core.hosts h WHERE h.id = host AND NOT virtuozo_core.is_served(h.kind));
+END $$;
+
 -- Why no host of a run is begun; NULL where that is not because of a hook.
 CREATE OR REPLACE FUNCTION virtuozo_core.hook_reason(run uuid) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -16,6 +16,16 @@ SELECT 'no_worker', NULL, NULL, NULL, (SELECT max(heartbeat_at) FROM virtuozo_co
    AND EXISTS (SELECT 1 FROM virtuozo_core.runs WHERE state = 'running')
    AND virtuozo_core.is_settled()
 UNION ALL
+SELECT 'kind', h.id, h.name, NULL, NULL,
+       format('no running worker serves hosts of the kind %s, and there is work: %s', h.kind, array_to_string(k.why, '; ')),
+       'mend what is missing there, or start a worker on a machine that has it'
+  FROM virtuozo_core.unserved_kinds k
+  JOIN virtuozo_core.hosts h ON h.kind = k.kind
+ WHERE k.why <> '{}'
+   AND (EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g WHERE g.host_id = h.id AND g.state IN ('waiting', 'admitted'))
+        OR EXISTS (SELECT 1 FROM virtuozo_core.host_runs r WHERE r.host_id = h.id AND r.state = 'queued')
+        OR EXISTS (SELECT 1 FROM virtuozo_core.obligations o WHERE o.host_id = h.id))
+UNION ALL
 SELECT 'lease', g.id, h.name, u.name, g.lease_until, format('its worker is silent in step %s', coalesce(g.step, 'validate')),
        'a scheduler hands it to another worker; see that one runs'
   FROM virtuozo_core.guest_runs g

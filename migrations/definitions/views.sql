@@ -66,7 +66,7 @@ SELECT g.id, h.name AS host, g.name AS guest, g.ignored OR h.ignored OR NOT g.co
 -- One row for each guest that is to be backed up. A guest without a restore point has its age counted from
 -- when it became known.
 CREATE OR REPLACE VIEW virtuozo.rpo AS
-SELECT g.id, h.name AS host, g.name AS guest, g.vmx_path, o.rpo_secs, p.taken_at AS last_point_at,
+SELECT g.id, h.name AS host, g.name AS guest, g.locator, o.rpo_secs, p.taken_at AS last_point_at,
        a.age_secs, coalesce(a.age_secs > o.rpo_secs, false) AS exceeded
   FROM virtuozo_core.guests g
   JOIN virtuozo_core.hosts h ON h.id = g.host_id
@@ -86,7 +86,8 @@ SELECT w.id, w.kind, w.name, w.machine, w.pid, w.version,
        round(extract(epoch FROM now() - w.heartbeat_at))::bigint AS silent_secs,
        (SELECT count(*) FROM virtuozo_core.guest_runs g WHERE g.owner_id = w.id AND g.state = 'running') AS guest_runs,
        (SELECT count(*) FROM virtuozo_core.host_runs g WHERE g.owner_id = w.id AND g.state = 'running') AS host_runs,
-       EXISTS (SELECT 1 FROM virtuozo_core.lead l WHERE l.owner_id = w.id AND virtuozo_core.is_held(l.lease_until)) AS leads
+       EXISTS (SELECT 1 FROM virtuozo_core.lead l WHERE l.owner_id = w.id AND virtuozo_core.is_held(l.lease_until)) AS leads,
+       ARRAY(SELECT k.kind FROM virtuozo_core.worker_kinds k WHERE k.worker_id = w.id AND k.is_served ORDER BY k.kind) AS serves
   FROM virtuozo_core.workers w;
 
 CREATE OR REPLACE VIEW virtuozo.obligations AS

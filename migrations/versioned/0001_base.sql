@@ -62,11 +62,12 @@ INSERT INTO virtuozo_core.settings DEFAULT VALUES;
 CREATE TABLE virtuozo_core.hosts (
     id              uuid PRIMARY KEY,
     name            text NOT NULL UNIQUE CHECK (name <> ''),
-    kind            text NOT NULL CHECK (kind IN ('server2', 'workstation', 'workstation_shared', 'esxi')),
+    kind            text NOT NULL CHECK (kind ~ '^[a-z][a-z0-9_]{0,31}$'),    -- a word of the program's back ends
     address         text,
     user_name       text,
     password_sealed bytea,
-    config_dir      text,
+    -- What else the back end has to know, as it names it; all values are texts.
+    properties      jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(properties) = 'object'),
     ignored         boolean NOT NULL DEFAULT false,
     guest_threads   integer CHECK (guest_threads BETWEEN 1 AND 64),     -- NULL: the site's setting
     state           text NOT NULL DEFAULT 'unknown' CHECK (state IN ('unknown', 'ok', 'unreachable', 'invalid')),
@@ -95,7 +96,8 @@ CREATE TABLE virtuozo_core.datastores (
 CREATE TABLE virtuozo_core.guests (
     id                 uuid PRIMARY KEY,
     host_id            uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
-    vmx_path           text NOT NULL CHECK (vmx_path <> ''),
+    locator            text NOT NULL CHECK (locator <> ''),              -- what its host finds it by
+    uuid               uuid,                                            -- what stays when it is moved, where there is one
     name               text NOT NULL,
     -- false: found in the inventory while settings.new_guests was 'report', nobody has taken it over yet
     configured         boolean NOT NULL DEFAULT true,
@@ -110,10 +112,13 @@ CREATE TABLE virtuozo_core.guests (
         CHECK (state IN ('unknown', 'ok', 'not_in_inventory', 'not_configured', 'invalid', 'powered_off')),
     state_reason       text,
     power              text CHECK (power IN ('on', 'off', 'suspended', 'blocked_on_question')),
+    node               text,                                            -- the machine of its host that ran it then
+    change_ids         text[] NOT NULL DEFAULT '{}',                    -- for which its host keeps something
     checked_at         timestamptz,
     created_at         timestamptz NOT NULL DEFAULT now(),
     updated_at         timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (host_id, vmx_path),
+    UNIQUE (host_id, locator),
+    UNIQUE (host_id, uuid),
     CONSTRAINT guests_times CHECK (greatest(checked_at, created_at, updated_at) < '9999-01-01Z'
                                    AND least(checked_at, created_at, updated_at) > '1000-01-01Z')
 );
@@ -195,6 +200,17 @@ CREATE TABLE virtuozo_core.workers (
     stopped_at      timestamptz,
     CONSTRAINT workers_times CHECK (greatest(started_at, heartbeat_at, stopped_at) < '9999-01-01Z'
                                     AND least(started_at, heartbeat_at, stopped_at) > '1000-01-01Z')
+);
+
+-- The kinds of host that a worker knows, and whether its machine has what their back ends need.
+CREATE TABLE virtuozo_core.worker_kinds (
+    worker_id uuid NOT NULL REFERENCES virtuozo_core.workers ON DELETE CASCADE,
+    kind      text NOT NULL,
+    is_served boolean NOT NULL,
+    found     text NOT NULL,                                            -- or what is missing, and what to do about it
+    looked_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (worker_id, kind),
+    CONSTRAINT worker_kinds_times CHECK (looked_at < '9999-01-01Z' AND looked_at > '1000-01-01Z')
 );
 
 -- What a worker found wrong with the machine that it runs on, when it worked for a host: its key does not open the

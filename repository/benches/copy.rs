@@ -25,7 +25,8 @@ use chrono::Utc;
 use uuid::Uuid;
 use virtuozo_disk::RawFile;
 use virtuozo_repository::{
-    FileFormat, FileSpec, NewPoint, PointMode, PublishedPoint, Repository, Unobserved, restore,
+    DiskProperties, FileFormat, FileSpec, NewPoint, PointMode, PublishedPoint, Repository,
+    Unobserved, restore,
 };
 
 const ROUNDS: u128 = 5;
@@ -104,7 +105,8 @@ fn back_up(repo: &Repository, round: u128, image: &Path) -> PublishedPoint {
             fence: 1,
             host: "bench".to_owned(),
             guest: "bench".to_owned(),
-            vmx_path: "bench.vmx".to_owned(),
+            locator: "bench.vmx".to_owned(),
+            guest_uuid: None,
             mode: PointMode::Cold,
             taken_at: Utc::now(),
             foreign_snapshots: Vec::new(),
@@ -114,11 +116,13 @@ fn back_up(repo: &Repository, round: u128, image: &Path) -> PublishedPoint {
     let spec = FileSpec {
         name: "disk.vmdk".to_owned(),
         device: Some("scsi0:0".to_owned()),
-        format: FileFormat::Vmdk {
+        format: FileFormat::Disk {
             parent: None,
-            disk_database: [("adapterType", "lsilogic"), ("virtualHWVersion", "7")]
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .into(),
+            properties: DiskProperties {
+                adapter: Some("lsilogic".to_owned()),
+                back_end: [("virtualHWVersion".to_owned(), "7".to_owned())].into(),
+                ..DiskProperties::default()
+            },
         },
     };
     writer

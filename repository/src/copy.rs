@@ -165,7 +165,7 @@ pub(crate) fn store(
     }
     let (format, parent) = match &spec.format {
         FileFormat::Raw => (StoredFormat::Raw, None),
-        FileFormat::Vmdk { parent, .. } => (StoredFormat::Vmdk, parent.clone()),
+        FileFormat::Disk { parent, .. } => (StoredFormat::Vmdk, parent.clone()),
     };
     let entry = FileEntry {
         name: spec.name.clone(),

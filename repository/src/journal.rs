@@ -72,7 +72,7 @@ impl Subfile {
     pub(crate) fn of(spec: &FileSpec, source: &dyn BlockSource) -> Option<Self> {
         let parent = match &spec.format {
             FileFormat::Raw => None,
-            FileFormat::Vmdk { parent, .. } => parent.clone(),
+            FileFormat::Disk { parent, .. } => parent.clone(),
         };
         Some(Self {
             name: spec.name.clone(),

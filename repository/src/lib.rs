@@ -33,7 +33,7 @@ pub use manifest::{FORMAT_VERSION, FileEntry, Manifest, NewPoint, PointMode, Sto
 pub use marker::MARKER_NAME;
 pub use names::MANIFEST_NAME;
 pub use observe::{CopyObserver, Unobserved};
-pub use plan::{CopyPlan, FileFormat, FileSpec};
+pub use plan::{CopyPlan, DiskProperties, FileFormat, FileSpec};
 pub use point::{PointWriter, PublishedPoint, SealedPoint};
 pub use repo::{ListedPoint, PointSummary, Repository};
 pub use restore::{RestoreReport, restore};

@@ -57,8 +57,11 @@ pub struct NewPoint {
     pub host: String,
     /// Name of the guest.
     pub guest: String,
-    /// The guest's `.vmx` as its host knows it.
-    pub vmx_path: String,
+    /// What the guest's host finds it by.
+    pub locator: String,
+    /// What stays the same when the guest is moved on its host; none where its host has nothing of the kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_uuid: Option<Uuid>,
     /// How the instant was reached.
     pub mode: PointMode,
     /// The instant the disks hold.

@@ -25,14 +25,47 @@ pub struct FileSpec {
 pub enum FileFormat {
     /// As it is; runs of zeros become holes.
     Raw,
-    /// As a monolithicSparse VMDK, a delta if it has a parent.
-    Vmdk {
+    /// As a disk, a delta if it has a parent: a monolithicSparse VMDK.
+    Disk {
         /// Name of the file below this one, added earlier.
         parent: Option<String>,
-        /// The source's `ddb.*` entries without the prefix (adapter, geometry, uuid and the like), so
-        /// that the guest finds its disk as it knows it.
-        disk_database: BTreeMap<String, String>,
+        /// What the guest knows its disk by.
+        properties: DiskProperties,
     },
+}
+
+/// What a guest knows its disk by, beside its bytes. It goes into the disk database of the stored VMDK.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiskProperties {
+    /// The controller the disk hangs on; none: the format's usual one.
+    pub adapter: Option<String>,
+    /// Cylinders, heads and sectors that were shown to the guest; none: computed from the size.
+    pub geometry: Option<[u64; 3]>,
+    /// The disk's own id.
+    pub uuid: Option<String>,
+    /// Entries of the back end that the disk comes from, which wants to have them back. Keys are printable ASCII
+    /// without blanks, `=` and `"`, and values one line without `"`.
+    pub back_end: BTreeMap<String, String>,
+}
+
+impl DiskProperties {
+    /// The entries of the disk database, without the prefix `ddb.`.
+    pub(crate) fn disk_database(&self) -> BTreeMap<String, String> {
+        let mut entries = self.back_end.clone();
+        let mut set = |key: &str, value: String| entries.insert(key.to_owned(), value);
+        if let Some(adapter) = &self.adapter {
+            set("adapterType", adapter.clone());
+        }
+        if let Some([cylinders, heads, sectors]) = self.geometry {
+            set("geometry.cylinders", cylinders.to_string());
+            set("geometry.heads", heads.to_string());
+            set("geometry.sectors", sectors.to_string());
+        }
+        if let Some(uuid) = &self.uuid {
+            set("uuid", uuid.clone());
+        }
+        entries
+    }
 }
 
 impl FileSpec {
@@ -44,7 +77,7 @@ impl FileSpec {
     pub(crate) fn is_delta(&self) -> bool {
         matches!(
             &self.format,
-            FileFormat::Vmdk {
+            FileFormat::Disk {
                 parent: Some(_),
                 ..
             }
@@ -98,7 +131,7 @@ impl CopyPlan {
         let read_bytes = read_bytes(spec, source)?;
         self.files += 1;
         self.read_bytes += read_bytes;
-        if matches!(spec.format, FileFormat::Vmdk { .. }) {
+        if matches!(spec.format, FileFormat::Disk { .. }) {
             if !spec.is_delta() {
                 self.source_bytes += source.size_bytes();
             }

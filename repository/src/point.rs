@@ -211,7 +211,7 @@ impl PointWriter {
     }
 
     fn parent_of(&self, spec: &FileSpec, capacity_bytes: u64) -> Result<Option<ParentLink>> {
-        let FileFormat::Vmdk {
+        let FileFormat::Disk {
             parent: Some(parent),
             ..
         } = &spec.format

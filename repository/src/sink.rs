@@ -67,16 +67,13 @@ impl Sink {
         };
         let format = match &spec.format {
             FileFormat::Raw => Format::Raw { file, size_bytes },
-            FileFormat::Vmdk {
-                parent,
-                disk_database,
-            } => {
+            FileFormat::Disk { parent, properties } => {
                 let options = SparseOptions {
                     file_name: spec.name.clone(),
                     capacity_bytes: size_bytes,
                     content_id: target.content_id,
                     parent: target.parent.clone(),
-                    ddb: disk_database.clone(),
+                    ddb: properties.disk_database(),
                     ..SparseOptions::default()
                 };
                 let disk = SparseWriter::new(file, path, &options)

@@ -126,11 +126,7 @@ fn guests(lines: Vec<RpoLine>) -> Vec<Guest> {
     }
     let of = |line: RpoLine| {
         let is_alone = named.get(&(line.host.clone(), line.guest.clone())) == Some(&1);
-        let name = if is_alone {
-            &line.guest
-        } else {
-            &line.vmx_path
-        };
+        let name = if is_alone { &line.guest } else { &line.locator };
         let labels = [
             KeyValue::new("host", line.host.clone()),
             KeyValue::new("guest", name.clone()),

@@ -210,14 +210,14 @@ impl State {
         sweeper: &mut Sweeper,
     ) -> Result<(), StoreError> {
         if !self.registered {
-            workers::register(&self.pool, self.id, ProcessKind::Scheduler, name).await?;
+            workers::register(&self.pool, self.id, ProcessKind::Scheduler, name, &[]).await?;
             self.registered = true;
         }
         self.looks = self.looks.wrapping_add(1);
         if self.looks.is_multiple_of(LOOKS_PER_HEARTBEAT)
             && workers::heartbeat(&self.pool, self.id).await? == workers::Heard::Unknown
         {
-            workers::register(&self.pool, self.id, ProcessKind::Scheduler, name).await?;
+            workers::register(&self.pool, self.id, ProcessKind::Scheduler, name, &[]).await?;
         }
         let asked_at = Instant::now();
         let leads = leadership::take(&self.pool, self.id).await?;

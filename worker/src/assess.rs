@@ -70,6 +70,8 @@ pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Assessment 
             power,
             state,
             reason,
+            node: facts.node.clone(),
+            change_ids: facts.change_ids.iter().map(ToString::to_string).collect(),
             disks,
         },
         verdict,

@@ -9,7 +9,10 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
-use virtuozo_hypervisor::{Connector, ErrorKind, Guest, GuestRef, Host, HypervisorError};
+use virtuozo_hypervisor::{
+    Connectors, ErrorClass, ErrorKind, Guest, GuestRef, Host, HypervisorError, Locator,
+};
+use virtuozo_model as model;
 
 use crate::{circuit_breaker, error::StepError, target::Targets};
 
@@ -18,7 +21,7 @@ const LINGER: Duration = Duration::from_secs(3);
 
 /// All connections of a worker.
 pub(crate) struct Connections {
-    connector: Arc<dyn Connector>,
+    connectors: Connectors,
     targets: Targets,
     hosts: Mutex<HashMap<Uuid, Entry>>,
     /// Closing goes on after its cause is gone; the worker's end waits for it.
@@ -32,9 +35,9 @@ struct Entry {
 }
 
 impl Connections {
-    pub(crate) fn new(connector: Arc<dyn Connector>, targets: Targets) -> Arc<Self> {
+    pub(crate) fn new(connectors: Connectors, targets: Targets) -> Arc<Self> {
         Arc::new(Self {
-            connector,
+            connectors,
             targets,
             hosts: Mutex::default(),
             closing: TaskTracker::new(),
@@ -139,7 +142,7 @@ impl ConnectionPermit {
         }
         let target = self.connections.targets.of(self.host_id).await?;
         let all = &self.connections;
-        let connect = || all.connector.connect(&target);
+        let connect = || all.connectors.connect(&target);
         let host = circuit_breaker::connect(&all.targets.pool, self.host_id, connect).await?;
         *connection = Some(Arc::clone(&host));
         Ok(host)
@@ -167,11 +170,9 @@ impl ConnectionPermit {
     /// What the host or the database says.
     pub(crate) async fn guest(
         &self,
-        vmx_path: &str,
+        guest: &model::Guest,
     ) -> Result<(Arc<dyn Host>, Arc<dyn Guest>), StepError> {
-        let reference = GuestRef {
-            vmx_path: vmx_path.to_owned(),
-        };
+        let reference = reference(guest)?;
         let mut host = self.host().await?;
         let mut answer = host.guest(&reference).await;
         if answer.as_ref().is_err_and(is_lost) {
@@ -200,6 +201,21 @@ impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.connections.leave(self.host_id);
     }
+}
+
+/// A stored guest, as its host knows it.
+pub(crate) fn reference(guest: &model::Guest) -> Result<GuestRef, HypervisorError> {
+    let locator = Locator::new(guest.locator.as_str()).map_err(|error| {
+        HypervisorError::new(
+            ErrorKind::GuestInvalid,
+            ErrorClass::Operator,
+            format!("guest {}: {error}", guest.full_name()),
+        )
+    })?;
+    Ok(GuestRef {
+        locator,
+        uuid: guest.uuid,
+    })
 }
 
 /// Everything on this connection is gone.

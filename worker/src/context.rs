@@ -12,7 +12,7 @@ use virtuozo_postgres::Pool;
 
 use crate::{
     connections::Connections, failpoints, missing_capability::MissingCapabilities,
-    repositories::Repositories,
+    repositories::Repositories, served::Served,
 };
 
 /// What all parts of a worker share.
@@ -29,8 +29,10 @@ pub(crate) struct Context {
     pub(crate) work: TaskTracker,
     /// What that work is about.
     pub(crate) runs_in_work: RunsInWork,
-    /// What this machine lacks.
+    /// What this machine was found to lack for single hosts.
     pub(crate) missing_capabilities: MissingCapabilities,
+    /// The kinds of host that it can serve.
+    pub(crate) served: Served,
     /// Where restore points go.
     pub(crate) repositories: Repositories,
     /// The program that guards hooks; none: they outlive a worker that dies.

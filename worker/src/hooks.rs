@@ -56,7 +56,7 @@ pub(crate) async fn before(run: &GuestRun, mode: PointMode) -> Result<(), StepEr
     environment.say_if("VIRTUOZO_SCHEDULE", schedule);
     environment.say("VIRTUOZO_HOST", &run.guest.host_name);
     environment.say("VIRTUOZO_GUEST", &run.guest.name);
-    environment.say("VIRTUOZO_GUEST_VMX", &run.guest.vmx_path);
+    environment.say("VIRTUOZO_GUEST_LOCATOR", &run.guest.locator);
     environment.say("VIRTUOZO_MODE", mode.as_str());
     let guard = run.context.hook_guard.as_deref();
     tracing::info!(guest = name, "the command before the backup begins");

@@ -1,19 +1,23 @@
 //! Holds what is stored about a host and its guests against what they are now: at the start of every run,
 //! and whenever somebody asks.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::Path,
+};
 
 use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 use virtuozo_hypervisor::{
-    Connector, ErrorKind, GuestFacts, GuestRef, Host, HostFacts, HypervisorError, PowerState,
+    Connectors, ErrorKind, GuestFacts, Host, HostFacts, HypervisorError, PowerState,
 };
 use virtuozo_model::{ErrorClass, Guest, GuestState, HostState, Settings};
 use virtuozo_postgres::StoreError;
 use virtuozo_store::{
     disks, gates, guests,
     host_runs::GuestRunStart,
-    hosts, inventory,
+    hosts,
+    inventory::{self, ListedGuest},
     obligations::{self, Duty},
     settings,
 };
@@ -48,14 +52,14 @@ enum Failure {
 pub async fn check_host(
     pool: &PgPool,
     key_file: &Path,
-    connector: &dyn Connector,
+    connectors: &Connectors,
     host_id: Uuid,
 ) -> Result<Vec<Guest>, CheckError> {
     let target = host_target(pool, key_file, host_id)
         .await
         .map_err(Failure::from)?;
     let checked = async {
-        let host = connector.connect(&target).await?;
+        let host = connectors.connect(&target).await?;
         gates::open(pool, host_id).await?;
         let checked = check_guests(pool, host.as_ref(), host_id).await;
         host.close().await;
@@ -79,9 +83,9 @@ async fn check_guests(pool: &PgPool, host: &dyn Host, host_id: Uuid) -> Result<(
     let (guests, inventory) = take_stock(pool, host, host_id).await?;
     for guest in guests
         .iter()
-        .filter(|guest| inventory.contains(&guest.vmx_path))
+        .filter(|guest| inventory.contains(&guest.locator))
     {
-        let facts = look(host, &guest.vmx_path).await;
+        let facts = look(host, guest).await;
         judge(pool, &settings, guest, facts).await?;
     }
     Ok(())
@@ -104,7 +108,7 @@ pub(crate) async fn note_host(
 }
 
 /// Reads a host's inventory and configuration and notes them. Returns its guests as they are stored then,
-/// and the paths of those that it knows.
+/// and the locators of those that it knows.
 pub(crate) async fn take_stock(
     pool: &PgPool,
     host: &dyn Host,
@@ -113,17 +117,16 @@ pub(crate) async fn take_stock(
     let facts = host.facts().await?;
     let stored =
         while_unavailable("the host's guests", || guests::list(pool, Some(host_id))).await?;
-    let inventory = inventory_of(host, &facts, &stored).await?;
-    let paths: Vec<String> = inventory.iter().cloned().collect();
+    let listed = inventory_of(host, &facts, &stored).await?;
     let guests = while_unavailable("the host's inventory", || async {
         let mut tx = pool.begin().await?;
         hosts::apply_host_facts(&mut tx, host_id, &facts.datastores, &facts.warnings).await?;
-        let guests = inventory::apply_guest_inventory(&mut tx, host_id, &paths).await?;
+        let guests = inventory::apply_guest_inventory(&mut tx, host_id, &listed).await?;
         tx.commit().await?;
         Ok(guests)
     })
     .await?;
-    Ok((guests, inventory))
+    Ok((guests, listed.into_iter().map(|one| one.locator).collect()))
 }
 
 /// Decides about a guest by what it is now, and notes that.
@@ -191,43 +194,52 @@ pub(crate) async fn judge(
     Ok(start)
 }
 
-/// The paths of all guests that the host knows.
+/// All guests that the host knows.
 async fn inventory_of(
     host: &dyn Host,
     facts: &HostFacts,
     stored: &[Guest],
-) -> Result<BTreeSet<String>, StepError> {
-    let mut paths: BTreeSet<String> = facts
-        .live
+) -> Result<Vec<ListedGuest>, StepError> {
+    let mut listed: BTreeMap<String, Option<Uuid>> = facts
+        .guests
         .iter()
-        .map(|guest| guest.vmx_path.clone())
+        .map(|guest| (guest.locator.to_string(), guest.uuid))
         .collect();
-    if let Some(registered) = &facts.registered {
-        paths.extend(registered.iter().map(|guest| guest.vmx_path.clone()));
-        return Ok(paths);
+    let mut uses: HashMap<Uuid, usize> = HashMap::new();
+    for uuid in listed.values().flatten() {
+        *uses.entry(*uuid).or_default() += 1;
     }
-    // Without such a file the host may list running guests only: one that opens is known too.
-    for guest in stored {
-        if paths.contains(&guest.vmx_path) {
-            continue;
-        }
-        match look(host, &guest.vmx_path).await {
-            Err(error) if connections::is_lost(&error) => return Err(error.into()),
-            Err(error) if error.kind == ErrorKind::GuestNotFound => {}
-            Ok(_) | Err(_) => {
-                paths.insert(guest.vmx_path.clone());
+    for uuid in listed.values_mut() {
+        // What two guests have tells neither from the other.
+        *uuid = uuid.filter(|one| uses.get(one) == Some(&1));
+    }
+    if !facts.guests_are_complete {
+        for guest in stored {
+            let is_listed = listed.contains_key(&guest.locator)
+                || guest.uuid.is_some_and(|uuid| uses.contains_key(&uuid));
+            if is_listed {
+                continue;
+            }
+            // One that opens is known too.
+            match look(host, guest).await {
+                Err(error) if connections::is_lost(&error) => return Err(error.into()),
+                Err(error) if error.kind == ErrorKind::GuestNotFound => {}
+                Ok(_) | Err(_) => {
+                    listed.insert(guest.locator.clone(), guest.uuid);
+                }
             }
         }
     }
-    Ok(paths)
+    let listed = listed.into_iter();
+    Ok(listed
+        .map(|(locator, uuid)| ListedGuest { locator, uuid })
+        .collect())
 }
 
 /// A guest as it is now.
-pub(crate) async fn look(host: &dyn Host, vmx_path: &str) -> Result<GuestFacts, HypervisorError> {
-    host.guest(&GuestRef {
-        vmx_path: vmx_path.to_owned(),
-    })
-    .await?
-    .facts()
-    .await
+pub(crate) async fn look(host: &dyn Host, guest: &Guest) -> Result<GuestFacts, HypervisorError> {
+    host.guest(&connections::reference(guest)?)
+        .await?
+        .facts()
+        .await
 }

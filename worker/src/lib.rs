@@ -19,6 +19,7 @@ mod repositories;
 mod repository_space;
 mod retention;
 mod retry;
+mod served;
 mod steps;
 mod target;
 mod trace;
@@ -34,7 +35,7 @@ use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 use virtuozo_hooks::Hooks;
-use virtuozo_hypervisor::Connector;
+use virtuozo_hypervisor::Connectors;
 use virtuozo_model::ProcessKind;
 use virtuozo_postgres::{Pool, StoreError};
 use virtuozo_queue::{self as queue, GuestJob, HostJob, JobListener, UndoJob};
@@ -51,6 +52,7 @@ use crate::{
     missing_capability::MissingCapabilities,
     repositories::Repositories,
     retry::while_unavailable,
+    served::Served,
     target::Targets,
 };
 
@@ -82,6 +84,8 @@ pub struct WorkerOptions {
     pub drain_limit: Duration,
     /// The program `virtuozo`, which ends hooks when this process dies; none: they go on.
     pub hook_guard: Option<PathBuf>,
+    /// How often a worker whose machine lacks something looks whether it has it now; none: as usual.
+    pub look_every_lacking: Option<Duration>,
     /// What disturbs it.
     pub failpoints: Arc<dyn Failpoints>,
 }
@@ -94,6 +98,7 @@ impl WorkerOptions {
             key_file: secrets::default_key_file(),
             drain_limit: Duration::from_secs(600),
             hook_guard: None,
+            look_every_lacking: None,
             failpoints: Arc::new(NoFailpoints),
         }
     }
@@ -105,21 +110,30 @@ pub struct Worker;
 
 impl Worker {
     /// Works until `shutdown`. Then it takes nothing more, brings back the guests that it copies and
-    /// gives their runs to other workers, and finishes what is copied.
+    /// gives their runs to other workers, and finishes what is copied. Hosts whose back end lacks something
+    /// on this machine are left to other workers.
     ///
     /// # Errors
     /// If the worker cannot enter itself in the database. One that is away is waited for.
     pub async fn run(
         pool: PgPool,
         options: WorkerOptions,
-        connector: Arc<dyn Connector>,
+        connectors: Connectors,
         shutdown: CancellationToken,
     ) -> Result<(), StoreError> {
         let pool = Pool::beside(pool, STATEMENT_CONNECTIONS);
         let incarnation = Uuid::now_v7();
         let standing = readiness::starts("the worker");
+        let served = Served::look(connectors.clone(), options.look_every_lacking).await;
+        let kinds = served.kinds();
         while_unavailable("the worker's entry", || {
-            workers::register(&pool, incarnation, ProcessKind::Worker, &options.name)
+            workers::register(
+                &pool,
+                incarnation,
+                ProcessKind::Worker,
+                &options.name,
+                &kinds,
+            )
         })
         .await?;
         tracing::info!(name = options.name, id = %incarnation, "worker runs");
@@ -129,6 +143,12 @@ impl Worker {
             PgPool::clone(&pool),
             incarnation,
             options.name.clone(),
+            served.clone(),
+            shutdown.clone(),
+        ));
+        let looking = tokio::spawn(served.clone().keep_looking(
+            pool.clone(),
+            incarnation,
             shutdown.clone(),
         ));
         let targets = Targets {
@@ -137,12 +157,13 @@ impl Worker {
         };
         let context = Arc::new(Context {
             pool: pool.clone(),
-            connections: Connections::new(connector, targets),
+            connections: Connections::new(connectors, targets),
             name: options.name.clone(),
             incarnation,
             work: TaskTracker::new(),
             runs_in_work: RunsInWork::default(),
             missing_capabilities: MissingCapabilities::default(),
+            served: served.clone(),
             repositories: Repositories::default(),
             hook_guard: options.hook_guard.clone(),
             failpoints: failpoints::Hooks(options.failpoints),
@@ -169,27 +190,41 @@ impl Worker {
                 standing.waits("drains: it takes nothing more, and ends");
             },
             hooks.serve(shutdown.clone()),
-            queue::serve(
-                PgPool::clone(&pool),
-                Arc::clone(&listener),
-                incarnation,
-                move |job: HostJob| jobs::deliver(Arc::clone(&hosts), job),
-                shutdown.clone()
-            ),
-            queue::serve(
-                PgPool::clone(&pool),
-                Arc::clone(&listener),
-                incarnation,
-                move |job: GuestJob| jobs::deliver(Arc::clone(&guests), job),
-                shutdown.clone()
-            ),
-            queue::serve(
-                PgPool::clone(&pool),
-                Arc::clone(&listener),
-                incarnation,
-                move |job: UndoJob| jobs::deliver(Arc::clone(&undos), job),
-                shutdown.clone()
-            ),
+            async {
+                if !served.serves_any() {
+                    standing.waits(
+                        "serves no kind of host, since this machine lacks what they need: `virtuozo worker list` \
+                         says what",
+                    );
+                    tokio::select! {
+                        () = served.any() => standing.is_ready(),
+                        () = shutdown.cancelled() => return,
+                    }
+                }
+                tokio::join!(
+                    queue::serve(
+                        PgPool::clone(&pool),
+                        Arc::clone(&listener),
+                        incarnation,
+                        move |job: HostJob| jobs::deliver(Arc::clone(&hosts), job),
+                        shutdown.clone()
+                    ),
+                    queue::serve(
+                        PgPool::clone(&pool),
+                        Arc::clone(&listener),
+                        incarnation,
+                        move |job: GuestJob| jobs::deliver(Arc::clone(&guests), job),
+                        shutdown.clone()
+                    ),
+                    queue::serve(
+                        PgPool::clone(&pool),
+                        Arc::clone(&listener),
+                        incarnation,
+                        move |job: UndoJob| jobs::deliver(Arc::clone(&undos), job),
+                        shutdown.clone()
+                    ),
+                );
+            },
         );
 
         context.work.close();
@@ -206,6 +241,7 @@ impl Worker {
             context.connections.close_all().await;
         }
         heart.abort();
+        looking.abort();
         watching_space.abort();
         // A process that stops while the database is away is found by its silence.
         let farewell = workers::stop(&pool, incarnation);
@@ -221,7 +257,13 @@ impl Worker {
 }
 
 /// Gives signs of life, also while the worker drains, and begins to drain when it is asked to.
-async fn beat(pool: PgPool, incarnation: Uuid, name: String, shutdown: CancellationToken) {
+async fn beat(
+    pool: PgPool,
+    incarnation: Uuid,
+    name: String,
+    served: Served,
+    shutdown: CancellationToken,
+) {
     let signs = liveness::watch("signs of life", HEARTBEATS_LIMIT);
     let mut pause = HEARTBEAT;
     loop {
@@ -232,7 +274,8 @@ async fn beat(pool: PgPool, incarnation: Uuid, name: String, shutdown: Cancellat
         let heard = async {
             let heard = workers::heartbeat(&pool, incarnation).await?;
             if heard == Heard::Unknown {
-                workers::register(&pool, incarnation, ProcessKind::Worker, &name).await?;
+                let kinds = served.kinds();
+                workers::register(&pool, incarnation, ProcessKind::Worker, &name, &kinds).await?;
             }
             Ok::<_, StoreError>(heard)
         };

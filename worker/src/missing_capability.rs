@@ -61,7 +61,7 @@ pub(crate) async fn note(
 /// # Errors
 /// What the database says.
 pub(crate) async fn leaves_to_others(context: &Context, host_id: Uuid) -> Result<bool, StoreError> {
-    if !context.missing_capabilities.hosts().contains(&host_id) {
+    if !context.served.lacks_any() && !context.missing_capabilities.hosts().contains(&host_id) {
         return Ok(false);
     }
     workers::leaves_to_others(&context.pool, context.incarnation, host_id).await

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use sqlx::PgPool;
 use uuid::Uuid;
-use virtuozo_hypervisor::{HostKind, HostTarget};
-use virtuozo_model as model;
+use virtuozo_hypervisor::HostTarget;
 use virtuozo_postgres::StoreError;
 use virtuozo_secrets::{Key, SecretError};
 use virtuozo_store::{datastores, hosts};
@@ -55,16 +54,11 @@ pub async fn host_target(
         .collect();
     Ok(HostTarget {
         name: host.name,
-        kind: match host.kind {
-            model::HostKind::Server2 => HostKind::Server2,
-            model::HostKind::Workstation => HostKind::Workstation,
-            model::HostKind::WorkstationShared => HostKind::WorkstationShared,
-            model::HostKind::Esxi => HostKind::Esxi,
-        },
+        kind: host.kind.into(),
         address: host.address,
         user: host.user_name,
         password,
-        config_dir: host.config_dir.map(PathBuf::from),
+        properties: host.properties,
         datastores,
     })
 }

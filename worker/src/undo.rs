@@ -56,7 +56,7 @@ pub(crate) async fn meet(
 
 async fn remove(guest: &dyn Guest, name: &str, limit: Duration) -> Result<bool, HypervisorError> {
     let began = Instant::now();
-    let removed = guest.remove_snapshot(name, limit).await;
+    let removed = guest.release(name, limit).await;
     metrics::snapshot_called(SnapshotCall::Remove, began.elapsed());
     removed
 }

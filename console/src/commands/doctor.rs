@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use virtuozo_model::Datastore;
 use virtuozo_secrets::{Key, SecretError};
-use virtuozo_store::{caps, datastores, report, settings};
+use virtuozo_store::{caps, datastores, report, settings, workers};
 
 use super::repository::{self, Standing};
 use crate::{
@@ -42,8 +42,10 @@ impl Check {
 }
 
 pub(crate) async fn run(context: &Context, _args: DoctorArgs) -> Result<()> {
-    let probe = context.connector().probe().await;
-    let mut checks = vec![Check::new("VIX library", probe.map_err(Into::into))];
+    let probed = context.connectors().probe().await.into_iter();
+    let mut checks: Vec<Check> = probed
+        .map(|one| Check::new(one.back_end.title, one.found.map_err(Into::into)))
+        .collect();
     match context.database().await {
         Ok(db) => {
             let found = key::check(context, &db.pool).await;
@@ -58,6 +60,7 @@ pub(crate) async fn run(context: &Context, _args: DoctorArgs) -> Result<()> {
             checks.push(Check::new("destination", destination(&db).await));
             checks.extend(other_repositories(&db).await?);
             checks.push(Check::new("processes", processes(&db).await));
+            checks.push(Check::new("kinds of host", kinds(&db).await));
             checks.push(Check::new("obligations", obligations(&db).await));
         }
         Err(error) => {
@@ -193,6 +196,16 @@ async fn processes(db: &Database) -> Result<String> {
         false => describe::process(process),
     });
     Ok(names.collect::<Vec<_>>().join(", "))
+}
+
+/// Whether every kind of host is served by a worker that runs.
+async fn kinds(db: &Database) -> Result<String> {
+    let unserved = workers::unserved(&db.pool).await?;
+    if unserved.is_empty() {
+        return Ok("each is served by a worker that runs, as far as there are hosts".to_owned());
+    }
+    let said = unserved.iter().map(describe::unserved);
+    anyhow::bail!(said.collect::<Vec<_>>().join("; "))
 }
 
 async fn obligations(db: &Database) -> Result<String> {

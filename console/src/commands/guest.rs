@@ -11,10 +11,12 @@ use virtuozo_model::{Disk, Guest, Mode};
 use virtuozo_store::{
     disks,
     guests::{self, GuestConfig},
-    hosts, report,
+    hosts::{self, Rules as _},
+    report,
 };
 
 use crate::{
+    back_ends::KnownBackEnds,
     choice::{self, Choice},
     context::Context,
     output,
@@ -45,7 +47,7 @@ pub(crate) enum GuestCommand {
     Add {
         /// Its host
         host: String,
-        /// Its name, or the path of its .vmx as the host knows it
+        /// Its name, or its locator: what its host finds it by, for example the path of its .vmx
         guest: String,
     },
     /// Change how a guest is backed up
@@ -192,7 +194,12 @@ async fn show(context: &Context, name: &str) -> Result<()> {
         .show(&View { guest, disks }, |View { guest, disks }| {
             let mut fields = vec![
                 ("Guest", guest.full_name()),
-                ("Configuration", guest.vmx_path.clone()),
+                ("Locator", guest.locator.clone()),
+                (
+                    "UUID",
+                    output::or_dash(guest.uuid.map(|uuid| uuid.to_string())),
+                ),
+                ("Node", output::or_dash(guest.node.as_deref())),
                 ("State", guest.state.to_string()),
                 ("Why", output::or_dash(guest.state_reason.as_deref())),
                 ("Power", output::or_dash(guest.power)),
@@ -236,6 +243,9 @@ async fn add(context: &Context, host: &str, guest: &str) -> Result<()> {
             format!("guest {} is backed up from now on", known.full_name())
         }
         None => {
+            KnownBackEnds
+                .check_locator(&host.kind, guest)
+                .map_err(virtuozo_postgres::StoreError::Refused)?;
             let id = guests::insert(&db.pool, &host, guest).await?;
             let added = guests::by_id(&db.pool, id).await?;
             format!(

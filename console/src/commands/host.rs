@@ -8,14 +8,16 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::task::JoinSet;
 use uuid::Uuid;
-use virtuozo_model::{Datastore, Host, HostKind};
+use virtuozo_model::{Datastore, Guest, Host, HostKind};
+use virtuozo_postgres::StoreError;
 use virtuozo_store::{
     datastores, gates, guests,
-    hosts::{self, HostConfig},
+    hosts::{self, HostConfig, Rules as _},
     operators,
 };
 
 use crate::{
+    back_ends::{self, KnownBackEnds, PropertyArgs},
     choice::{self, Choice},
     context::{Context, Database},
     describe,
@@ -95,8 +97,8 @@ pub(crate) enum HostCommand {
 pub(crate) struct Add {
     /// The name for it, in lists and messages
     name: String,
-    /// The product
-    #[arg(long, value_parser = choice::one_of::<HostKind>(HostKind::WORDS))]
+    /// What it is
+    #[arg(long, value_parser = back_ends::kind())]
     kind: HostKind,
     /// Connection string, such as https://alpha:8333/sdk; none for workstation
     #[arg(long, value_name = "URL")]
@@ -106,9 +108,8 @@ pub(crate) struct Add {
     user: Option<String>,
     #[command(flatten)]
     password: PasswordArgs,
-    /// Directory with its datastores.xml and vmInventory.xml as workers read it
-    #[arg(long, value_name = "DIR")]
-    config_dir: Option<String>,
+    #[command(flatten)]
+    properties: PropertyArgs,
     /// Guests in work at most, over all workers [default: the site's setting]
     #[arg(long, value_name = "N")]
     guest_threads: Option<i32>,
@@ -120,17 +121,16 @@ pub(crate) struct Add {
 /// Options of `host edit`.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args([
-    "rename", "kind", "address", "user", "password_stdin", "password_file", "config_dir",
-    "guest_threads", "ignored",
-]))]
+    "rename", "kind", "address", "user", "password_stdin", "password_file", "guest_threads", "ignored",
+]).args(back_ends::property_options()))]
 pub(crate) struct Edit {
     /// Its name
     name: String,
     /// A new name
     #[arg(long, value_name = "NAME")]
     rename: Option<String>,
-    /// The product
-    #[arg(long, value_parser = choice::one_of::<HostKind>(HostKind::WORDS))]
+    /// What it is
+    #[arg(long, value_parser = back_ends::kind())]
     kind: Option<HostKind>,
     /// Connection string, or none
     #[arg(long, value_name = "URL", value_parser = choice::or_none::<String>)]
@@ -140,9 +140,8 @@ pub(crate) struct Edit {
     user: Option<Choice<String>>,
     #[command(flatten)]
     password: PasswordArgs,
-    /// Directory with its datastores.xml and vmInventory.xml as workers read it, or none
-    #[arg(long, value_name = "DIR", value_parser = choice::or_none::<String>)]
-    config_dir: Option<Choice<String>>,
+    #[command(flatten)]
+    properties: PropertyArgs,
     /// Guests in work at most, or site for the site's setting
     #[arg(long, value_name = "N", value_parser = choice::or_site::<i32>)]
     guest_threads: Option<Choice<i32>>,
@@ -184,17 +183,22 @@ pub(crate) async fn run(context: &Context, command: HostCommand) -> Result<()> {
 }
 
 async fn add(context: &Context, db: &Database, args: Add) -> Result<()> {
+    let mut properties = BTreeMap::new();
+    args.properties.change(&mut properties);
     let config = HostConfig {
         name: args.name,
         kind: args.kind,
         address: args.address,
         user_name: args.user,
-        config_dir: args.config_dir,
+        properties,
         ignored: args.ignored,
         guest_threads: args.guest_threads,
     };
     // Before anybody types a password for nothing.
     config.check()?;
+    KnownBackEnds
+        .check_host(&config)
+        .map_err(StoreError::Refused)?;
     let id = Uuid::now_v7();
     let mut done = format!("host {} added", config.name);
     let sealed = match &config.user_name {
@@ -242,11 +246,14 @@ async fn edit(context: &Context, db: &Database, args: Edit) -> Result<()> {
     config.ignored = args.ignored.unwrap_or(config.ignored);
     choice::change(&mut config.address, args.address);
     choice::change(&mut config.user_name, args.user);
-    choice::change(&mut config.config_dir, args.config_dir);
+    args.properties.change(&mut config.properties);
     choice::change(&mut config.guest_threads, args.guest_threads);
     if config.user_name.is_none() && args.password.is_given() {
         return Err(usage("a password needs a user: give --user"));
     }
+    KnownBackEnds
+        .check_host(&config)
+        .map_err(StoreError::Refused)?;
     // First what can still go wrong for the one who types.
     let sealed = match args.password.is_given() {
         true => Some(seal(context, db, id, &args.password, &config.name).await?),
@@ -301,17 +308,24 @@ struct View {
     host: Host,
     datastores: Vec<Datastore>,
     guests: usize,
+    /// Change ids for which the host keeps something, by guest.
+    change_ids: BTreeMap<String, Vec<String>>,
 }
 
 async fn show(context: &Context, db: &Database, name: &str) -> Result<()> {
     let host = hosts::by_name(&db.pool, name).await?;
     let datastores = datastores::list(&db.pool, Some(host.id)).await?;
-    let guests = guests::list(&db.pool, Some(host.id)).await?.len();
+    let all = guests::list(&db.pool, Some(host.id)).await?;
+    let guests = all.len();
+    let kept =
+        |guest: Guest| (!guest.change_ids.is_empty()).then_some((guest.name, guest.change_ids));
+    let change_ids = all.into_iter().filter_map(kept).collect();
     context.out.show(
         &View {
             host,
             datastores,
             guests,
+            change_ids,
         },
         |view| {
             let host = &view.host;
@@ -325,7 +339,6 @@ async fn show(context: &Context, db: &Database, name: &str) -> Result<()> {
                     "Password",
                     if host.has_password { "stored" } else { "none" }.to_owned(),
                 ),
-                ("Configuration", output::or_dash(host.config_dir.as_deref())),
                 (
                     "Guest threads",
                     host.guest_threads.map_or_else(site, |n| n.to_string()),
@@ -335,6 +348,12 @@ async fn show(context: &Context, db: &Database, name: &str) -> Result<()> {
                 ("Checked", output::time_or_dash(host.checked_at)),
                 ("Guests", view.guests.to_string()),
             ];
+            fields.extend(host.properties.iter().map(|(name, value)| {
+                (
+                    "Property",
+                    format!("{name} = {}", back_ends::shown(name, value)),
+                )
+            }));
             fields.extend(view.datastores.iter().map(|store| {
                 let path = store.local_path.as_deref().or(store.host_path.as_deref());
                 (
@@ -342,6 +361,11 @@ async fn show(context: &Context, db: &Database, name: &str) -> Result<()> {
                     format!("{} at {}", store.name, output::or_dash(path)),
                 )
             }));
+            fields.extend(
+                view.change_ids.iter().map(|(guest, ids)| {
+                    ("Kept for changes", format!("{guest}: {}", ids.join(", ")))
+                }),
+            );
             fields
         },
     )
@@ -350,9 +374,12 @@ async fn show(context: &Context, db: &Database, name: &str) -> Result<()> {
 async fn test(context: &Context, db: &Database, name: &str) -> Result<()> {
     let host = hosts::by_name(&db.pool, name).await?;
     let target = virtuozo_worker::host_target(&db.pool, &context.key_file(), host.id).await?;
-    let connector = context.connector();
-    let library = connector.probe().await?;
-    let connection = connector.connect(&target).await?;
+    let connectors = context.connectors();
+    let found = match connectors.of_kind(&target.kind) {
+        Some(connector) => connector.probe().await?,
+        None => String::new(),
+    };
+    let connection = connectors.connect(&target).await?;
     gates::open(&db.pool, host.id).await?;
     let facts = connection.facts().await;
     connection.close().await;
@@ -360,17 +387,17 @@ async fn test(context: &Context, db: &Database, name: &str) -> Result<()> {
     if context.out.is_json() {
         return context.out.json(&json!({
             "ok": true,
-            "library": library,
-            "guests": facts.live.len(),
+            "back_end": found,
+            "guests": facts.guests.len(),
             "datastores": facts.datastores,
             "warnings": facts.warnings,
         }));
     }
-    context.out.line(&library)?;
+    context.out.line(&found)?;
     context.out.line(&format!(
         "host {} answers; {} guests in its inventory, {} datastores in its configuration",
         host.name,
-        facts.live.len(),
+        facts.guests.len(),
         facts.datastores.len()
     ))?;
     facts
@@ -388,14 +415,13 @@ async fn check(context: &Context, db: &Database, name: Option<&str>) -> Result<(
             .filter(|host| !host.ignored)
             .collect(),
     };
-    let connector = context.connector();
+    let connectors = context.connectors();
     let key_file = context.key_file();
     let mut checks = JoinSet::new();
     for host in hosts {
-        let (pool, connector, key_file) = (db.pool.clone(), connector.clone(), key_file.clone());
+        let (pool, connectors, key_file) = (db.pool.clone(), connectors.clone(), key_file.clone());
         checks.spawn(async move {
-            let checked =
-                virtuozo_worker::check_host(&pool, &key_file, connector.as_ref(), host.id).await;
+            let checked = virtuozo_worker::check_host(&pool, &key_file, &connectors, host.id).await;
             (host.name, checked)
         });
     }

@@ -146,7 +146,7 @@ pub(crate) async fn run(context: &Context, args: ScanArgs) -> Result<()> {
         remove_unfinished: args.remove_unfinished,
         guests: known
             .into_iter()
-            .map(|guest| (guest.host_name, guest.vmx_path))
+            .map(|guest| (guest.host_name, guest.locator, guest.uuid))
             .collect(),
         rows: rows.into_iter().map(|row| (row.id, row)).collect(),
         found: HashMap::new(),
@@ -181,8 +181,8 @@ struct Scan<'a> {
     dry_run: bool,
     moved: bool,
     remove_unfinished: bool,
-    /// Host and `.vmx` of the guests that are known.
-    guests: Vec<(String, String)>,
+    /// Host, locator and UUID of the guests that are known.
+    guests: Vec<(String, String, Option<Uuid>)>,
     /// What the database knew before.
     rows: HashMap<Uuid, PointLine>,
     /// Where points were found that the database knows.
@@ -289,7 +289,8 @@ impl Scan<'_> {
             guest_run_id: about.guest_run_id,
             host_name: &about.host,
             guest_name: &about.guest,
-            vmx_path: &about.vmx_path,
+            locator: &about.locator,
+            guest_uuid: about.guest_uuid,
             repository,
             path: below,
             mode: about.mode.as_str(),
@@ -383,9 +384,10 @@ impl Scan<'_> {
     }
 
     fn is_known_guest(&self, point: &FoundPoint<'_>) -> bool {
-        self.guests
-            .iter()
-            .any(|(host, vmx)| host == point.host_name && vmx == point.vmx_path)
+        self.guests.iter().any(|(host, locator, uuid)| {
+            host == point.host_name
+                && (locator == point.locator || (uuid.is_some() && *uuid == point.guest_uuid))
+        })
     }
 
     /// Points that are recorded in these repositories and are not there, or not as they are recorded. They are

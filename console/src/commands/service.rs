@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use virtuozo_hypervisor::Connector;
 use virtuozo_postgres::{self as db, server::Cluster};
 use virtuozo_scheduler::{EventLog, Scheduler, SchedulerOptions};
 use virtuozo_telemetry::{metrics::Metrics, traces::Traces};
@@ -137,7 +136,7 @@ impl Life {
 pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
     let stop = context.catch_signals()?;
     let metrics = args.watch.start("up").await?;
-    let connector = connector(context).await?;
+    let connectors = context.connectors();
     systemd::tell(&stop);
     let (cluster, url) = match context.database_url()? {
         Some(url) => (None, url),
@@ -163,7 +162,7 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
         let scheduler = run_scheduler(context, pool.clone(), args.tell, both.clone());
         let options = worker_options(context, args.name);
         let worker =
-            async { Ok(Worker::run(pool.clone(), options, connector, both.clone()).await?) };
+            async { Ok(Worker::run(pool.clone(), options, connectors, both.clone()).await?) };
         // Where one ends, the other has to.
         let ended = |done: Result<()>| {
             both.cancel();
@@ -203,7 +202,7 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
     }
     let stop = args.life.stop(context)?;
     let metrics = args.watch.start("worker").await?;
-    let connector = connector(context).await?;
+    let connectors = context.connectors();
     systemd::tell(&stop);
     let Some(db) = database(context, &stop).await? else {
         return Ok(());
@@ -213,7 +212,7 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
     if args.life.stop_with_stdin {
         options.drain_limit = options.drain_limit.min(CHILD_DRAIN_LIMIT);
     }
-    let working = async { Ok(Worker::run(db.pool, options, connector, stop).await?) };
+    let working = async { Ok(Worker::run(db.pool, options, connectors, stop).await?) };
     let done = traced("worker", working).await;
     metrics.end().await;
     done
@@ -225,15 +224,6 @@ async fn traced(process: &'static str, work: impl Future<Output = Result<()>>) -
     let done = work.await;
     traces.end().await;
     done
-}
-
-/// The way to hosts, after a look whether it is there at all: a worker that cannot reach any host is
-/// told so at once, not in its first backup.
-async fn connector(context: &Context) -> Result<Arc<dyn Connector>> {
-    let connector = context.connector();
-    let found = connector.probe().await?;
-    tracing::info!("{found}");
-    Ok(connector)
 }
 
 /// A service's database: waits for it as long as it takes. None: told to stop meanwhile.

@@ -17,6 +17,7 @@ use virtuozo_site_config::{
 use virtuozo_store::{hosts, notices::config};
 
 use crate::{
+    back_ends::KnownBackEnds,
     context::Context,
     error::{WouldChange, usage},
     key,
@@ -169,7 +170,7 @@ pub(crate) async fn import(context: &Context, args: ImportArgs) -> Result<()> {
         prune: args.prune,
         dry_run: args.dry_run,
     };
-    let outcome = site_file::import(&db.pool, &parsed, keys, options)
+    let outcome = site_file::import(&db.pool, &parsed, keys, &KnownBackEnds, options)
         .await
         .map_err(of_file)?;
     show(context, &outcome, options)?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Subcommand;
-use virtuozo_model::{ProcessKind, Worker};
+use virtuozo_model::{KindServed, ProcessKind, Worker};
 use virtuozo_store::workers;
 
 use crate::{context::Context, output};
@@ -31,7 +31,7 @@ pub(crate) async fn run(context: &Context, command: WorkerCommand) -> Result<()>
                 &all,
                 "no worker has run in the last day; start one with `virtuozo worker`",
                 &[
-                    "Name", "Id", "Machine", "Process", "Version", "State", "Since",
+                    "Name", "Id", "Machine", "Process", "Version", "State", "Since", "Serves",
                 ],
                 |one| {
                     vec![
@@ -42,6 +42,7 @@ pub(crate) async fn run(context: &Context, command: WorkerCommand) -> Result<()>
                         one.version.clone(),
                         state(one),
                         output::time(one.started_at),
+                        serves(one),
                     ]
                 },
             )
@@ -66,6 +67,34 @@ pub(crate) async fn run(context: &Context, command: WorkerCommand) -> Result<()>
             let said: Vec<String> = drains.into_iter().chain(silent).collect();
             context.out.done(&said.join("\n"))
         }
+    }
+}
+
+/// The kinds of host that a worker serves, and why not the others.
+fn serves(worker: &Worker) -> String {
+    let (served, lacking): (Vec<_>, Vec<_>) = worker.kinds.iter().partition(|one| one.is_served);
+    let words = |kinds: &[&KindServed]| {
+        let words: Vec<&str> = kinds.iter().map(|one| one.kind.as_str()).collect();
+        words.join(", ")
+    };
+    let mut parts = Vec::new();
+    if !served.is_empty() {
+        parts.push(words(&served));
+    }
+    // Kinds of one back end lack the same.
+    let mut reasons: Vec<&str> = lacking.iter().map(|one| one.found.as_str()).collect();
+    reasons.dedup();
+    for reason in reasons {
+        let of_reason: Vec<&KindServed> = lacking
+            .iter()
+            .copied()
+            .filter(|one| one.found == reason)
+            .collect();
+        parts.push(format!("not {}: {reason}", words(&of_reason)));
+    }
+    match parts.is_empty() {
+        true => "-".to_owned(),
+        false => parts.join("; "),
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     host::VixHost,
     library,
 };
-use crate::{Connector, Host, HostTarget, Result};
+use crate::{BackEnd, Connector, Host, HostTarget, Result};
 
 /// How long the library may take to load and to answer.
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
@@ -83,6 +83,10 @@ impl VixConnector {
 
 #[async_trait]
 impl Connector for VixConnector {
+    fn back_end(&self) -> &'static BackEnd {
+        &super::BACK_END
+    }
+
     async fn probe(&self) -> Result<String> {
         // Asked again it looks again: the library may have gone.
         self.found.lock().await.take();

@@ -17,8 +17,8 @@ use super::{
     child::Operation, host::Link, image::image, inspect::GuestFiles, locations::Locations,
 };
 use crate::{
-    ErrorClass, ErrorKind, Guest, GuestFacts, GuestImage, GuestRef, HypervisorError, Instant,
-    PowerOff, PowerState, Result,
+    ChangeId, ChangeIds, ErrorClass, ErrorKind, FreezeRequest, Guest, GuestFacts, GuestImage,
+    GuestRef, HypervisorError, Instant, PowerOff, PowerState, Result,
 };
 
 /// How long the host may take to answer a question about a guest.
@@ -39,7 +39,7 @@ impl VixGuest {
     }
 
     fn vmx_path(&self) -> String {
-        self.guest.vmx_path.clone()
+        self.guest.locator.to_string()
     }
 
     async fn tools_running(&self) -> Result<bool> {
@@ -94,7 +94,7 @@ impl VixGuest {
             Ok(()) => {}
             Err(error) if error.kind == ErrorKind::ConnectionLost => return Err(error),
             Err(error) => {
-                tracing::debug!(guest = self.guest.vmx_path, %error, "no soft shutdown");
+                tracing::debug!(guest = %self.guest.locator, %error, "no soft shutdown");
                 return Ok(false);
             }
         }
@@ -139,7 +139,7 @@ impl VixGuest {
             class,
             format!(
                 "host {}: {} {what}",
-                self.link.target.name, self.guest.vmx_path
+                self.link.target.name, self.guest.locator
             ),
         )
     }
@@ -156,11 +156,13 @@ impl VixGuest {
 impl Guest for VixGuest {
     async fn facts(&self) -> Result<GuestFacts> {
         let mut facts = GuestFacts {
-            name: virtuozo_disk::vmware::host_path::stem(&self.guest.vmx_path).to_owned(),
+            name: virtuozo_disk::vmware::host_path::stem(self.guest.locator.as_str()).to_owned(),
             power: PowerState::Off,
             tools_running: false,
             disks: Vec::new(),
             snapshots: Vec::new(),
+            node: None,
+            change_ids: Vec::new(),
             problem: None,
         };
         match self.live_facts().await {
@@ -255,7 +257,8 @@ impl Guest for VixGuest {
             .await
     }
 
-    async fn create_snapshot(&self, name: &str, description: &str, limit: Duration) -> Result<()> {
+    async fn freeze(&self, request: &FreezeRequest) -> Result<()> {
+        let name = &request.name;
         let existing = self.snapshots().await?;
         if existing.iter().any(|other| other == name) {
             return Err(self.error(
@@ -278,13 +281,13 @@ impl Guest for VixGuest {
         }
         let operation = Operation::CreateSnapshot {
             vmx_path: self.vmx_path(),
-            name: name.to_owned(),
-            description: description.to_owned(),
+            name: name.clone(),
+            description: request.description.clone(),
         };
-        self.link.order(limit, operation).await
+        self.link.order(request.limit, operation).await
     }
 
-    async fn remove_snapshot(&self, name: &str, limit: Duration) -> Result<bool> {
+    async fn release(&self, name: &str, limit: Duration) -> Result<bool> {
         let operation = Operation::RemoveSnapshot {
             vmx_path: self.vmx_path(),
             name: name.to_owned(),
@@ -296,7 +299,12 @@ impl Guest for VixGuest {
         }
     }
 
-    async fn image(&self, at: &Instant, ignored_disks: &[String]) -> Result<GuestImage> {
+    async fn image(
+        &self,
+        at: &Instant,
+        _since: &ChangeIds,
+        ignored_disks: &[String],
+    ) -> Result<GuestImage> {
         if *at == Instant::PoweredOff {
             let state = self.power_state().await?;
             if !matches!(state, PowerState::Off | PowerState::Suspended) {
@@ -311,6 +319,11 @@ impl Guest for VixGuest {
         let ignored_disks = ignored_disks.to_vec();
         self.with_files(move |files| image(files, &at, &ignored_disks))
             .await?
+    }
+
+    /// Nothing is kept: there are no change ids.
+    async fn forget(&self, _: &ChangeId) -> Result<bool> {
+        Ok(false)
     }
 }
 

@@ -9,12 +9,13 @@ use vix_sys::{
 };
 
 use super::{
+    back_end::Product,
     child::{Answer, ChildProcess, ConnectTo, Operation},
     guest::VixGuest,
     locations::Locations,
 };
 use crate::{
-    Capabilities, ErrorClass, ErrorKind, Guest, GuestRef, Host, HostFacts, HostKind, HostTarget,
+    Capabilities, ErrorClass, ErrorKind, Guest, GuestRef, Host, HostFacts, HostTarget,
     HypervisorError, Result,
 };
 
@@ -32,6 +33,7 @@ pub(super) struct VixHost {
 pub(super) struct Link {
     child: ChildProcess,
     pub(super) target: HostTarget,
+    product: Product,
 }
 
 impl Link {
@@ -72,7 +74,7 @@ impl Link {
         Capabilities {
             hot_snapshots: true,
             // VMware Server keeps one snapshot for each guest and overwrites it.
-            multiple_snapshots: self.target.kind != HostKind::Server2,
+            multiple_snapshots: self.product != Product::Server2,
         }
     }
 
@@ -108,12 +110,17 @@ impl Link {
 impl VixHost {
     /// Connects to the host in a fresh process.
     pub(super) async fn connect(child: ChildProcess, target: HostTarget) -> Result<Self> {
-        let provider = match target.kind {
-            HostKind::Server2 | HostKind::Esxi => VIX_SERVICEPROVIDER_VMWARE_VI_SERVER,
-            HostKind::WorkstationShared => VIX_SERVICEPROVIDER_VMWARE_WORKSTATION_SHARED,
-            HostKind::Workstation => VIX_SERVICEPROVIDER_VMWARE_WORKSTATION,
+        let product = Product::of(&target)?;
+        let provider = match product {
+            Product::Server2 | Product::Esxi => VIX_SERVICEPROVIDER_VMWARE_VI_SERVER,
+            Product::WorkstationShared => VIX_SERVICEPROVIDER_VMWARE_WORKSTATION_SHARED,
+            Product::Workstation => VIX_SERVICEPROVIDER_VMWARE_WORKSTATION,
         };
-        let link = Link { child, target };
+        let link = Link {
+            child,
+            target,
+            product,
+        };
         let to = ConnectTo {
             label: link.target.name.clone(),
             provider,
@@ -135,8 +142,9 @@ impl Host for VixHost {
     }
 
     async fn facts(&self) -> Result<HostFacts> {
-        let kind = self.link.target.kind;
-        let live_is_complete = kind != HostKind::Workstation;
+        let product = self.link.product;
+        // A Workstation lists only what runs.
+        let live_is_complete = product != Product::Workstation;
         let what = if live_is_complete {
             VIX_FIND_REGISTERED_VMS
         } else {
@@ -146,18 +154,19 @@ impl Host for VixHost {
         self.link
             .blocking(move |target| {
                 let mut locations = Locations::load(target);
-                let registered = locations.registered(target);
-                let mut live: Vec<GuestRef> = live
-                    .iter()
-                    .map(|path| locations.guest_ref(path, kind))
-                    .collect();
-                live.sort();
-                live.dedup();
+                let registered = locations.registered(target, product);
+                let guests_are_complete = live_is_complete || registered.is_some();
+                let mut guests = registered.unwrap_or_default();
+                for path in &live {
+                    let locator = locations.locator(path, product);
+                    guests.extend(locator.map(GuestRef::at));
+                }
+                guests.sort();
+                guests.dedup();
                 HostFacts {
                     datastores: locations.on_host,
-                    live,
-                    live_is_complete,
-                    registered,
+                    guests,
+                    guests_are_complete,
                     warnings: locations.warnings,
                 }
             })

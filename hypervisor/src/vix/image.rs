@@ -17,12 +17,14 @@ use super::{
     links::{Links, Names, identity},
 };
 use crate::{
-    ErrorClass, ErrorKind, GuestImage, HypervisorError, ImageFile, ImageFormat, Instant, Result,
-    SmallFile, snapshot_name,
+    DiskChanges, ErrorClass, ErrorKind, GuestImage, HypervisorError, ImageFile, ImageFormat,
+    Instant, Result, SmallFile, snapshot_name,
 };
 
 /// Firmware memory is some kilobytes; a file that large is something else.
 const MAX_SMALL_BYTES: u64 = 16 << 20;
+/// Why no disk's changes are known.
+const CHANGES_UNKNOWN: &str = "the VIX library does not follow what changes on a disk";
 
 /// Opens the guest's files as they were at `at`, without the devices in `ignored_disks`. Blocks.
 pub(super) fn image(
@@ -33,7 +35,7 @@ pub(super) fn image(
     let ignored = |device: &str| ignored_disks.iter().any(|ignored| is_same(ignored, device));
     let mut builder = Builder::new(files);
     let ours = match at {
-        Instant::Snapshot(name) => Some(builder.our_snapshot(name)?),
+        Instant::Frozen(name) => Some(builder.our_snapshot(name)?),
         Instant::PoweredOff => None,
     };
     builder.disks(ours.as_ref(), &ignored)?;
@@ -212,7 +214,7 @@ impl Builder {
         };
         let name = match at {
             Instant::PoweredOff => self.add_state(&state)?,
-            Instant::Snapshot(_) => None,
+            Instant::Frozen(_) => None,
         };
         let dictionary = &mut self.files.vmx.dictionary;
         dictionary.set("checkpoint.vmState", name.as_deref().unwrap_or_default());
@@ -282,10 +284,17 @@ impl Builder {
         );
         let mut files = self.links.into_files();
         files.extend(self.states);
+        let devices = files
+            .iter()
+            .filter_map(|file: &ImageFile| file.device.clone());
+        let changes = devices
+            .map(|device| (device, DiskChanges::unknown(CHANGES_UNKNOWN)))
+            .collect();
         Ok(GuestImage {
             small,
             files,
             foreign_snapshots,
+            changes,
         })
     }
 

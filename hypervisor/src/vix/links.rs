@@ -12,7 +12,7 @@ use virtuozo_disk::{
     vmdk::{Chain, Descriptor, Layer},
 };
 
-use crate::{ImageFile, ImageFormat};
+use crate::{DiskProperties, Geometry, ImageFile, ImageFormat};
 
 /// What a disk that does not say so is taken for.
 const DEFAULT_ADAPTER: &str = "lsilogic";
@@ -98,9 +98,9 @@ impl Links {
                 ImageFile {
                     name: link.name,
                     device: Some(link.device),
-                    format: ImageFormat::Vmdk {
+                    format: ImageFormat::Disk {
                         parent: link.parent,
-                        disk_database: disk_database(descriptor),
+                        properties: properties(descriptor),
                     },
                     source: Box::new(link.layer),
                 }
@@ -124,28 +124,42 @@ fn file_name(path: &Path) -> String {
     }
 }
 
-/// The `ddb.*` entries for the copy of a disk: those of the source by which a guest knows its disk. The
-/// others speak of the source's files (content id, encoding, provisioning). VMware's deltas often name no
-/// adapter.
-fn disk_database(descriptor: &Descriptor) -> BTreeMap<String, String> {
-    let mut entries = descriptor.ddb().clone();
-    entries.retain(|key, _| {
-        let key = key.to_ascii_lowercase();
-        key.starts_with("geometry.")
-            || key.starts_with("biosgeometry.")
-            || matches!(
-                key.as_str(),
-                "adaptertype" | "virtualhwversion" | "uuid" | "toolsversion"
-            )
-    });
-    if descriptor.adapter_type().is_none() {
-        entries.insert("adapterType".to_owned(), DEFAULT_ADAPTER.to_owned());
+/// What a guest knows its disk by, from the entries of the source's disk database. The other entries speak of the
+/// source's files (content id, encoding, provisioning). VMware's deltas often name no adapter.
+fn properties(descriptor: &Descriptor) -> DiskProperties {
+    let mut entries: BTreeMap<String, String> = descriptor
+        .ddb()
+        .iter()
+        .map(|(key, value)| (key.to_ascii_lowercase(), value.clone()))
+        .collect();
+    let number = |key: &str| entries.get(key)?.parse().ok();
+    let geometry = number("geometry.cylinders")
+        .zip(number("geometry.heads"))
+        .zip(number("geometry.sectors"))
+        .map(|((cylinders, heads), sectors)| Geometry {
+            cylinders,
+            heads,
+            sectors,
+        });
+    let adapter = entries.remove("adaptertype");
+    let uuid = entries.remove("uuid");
+    let mut back_end: BTreeMap<String, String> = descriptor
+        .ddb()
+        .iter()
+        .filter(|(key, _)| {
+            let key = key.to_ascii_lowercase();
+            key.starts_with("biosgeometry.") || key == "toolsversion"
+        })
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let hardware = descriptor.hardware_version().unwrap_or(DEFAULT_HARDWARE);
+    back_end.insert("virtualHWVersion".to_owned(), hardware.to_string());
+    DiskProperties {
+        adapter: Some(adapter.unwrap_or_else(|| DEFAULT_ADAPTER.to_owned())),
+        geometry,
+        uuid,
+        back_end,
     }
-    if descriptor.hardware_version().is_none() {
-        entries.retain(|key, _| !key.eq_ignore_ascii_case("virtualHWVersion"));
-        entries.insert("virtualHWVersion".to_owned(), DEFAULT_HARDWARE.to_string());
-    }
-    entries
 }
 
 #[cfg(test)]

@@ -15,9 +15,10 @@ use virtuozo_disk::{
     },
 };
 
+use super::back_end::{Product, config_dir};
 use crate::{
     ErrorClass::{Elsewhere, Operator, Permanent, Retry},
-    ErrorKind, GuestRef, HostKind, HostTarget, HypervisorError, Result,
+    ErrorKind, GuestRef, HostTarget, HypervisorError, Locator, Result,
 };
 
 /// Where an ESXi host mounts its datastores, by name.
@@ -43,7 +44,7 @@ impl Locations {
             mapped: target.datastores.clone(),
             ..Self::default()
         };
-        let Some(config_dir) = &target.config_dir else {
+        let Some(config_dir) = config_dir(target) else {
             return locations;
         };
         let path = config_dir.join(hostd::DATASTORES_FILE);
@@ -81,13 +82,17 @@ impl Locations {
 
     /// The registered guests in `vmInventory.xml`, written as the host lists them live; none where
     /// there is no such file. What cannot be read becomes a warning. Blocks.
-    pub(super) fn registered(&mut self, target: &HostTarget) -> Option<Vec<GuestRef>> {
-        let path = hostd::inventory_file(target.config_dir.as_ref()?);
+    pub(super) fn registered(
+        &mut self,
+        target: &HostTarget,
+        product: Product,
+    ) -> Option<Vec<GuestRef>> {
+        let path = hostd::inventory_file(&config_dir(target)?);
         match read_list(&path, hostd::parse_inventory) {
             Ok(Some(paths)) => Some(
                 paths
                     .iter()
-                    .map(|path| self.guest_ref(path, target.kind))
+                    .filter_map(|path| self.locator(path, product).map(GuestRef::at))
                     .collect(),
             ),
             Ok(None) => None,
@@ -102,28 +107,34 @@ impl Locations {
         }
     }
 
-    /// A guest by a path in any form: as the host wants it.
-    pub(super) fn guest_ref(&self, path: &str, kind: HostKind) -> GuestRef {
-        let by_datastore = match kind {
-            HostKind::Workstation => None,
-            HostKind::Server2 | HostKind::WorkstationShared | HostKind::Esxi => path
+    /// A guest by a path in any form: as the host wants it. None, with a warning, if that cannot be a
+    /// guest. A guest has no UUID here: that in a `.vmx` is the same in a copy of it.
+    pub(super) fn locator(&mut self, path: &str, product: Product) -> Option<Locator> {
+        let by_datastore = match product {
+            Product::Workstation => None,
+            Product::Server2 | Product::WorkstationShared | Product::Esxi => path
                 .parse()
                 .ok()
                 .or_else(|| DatastorePath::from_host_path(path, &self.on_host)),
         };
-        GuestRef {
-            vmx_path: by_datastore
-                .map(|path: DatastorePath| path.to_string())
-                .unwrap_or_else(|| path.to_owned()),
-        }
+        let text = by_datastore
+            .map(|path: DatastorePath| path.to_string())
+            .unwrap_or_else(|| path.to_owned());
+        Locator::new(text)
+            .map_err(|error| {
+                self.warnings
+                    .push(format!("host {}: a guest is left out: {error}", self.host));
+            })
+            .ok()
     }
 
     /// Where this machine reads a guest's `.vmx`.
     pub(super) fn vmx(&self, guest: &GuestRef) -> Result<PathBuf> {
-        if !guest.vmx_path.starts_with('[') {
-            return self.host_file(&guest.vmx_path);
+        let locator = guest.locator.as_str();
+        if !locator.starts_with('[') {
+            return self.host_file(locator);
         }
-        let path: DatastorePath = guest.vmx_path.parse().map_err(|error| {
+        let path: DatastorePath = locator.parse().map_err(|error| {
             HypervisorError::new(
                 ErrorKind::GuestInvalid,
                 Permanent,
@@ -133,7 +144,7 @@ impl Locations {
         match self.root(&path.datastore) {
             Some(root) => Ok(path.resolve(&root)),
             None => Err(self.not_mapped(
-                &guest.vmx_path,
+                locator,
                 &format!("the datastore {} is not known", path.datastore),
                 &path.datastore,
             )),
@@ -257,9 +268,7 @@ mod tests {
     }
 
     fn guest(path: &str) -> GuestRef {
-        GuestRef {
-            vmx_path: path.to_owned(),
-        }
+        GuestRef::at(Locator::new(path).unwrap())
     }
 
     #[test]
@@ -307,22 +316,27 @@ mod tests {
 
     #[test]
     fn guests_of_both_lists_get_the_same_name() {
-        let known = locations(&[], &[("standard", "/srv/vm")]);
+        let mut known = locations(&[], &[("standard", "/srv/vm")]);
         for path in [
             "/srv/vm/web/web.vmx",
             "[standard] web/web.vmx",
             "ha-datacenter/[standard]web/web.vmx",
         ] {
             assert_eq!(
-                known.guest_ref(path, HostKind::Server2),
-                guest("[standard] web/web.vmx"),
+                known.locator(path, Product::Server2).unwrap().as_str(),
+                "[standard] web/web.vmx",
                 "{path}"
             );
         }
         assert_eq!(
-            known.guest_ref("/srv/vm/web/web.vmx", HostKind::Workstation),
-            guest("/srv/vm/web/web.vmx")
+            known
+                .locator("/srv/vm/web/web.vmx", Product::Workstation)
+                .unwrap()
+                .as_str(),
+            "/srv/vm/web/web.vmx"
         );
+        assert_eq!(known.locator("", Product::Workstation), None);
+        assert_eq!(known.warnings.len(), 1, "{:?}", known.warnings);
     }
 
     #[test]

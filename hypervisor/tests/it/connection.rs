@@ -6,12 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use virtuozo_hypervisor::{
-    Connector, ErrorClass, ErrorKind, HostKind, PowerOff, PowerState, snapshot_name,
-};
+use virtuozo_hypervisor::{Connector, ErrorClass, ErrorKind, PowerOff, PowerState, snapshot_name};
 use vix::Product;
 
-use crate::lab::{TestLab, guest, guest_ref, lab_process, library, two_disks, until};
+use crate::lab::{TestLab, freeze, guest, guest_ref, lab_process, library, two_disks, until};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -39,7 +37,7 @@ async fn the_library_is_probed_and_its_absence_explained() {
 async fn wrong_logins_and_wrong_hosts_are_told_apart() {
     let lab = TestLab::new(Product::Esxi);
     let connect = async |change: fn(&mut virtuozo_hypervisor::HostTarget)| {
-        let mut target = lab.target(HostKind::Esxi);
+        let mut target = lab.target("esxi");
         change(&mut target);
         lab.connector().connect(&target).await.err().unwrap()
     };
@@ -64,8 +62,8 @@ async fn wrong_logins_and_wrong_hosts_are_told_apart() {
 async fn a_crash_of_the_library_costs_one_connection_only() {
     let lab = TestLab::new(Product::Esxi);
     lab.guest(&two_disks("web"));
-    let other = lab.connect(HostKind::Esxi).await;
-    let host = lab.connect(HostKind::Esxi).await;
+    let other = lab.connect("esxi").await;
+    let host = lab.connect("esxi").await;
     lab.set_faults(&[r#"{"function": "VixVM_PowerOn", "crash": true, "nth": 1}"#]);
     let crashed = guest(&host, "web").await;
     let error = crashed.power_on(LIMIT).await.unwrap_err();
@@ -78,7 +76,7 @@ async fn a_crash_of_the_library_costs_one_connection_only() {
         guest(&other, "web").await.power_state().await.unwrap(),
         PowerState::Off
     );
-    let again = lab.connect(HostKind::Esxi).await;
+    let again = lab.connect("esxi").await;
     guest(&again, "web").await.power_on(LIMIT).await.unwrap();
 }
 
@@ -86,12 +84,11 @@ async fn a_crash_of_the_library_costs_one_connection_only() {
 async fn a_job_that_never_ends_reaches_its_limit() {
     let lab = TestLab::new(Product::Esxi);
     lab.guest(&two_disks("web"));
-    let host = lab.connect(HostKind::Esxi).await;
+    let host = lab.connect("esxi").await;
     lab.set_faults(&[r#"{"function": "VixVM_CreateSnapshot", "hang": true}"#]);
     let web = guest(&host, "web").await;
     let name = snapshot_name::make(uuid::Uuid::now_v7(), 1);
-    let error = web
-        .create_snapshot(&name, "", Duration::from_millis(300))
+    let error = freeze(web.as_ref(), &name, Duration::from_millis(300))
         .await
         .unwrap_err();
     assert!(
@@ -106,11 +103,9 @@ async fn an_error_of_the_library_is_passed_on_with_its_code_and_advice() {
     let lab = TestLab::new(Product::Esxi);
     lab.guest(&two_disks("web"));
     lab.set_faults(&[r#"{"function": "VixVM_CreateSnapshot", "error": 8}"#]);
-    let host = lab.connect(HostKind::Esxi).await;
+    let host = lab.connect("esxi").await;
     let name = snapshot_name::make(uuid::Uuid::now_v7(), 1);
-    let error = guest(&host, "web")
-        .await
-        .create_snapshot(&name, "", LIMIT)
+    let error = freeze(guest(&host, "web").await.as_ref(), &name, LIMIT)
         .await
         .unwrap_err();
     assert_eq!(error.code, Some(8));
@@ -164,7 +159,7 @@ async fn a_guest_that_ignores_its_shutdown_is_cut_off_at_the_limit() {
     spec = two_disks("bare");
     spec.tools = false;
     lab.guest(&spec);
-    let host = lab.connect(HostKind::Esxi).await;
+    let host = lab.connect("esxi").await;
     for name in ["deaf", "bare"] {
         let guest = guest(&host, name).await;
         guest.power_on(LIMIT).await.unwrap();
@@ -187,16 +182,11 @@ async fn a_host_that_keeps_one_snapshot_is_never_asked_for_a_second() {
     let mut spec = two_disks("web");
     spec.foreign_snapshots = vec!["theirs".into()];
     let web = lab.guest(&spec);
-    let host = lab.connect(HostKind::Server2).await;
+    let host = lab.connect("server2").await;
     assert!(!host.capabilities().multiple_snapshots);
     let name = snapshot_name::make(uuid::Uuid::now_v7(), 1);
-    let error = host
-        .guest(&guest_ref("web"))
-        .await
-        .unwrap()
-        .create_snapshot(&name, "", LIMIT)
-        .await
-        .unwrap_err();
+    let guest = host.guest(&guest_ref("web")).await.unwrap();
+    let error = freeze(guest.as_ref(), &name, LIMIT).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotSupported, "{error}");
     assert_eq!(web.snapshots().unwrap(), ["theirs"]);
 }

@@ -2,31 +2,30 @@
 
 use std::{fs, time::Duration};
 
-use virtuozo_hypervisor::{ErrorKind, GuestRef, HostKind, Instant, PowerState, conformance};
+use virtuozo_hypervisor::{ErrorKind, PowerState, conformance};
 use vix::{Product, lab::Broken};
 
-use crate::lab::{TestLab, guest, guest_ref, two_disks};
+use crate::lab::{TestLab, at, cold_image, guest, guest_ref, two_disks};
 
 #[tokio::test]
 async fn a_host_lists_its_datastores_and_guests() {
     let lab = TestLab::new(Product::Server2);
     lab.guest(&two_disks("web"));
     lab.guest(&two_disks("mail"));
-    let host = lab.connect(HostKind::Server2).await;
+    let host = lab.connect("server2").await;
     let facts = host.facts().await.unwrap();
+    // Both lists of the host name them, and each is there once.
     let both = vec![guest_ref("mail"), guest_ref("web")];
-    assert_eq!(facts.live, both);
-    assert!(facts.live_is_complete);
-    let mut registered = facts.registered.unwrap();
-    registered.sort();
-    assert_eq!(registered, both);
+    assert_eq!(facts.guests, both);
+    assert!(facts.guests_are_complete);
     assert_eq!(facts.datastores.keys().collect::<Vec<_>>(), ["standard"]);
     assert!(facts.warnings.is_empty(), "{:?}", facts.warnings);
 
     fs::write(lab.host.config_dir.join("datastores.xml"), "<not xml").unwrap();
     fs::remove_file(lab.host.config_dir.join("vmInventory.xml")).unwrap();
     let facts = host.facts().await.unwrap();
-    assert!(facts.registered.is_none());
+    // Those that the host lists live, by their paths on the host.
+    assert_eq!(facts.guests.len(), 2, "{:?}", facts.guests);
     assert_eq!(facts.warnings.len(), 1, "{:?}", facts.warnings);
     assert!(
         facts.warnings[0].contains("datastores.xml"),
@@ -41,7 +40,7 @@ async fn a_sound_guest_is_described() {
     let mut spec = two_disks("web");
     spec.foreign_snapshots = vec!["first".into(), "second".into()];
     lab.guest(&spec);
-    let host = lab.connect(HostKind::Esxi).await;
+    let host = lab.connect("esxi").await;
     let web = guest(&host, "web").await;
     let facts = web.facts().await.unwrap();
     assert_eq!(facts.problem, None);
@@ -87,7 +86,7 @@ async fn what_is_broken_is_said_where_it_belongs() {
         spec.broken = Some(broken);
         lab.guest(&spec);
     }
-    let host = lab.connect(HostKind::Esxi).await;
+    let host = lab.connect("esxi").await;
     for name in ["truncated", "missing", "cid"] {
         let guest = guest(&host, name).await;
         let facts = guest.facts().await.unwrap();
@@ -98,7 +97,7 @@ async fn what_is_broken_is_said_where_it_belongs() {
         );
         assert_eq!(facts.disks[1].problem, None, "{name}");
         assert_eq!(facts.problem, None, "{name}");
-        match guest.image(&Instant::PoweredOff, &[]).await {
+        match cold_image(guest.as_ref(), &[]).await {
             Err(error) => assert_eq!(error.kind, ErrorKind::GuestInvalid, "{name}: {error}"),
             // What is cut off shows when it is read, at the latest.
             Ok(image) => assert!(
@@ -107,8 +106,7 @@ async fn what_is_broken_is_said_where_it_belongs() {
             ),
         }
         // The sound disk alone can be backed up.
-        guest
-            .image(&Instant::PoweredOff, &["scsi0:0".into()])
+        cold_image(guest.as_ref(), &["scsi0:0".into()])
             .await
             .unwrap();
     }
@@ -124,8 +122,8 @@ async fn what_is_broken_is_said_where_it_belongs() {
 async fn an_unmapped_datastore_is_a_problem_with_a_hint() {
     let lab = TestLab::new(Product::Esxi);
     lab.guest(&two_disks("web"));
-    let mut target = lab.target(HostKind::Esxi);
-    target.config_dir = None;
+    let mut target = lab.target("esxi");
+    target.properties.clear();
     let host = virtuozo_hypervisor::Connector::connect(&lab.connector(), &target)
         .await
         .unwrap();
@@ -137,7 +135,7 @@ async fn an_unmapped_datastore_is_a_problem_with_a_hint() {
             .contains("virtuozo datastore map alpha standard"),
         "{problem:?}"
     );
-    let error = web.image(&Instant::PoweredOff, &[]).await.err().unwrap();
+    let error = cold_image(web.as_ref(), &[]).await.err().unwrap();
     assert_eq!(error.kind, ErrorKind::NotMapped);
 
     target.datastores = lab.host.datastores.iter().cloned().collect();
@@ -152,15 +150,13 @@ async fn an_unmapped_datastore_is_a_problem_with_a_hint() {
 async fn a_workstation_lists_only_what_runs_by_host_path() {
     let lab = TestLab::new(Product::Workstation);
     let web = lab.guest(&two_disks("web"));
-    let host = lab.connect(HostKind::Workstation).await;
+    let host = lab.connect("workstation").await;
     let facts = host.facts().await.unwrap();
-    assert!(facts.live.is_empty());
-    assert!(!facts.live_is_complete);
-    let reference = GuestRef {
-        vmx_path: web.vmx().to_str().unwrap().to_owned(),
-    };
+    assert!(facts.guests.is_empty());
+    assert!(!facts.guests_are_complete);
+    let reference = at(web.vmx().to_str().unwrap());
     let guest = host.guest(&reference).await.unwrap();
     assert_eq!(guest.facts().await.unwrap().problem, None);
     guest.power_on(Duration::from_secs(60)).await.unwrap();
-    assert_eq!(host.facts().await.unwrap().live, [reference]);
+    assert_eq!(host.facts().await.unwrap().guests, [reference]);
 }

@@ -10,8 +10,8 @@ use std::{
 use tempfile::TempDir;
 use virtuozo_disk::{BlockSource, vmdk::DiskKind, vmware::vmx::Vmx};
 use virtuozo_hypervisor::{
-    Connector, Guest, GuestImage, GuestRef, Host, HostKind, HostTarget, conformance::Merged,
-    vix::VixConnector,
+    ChangeIds, Connector, FreezeRequest, Guest, GuestImage, GuestRef, Host, HostTarget,
+    HypervisorError, Instant as At, Locator, conformance::Merged, vix::VixConnector,
 };
 use vix::lab::{
     DiskSpec, FAULTS_VARIABLE, GuestSpec, HostSpec, Lab, LabGuest, LabHost, ROOT_VARIABLE,
@@ -89,29 +89,64 @@ impl TestLab {
         fs::write(self.faults(), rules.join("\n")).unwrap();
     }
 
-    pub(crate) fn target(&self, kind: HostKind) -> HostTarget {
-        let local = kind == HostKind::Workstation;
+    pub(crate) fn target(&self, kind: &str) -> HostTarget {
+        let local = kind == "workstation";
         HostTarget {
             name: "alpha".into(),
-            kind,
+            kind: kind.to_owned(),
             address: (!local).then(|| self.host.url.clone()),
             user: (!local).then(|| "backup".into()),
             password: (!local).then(|| "lab password".to_owned().into()),
-            config_dir: (!local).then(|| self.host.config_dir.clone()),
+            properties: (!local)
+                .then(|| {
+                    let config_dir = self.host.config_dir.to_str().unwrap().to_owned();
+                    ("config-dir".to_owned(), config_dir)
+                })
+                .into_iter()
+                .collect(),
             datastores: Default::default(),
         }
     }
 
-    pub(crate) async fn connect(&self, kind: HostKind) -> Arc<dyn Host> {
+    pub(crate) async fn connect(&self, kind: &str) -> Arc<dyn Host> {
         self.connector().connect(&self.target(kind)).await.unwrap()
     }
 }
 
 /// How the host calls a guest of the datastore `standard`.
 pub(crate) fn guest_ref(name: &str) -> GuestRef {
-    GuestRef {
-        vmx_path: format!("[standard] {name}/{name}.vmx"),
-    }
+    at(&format!("[standard] {name}/{name}.vmx"))
+}
+
+/// A guest by its path.
+pub(crate) fn at(path: &str) -> GuestRef {
+    GuestRef::at(Locator::new(path).unwrap())
+}
+
+/// Freezes a guest under a name, compared with nothing.
+pub(crate) async fn freeze(
+    guest: &dyn Guest,
+    name: &str,
+    limit: Duration,
+) -> Result<(), HypervisorError> {
+    guest
+        .freeze(&FreezeRequest {
+            name: name.to_owned(),
+            description: String::new(),
+            since: ChangeIds::new(),
+            limit,
+        })
+        .await
+}
+
+/// The image of a guest that is off.
+pub(crate) async fn cold_image(
+    guest: &dyn Guest,
+    ignored: &[String],
+) -> Result<GuestImage, HypervisorError> {
+    guest
+        .image(&At::PoweredOff, &ChangeIds::new(), ignored)
+        .await
 }
 
 pub(crate) async fn guest(host: &Arc<dyn Host>, name: &str) -> Arc<dyn Guest> {

@@ -10,3 +10,4 @@ mod conformance;
 mod connection;
 mod facts;
 mod lab;
+mod memory;

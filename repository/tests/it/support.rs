@@ -9,8 +9,8 @@ use chrono::DateTime;
 use uuid::Uuid;
 use virtuozo_disk::{BlockRange, BlockSource, DiskError, RangeKind, vmdk::Chain};
 use virtuozo_repository::{
-    CopyObserver, FileFormat, FileSpec, NewPoint, PointMode, Repository, SealedPoint, Stopped,
-    Unobserved,
+    CopyObserver, DiskProperties, FileFormat, FileSpec, NewPoint, PointMode, Repository,
+    SealedPoint, Stopped, Unobserved,
 };
 
 /// The unit in which [`Memory`] knows what it holds: smaller than a stored grain.
@@ -92,7 +92,8 @@ pub(crate) fn new_point(number: u128) -> NewPoint {
         fence: 3,
         host: "alpha.lab".to_owned(),
         guest: "web/1".to_owned(),
-        vmx_path: "[standard] web/web.vmx".to_owned(),
+        locator: "[standard] web/web.vmx".to_owned(),
+        guest_uuid: None,
         mode: PointMode::Hot,
         taken_at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
         foreign_snapshots: vec!["before update".to_owned()],
@@ -104,11 +105,13 @@ pub(crate) fn vmdk(name: &str, parent: Option<&str>) -> FileSpec {
     FileSpec {
         name: name.to_owned(),
         device: Some("scsi0:0".to_owned()),
-        format: FileFormat::Vmdk {
+        format: FileFormat::Disk {
             parent: parent.map(str::to_owned),
-            disk_database: [("adapterType", "lsilogic"), ("virtualHWVersion", "7")]
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .into(),
+            properties: DiskProperties {
+                adapter: Some("lsilogic".to_owned()),
+                back_end: [("virtualHWVersion".to_owned(), "7".to_owned())].into(),
+                ..DiskProperties::default()
+            },
         },
     }
 }

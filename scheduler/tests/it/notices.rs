@@ -279,7 +279,7 @@ async fn a_digest_tells_what_ran_what_did_not_and_what_is_missing_the_oldest_fir
     site.execute(
         "UPDATE virtuozo_core.settings SET destination = '/srv/backup', time_zone = 'Europe/Berlin';
          UPDATE virtuozo_core.guests SET created_at = now() - interval '9 days';
-         INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name, ignored, configured, rpo_secs, state, state_reason, created_at)
+         INSERT INTO virtuozo_core.guests (id, host_id, locator, name, ignored, configured, rpo_secs, state, state_reason, created_at)
          SELECT md5(n)::uuid, md5('alpha')::uuid, n, n, n = 'left out', n <> 'new',
                 CASE n WHEN 'hasty' THEN 3600 WHEN 'archive' THEN 0 END,
                 CASE n WHEN 'off' THEN 'powered_off' ELSE 'ok' END, CASE n WHEN 'off' THEN 'it is off' END,
@@ -412,7 +412,7 @@ async fn of_a_great_many_failures_a_digest_tells_some_and_counts_the_rest() {
     let site = Site::new().await;
     let run = site.failed_run("mail").await;
     site.execute(format!(
-        "INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name, created_at)
+        "INSERT INTO virtuozo_core.guests (id, host_id, locator, name, created_at)
          SELECT md5(n::text)::uuid, md5('alpha')::uuid, 'g' || n, 'g' || n, now() - interval '9 days' FROM generate_series(1, 2000) n;
          INSERT INTO virtuozo_core.guest_runs (id, run_id, host_run_id, host_id, guest_id, state, error, started_at, ended_at)
          SELECT md5('run' || n)::uuid, '{run}', '{run}', md5('alpha')::uuid, md5(n::text)::uuid, 'failed', 'the disk is broken', now(), now()

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use virtuozo_model::{ErrorClass, HostKind};
+use virtuozo_model::ErrorClass;
 use virtuozo_postgres::testing::TestDb;
 use virtuozo_queue::{GuestJob, HostJob, Job};
 use virtuozo_scheduler::{Scheduler, SchedulerOptions};
@@ -47,10 +47,10 @@ async fn add_host(pool: &PgPool, name: &str) -> Uuid {
     let id = Uuid::now_v7();
     let config = HostConfig {
         name: name.to_owned(),
-        kind: HostKind::Esxi,
+        kind: "esxi".parse().unwrap(),
         address: Some(format!("https://{name}/sdk")),
         user_name: None,
-        config_dir: None,
+        properties: Default::default(),
         ignored: false,
         guest_threads: None,
     };
@@ -243,7 +243,7 @@ async fn run_with_guests(pool: &PgPool, guests: usize) -> (Uuid, Vec<Uuid>) {
     let mut made = Vec::new();
     for n in 0..guests {
         let id: Uuid = sqlx::query_scalar(
-            "INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name) VALUES (gen_random_uuid(), $1, $2, $2) RETURNING id",
+            "INSERT INTO virtuozo_core.guests (id, host_id, locator, name) VALUES (gen_random_uuid(), $1, $2, $2) RETURNING id",
         )
         .bind(host_id)
         .bind(format!("g{n}.vmx"))

@@ -100,7 +100,7 @@ impl Site {
             "INSERT INTO virtuozo_core.runs (id, requested_by, state, error, created_at, ended_at)
              VALUES ('{id}', 'schedule nightly', 'failed', '1 of 1 guests and 0 of 1 hosts failed', now() - interval '90 seconds', now());
              INSERT INTO virtuozo_core.hosts (id, name, kind) VALUES (md5('alpha')::uuid, 'alpha', 'esxi') ON CONFLICT DO NOTHING;
-             INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+             INSERT INTO virtuozo_core.guests (id, host_id, locator, name)
              VALUES (md5($${guest}$$)::uuid, md5('alpha')::uuid, md5($${guest}$$), $${guest}$$) ON CONFLICT DO NOTHING;
              INSERT INTO virtuozo_core.host_runs (id, run_id, host_id, state, ended_at)
              VALUES ('{id}', '{id}', md5('alpha')::uuid, 'succeeded', now());

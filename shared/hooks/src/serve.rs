@@ -231,7 +231,7 @@ fn environment(taken: &Taken, facts: &Facts, subject: Subject<'_>) -> Environmen
     }
     all.say_if("VIRTUOZO_HOST", facts.host.as_ref());
     all.say_if("VIRTUOZO_GUEST", facts.guest.as_ref());
-    all.say_if("VIRTUOZO_GUEST_VMX", facts.vmx_path.as_ref());
+    all.say_if("VIRTUOZO_GUEST_LOCATOR", facts.locator.as_ref());
     all.say_if("VIRTUOZO_MODE", facts.mode.as_ref());
     all.say_if("VIRTUOZO_POINT", facts.point.as_ref());
     if subject == Subject::Run && taken.hook.moment == HookMoment::After {

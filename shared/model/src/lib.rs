@@ -2,6 +2,7 @@
 
 mod error_class;
 mod hooks;
+mod host_kind;
 pub mod human;
 mod notices;
 pub mod schedule;
@@ -10,28 +11,17 @@ mod text_enum;
 
 pub use error_class::ErrorClass;
 pub use hooks::{Hook, HookLine, HookMoment, OnFailure};
+pub use host_kind::{HostKind, NoHostKind};
 pub use notices::{MailSecurity, Notice, NoticeChannel, NoticeKind, NoticeSettings, NoticeState};
 pub use steps::StepName;
 pub use text_enum::UnknownWord;
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveTime, Utc};
 use serde::{Deserialize, Serialize};
 use text_enum::text_enum;
 use uuid::Uuid;
-
-text_enum! {
-    /// The product behind a host.
-    pub enum HostKind {
-        /// VMware Server 2.0.
-        Server2 = "server2",
-        /// VMware Workstation on the worker's own machine.
-        Workstation = "workstation",
-        /// Workstation Server ("shared VMs").
-        WorkstationShared = "workstation_shared",
-        /// ESXi or vCenter.
-        Esxi = "esxi",
-    }
-}
 
 text_enum! {
     /// What the last validation said about a host.
@@ -197,7 +187,7 @@ pub struct Host {
     pub id: Uuid,
     /// The administrator's name for it.
     pub name: String,
-    /// The product.
+    /// What it is.
     pub kind: HostKind,
     /// Connection string.
     pub address: Option<String>,
@@ -205,8 +195,9 @@ pub struct Host {
     pub user_name: Option<String>,
     /// A password is stored.
     pub has_password: bool,
-    /// Directory with its `datastores.xml` and `vmInventory.xml` as workers read it.
-    pub config_dir: Option<String>,
+    /// What else its back end has to know, by the names that the back end gives.
+    #[sqlx(json)]
+    pub properties: BTreeMap<String, String>,
     /// Leave it out of every run.
     pub ignored: bool,
     /// Guests in work at most; none: the site's setting.
@@ -245,8 +236,12 @@ pub struct Guest {
     pub host_id: Uuid,
     /// The name of its host.
     pub host_name: String,
-    /// Path of its `.vmx` as the host wants it.
-    pub vmx_path: String,
+    /// What its host finds it by.
+    pub locator: String,
+    /// What stays the same when it is moved on its host; none where its host has nothing of the kind.
+    pub uuid: Option<Uuid>,
+    /// The machine of its host that ran it when it was last looked at; none where the host is one machine.
+    pub node: Option<String>,
     /// Display name.
     pub name: String,
     /// Somebody, or the setting `new_guests`, has decided that it is backed up.
@@ -276,6 +271,8 @@ pub struct Guest {
     pub power: Option<Power>,
     /// When that was.
     pub checked_at: Option<DateTime<Utc>>,
+    /// Change ids for which its host keeps something.
+    pub change_ids: Vec<String>,
 }
 
 impl Guest {
@@ -351,6 +348,17 @@ pub struct Schedule {
     pub guest_ids: Vec<Uuid>,
 }
 
+/// A kind of host that a worker knows, and whether it can serve it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KindServed {
+    /// The word for the kind.
+    pub kind: String,
+    /// The worker's machine has what the back end needs.
+    pub is_served: bool,
+    /// What was found of the back end, or what is missing and what to do about it.
+    pub found: String,
+}
+
 /// One incarnation of a worker or scheduler.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "sqlx", derive(sqlx::FromRow))]
@@ -379,6 +387,9 @@ pub struct Worker {
     pub stopped_at: Option<DateTime<Utc>>,
     /// It was asked to finish its work, or hand it over, and to end.
     pub drain_requested: bool,
+    /// The kinds of host that it knows; none for a scheduler.
+    #[sqlx(json)]
+    pub kinds: Vec<KindServed>,
 }
 
 /// What people are told.

@@ -19,7 +19,7 @@ use virtuozo_store::{
     caps, datastores, disks,
     guests::{self, GuestConfig, WithPoints},
     hooks,
-    hosts::{self, HostConfig},
+    hosts::{self, HostConfig, Rules},
     plain_directory,
     schedules::{self, ScheduleConfig},
     settings,
@@ -43,7 +43,8 @@ pub struct Options {
     pub dry_run: bool,
 }
 
-/// Makes the site as the file says, all or nothing. Without keys, passwords stay as they are.
+/// Makes the site as the file says, all or nothing, as far as back ends permit. Without keys, passwords stay as they
+/// are.
 ///
 /// # Errors
 /// [`SiteFileError::Refused`] names the line of what is not permitted; nothing was changed then.
@@ -51,6 +52,7 @@ pub async fn import(
     pool: &PgPool,
     parsed: &Parsed,
     keys: Option<Keys<'_>>,
+    rules: &dyn Rules,
     options: Options,
 ) -> Result<Outcome, SiteFileError> {
     let mut tx = pool.begin().await.map_err(StoreError::from)?;
@@ -60,6 +62,7 @@ pub async fn import(
         conn: &mut tx,
         parsed,
         keys,
+        rules,
         secrets: BTreeMap::new(),
     };
     import.all().await?;
@@ -86,6 +89,8 @@ pub(super) struct Import<'a> {
     pub(super) conn: &'a mut PgConnection,
     pub(super) parsed: &'a Parsed,
     pub(super) keys: Option<Keys<'a>>,
+    /// What back ends permit.
+    rules: &'a dyn Rules,
     /// Passwords and secrets that changed, by the name of their entry.
     pub(super) secrets: BTreeMap<String, Vec<FieldChange>>,
 }
@@ -195,13 +200,17 @@ impl<'a> Import<'a> {
         let what = format!("host {}", wanted.name);
         let config = HostConfig {
             name: wanted.name.clone(),
-            kind: wanted.kind,
+            kind: wanted.kind.clone(),
             address: wanted.address.clone(),
             user_name: wanted.user.clone(),
-            config_dir: wanted.config_dir.clone(),
+            properties: wanted.properties.clone(),
             ignored: wanted.ignored,
             guest_threads: wanted.guest_threads,
         };
+        self.rules
+            .check_host(&config)
+            .map_err(StoreError::Refused)
+            .map_err(self.parsed.refuse(entry, &what))?;
         let now = match hosts::by_name(&mut *self.conn, &wanted.name).await {
             Err(StoreError::NotFound { .. }) => None,
             found => Some(found?),
@@ -238,15 +247,15 @@ impl<'a> Import<'a> {
         let guests = guests::list(&mut *self.conn, Some(host.id)).await?;
         let mut seen = HashSet::new();
         for guest in &wanted.guests {
-            self.once(&mut seen, guest, "guest", &guest.as_ref().vmx_path)?;
+            self.once(&mut seen, guest, "guest", &guest.as_ref().locator)?;
             let now = guests
                 .iter()
-                .find(|now| now.vmx_path == guest.as_ref().vmx_path);
+                .find(|now| now.locator == guest.as_ref().locator);
             self.guest(&host, guest.as_ref(), now)
                 .await
                 .map_err(|error| {
                     self.parsed
-                        .refuse(guest, format!("guest {}", guest.as_ref().vmx_path))(
+                        .refuse(guest, format!("guest {}", guest.as_ref().locator))(
                         error
                     )
                 })?;
@@ -347,9 +356,12 @@ impl<'a> Import<'a> {
             Some(now) => now.id,
             None => {
                 let name = wanted.name.as_deref();
-                let name = name.unwrap_or_else(|| guests::name_of(&wanted.vmx_path));
-                let path = &wanted.vmx_path;
-                guests::insert_as(&mut *self.conn, host, path, name, wanted.configured).await?
+                let name = name.unwrap_or_else(|| guests::name_of(&wanted.locator));
+                let locator = &wanted.locator;
+                self.rules
+                    .check_locator(&host.kind, locator)
+                    .map_err(StoreError::Refused)?;
+                guests::insert_as(&mut *self.conn, host, locator, name, wanted.configured).await?
             }
         };
         if now.is_some_and(|now| wanted.configured && !now.configured) {
@@ -493,8 +505,8 @@ impl<'a> Import<'a> {
         kept: &[WithPoints],
     ) -> Result<(), SiteFileError> {
         for guest in guests::list(&mut *self.conn, Some(host.id)).await? {
-            let mut named = entry.guests.iter().map(|g| &g.as_ref().vmx_path);
-            if !named.any(|path| *path == guest.vmx_path)
+            let mut named = entry.guests.iter().map(|g| &g.as_ref().locator);
+            if !named.any(|path| *path == guest.locator)
                 && !kept.iter().any(|kept| kept.guest_id == guest.id)
             {
                 guests::remove(&mut *self.conn, &guest).await?;

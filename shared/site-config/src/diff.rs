@@ -155,8 +155,8 @@ fn entries(file: &SiteFile) -> serde_json::Result<Entries> {
         }
         for guest in &host.guests {
             let guest = guest.as_ref();
-            let name = format!("guest {}/{}", host.name, guest.vmx_path);
-            add(5, name, serde_json::to_value(guest)?, &["vmx_path"]);
+            let name = format!("guest {}/{}", host.name, guest.locator);
+            add(5, name, serde_json::to_value(guest)?, &["locator"]);
         }
     }
     for schedule in &file.schedules {

@@ -1,6 +1,6 @@
 //! The configuration of a site as a TOML file: what it holds, and how its text is read and written.
 //!
-//! Names are identities: a host's name, the path of a guest's `.vmx` on its host, a schedule's name. What
+//! Names are identities: a host's name, the locator of a guest on its host, a schedule's name. What
 //! an optional field of a host, guest or schedule does not say is as if nobody had ever said it; settings
 //! that are missing, and whole entries, stay as they are.
 
@@ -177,7 +177,7 @@ pub struct RepositoryEntry {
 pub struct HostEntry {
     /// Its name.
     pub name: String,
-    /// The product.
+    /// What it is.
     pub kind: HostKind,
     /// Connection string.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -188,19 +188,19 @@ pub struct HostEntry {
     /// The encrypted password, in hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
-    /// Directory with the host's own configuration.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config_dir: Option<String>,
     /// Leave it out of every run.
     #[serde(default, skip_serializing_if = "is_false")]
     pub ignored: bool,
     /// Guests in work at most; none: the site's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_threads: Option<i32>,
+    /// What else its back end has to know.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
     /// Datastores about which something was said, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub datastores: Vec<Spanned<DatastoreEntry>>,
-    /// Its guests, by the path of their `.vmx`.
+    /// Its guests, by their locators.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub guests: Vec<Spanned<GuestEntry>>,
 }
@@ -223,8 +223,8 @@ pub struct DatastoreEntry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GuestEntry {
-    /// Path of its `.vmx` as the host knows it.
-    pub vmx_path: String,
+    /// What its host finds it by.
+    pub locator: String,
     /// Its name when it was last looked at; its host corrects it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -278,7 +278,7 @@ pub struct ScheduleEntry {
     /// Hosts to back up, by name. No hosts and no guests: the whole site.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
-    /// Guests to back up, as `HOST/GUEST` with the path of the `.vmx`.
+    /// Guests to back up, as `HOST/GUEST` with the guest's locator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub guests: Vec<String>,
 }

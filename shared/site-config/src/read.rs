@@ -152,7 +152,7 @@ pub(super) async fn current(conn: &mut PgConnection) -> Result<SiteFile, StoreEr
     }
     let mut guest_names = HashMap::new();
     for guest in guests::list(&mut *conn, None).await? {
-        guest_names.insert(guest.id, format!("{}/{}", guest.host_name, guest.vmx_path));
+        guest_names.insert(guest.id, format!("{}/{}", guest.host_name, guest.locator));
         let disks = disks_of.remove(&guest.id).unwrap_or_default();
         if let Some(host) = of_host.get_mut(&guest.host_id) {
             host.guests.push(placed(guest_entry(guest, disks)));
@@ -215,7 +215,7 @@ fn sort(file: &mut SiteFile) {
         host.datastores
             .sort_by(|a, b| a.as_ref().name.cmp(&b.as_ref().name));
         host.guests
-            .sort_by(|a, b| a.as_ref().vmx_path.cmp(&b.as_ref().vmx_path));
+            .sort_by(|a, b| a.as_ref().locator.cmp(&b.as_ref().locator));
     }
 }
 
@@ -226,7 +226,7 @@ fn host_entry(host: Host) -> HostEntry {
         address: host.address,
         user: host.user_name,
         password: None,
-        config_dir: host.config_dir,
+        properties: host.properties,
         ignored: host.ignored,
         guest_threads: host.guest_threads,
         datastores: Vec::new(),
@@ -242,8 +242,8 @@ fn guest_entry(guest: Guest, disks: Vec<Disk>) -> GuestEntry {
         .collect();
     ignored_disks.sort();
     GuestEntry {
-        name: (guest.name != guests::name_of(&guest.vmx_path)).then_some(guest.name),
-        vmx_path: guest.vmx_path,
+        name: (guest.name != guests::name_of(&guest.locator)).then_some(guest.name),
+        locator: guest.locator,
         configured: guest.configured,
         ignored: guest.ignored,
         destination: guest.destination,

@@ -5,9 +5,14 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use virtuozo_model::GuestState;
+use virtuozo_model::{GuestState, HostKind};
 use virtuozo_postgres::testing::TestDb;
-use virtuozo_store::{disks, guests, hosts, notices::config, schedules, settings};
+use virtuozo_store::{
+    disks, guests,
+    hosts::{self, HostConfig, Rules},
+    notices::config,
+    schedules, settings,
+};
 
 mod prune;
 mod secrets;
@@ -47,8 +52,10 @@ name = "alpha"
 kind = "server2"
 address = "https://alpha:8333/sdk"
 user = "backup"
-config_dir = "/mnt/alpha"
 guest_threads = 1
+
+[hosts.properties]
+config-dir = "/mnt/alpha"
 
 [[hosts.datastores]]
 name = "capped"
@@ -60,7 +67,7 @@ local_path = "/mnt/alpha/standard"
 guest_threads = 4
 
 [[hosts.guests]]
-vmx_path = "[standard] mail/mail.vmx"
+locator = "[standard] mail/mail.vmx"
 name = "Mail \"Ümläut\" server"
 mode = "cold"
 keep_last = 3
@@ -74,7 +81,7 @@ limit_secs = 5
 on_failure = "ignore"
 
 [[hosts.guests]]
-vmx_path = "[standard] new/new.vmx"
+locator = "[standard] new/new.vmx"
 configured = false
 ignored = true
 
@@ -97,12 +104,37 @@ hosts = ["alpha", "beta"]
 [end]
 "#;
 
+/// What back ends permit here: remote hosts of one kind, local ones of another.
+struct Lab;
+
+impl Rules for Lab {
+    fn check_host(&self, host: &HostConfig) -> Result<(), String> {
+        for name in host.properties.keys() {
+            if name != "config-dir" {
+                return Err(format!("there is no property {name}"));
+            }
+        }
+        match (host.kind.as_str(), &host.address) {
+            ("server2", Some(_)) | ("workstation", None) => Ok(()),
+            ("server2", None) => Err("it needs an address".to_owned()),
+            (kind, _) => Err(format!("there is no kind {kind}")),
+        }
+    }
+
+    fn check_locator(&self, _: &HostKind, locator: &str) -> Result<(), String> {
+        match locator.ends_with(".vmx") {
+            true => Ok(()),
+            false => Err("a locator ends in .vmx".to_owned()),
+        }
+    }
+}
+
 fn parsed(text: &str) -> Parsed {
     Parsed::new(text).unwrap_or_else(|error| panic!("{error}"))
 }
 
 async fn imported(db: &TestDb, text: &str, options: Options) -> Outcome {
-    import(&db.pool, &parsed(text), None, options)
+    import(&db.pool, &parsed(text), None, &Lab, options)
         .await
         .unwrap_or_else(|error| panic!("{error}"))
 }
@@ -290,8 +322,14 @@ async fn a_file_that_is_wrong_names_the_line_and_changes_nothing() {
         (
             "kind = \"server2\"",
             "kind = \"mainframe\"",
-            "kind = \"mainframe\"",
-            "server2",
+            "[[hosts]]",
+            "mainframe",
+        ),
+        (
+            "kind = \"server2\"",
+            "kind = \"Main Frame\"",
+            "kind = \"Main Frame\"",
+            "small letters",
         ),
         ("kind = \"server2\"\n", "", "[[hosts]]", "kind"),
         (
@@ -301,10 +339,16 @@ async fn a_file_that_is_wrong_names_the_line_and_changes_nothing() {
             "needs an address",
         ),
         (
-            "config_dir = \"/mnt/alpha\"",
-            "colour = 1",
-            "colour = 1",
+            "config-dir = \"/mnt/alpha\"",
+            "colour = \"red\"",
+            "[[hosts]]",
             "colour",
+        ),
+        (
+            "config-dir = \"/mnt/alpha\"",
+            "config-dir = 1",
+            "config-dir = 1",
+            "string",
         ),
         (
             "guest_threads = 1\n",
@@ -334,7 +378,7 @@ async fn a_file_that_is_wrong_names_the_line_and_changes_nothing() {
         (
             "new/new.vmx",
             "mail/mail.vmx",
-            "[[hosts.guests]]\nvmx_path = \"[standard] mail/mail.vmx\"\nconfigured",
+            "[[hosts.guests]]\nlocator = \"[standard] mail/mail.vmx\"\nconfigured",
             "twice",
         ),
         (
@@ -375,7 +419,7 @@ async fn a_file_that_is_wrong_names_the_line_and_changes_nothing() {
         let text = TEXT.replacen(from, to, 1);
         let line = text[..text.find(place).unwrap()].matches('\n').count() + 1;
         let result = match Parsed::new(&text) {
-            Ok(file) => import(&db.pool, &file, None, PRUNE).await,
+            Ok(file) => import(&db.pool, &file, None, &Lab, PRUNE).await,
             Err(error) => Err(error),
         };
         let error = result.map(drop).unwrap_err().to_string();
@@ -541,7 +585,7 @@ fn any_file() -> impl Strategy<Value = SiteFile> {
                 let mut host = parsed(TEXT).file.hosts.remove(0);
                 let entry = host.as_mut();
                 (entry.name, entry.address, entry.ignored) = (name, address, ignored);
-                entry.guests[0].as_mut().vmx_path = path;
+                entry.guests[0].as_mut().locator = path;
                 host
             });
             let schedules = schedules.into_iter().map(|(name, cron, enabled)| {

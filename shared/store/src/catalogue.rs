@@ -20,8 +20,10 @@ pub struct FoundPoint<'a> {
     pub host_name: &'a str,
     /// The guest's name at the time.
     pub guest_name: &'a str,
-    /// The guest's `.vmx` as its host knows it.
-    pub vmx_path: &'a str,
+    /// What the guest's host found it by.
+    pub locator: &'a str,
+    /// The guest's UUID, where its host has one.
+    pub guest_uuid: Option<Uuid>,
     /// The destination directory.
     pub repository: &'a str,
     /// Where it is below the destination.
@@ -51,7 +53,7 @@ pub async fn record(tx: &mut PgConnection, point: &FoundPoint<'_>) -> Result<boo
     let row: Option<Uuid> = sqlx::query_scalar(include_str!("catalogue/point_record.sql"))
         .bind(point.id)
         .bind(point.host_name)
-        .bind(point.vmx_path)
+        .bind(point.locator)
         .bind(point.guest_name)
         .bind(point.repository)
         .bind(point.path)
@@ -62,6 +64,7 @@ pub async fn record(tx: &mut PgConnection, point: &FoundPoint<'_>) -> Result<boo
         .bind(bytes(point.source_bytes))
         .bind(point.foreign_snapshots)
         .bind(point.guest_run_id)
+        .bind(point.guest_uuid)
         .fetch_optional(tx)
         .await?;
     Ok(row.is_some())
@@ -75,7 +78,8 @@ pub async fn link(db: impl PgExecutor<'_>, point: &FoundPoint<'_>) -> Result<boo
     let row: Option<Uuid> = sqlx::query_scalar(include_str!("catalogue/point_link.sql"))
         .bind(point.id)
         .bind(point.host_name)
-        .bind(point.vmx_path)
+        .bind(point.locator)
+        .bind(point.guest_uuid)
         .fetch_optional(db)
         .await?;
     Ok(row.is_some())

@@ -10,7 +10,6 @@ use crate::{
     hosts::{self, HostConfig},
     runs::{self, Targets},
 };
-use virtuozo_model::HostKind;
 use virtuozo_postgres::testing::TestDb;
 
 /// Due times one after the other; for each the schedulers that start its run at once, each with the time
@@ -19,10 +18,10 @@ async fn every_due_time_has_one_run(due_times: &[Vec<u64>]) {
     let db = TestDb::new().await;
     let config = HostConfig {
         name: "alpha".to_owned(),
-        kind: HostKind::Esxi,
+        kind: "esxi".parse().unwrap(),
         address: Some("https://alpha/sdk".to_owned()),
         user_name: None,
-        config_dir: None,
+        properties: Default::default(),
         ignored: false,
         guest_threads: None,
     };

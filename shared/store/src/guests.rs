@@ -71,7 +71,7 @@ pub async fn by_id(db: impl PgExecutor<'_>, id: Uuid) -> Result<Guest, StoreErro
         .ok_or_else(|| not_found(&id.to_string()))
 }
 
-/// The guest that a person means by `HOST/GUEST`, where GUEST is a name or the path of a `.vmx`, or by
+/// The guest that a person means by `HOST/GUEST`, where GUEST is a name or a locator, or by
 /// a name alone if only one guest has it, or by an id.
 ///
 /// # Errors
@@ -84,7 +84,7 @@ pub async fn by_name(pool: &PgPool, text: &str) -> Result<Guest, StoreError> {
     one_of(found, text)
 }
 
-/// The guest of a host that a person means by a name, the path of its `.vmx` or an id.
+/// The guest of a host that a person means by a name, a locator or an id.
 ///
 /// # Errors
 /// As [`by_name`].
@@ -109,7 +109,7 @@ fn one_of(mut found: Vec<Guest>, text: &str) -> Result<Guest, StoreError> {
             found.push(last);
             let all: Vec<String> = found
                 .iter()
-                .map(|g| format!("\"{}/{}\"", g.host_name, g.vmx_path))
+                .map(|g| format!("\"{}/{}\"", g.host_name, g.locator))
                 .collect();
             Err(StoreError::Refused(format!(
                 "{text:?} may be any of {} guests: give one of {}",
@@ -127,16 +127,16 @@ fn not_found(name: &str) -> StoreError {
     }
 }
 
-/// Adds a guest by the path of its `.vmx` before its host has named it.
+/// Adds a guest by its locator before its host has named it. Whether it can be one, [`super::hosts::Rules`] say.
 ///
 /// # Errors
 /// [`StoreError::Refused`] or [`StoreError::Exists`].
 pub async fn insert(
     db: impl PgExecutor<'_>,
     host: &Host,
-    vmx_path: &str,
+    locator: &str,
 ) -> Result<Uuid, StoreError> {
-    insert_as(db, host, vmx_path, name_of(vmx_path), true).await
+    insert_as(db, host, locator, name_of(locator), true).await
 }
 
 /// As [`insert`], with the name that the guest has said earlier, and whether somebody has decided that
@@ -147,38 +147,32 @@ pub async fn insert(
 pub async fn insert_as(
     db: impl PgExecutor<'_>,
     host: &Host,
-    vmx_path: &str,
+    locator: &str,
     name: &str,
     configured: bool,
 ) -> Result<Uuid, StoreError> {
-    if !vmx_path.ends_with(".vmx") {
-        return Err(StoreError::Refused(format!(
-            "{vmx_path:?} is not the path of a guest: it ends in .vmx, for example \
-             \"[standard] mail/mail.vmx\""
-        )));
-    }
     let id = Uuid::now_v7();
     sqlx::query(include_str!("guests/insert.sql"))
         .bind(id)
         .bind(host.id)
-        .bind(vmx_path)
+        .bind(locator)
         .bind(name)
         .bind(configured)
         .execute(db)
         .await
-        .map_err(|e| super::exists(e, "guest", vmx_path))?;
+        .map_err(|e| super::exists(e, "guest", locator))?;
     Ok(id)
 }
 
-/// The name of a guest until its own is known: the stem of its `.vmx`.
-pub fn name_of(vmx_path: &str) -> &str {
-    let file = vmx_path
-        .rsplit(['/', '\\', ']'])
-        .next()
-        .unwrap_or(vmx_path)
-        .trim();
-    match file.strip_suffix(".vmx").unwrap_or(file) {
-        "" => vmx_path,
+/// The name of a guest until its own is known: that of the file, without its extension, where the locator is a
+/// path; else the locator.
+pub fn name_of(locator: &str) -> &str {
+    let Some((_, file)) = locator.rsplit_once(['/', '\\', ']']) else {
+        return locator;
+    };
+    let file = file.trim();
+    match file.rsplit_once('.').map_or(file, |(stem, _)| stem) {
+        "" => locator,
         stem => stem,
     }
 }
@@ -279,11 +273,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guest_is_named_after_its_vmx_until_it_says_its_name() {
+    fn a_guest_is_named_after_its_file_until_it_says_its_name() {
         assert_eq!(name_of("[standard] mail/mail server.vmx"), "mail server");
         assert_eq!(name_of("[standard] web.vmx"), "web");
         assert_eq!(name_of("/vms/db/db.vmx"), "db");
         assert_eq!(name_of(r"C:\VMs\old\old.vmx"), "old");
-        assert_eq!(name_of(".vmx"), ".vmx");
+        assert_eq!(name_of("/vms/.vmx"), "/vms/.vmx");
+        assert_eq!(name_of("vm-57"), "vm-57");
+        assert_eq!(name_of("web.example.com"), "web.example.com");
     }
 }

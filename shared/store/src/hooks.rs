@@ -194,7 +194,7 @@ pub struct Facts {
     /// The name of the guest.
     pub guest: Option<String>,
     /// The path of its `.vmx`.
-    pub vmx_path: Option<String>,
+    pub locator: Option<String>,
     /// The host.
     pub host_id: Option<Uuid>,
     /// The guest.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{Acquire, PgConnection, PgExecutor, Postgres};
+use sqlx::{Acquire, PgConnection, PgExecutor, Postgres, types::Json};
 use uuid::Uuid;
 
 use super::{datastores, slots};
@@ -14,14 +14,14 @@ use virtuozo_postgres::StoreError;
 pub struct HostConfig {
     /// The name, without `/`, which parts it from the name of a guest.
     pub name: String,
-    /// The product.
+    /// What it is.
     pub kind: HostKind,
-    /// Connection string; none for a local Workstation.
+    /// Connection string; none where the host is the worker's own machine.
     pub address: Option<String>,
     /// User name; none for the worker's own user.
     pub user_name: Option<String>,
-    /// Directory with the host's `datastores.xml` and `vmInventory.xml` as workers read it.
-    pub config_dir: Option<String>,
+    /// What else its back end has to know, by the names that the back end gives.
+    pub properties: BTreeMap<String, String>,
     /// Leave it out of every run.
     pub ignored: bool,
     /// Guests in work at most, 1 to 64; none: the site's setting.
@@ -29,7 +29,7 @@ pub struct HostConfig {
 }
 
 impl HostConfig {
-    /// Holds the values against each other and against what the schema permits.
+    /// Holds the values against what the schema permits. What a kind of host needs, its back end says: [`Rules`].
     ///
     /// # Errors
     /// [`StoreError::Refused`] with the reason.
@@ -51,31 +51,28 @@ impl HostConfig {
         if let Some(threads) = self.guest_threads.filter(|n| !(1..=64).contains(n)) {
             return refuse(format!("guest threads must be 1 to 64, not {threads}"));
         }
-        match (self.kind, &self.address) {
-            (HostKind::Workstation, Some(_)) => refuse(
-                "a workstation host is the worker's own machine and has no address; a Workstation \
-                 that shares its guests is of the kind workstation_shared"
-                    .into(),
-            ),
-            (HostKind::Workstation, None) => Ok(()),
-            (kind, None) => refuse(format!(
-                "a host of the kind {kind} needs an address, for example https://{}:{}/sdk",
-                self.name,
-                if kind == HostKind::Server2 { 8333 } else { 443 }
-            )),
-            (_, Some(address))
-                if !address.starts_with("https://") && !address.starts_with("http://") =>
-            {
-                refuse(format!(
-                    "the address {address:?} is not a URL: it has the form https://machine:port/sdk"
-                ))
-            }
-            (_, Some(address)) if address.contains('@') => {
+        match &self.address {
+            Some(address) if address.contains('@') => {
                 refuse("an address holds no user or password: give them by themselves".into())
             }
-            (_, Some(_)) => Ok(()),
+            _ => Ok(()),
         }
     }
+}
+
+/// What back ends permit: which kinds of host there are, and what has to be said about them. This crate knows none.
+pub trait Rules: Sync {
+    /// Holds what is said about a host against what its back end needs.
+    ///
+    /// # Errors
+    /// What is wrong, as a sentence.
+    fn check_host(&self, host: &HostConfig) -> Result<(), String>;
+
+    /// Whether this can be the locator of a guest on a host of this kind.
+    ///
+    /// # Errors
+    /// What is wrong, as a sentence.
+    fn check_locator(&self, kind: &HostKind, locator: &str) -> Result<(), String>;
 }
 
 impl From<Host> for HostConfig {
@@ -85,7 +82,7 @@ impl From<Host> for HostConfig {
             kind: host.kind,
             address: host.address,
             user_name: host.user_name,
-            config_dir: host.config_dir,
+            properties: host.properties,
             ignored: host.ignored,
             guest_threads: host.guest_threads,
         }
@@ -170,11 +167,11 @@ pub async fn insert(
     sqlx::query(include_str!("hosts/insert.sql"))
         .bind(id)
         .bind(&config.name)
-        .bind(config.kind)
+        .bind(&config.kind)
         .bind(&config.address)
         .bind(&config.user_name)
         .bind(sealed_password)
-        .bind(&config.config_dir)
+        .bind(Json(&config.properties))
         .bind(config.ignored)
         .bind(config.guest_threads)
         .execute(&mut *tx)
@@ -221,10 +218,10 @@ pub async fn update(
     let done = sqlx::query(include_str!("hosts/update.sql"))
         .bind(id)
         .bind(&config.name)
-        .bind(config.kind)
+        .bind(&config.kind)
         .bind(&config.address)
         .bind(&config.user_name)
-        .bind(&config.config_dir)
+        .bind(Json(&config.properties))
         .bind(config.ignored)
         .bind(config.guest_threads)
         .execute(&mut *tx)

@@ -21,6 +21,10 @@ pub struct GuestObservation {
     pub state: GuestState,
     /// Why, as a sentence.
     pub reason: Option<String>,
+    /// The machine of its host that runs it.
+    pub node: Option<String>,
+    /// Change ids for which its host keeps something.
+    pub change_ids: Vec<String>,
     /// Its disks.
     pub disks: Vec<DiskObservation>,
 }
@@ -61,6 +65,8 @@ impl GuestObservation {
             .bind(column(&self.disks, |disk| disk.file_name.as_str()))
             .bind(column(&self.disks, bytes))
             .bind(column(&self.disks, |disk| disk.problem.as_deref()))
+            .bind(&self.node)
+            .bind(&self.change_ids)
     }
 }
 
@@ -77,20 +83,43 @@ struct New {
     configured: bool,
 }
 
-/// Holds the paths of the guests that a host names now against the stored guests, and tells people what
+/// A guest that a host names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListedGuest {
+    /// What the host finds it by.
+    pub locator: String,
+    /// What stays the same when it is moved; unique on its host.
+    pub uuid: Option<Uuid>,
+}
+
+/// Holds the guests that a host names now against the stored guests, and tells people what
 /// is new: guests that appeared (the setting `new_guests` decides about them), that are gone and that
-/// are back. Returns all guests of the host as they stand then.
+/// are back. One whose UUID is named under another locator is the same guest. Returns all guests of the
+/// host as they stand then.
 ///
 /// # Errors
 /// What the database says.
 pub async fn apply_guest_inventory(
     conn: &mut PgConnection,
     host_id: Uuid,
-    vmx_paths: &[String],
+    listed: &[ListedGuest],
 ) -> Result<Vec<Guest>, StoreError> {
+    let locators: Vec<&str> = listed.iter().map(|one| one.locator.as_str()).collect();
+    let uuids: Vec<Option<Uuid>> = listed.iter().map(|one| one.uuid).collect();
+    for statement in [
+        include_str!("inventory/guests_moved.sql"),
+        include_str!("inventory/guests_uuids.sql"),
+    ] {
+        sqlx::query(statement)
+            .bind(host_id)
+            .bind(&locators)
+            .bind(&uuids)
+            .execute(&mut *conn)
+            .await?;
+    }
     let gone: Vec<Named> = sqlx::query_as(include_str!("inventory/guests_gone.sql"))
         .bind(host_id)
-        .bind(vmx_paths)
+        .bind(&locators)
         .fetch_all(&mut *conn)
         .await?;
     for Named { id, name } in gone {
@@ -102,7 +131,7 @@ pub async fn apply_guest_inventory(
     }
     let back: Vec<Named> = sqlx::query_as(include_str!("inventory/guests_back.sql"))
         .bind(host_id)
-        .bind(vmx_paths)
+        .bind(&locators)
         .fetch_all(&mut *conn)
         .await?;
     for Named { id, name } in back {
@@ -115,11 +144,12 @@ pub async fn apply_guest_inventory(
         )
         .await?;
     }
-    let names: Vec<&str> = vmx_paths.iter().map(|path| guests::name_of(path)).collect();
+    let names: Vec<&str> = locators.iter().map(|path| guests::name_of(path)).collect();
     let new: Vec<New> = sqlx::query_as(include_str!("inventory/guests_new.sql"))
         .bind(host_id)
-        .bind(vmx_paths)
+        .bind(&locators)
         .bind(names)
+        .bind(&uuids)
         .fetch_all(&mut *conn)
         .await?;
     for New {
@@ -164,9 +194,10 @@ pub async fn apply_guest_facts(
     guest_id: Uuid,
     seen: &GuestObservation,
 ) -> Result<(), StoreError> {
-    let seeing =
-        sqlx::query_as("SELECT virtuozo_core.guest_seen($1, $2, $3, $4, $5, $6, $7, $8, $9)")
-            .bind(guest_id);
+    let seeing = sqlx::query_as(
+        "SELECT virtuozo_core.guest_seen($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )
+    .bind(guest_id);
     let ((),) = seen.bind(seeing).fetch_one(db).await?;
     Ok(())
 }

@@ -107,7 +107,7 @@ mod tests {
              SELECT md5(n)::uuid, n, 'esxi' FROM unnest('{frozen,dead}'::text[]) n;
              INSERT INTO virtuozo_core.host_runs (id, run_id, host_id, state, fence, lease_until)
              SELECT id, md5('run')::uuid, id, 'running', 1, '1970-01-01' FROM virtuozo_core.hosts;
-             INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+             INSERT INTO virtuozo_core.guests (id, host_id, locator, name)
              SELECT id, id, name, name FROM virtuozo_core.hosts;
              INSERT INTO virtuozo_core.guest_runs
                     (id, run_id, host_run_id, host_id, guest_id, state, fence, lease_until, admitted_at)

@@ -334,7 +334,7 @@ mod tests {
              INSERT INTO virtuozo_core.hosts (id, name, kind) VALUES (md5('host')::uuid, 'alpha', 'esxi');
              INSERT INTO virtuozo_core.host_runs (id, run_id, host_id)
              VALUES (md5('host run')::uuid, md5('run')::uuid, md5('host')::uuid);
-             INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+             INSERT INTO virtuozo_core.guests (id, host_id, locator, name)
              VALUES (md5('guest')::uuid, md5('host')::uuid, '[s] mail.vmx', 'mail');
              INSERT INTO virtuozo_core.guest_runs (id, run_id, host_run_id, host_id, guest_id, state, admitted_at)
              VALUES (md5('guest run')::uuid, md5('run')::uuid, md5('host run')::uuid, md5('host')::uuid,
@@ -399,6 +399,8 @@ mod tests {
             power: Power::On,
             state: GuestState::Ok,
             reason: None,
+            node: None,
+            change_ids: Vec::new(),
             disks: Vec::new(),
         };
         let name = async || guests::by_id(&db.pool, zombie.guest_id).await.unwrap().name;

@@ -39,7 +39,7 @@ pub struct GuestLine {
     pub id: Uuid,
     pub host_id: Uuid,
     pub name: String,
-    pub vmx_path: String,
+    pub locator: String,
     pub configured: bool,
     pub ignored: bool,
     pub state: String,
@@ -72,7 +72,7 @@ pub struct RpoLine {
     pub id: Uuid,
     pub host: String,
     pub guest: String,
-    pub vmx_path: String,
+    pub locator: String,
     /// How old its newest good restore point may be; none: as old as it is.
     pub rpo_secs: Option<i32>,
     /// The instant that its newest good restore point holds.
@@ -219,8 +219,6 @@ pub struct GuestRunLine {
     pub slots_busy: i64,
     /// Guests of the same host that have waited longer.
     pub waiting_before: i64,
-    /// Another run has this guest in work.
-    pub guest_in_other_run: bool,
     /// Why nothing of its host is begun, as a sentence; none if it is.
     pub held_reason: Option<String>,
     /// Why it is not in work, as a sentence; none if it is, or has ended.

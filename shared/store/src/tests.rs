@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, time::Duration};
 use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
 use super::{hosts::HostConfig, leases::Leased, *};
-use virtuozo_model::{Guest, Host, HostKind, HostState, Mode};
+use virtuozo_model::{Guest, Host, HostState, Mode};
 use virtuozo_postgres::testing::TestDb;
 
 /// The statements of the program by where they stand: files, and one-liners in the Rust of what is no test.
@@ -107,10 +107,10 @@ pub(super) async fn blocked<T>(db: &TestDb, task: &tokio::task::JoinHandle<T>) {
 fn host_config(name: &str) -> HostConfig {
     HostConfig {
         name: name.to_owned(),
-        kind: HostKind::Server2,
+        kind: "server2".parse().unwrap(),
         address: Some(format!("https://{name}:8333/sdk")),
         user_name: Some("backup".to_owned()),
-        config_dir: None,
+        properties: Default::default(),
         ignored: false,
         guest_threads: None,
     }
@@ -124,9 +124,15 @@ async fn add_host(db: &TestDb, name: &str) -> Host {
 }
 
 async fn found_on(db: &TestDb, host: &Host, paths: &[&str]) -> Vec<Guest> {
-    let paths: Vec<String> = paths.iter().map(|p| (*p).to_owned()).collect();
+    let listed: Vec<inventory::ListedGuest> = paths
+        .iter()
+        .map(|path| inventory::ListedGuest {
+            locator: (*path).to_owned(),
+            uuid: None,
+        })
+        .collect();
     let mut tx = db.pool.begin().await.unwrap();
-    let guests = inventory::apply_guest_inventory(&mut tx, host.id, &paths)
+    let guests = inventory::apply_guest_inventory(&mut tx, host.id, &listed)
         .await
         .unwrap();
     tx.commit().await.unwrap();
@@ -260,31 +266,10 @@ async fn a_host_that_cannot_be_right_is_refused_with_the_reason() {
         ),
         (
             HostConfig {
-                address: None,
-                ..good.clone()
-            },
-            "https://alpha:8333/sdk",
-        ),
-        (
-            HostConfig {
-                address: Some("alpha".into()),
-                ..good.clone()
-            },
-            "not a URL",
-        ),
-        (
-            HostConfig {
                 address: Some("https://u:p@alpha".into()),
                 ..good.clone()
             },
             "password",
-        ),
-        (
-            HostConfig {
-                kind: HostKind::Workstation,
-                ..good.clone()
-            },
-            "no address",
         ),
         (
             HostConfig {
@@ -413,7 +398,7 @@ async fn datastores_keep_their_mapping_while_the_host_changes_its_own() {
 async fn a_worker_that_was_stopped_learns_it_at_its_next_heartbeat() {
     let db = TestDb::new().await;
     let id = Uuid::now_v7();
-    workers::register(&db.pool, id, virtuozo_model::ProcessKind::Worker, "w1")
+    workers::register(&db.pool, id, virtuozo_model::ProcessKind::Worker, "w1", &[])
         .await
         .unwrap();
     assert_eq!(

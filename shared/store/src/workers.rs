@@ -1,12 +1,61 @@
 //! Workers and schedulers: one row for every incarnation.
 
+use serde::Serialize;
 use sqlx::{FromRow, PgExecutor, PgPool};
 use uuid::Uuid;
 
-use virtuozo_model::{ProcessKind, Worker};
+use virtuozo_model::{KindServed, ProcessKind, Worker};
 use virtuozo_postgres::StoreError;
 
-/// Registers this process under a new id.
+/// Notes which kinds of host a worker serves now.
+///
+/// # Errors
+/// What the database says.
+pub async fn serves(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    kinds: &[KindServed],
+) -> Result<(), StoreError> {
+    let (words, are_served, found) = columns(kinds);
+    sqlx::query(include_str!("workers/serves.sql"))
+        .bind(id)
+        .bind(words)
+        .bind(are_served)
+        .bind(found)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// A kind of host that is wanted and that no running worker serves.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize)]
+pub struct KindUnserved {
+    /// The word for the kind.
+    pub kind: String,
+    /// Hosts of this kind, as names.
+    pub hosts: Vec<String>,
+    /// Why each running worker does not serve it, as sentences.
+    pub why: Vec<String>,
+}
+
+/// The kinds of hosts that no running worker serves.
+///
+/// # Errors
+/// What the database says.
+pub async fn unserved(db: impl PgExecutor<'_>) -> Result<Vec<KindUnserved>, StoreError> {
+    Ok(sqlx::query_as(include_str!("workers/kinds_unserved.sql"))
+        .fetch_all(db)
+        .await?)
+}
+
+fn columns(kinds: &[KindServed]) -> (Vec<&str>, Vec<bool>, Vec<&str>) {
+    let words = kinds.iter().map(|one| one.kind.as_str()).collect();
+    let are_served = kinds.iter().map(|one| one.is_served).collect();
+    let found = kinds.iter().map(|one| one.found.as_str()).collect();
+    (words, are_served, found)
+}
+
+/// Registers this process under a new id, with the kinds of host that it knows if it is a worker.
 ///
 /// # Errors
 /// What the database says.
@@ -15,7 +64,9 @@ pub async fn register(
     id: Uuid,
     kind: ProcessKind,
     name: &str,
+    kinds: &[KindServed],
 ) -> Result<(), StoreError> {
+    let (words, are_served, found) = columns(kinds);
     sqlx::query(include_str!("workers/insert.sql"))
         .bind(id)
         .bind(kind)
@@ -23,6 +74,9 @@ pub async fn register(
         .bind(machine())
         .bind(i32::try_from(std::process::id()).unwrap_or(i32::MAX))
         .bind(env!("CARGO_PKG_VERSION"))
+        .bind(words)
+        .bind(are_served)
+        .bind(found)
         .execute(db)
         .await?;
     Ok(())

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use virtuozo_model::HostKind;
+use virtuozo_hypervisor::{Connector, Connectors};
 use virtuozo_postgres as db;
 use virtuozo_scheduler::{Scheduler, SchedulerOptions};
 use virtuozo_store::{
@@ -71,14 +71,15 @@ pub(crate) async fn measure(server: &Server, waiting: usize) -> Result<Measured>
     seed(&pool, waiting + TO_FINISH).await?;
 
     let stop = CancellationToken::new();
-    let connector = Arc::new(NoHypervisor::default());
+    let connector: Arc<dyn Connector> = Arc::new(NoHypervisor::default());
+    let connectors = Connectors::new([connector]);
     let mut processes = tokio::task::JoinSet::new();
     for n in 0..WORKERS {
         let pool = db::connect(&database.url).await?;
         let options = WorkerOptions::new(format!("worker-{n}"));
-        let (connector, stop) = (Arc::clone(&connector), stop.clone());
+        let (connectors, stop) = (connectors.clone(), stop.clone());
         processes.spawn(async move {
-            let ended = Worker::run(pool.clone(), options, connector, stop).await;
+            let ended = Worker::run(pool.clone(), options, connectors, stop).await;
             pool.close().await;
             ended
         });
@@ -121,10 +122,10 @@ async fn seed(pool: &PgPool, guests: usize) -> Result<()> {
         let (id, host_run_id) = (Uuid::now_v7(), Uuid::now_v7());
         let config = HostConfig {
             name: format!("host-{n}"),
-            kind: HostKind::Esxi,
+            kind: "none".parse()?,
             address: Some(format!("https://host-{n}/sdk")),
             user_name: None,
-            config_dir: None,
+            properties: Default::default(),
             ignored: false,
             guest_threads: None,
         };
@@ -140,7 +141,7 @@ async fn seed(pool: &PgPool, guests: usize) -> Result<()> {
         .await?;
         sqlx::query(
             "WITH g AS (
-                INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+                INSERT INTO virtuozo_core.guests (id, host_id, locator, name)
                 SELECT gen_random_uuid(), $1::uuid, format('[%s] %s/%s.vmx', $1::uuid, n, n), n::text
                   FROM generate_series(1, $4) n
              RETURNING id)

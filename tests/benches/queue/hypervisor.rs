@@ -10,8 +10,9 @@ use std::{
 use async_trait::async_trait;
 use virtuozo_disk::{BlockRange, BlockSource, DiskError, RangeKind};
 use virtuozo_hypervisor::{
-    Capabilities, Connector, DiskFacts, Guest, GuestFacts, GuestImage, GuestRef, Host, HostFacts,
-    HostTarget, ImageFile, ImageFormat, Instant, PowerOff, PowerState, Result, SmallFile,
+    BackEnd, Capabilities, ChangeId, ChangeIds, Connector, DiskFacts, FreezeRequest, Guest,
+    GuestFacts, GuestImage, GuestRef, Host, HostFacts, HostKindInfo, HostTarget, ImageFile,
+    ImageFormat, Instant, PowerOff, PowerState, Result, SmallFile,
 };
 
 /// Size of a guest's disk; all of it is zeros that need not be copied.
@@ -26,6 +27,21 @@ pub(crate) struct NoHypervisor(NoHost);
 
 #[async_trait]
 impl Connector for NoHypervisor {
+    fn back_end(&self) -> &'static BackEnd {
+        const NONE: BackEnd = BackEnd {
+            name: "none",
+            title: "hosts that do nothing",
+            kinds: &[HostKindInfo {
+                word: "none",
+                title: "a host that does nothing",
+            }],
+            properties: &[],
+            refuse_address: |_| None,
+            refuse_locator: |_| None,
+        };
+        &NONE
+    }
+
     async fn probe(&self) -> Result<String> {
         Ok("none".to_owned())
     }
@@ -55,7 +71,7 @@ impl Host for NoHost {
 
     async fn guest(&self, guest: &GuestRef) -> Result<Arc<dyn Guest>> {
         Ok(Arc::new(NoGuest {
-            path: guest.vmx_path.clone(),
+            path: guest.locator.to_string(),
             host: self.clone(),
         }))
     }
@@ -96,6 +112,8 @@ impl Guest for NoGuest {
                 problem: None,
             }],
             snapshots: self.names(),
+            node: None,
+            change_ids: Vec::new(),
             problem: None,
         })
     }
@@ -116,15 +134,15 @@ impl Guest for NoGuest {
         Ok(self.names())
     }
 
-    async fn create_snapshot(&self, name: &str, _: &str, _: Duration) -> Result<()> {
+    async fn freeze(&self, request: &FreezeRequest) -> Result<()> {
         let mut all = self.all();
         all.entry(self.path.clone())
             .or_default()
-            .push(name.to_owned());
+            .push(request.name.clone());
         Ok(())
     }
 
-    async fn remove_snapshot(&self, name: &str, _: Duration) -> Result<bool> {
+    async fn release(&self, name: &str, _: Duration) -> Result<bool> {
         let mut all = self.all();
         let Some(names) = all.get_mut(&self.path) else {
             return Ok(false);
@@ -138,7 +156,11 @@ impl Guest for NoGuest {
         Ok(removed)
     }
 
-    async fn image(&self, _: &Instant, _: &[String]) -> Result<GuestImage> {
+    async fn forget(&self, _: &ChangeId) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn image(&self, _: &Instant, _: &ChangeIds, _: &[String]) -> Result<GuestImage> {
         Ok(GuestImage {
             small: vec![SmallFile {
                 name: "guest.vmx".to_owned(),
@@ -151,6 +173,7 @@ impl Guest for NoGuest {
                 source: Box::new(Zeros),
             }],
             foreign_snapshots: Vec::new(),
+            changes: Default::default(),
         })
     }
 }

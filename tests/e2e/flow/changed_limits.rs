@@ -194,7 +194,7 @@ impl Night {
     }
 
     /// All these guests that wait, at least one, say so for this reason: for programs, and for people.
-    async fn wait_for(&self, about: &str, reason: &str, text: &str) -> Result<()> {
+    async fn wait_for(&self, about: &str, reason: &str) -> Result<()> {
         let shown = self.site.json(&["run", "show", &self.run])?;
         let table = self
             .site
@@ -216,8 +216,8 @@ impl Night {
             );
             let row = table.lines().find(|row| row.contains(&name));
             ensure!(
-                row.is_some_and(|row| row.contains(text)),
-                "{name} does not wait for {text:?}:\n{table}"
+                row.is_some_and(|row| row.contains(reason)),
+                "{name} does not wait for {reason:?}:\n{table}"
             );
         }
         Ok(())
@@ -226,14 +226,13 @@ impl Night {
     /// As [`Self::wait_for`], for slots of a host.
     async fn wait_for_slots(&self, about: &str, slots: i64) -> Result<()> {
         let reason = format!("all {slots} slots of its host are taken");
-        let text = format!("slots full: {slots} of {slots} busy");
-        self.wait_for(about, &reason, &text).await
+        self.wait_for(about, &reason).await
     }
 
     /// As [`Self::wait_for`], for a cap that reaches over hosts.
     async fn wait_for_cap(&self, about: &str, cap: &str) -> Result<()> {
         let reason = format!("cap reached: {cap} guests in work");
-        self.wait_for(about, &reason, &reason).await
+        self.wait_for(about, &reason).await
     }
 
     /// Looks back: whenever a guest began, it and those in work then were no more than a limit of that time permits.

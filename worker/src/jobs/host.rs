@@ -159,7 +159,7 @@ impl HostRun<'_> {
         let mut found = Vec::new();
         let mut to_look_at = Vec::new();
         for guest in guests {
-            match self.before_looking(&guest, inventory.contains(&guest.vmx_path)) {
+            match self.before_looking(&guest, inventory.contains(&guest.locator)) {
                 None => {}
                 Some(GuestRunStart::Waiting) => to_look_at.push(guest),
                 Some(start) => found.push(Found { guest, start }),
@@ -177,7 +177,7 @@ impl HostRun<'_> {
                 }
                 let host = Arc::clone(host);
                 let look = async move {
-                    let facts = inspection::look(host.as_ref(), &guest.vmx_path).await;
+                    let facts = inspection::look(host.as_ref(), &guest).await;
                     (guest, facts)
                 };
                 looking.spawn(look.with_current_context());
@@ -218,7 +218,7 @@ impl HostRun<'_> {
             GuestRunStart::Failed(
                 format!(
                     "its host does not know {}: register it there, or forget it with `virtuozo guest remove`",
-                    guest.vmx_path
+                    guest.locator
                 ),
                 ErrorClass::Operator,
             )

@@ -118,7 +118,7 @@ async fn meet(
     obligation: &Obligation,
     snapshot_limit: Duration,
 ) -> Result<(), StepError> {
-    let (host, opened) = work.permit.guest(&guest.vmx_path).await?;
+    let (host, opened) = work.permit.guest(guest).await?;
     let met = undo::meet(opened.as_ref(), obligation, snapshot_limit).await;
     if met.as_ref().is_err_and(StepError::is_lost) {
         work.permit.discard(&host).await;

@@ -9,10 +9,10 @@ use std::{
 };
 
 use uuid::Uuid;
-use virtuozo_hypervisor::{GuestImage, ImageFormat, Instant, PowerState};
+use virtuozo_hypervisor::{ChangeIds, GuestImage, ImageFormat, Instant, PowerState};
 use virtuozo_repository::{
-    CopyObserver, CopyPlan, FileFormat, FileSpec, NewPoint, Repository, RepositoryError,
-    SealedPoint, Stopped,
+    CopyObserver, CopyPlan, DiskProperties, FileFormat, FileSpec, NewPoint, Repository,
+    RepositoryError, SealedPoint, Stopped,
 };
 use virtuozo_store::guest_runs::{self, DeviceProgress};
 use virtuozo_telemetry::metrics;
@@ -35,10 +35,12 @@ pub(super) async fn run(
 ) -> Result<(SealedPoint, Vec<DeviceProgress>), StepError> {
     let guest = run.open().await?;
     let at = match &frozen.snapshot {
-        Some(name) => Instant::Snapshot(name.clone()),
+        Some(name) => Instant::Frozen(name.clone()),
         None => Instant::PoweredOff,
     };
-    let image = guest.image(&at, &validated.ignored_disks).await?;
+    let image = guest
+        .image(&at, &ChangeIds::new(), &validated.ignored_disks)
+        .await?;
     // The step before may have been another worker's, or the repository was unmounted since.
     let repositories = &run.context.repositories;
     let repository = repositories.open(&run.context.pool, &validated.destination);
@@ -60,7 +62,8 @@ pub(super) async fn run(
         fence: run.row.fence,
         host: run.guest.host_name.clone(),
         guest: validated.guest_name.clone(),
-        vmx_path: run.guest.vmx_path.clone(),
+        locator: run.guest.locator.clone(),
+        guest_uuid: run.guest.uuid,
         mode: validated.mode,
         taken_at: frozen.taken_at,
         foreign_snapshots: image.foreign_snapshots.clone(),
@@ -140,12 +143,16 @@ fn copy(
     for file in image.files {
         let format = match file.format {
             ImageFormat::Raw => FileFormat::Raw,
-            ImageFormat::Vmdk {
+            ImageFormat::Disk { parent, properties } => FileFormat::Disk {
                 parent,
-                disk_database,
-            } => FileFormat::Vmdk {
-                parent,
-                disk_database,
+                properties: DiskProperties {
+                    adapter: properties.adapter,
+                    geometry: properties
+                        .geometry
+                        .map(|g| [g.cylinders, g.heads, g.sectors]),
+                    uuid: properties.uuid,
+                    back_end: properties.back_end,
+                },
             },
         };
         let spec = FileSpec {

@@ -78,7 +78,7 @@ impl GuestRun {
         if let Some(opened) = opened.as_ref() {
             return Ok(opened.clone());
         }
-        let (host, guest) = self.permit.guest(&self.guest.vmx_path).await?;
+        let (host, guest) = self.permit.guest(&self.guest).await?;
         Ok(opened.insert(Opened { host, guest }).clone())
     }
 

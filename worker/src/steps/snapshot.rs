@@ -1,6 +1,6 @@
 //! Step `snapshot`: freeze the disks of a running guest.
 
-use virtuozo_hypervisor::{PowerState, snapshot_name};
+use virtuozo_hypervisor::{ChangeIds, FreezeRequest, PowerState, snapshot_name};
 use virtuozo_model::StepName;
 use virtuozo_store::obligations;
 use virtuozo_telemetry::metrics::{self, SnapshotCall};
@@ -38,14 +38,17 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
     run.changes(Change::Snapshot).await;
     let place = Place::Change(StepName::Snapshot);
     run.context.failpoints.at(place).await?;
-    let description = format!(
-        "taken by Virtuozo to back up {}; it removes it again",
-        validated.guest_name
-    );
+    let request = FreezeRequest {
+        name: name.clone(),
+        description: format!(
+            "taken by Virtuozo to back up {}; it removes it again",
+            validated.guest_name
+        ),
+        since: ChangeIds::new(),
+        limit: run.snapshot_limit(),
+    };
     let began = tokio::time::Instant::now();
-    let created = guest
-        .create_snapshot(&name, &description, run.snapshot_limit())
-        .await;
+    let created = guest.freeze(&request).await;
     metrics::snapshot_called(SnapshotCall::Create, began.elapsed());
     // Whoever has the lease by now may have looked before the snapshot appeared.
     run.lease.held().await?;

@@ -154,6 +154,8 @@ mod tests {
             } else {
                 Vec::new()
             },
+            node: None,
+            change_ids: Vec::new(),
             problem: None,
         }
     }

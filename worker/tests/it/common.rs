@@ -1,6 +1,7 @@
 //! A site in memory: a database, a world of guests, workers that can be killed, and the sweeps.
 
-pub(crate) mod fake;
+pub(crate) use virtuozo_hypervisor::testing as fake;
+
 pub(crate) mod proxy;
 
 use std::{future::Future, path::Path, sync::Arc, time::Duration};
@@ -10,8 +11,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use virtuozo_disk::{BlockSource, vmdk::Chain};
-use virtuozo_hypervisor::{PowerState, snapshot_name};
-use virtuozo_model::HostKind;
+use virtuozo_hypervisor::{Connector, Connectors, PowerState, snapshot_name};
 use virtuozo_postgres::testing::TestDb;
 use virtuozo_store::{
     hosts::{self, HostConfig},
@@ -194,12 +194,8 @@ impl Site {
     pub(crate) async fn assert_clean(&self, guests: &[(&str, PowerState)]) {
         for (name, power) in guests {
             self.world.with(name, |guest| {
-                let ours: Vec<_> = guest
-                    .snapshots
-                    .iter()
-                    .filter(|(n, _)| snapshot_name::is_ours(n))
-                    .map(|(n, _)| n)
-                    .collect();
+                let mut ours = guest.snapshot_names();
+                ours.retain(|name| snapshot_name::is_ours(name));
                 assert!(ours.is_empty(), "{name} still has {ours:?}");
                 assert_eq!(guest.power, *power, "{name}'s power state");
             });
@@ -247,7 +243,7 @@ impl Drop for Site {
 }
 
 fn disk_bytes(point: &Path) -> Vec<u8> {
-    let chain = Chain::open(point.join("disk.vmdk"), &[]).unwrap();
+    let chain = Chain::open(point.join("disk0.disk"), &[]).unwrap();
     let mut bytes = vec![0; chain.size_bytes() as usize];
     chain.read_at(0, &mut bytes).unwrap();
     bytes
@@ -257,10 +253,10 @@ pub(crate) async fn add_host(pool: &PgPool, name: &str) -> Uuid {
     let id = Uuid::now_v7();
     let config = HostConfig {
         name: name.to_owned(),
-        kind: HostKind::Esxi,
+        kind: "memory".parse().unwrap(),
         address: Some(format!("https://{name}/sdk")),
         user_name: None,
-        config_dir: None,
+        properties: Default::default(),
         ignored: false,
         guest_threads: None,
     };
@@ -291,11 +287,7 @@ pub(crate) struct WorkerProcess {
 
 impl WorkerProcess {
     pub(crate) fn start(name: &str, url: String, world: Arc<World>) -> Self {
-        let connector = FakeConnector {
-            world,
-            is_mounted: true,
-        };
-        Self::start_with(WorkerOptions::new(name), connector, url)
+        Self::start_with(WorkerOptions::new(name), FakeConnector::new(world), url)
     }
 
     /// One on a machine of its own.
@@ -314,7 +306,8 @@ impl WorkerProcess {
         let token = stop.clone();
         runtime.spawn(async move {
             let pool = virtuozo_postgres::connect(&url).await.unwrap();
-            Worker::run(pool.clone(), options, Arc::new(connector), token)
+            let connectors = Connectors::new([Arc::new(connector) as Arc<dyn Connector>]);
+            Worker::run(pool.clone(), options, connectors, token)
                 .await
                 .unwrap();
             pool.close().await;

@@ -1,6 +1,13 @@
 //! What one worker's machine lacks fails nothing that another worker can do.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use virtuozo_hypervisor::PowerState::On;
 use virtuozo_secrets::Key;
@@ -28,8 +35,8 @@ fn start(site: &Site, name: &str, key_file: &Path, is_mounted: bool) -> WorkerPr
         ..WorkerOptions::new(name)
     };
     let connector = FakeConnector {
-        world: Arc::clone(&site.world),
         is_mounted,
+        ..FakeConnector::new(Arc::clone(&site.world))
     };
     WorkerProcess::start_with(options, connector, site.db.url().to_owned())
 }
@@ -57,6 +64,11 @@ async fn what_one_worker_lacks_is_left_to_another_and_costs_no_attempt() {
         site.execute(
             "INSERT INTO virtuozo_core.workers (id, kind, name, machine, pid, version, heartbeat_at)
              VALUES (gen_random_uuid(), 'worker', 'other', 'mars', 1, '0', now() + interval '1 hour')",
+        )
+        .await;
+        site.execute(
+            "INSERT INTO virtuozo_core.worker_kinds (worker_id, kind, is_served, found)
+             SELECT id, 'memory', true, 'memory is there' FROM virtuozo_core.workers",
         )
         .await;
         let bad = start_bad(&site, keys.path(), has_wrong_key);
@@ -129,4 +141,79 @@ async fn where_no_worker_is_left_to_try_the_run_fails_after_its_attempts_and_say
         bad.stopped().await;
         worse.stopped().await;
     }
+}
+
+/// A worker on a machine that lacks what the back end needs, until the flag says otherwise.
+fn start_without_back_end(site: &Site) -> (WorkerProcess, Arc<AtomicBool>) {
+    let connector = FakeConnector {
+        is_usable: Arc::new(AtomicBool::new(false)),
+        ..FakeConnector::new(Arc::clone(&site.world))
+    };
+    let is_usable = Arc::clone(&connector.is_usable);
+    let options = WorkerOptions {
+        look_every_lacking: Some(Duration::from_millis(50)),
+        ..WorkerOptions::new("bare")
+    };
+    let worker = WorkerProcess::start_with(options, connector, site.db.url().to_owned());
+    (worker, is_usable)
+}
+
+async fn registered(site: &Site, name: &'static str) {
+    site.until("the worker runs", || async {
+        let all = workers::list(&site.db.pool).await.unwrap();
+        all.iter().any(|one| one.name == name).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_machine_lacks_the_back_end_runs_and_leaves_the_work_to_another() {
+    let site = Site::new(&[("mail", On)]).await;
+    let (bare, _) = start_without_back_end(&site);
+    registered(&site, "bare").await;
+    let run = site.run_now().await;
+    // It is said what is missing, and where.
+    let said: Vec<(String, String, String)> =
+        sqlx::query_as("SELECT kind, host, reason FROM virtuozo.stuck WHERE kind = 'kind'")
+            .fetch_all(&site.db.pool)
+            .await
+            .unwrap();
+    assert_eq!(said.len(), 1, "{said:?}");
+    let (_, host, reason) = &said[0];
+    assert_eq!(host, "lab");
+    for part in ["memory", "worker bare on", "install some"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+    let unserved = workers::unserved(&site.db.pool).await.unwrap();
+    assert_eq!(unserved[0].hosts, ["lab"]);
+
+    let good = site.worker("good");
+    assert_eq!(site.settled(run).await, "succeeded");
+    assert_eq!(workers::unserved(&site.db.pool).await.unwrap(), []);
+    let steps_of_bare: i64 = site
+        .scalar(
+            "SELECT count(*) FROM virtuozo_core.steps s JOIN virtuozo_core.workers w ON w.id = s.worker_id
+              WHERE w.name = 'bare'",
+        )
+        .await;
+    assert_eq!(steps_of_bare, 0);
+    let attempts: i32 = site
+        .scalar("SELECT sum(attempts)::integer FROM virtuozo_core.host_runs")
+        .await;
+    assert_eq!(attempts, 0, "nothing failed meanwhile");
+    bare.stopped().await;
+    good.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_begins_to_serve_when_its_machine_gets_what_was_missing() {
+    let site = Site::new(&[("mail", On)]).await;
+    let (bare, is_usable) = start_without_back_end(&site);
+    registered(&site, "bare").await;
+    let run = site.run_now().await;
+    is_usable.store(true, Ordering::SeqCst);
+    assert_eq!(site.settled(run).await, "succeeded");
+    let all = workers::list(&site.db.pool).await.unwrap();
+    assert!(all[0].kinds[0].is_served, "{all:?}");
+    bare.stopped().await;
 }

@@ -1,6 +1,6 @@
 //! Backups that go as they should, and guests that cannot be backed up.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use virtuozo_hypervisor::{
     PowerState::{BlockedOnQuestion, Off, On, Suspended},
@@ -8,10 +8,7 @@ use virtuozo_hypervisor::{
 };
 use virtuozo_store::{runs::Targets, settings};
 
-use crate::common::{
-    Site, add_host,
-    fake::{FakeGuest, pattern},
-};
+use crate::common::{Site, add_host, fake::pattern};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn running_guests_are_backed_up_hot_and_guests_that_are_off_cold() {
@@ -39,7 +36,7 @@ async fn running_guests_are_backed_up_hot_and_guests_that_are_off_cold() {
         );
         assert_eq!(
             site.points(guest).await,
-            [site.world.with(guest, |g| (*g.disk).clone())]
+            [site.world.with(guest, |g| (*g.disk()).clone())]
         );
         assert_eq!(site.directories(guest).len(), 1);
     }
@@ -66,8 +63,8 @@ async fn a_hot_backup_holds_the_instant_of_the_snapshot_and_not_what_was_written
     let worker = site.worker("one");
     let run = site.run_now().await;
     gate.reached().await;
-    let frozen = site.world.with("mail", |g| Arc::clone(&g.disk));
-    site.world.with("mail", |g| g.disk = pattern(99));
+    let frozen = site.world.with("mail", |g| g.disk());
+    site.world.with("mail", |g| g.write(pattern(99)));
     gate.open();
     assert_eq!(site.settled(run).await, "succeeded");
     assert_eq!(site.points("mail").await, [(*frozen).clone()]);
@@ -80,7 +77,7 @@ async fn a_cold_backup_shuts_the_guest_down_and_brings_it_back() {
     settings::set(&site.db.pool, &[("mode", "cold")])
         .await
         .unwrap();
-    site.execute("INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name, resume_power_state)
+    site.execute("INSERT INTO virtuozo_core.guests (id, host_id, locator, name, resume_power_state)
                   SELECT gen_random_uuid(), id, '[standard] stays/stays.vmx', 'stays', false FROM virtuozo_core.hosts").await;
     let worker = site.worker("one");
     let run = site.run_now().await;
@@ -95,11 +92,7 @@ async fn a_cold_backup_shuts_the_guest_down_and_brings_it_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_snapshots_stay_and_are_named_in_the_restore_point() {
     let site = Site::new(&[("mail", On)]).await;
-    let keep = |g: &mut FakeGuest| {
-        g.snapshots
-            .push(("before upgrade".to_owned(), Arc::clone(&g.disk)))
-    };
-    site.world.with("mail", keep);
+    site.world.with("mail", |g| g.snapshot("before upgrade"));
     let worker = site.worker("one");
     let run = site.run_now().await;
     assert_eq!(site.settled(run).await, "succeeded");
@@ -123,8 +116,7 @@ async fn foreign_snapshots_stay_and_are_named_in_the_restore_point() {
 async fn a_snapshot_of_ours_left_by_an_earlier_failure_is_removed_first() {
     let site = Site::new(&[("mail", On)]).await;
     let left = virtuozo_hypervisor::snapshot_name::make(uuid::Uuid::now_v7(), 3);
-    site.world
-        .with("mail", |g| g.snapshots.push((left, Arc::clone(&g.disk))));
+    site.world.with("mail", |g| g.snapshot(left));
     let worker = site.worker("one");
     let run = site.run_now().await;
     assert_eq!(site.settled(run).await, "succeeded");

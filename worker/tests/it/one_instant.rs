@@ -18,7 +18,7 @@ async fn why_not_used(site: &Site) -> String {
 }
 
 async fn assert_one_true_point(site: &Site) {
-    let disk = site.world.with("mail", |g| (*g.disk).clone());
+    let disk = site.world.with("mail", |g| (*g.disk()).clone());
     assert_eq!(site.points("mail").await, [disk]);
 }
 
@@ -31,7 +31,7 @@ async fn a_guest_that_is_started_during_a_cold_copy_is_copied_again() {
     gate.reached().await;
     site.world.with("mail", |g| {
         g.power = On;
-        g.disk = pattern(7);
+        g.write(pattern(7));
     });
     gate.open();
     assert_eq!(site.settled(run).await, "succeeded");
@@ -52,12 +52,15 @@ async fn a_guest_that_ran_for_a_while_during_a_cold_copy_is_copied_again() {
     let worker = site.worker("one");
     let run = site.run_now().await;
     gate.reached().await;
-    site.world.with("mail", |g| g.disk = pattern(7));
+    site.world.with("mail", |g| g.write(pattern(7)));
     gate.open();
     assert_eq!(site.settled(run).await, "succeeded");
     assert_eq!(site.row(run, "mail").await.attempts, 1);
     let why = why_not_used(&site).await;
-    assert!(why.contains("wrote to the guest's file disk.vmdk"), "{why}");
+    assert!(
+        why.contains("wrote to the guest's file disk0.disk"),
+        "{why}"
+    );
     assert_one_true_point(&site).await;
     worker.stopped().await;
 }
@@ -71,7 +74,7 @@ async fn a_guest_whose_snapshot_somebody_removed_during_the_copy_is_copied_again
     gate.reached().await;
     site.world.with("mail", |g| {
         g.snapshots.clear();
-        g.disk = pattern(7);
+        g.write(pattern(7));
     });
     gate.open();
     assert_eq!(site.settled(run).await, "succeeded");

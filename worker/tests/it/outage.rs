@@ -16,7 +16,7 @@ const DISK_BYTES: usize = 48 << 20;
 async fn site() -> (Site, Proxy, WorkerProcess) {
     let site = Site::new(&[("mail", On)]).await;
     site.world
-        .with("mail", |g| g.disk = pattern_of(3, DISK_BYTES));
+        .with("mail", |g| g.write(pattern_of(3, DISK_BYTES)));
     let proxy = Proxy::new(site.db.url());
     let worker = WorkerProcess::start("cut off", proxy.url(), Arc::clone(&site.world));
     (site, proxy, worker)

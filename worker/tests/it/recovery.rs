@@ -15,14 +15,7 @@ use crate::common::{
 };
 
 /// Every operation of a hot and of a cold backup that can fail or be the last of a worker.
-const HOT: [&str; 6] = [
-    "open",
-    "facts",
-    "create_snapshot",
-    "image",
-    "read",
-    "remove_snapshot",
-];
+const HOT: [&str; 6] = ["open", "facts", "freeze", "image", "read", "release"];
 const COLD: [&str; 7] = [
     "open",
     "facts",
@@ -43,7 +36,7 @@ async fn site(cold: bool) -> Site {
 }
 
 async fn assert_one_true_point(site: &Site) {
-    let disk = site.world.with("mail", |g| (*g.disk).clone());
+    let disk = site.world.with("mail", |g| (*g.disk()).clone());
     assert_eq!(
         site.points("mail").await,
         [disk],
@@ -75,7 +68,7 @@ async fn an_operation_that_fails_once_is_tried_again_and_the_backup_succeeds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operation_that_fails_after_its_effect_leaves_nothing_behind() {
     for (cold, operations) in [
-        (false, ["create_snapshot", "remove_snapshot"]),
+        (false, ["freeze", "release"]),
         (true, ["power_off", "power_on"]),
     ] {
         let site = site(cold).await;
@@ -94,7 +87,7 @@ async fn an_operation_that_fails_after_its_effect_leaves_nothing_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_permanent_error_ends_the_run_and_brings_the_guest_back() {
     for (cold, operations) in [
-        (false, vec!["create_snapshot", "image"]),
+        (false, vec!["freeze", "image"]),
         (true, vec!["power_off", "image", "read"]),
     ] {
         let site = site(cold).await;
@@ -118,7 +111,7 @@ async fn a_permanent_error_ends_the_run_and_brings_the_guest_back() {
 async fn a_lost_connection_is_made_again() {
     let site = site(false).await;
     let worker = site.worker("one");
-    for operation in ["create_snapshot", "image", "remove_snapshot"] {
+    for operation in ["freeze", "image", "release"] {
         let lost = Act::Fail(ErrorKind::ConnectionLost, ErrorClass::Retry);
         site.world.rule(operation, None, When::Before, 1, lost);
         let run = site.run_now().await;
@@ -147,7 +140,7 @@ async fn attempts_come_to_an_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_could_not_be_undone_is_undone_later_and_people_are_told() {
-    for (cold, undo) in [(false, "remove_snapshot"), (true, "power_on")] {
+    for (cold, undo) in [(false, "release"), (true, "power_on")] {
         let site = site(cold).await;
         // Fails in the step, in three attempts of the run, and in two of the undo jobs that follow.
         site.world.fail(undo, 5, ErrorClass::Operator);
@@ -212,12 +205,12 @@ async fn dies_at(cold: bool, operation: &'static str, when: When) {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_worker_finishes_a_hot_backup_that_its_worker_died_over() {
     for (operation, when) in [
-        ("create_snapshot", When::Before),
-        ("create_snapshot", When::After),
+        ("freeze", When::Before),
+        ("freeze", When::After),
         ("image", When::Before),
         ("read", When::Before),
-        ("remove_snapshot", When::Before),
-        ("remove_snapshot", When::After),
+        ("release", When::Before),
+        ("release", When::After),
     ] {
         dies_at(false, operation, when).await;
     }
@@ -240,7 +233,7 @@ async fn another_worker_finishes_a_cold_backup_that_its_worker_died_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_was_complete_is_not_made_again() {
     let site = site(false).await;
-    let gate = site.world.hold("remove_snapshot", When::Before);
+    let gate = site.world.hold("release", When::Before);
     let first = site.worker("first");
     let run = site.run_now().await;
     gate.reached().await;
@@ -250,7 +243,7 @@ async fn a_copy_that_was_complete_is_not_made_again() {
     site.expire_leases().await;
     assert_eq!(site.settled(run).await, "succeeded");
     assert_eq!(site.world.calls("read"), reads, "nothing was read again");
-    assert_eq!(site.world.calls("create_snapshot"), 1);
+    assert_eq!(site.world.calls("freeze"), 1);
     second.stopped().await;
 }
 
@@ -275,7 +268,7 @@ async fn a_guest_that_kills_its_workers_is_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_lease_was_taken_writes_nothing_more() {
-    for operation in ["create_snapshot", "read", "remove_snapshot"] {
+    for operation in ["freeze", "read", "release"] {
         let site = site(false).await;
         // A lease that its keeper would renew in a minute: it finds out too late.
         settings::set(&site.db.pool, &[("lease_secs", "240")])
@@ -431,18 +424,14 @@ async fn a_destination_that_cannot_be_written_is_refused_before_the_guest_is_tou
             .is_some_and(|e| e.contains("not a directory")),
         "{row:?}"
     );
-    assert_eq!(
-        site.world.calls("create_snapshot"),
-        0,
-        "the guest was not touched"
-    );
+    assert_eq!(site.world.calls("freeze"), 0, "the guest was not touched");
     worker.stopped().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_comes_after_another_worker_has_looked_is_undone_though_the_lease_seemed_to_hold()
  {
-    for (cold, operation) in [(false, "create_snapshot"), (true, "power_off")] {
+    for (cold, operation) in [(false, "freeze"), (true, "power_off")] {
         let site = site(cold).await;
         // As on a machine whose clocks stood still with it: by them the lease holds for long.
         settings::set(&site.db.pool, &[("lease_secs", "240")])
@@ -465,11 +454,7 @@ async fn a_change_that_comes_after_another_worker_has_looked_is_undone_though_th
             let undone = site
                 .world
                 .with("mail", |g| g.snapshots.is_empty() && g.power == On);
-            (undone
-                && site
-                    .world
-                    .calls(if cold { "power_on" } else { "remove_snapshot" })
-                    == 1)
+            (undone && site.world.calls(if cold { "power_on" } else { "release" }) == 1)
                 .then_some(())
         })
         .await;

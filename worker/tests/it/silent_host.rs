@@ -168,7 +168,7 @@ async fn another_worker_tries_when_the_one_that_tried_has_died() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_guests_of_a_silent_host_are_owed_is_undone_when_it_answers() {
     let (site, run, worker) = waiting(2).await;
-    let gates = [0, 1].map(|_| site.world.hold("create_snapshot", When::After));
+    let gates = [0, 1].map(|_| site.world.hold("freeze", When::After));
     let lost = Act::Fail(ErrorKind::ConnectionLost, ErrorClass::Retry);
     site.world.rule("image", None, When::Before, 2, lost);
     resume(&site).await;

@@ -15,7 +15,7 @@ async fn site() -> Site {
 
 /// Changes the last byte of the disk in the only copy that is not published yet.
 fn damage_the_copy(site: &Site) {
-    damage(site, "disk.vmdk");
+    damage(site, "disk0.disk");
 }
 
 /// The same, of any file of the copy.
@@ -62,7 +62,7 @@ async fn a_copy_damaged_before_it_is_published_is_deleted_and_made_again_and_peo
     settings::set(&site.db.pool, &[("max_attempts", "1")])
         .await
         .unwrap();
-    let gate = site.world.hold("remove_snapshot", When::After);
+    let gate = site.world.hold("release", When::After);
     let worker = site.worker("one");
     let run = site.run_now().await;
     gate.reached().await;
@@ -70,7 +70,7 @@ async fn a_copy_damaged_before_it_is_published_is_deleted_and_made_again_and_peo
     gate.open();
     assert_eq!(site.settled(run).await, "succeeded");
     assert_eq!(site.row(run, "mail").await.attempts, 1);
-    let disk = site.world.with("mail", |g| (*g.disk).clone());
+    let disk = site.world.with("mail", |g| (*g.disk()).clone());
     assert_eq!(site.points("mail").await, [disk]);
     assert_eq!(
         site.directories("mail").len(),
@@ -82,11 +82,11 @@ async fn a_copy_damaged_before_it_is_published_is_deleted_and_made_again_and_peo
         panic!("not told once: {told:?}");
     };
     let root = site.destination.path().to_str().unwrap();
-    for part in [root, "disk.vmdk", "kernel log", "begins again"] {
+    for part in [root, "disk0.disk", "kernel log", "begins again"] {
         assert!(message.contains(part), "{part} is not in: {message}");
     }
     assert_eq!(detail["repository"], root);
-    assert_eq!(detail["file"], "disk.vmdk");
+    assert_eq!(detail["file"], "disk0.disk");
     let names: Vec<String> = steps(&site)
         .await
         .into_iter()
@@ -109,7 +109,7 @@ async fn a_copy_damaged_before_it_is_published_is_deleted_and_made_again_and_peo
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_whose_manifest_is_damaged_is_made_again_too() {
     let site = site().await;
-    let gate = site.world.hold("remove_snapshot", When::After);
+    let gate = site.world.hold("release", When::After);
     let worker = site.worker("one");
     let run = site.run_now().await;
     gate.reached().await;
@@ -126,12 +126,12 @@ async fn a_copy_whose_manifest_is_damaged_is_made_again_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn storage_that_damages_the_second_copy_too_ends_the_guest_run_and_nothing_is_published() {
     let site = site().await;
-    let first = site.world.hold("remove_snapshot", When::After);
+    let first = site.world.hold("release", When::After);
     let worker = site.worker("one");
     let run = site.run_now().await;
     first.reached().await;
     damage_the_copy(&site);
-    let second = site.world.hold("remove_snapshot", When::After);
+    let second = site.world.hold("release", When::After);
     first.open();
     second.reached().await;
     damage_the_copy(&site);
@@ -149,7 +149,7 @@ async fn storage_that_damages_the_second_copy_too_ends_the_guest_run_and_nothing
     })
     .await;
     assert_eq!(told_about_storage(&site).await.len(), 2);
-    assert_eq!(site.world.calls("create_snapshot"), 2);
+    assert_eq!(site.world.calls("freeze"), 2);
     site.assert_clean(&[("mail", On)]).await;
     worker.stopped().await;
 }
@@ -158,12 +158,12 @@ async fn storage_that_damages_the_second_copy_too_ends_the_guest_run_and_nothing
 async fn a_guest_run_that_an_operator_puts_back_may_begin_again_once_more() {
     let site = site().await;
     let worker = site.worker("one");
-    let mut gate = site.world.hold("remove_snapshot", When::After);
+    let mut gate = site.world.hold("release", When::After);
     let run = site.run_now().await;
     for _ in 0..2 {
         gate.reached().await;
         damage_the_copy(&site);
-        let next = site.world.hold("remove_snapshot", When::After);
+        let next = site.world.hold("release", When::After);
         gate.open();
         gate = next;
     }
@@ -201,7 +201,7 @@ async fn a_copy_is_published_unread_where_the_settings_say_so_and_the_step_says_
 async fn a_repository_that_is_unmounted_before_the_copy_is_read_back_is_not_taken_for_bad_storage()
 {
     let site = site().await;
-    let gate = site.world.hold("remove_snapshot", When::After);
+    let gate = site.world.hold("release", When::After);
     let worker = site.worker("one");
     let run = site.run_now().await;
     gate.reached().await;

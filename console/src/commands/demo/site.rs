@@ -1,6 +1,9 @@
 //! The demo's lab: two simulated hosts and their guests, each there for a reason.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use secrecy::SecretString;
@@ -13,7 +16,6 @@ use virtuozo_disk::{
     vmware::lock,
 };
 use virtuozo_hypervisor::snapshot_name;
-use virtuozo_model::HostKind;
 use virtuozo_secrets::Key;
 use virtuozo_store::hosts::{self, HostConfig};
 use vix::{
@@ -208,14 +210,18 @@ impl Site {
             let config = HostConfig {
                 name: host.name.clone(),
                 kind: match host.product {
-                    Product::Server2 => HostKind::Server2,
-                    Product::Workstation => HostKind::Workstation,
-                    Product::WorkstationShared => HostKind::WorkstationShared,
-                    Product::Esxi => HostKind::Esxi,
-                },
+                    Product::Server2 => "server2",
+                    Product::Workstation => "workstation",
+                    Product::WorkstationShared => "workstation_shared",
+                    Product::Esxi => "esxi",
+                }
+                .parse()?,
                 address: Some(host.url.clone()),
                 user_name: Some(login.user),
-                config_dir: Some(host.config_dir.display().to_string()),
+                properties: BTreeMap::from([(
+                    "config-dir".to_owned(),
+                    host.config_dir.display().to_string(),
+                )]),
                 ignored: false,
                 guest_threads: None,
             };

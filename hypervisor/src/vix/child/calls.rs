@@ -71,7 +71,7 @@ impl RequestSpan {
         }
         let mut attributes = vec![KeyValue::new("virtuozo.host", host.to_owned())];
         if let Some(path) = operation.vmx_path() {
-            attributes.push(KeyValue::new("virtuozo.vmx_path", path.to_owned()));
+            attributes.push(KeyValue::new("virtuozo.locator", path.to_owned()));
         }
         if let Some(name) = operation.snapshot() {
             attributes.push(KeyValue::new("virtuozo.snapshot", name.to_owned()));

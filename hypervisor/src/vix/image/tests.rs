@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use proptest::prelude::*;
 use uuid::Uuid;
 use virtuozo_disk::{
-    vmdk::{CreateOptions, DiskKind, Layer, WritableDisk, create, create_delta},
+    vmdk::{CreateOptions, DiskKind, WritableDisk, create, create_delta},
     vmware::{
         lock::{LockKind, acquire},
         vmsd::FrozenDisk,
@@ -15,7 +15,7 @@ use virtuozo_disk::{
 
 use super::*;
 use crate::{
-    GuestRef,
+    DiskProperties, Geometry, GuestRef, Locator,
     conformance::{Merged, an_image_is_well_made},
     vix::locations::Locations,
 };
@@ -97,9 +97,8 @@ impl Folder {
     fn files(&self) -> GuestFiles {
         fs::write(self.path("vm.vmx"), self.vmx.dictionary.to_bytes()).unwrap();
         fs::write(self.path("vm.vmsd"), self.vmsd.to_bytes()).unwrap();
-        let guest = GuestRef {
-            vmx_path: self.path("vm.vmx").to_str().unwrap().to_owned(),
-        };
+        let path = self.path("vm.vmx").to_str().unwrap().to_owned();
+        let guest = GuestRef::at(Locator::new(path).unwrap());
         GuestFiles::load(Locations::default(), &guest).unwrap()
     }
 
@@ -112,7 +111,7 @@ impl Folder {
 fn links(image: &GuestImage) -> Vec<(&str, Option<&str>)> {
     let parent = |file: &ImageFormat| match file {
         ImageFormat::Raw => None,
-        ImageFormat::Vmdk { parent, .. } => parent.clone(),
+        ImageFormat::Disk { parent, .. } => parent.clone(),
     };
     image
         .files
@@ -146,17 +145,22 @@ fn under_our_snapshot_alone_the_image_is_a_plain_guest() {
     folder.write("firmware/vm.nvram", "boot order");
     folder.snapshot(&ours(), &[("scsi0:0", "vm.vmdk")]);
 
-    let image = folder.image(&Instant::Snapshot(ours())).unwrap();
+    let image = folder.image(&Instant::Frozen(ours())).unwrap();
     assert_eq!(links(&image), [("vm.vmdk", None)]);
     assert_eq!(
         image.files[0].format,
-        ImageFormat::Vmdk {
+        ImageFormat::Disk {
             parent: None,
-            disk_database: Layer::open(folder.path("vm.vmdk"))
-                .unwrap()
-                .descriptor()
-                .ddb()
-                .clone(),
+            properties: DiskProperties {
+                adapter: Some("buslogic".into()),
+                geometry: Some(Geometry {
+                    cylinders: 1,
+                    heads: 255,
+                    sectors: 63,
+                }),
+                uuid: None,
+                back_end: [("virtualHWVersion".to_owned(), "7".to_owned())].into(),
+            },
         }
     );
     assert!(image.foreign_snapshots.is_empty());
@@ -186,7 +190,7 @@ fn foreign_snapshots_stay_with_their_whole_tree() {
     folder.snapshot(&ours(), &[("scsi0:0", "vm-000003.vmdk")]);
     folder.write("vm-Snapshot1.vmem", "memory");
 
-    let image = folder.image(&Instant::Snapshot(ours())).unwrap();
+    let image = folder.image(&Instant::Frozen(ours())).unwrap();
     assert_eq!(
         links(&image),
         [
@@ -219,7 +223,7 @@ fn a_snapshot_taken_on_top_of_ours_is_not_the_current_one_of_the_image() {
     folder.snapshot(&ours(), &[("scsi0:0", "vm.vmdk")]);
     folder.snapshot("theirs", &[("scsi0:0", "vm-000001.vmdk")]);
 
-    let image = folder.image(&Instant::Snapshot(ours())).unwrap();
+    let image = folder.image(&Instant::Frozen(ours())).unwrap();
     let (vmsd, _) = Vmsd::parse(small(&image, "vm.vmsd").unwrap());
     assert_eq!(vmsd.current, None);
     assert_eq!(vmsd.snapshots[0].parent, None);
@@ -350,14 +354,14 @@ fn a_disk_that_our_snapshot_does_not_freeze_is_refused() {
         .dictionary
         .set("scsi0:1.mode", "independent-persistent");
     folder.snapshot(&ours(), &[("scsi0:0", "vm.vmdk")]);
-    let error = folder.image(&Instant::Snapshot(ours())).err().unwrap();
+    let error = folder.image(&Instant::Frozen(ours())).err().unwrap();
     assert!(error.message.contains("scsi0:0 still writes"), "{error}");
     folder.delta("vm-000001.vmdk", "vm.vmdk");
     folder.plug("scsi0:0", "vm-000001.vmdk");
-    let error = folder.image(&Instant::Snapshot(ours())).err().unwrap();
+    let error = folder.image(&Instant::Frozen(ours())).err().unwrap();
     assert!(error.message.contains("independent-persistent"), "{error}");
     let error = folder
-        .image(&Instant::Snapshot("virtuozo-other".into()))
+        .image(&Instant::Frozen("virtuozo-other".into()))
         .err()
         .unwrap();
     assert_eq!(error.kind, ErrorKind::SnapshotNotFound);

@@ -36,7 +36,7 @@ async fn passwords_come_through_under_another_key_and_keep_their_text_while_they
         file: &opening,
         site: &key_there,
     };
-    let done = import(&there.pool, &file, Some(keys), Options::default())
+    let done = import(&there.pool, &file, Some(keys), &Lab, Options::default())
         .await
         .unwrap();
     let told = serde_json::to_string(&done).unwrap();
@@ -48,7 +48,9 @@ async fn passwords_come_through_under_another_key_and_keep_their_text_while_they
     let sealed = hosts::sealed_password(&there.pool, alpha.id).await.unwrap();
     let opened = key_there.open(alpha.id, &sealed.unwrap()).unwrap();
     assert_eq!(opened.expose_secret(), "pass word");
-    let again = import(&there.pool, &file, Some(keys), PRUNE).await.unwrap();
+    let again = import(&there.pool, &file, Some(keys), &Lab, PRUNE)
+        .await
+        .unwrap();
     assert!(again.changes.is_empty(), "{again:?}");
 
     let over = Sealing::new(&passphrase, Some(file.file.clone())).unwrap();
@@ -61,7 +63,7 @@ async fn passwords_come_through_under_another_key_and_keep_their_text_while_they
     assert!(matches!(other, Err(SiteFileError::Sealed { .. })));
 
     // Without keys the stored password stays; without a user there is none.
-    let again = import(&there.pool, &file, None, PRUNE).await.unwrap();
+    let again = import(&there.pool, &file, None, &Lab, PRUNE).await.unwrap();
     assert!(again.changes.is_empty(), "{again:?}");
     let done = imported(&there, &TEXT.replace("user = \"backup\"\n", ""), PRUNE).await;
     let told = serde_json::to_value(&done.changes[0].fields).unwrap();
@@ -121,12 +123,12 @@ async fn secrets_of_notices_come_through_under_another_key_and_settings_that_fit
         file: &opening,
         site: &key_there,
     };
-    let dry = import(&there.pool, &file, Some(keys), DRY_RUN)
+    let dry = import(&there.pool, &file, Some(keys), &Lab, DRY_RUN)
         .await
         .unwrap();
     let before = config::get(&there.pool).await.unwrap();
     assert!(!before.has_mail_password && before.mail_user.is_some());
-    let done = import(&there.pool, &file, Some(keys), Options::default())
+    let done = import(&there.pool, &file, Some(keys), &Lab, Options::default())
         .await
         .unwrap();
     assert_eq!(done, dry);
@@ -146,7 +148,9 @@ async fn secrets_of_notices_come_through_under_another_key_and_settings_that_fit
         let opened = key_there.open(secret.id(), &sealed.unwrap()).unwrap();
         assert_eq!(opened.expose_secret(), text);
     }
-    let again = import(&there.pool, &file, Some(keys), PRUNE).await.unwrap();
+    let again = import(&there.pool, &file, Some(keys), &Lab, PRUNE)
+        .await
+        .unwrap();
     assert!(again.changes.is_empty(), "{again:?}");
 
     // An export over this one keeps their text; a file without them, and one without keys, keeps them.
@@ -169,7 +173,7 @@ async fn secrets_of_notices_come_through_under_another_key_and_settings_that_fit
     config::set_sealed(&there.pool, Secret::MailPassword, Some(&other.unwrap()))
         .await
         .unwrap();
-    let dry = import(&there.pool, &file, Some(keys), DRY_RUN)
+    let dry = import(&there.pool, &file, Some(keys), &Lab, DRY_RUN)
         .await
         .unwrap();
     let told = serde_json::to_string(&dry.changes).unwrap();
@@ -181,7 +185,7 @@ async fn secrets_of_notices_come_through_under_another_key_and_settings_that_fit
     let line = damaged
         .lines()
         .position(|line| line.starts_with("mail_password"));
-    let error = import(&there.pool, &parsed(&damaged), Some(keys), DRY_RUN).await;
+    let error = import(&there.pool, &parsed(&damaged), Some(keys), &Lab, DRY_RUN).await;
     let error = error.unwrap_err().to_string();
     let named = format!("line {}, mail_password: ", line.unwrap() + 1);
     assert!(error.starts_with(&named), "{error}");

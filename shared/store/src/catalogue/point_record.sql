@@ -5,7 +5,9 @@ INSERT INTO virtuozo_core.restore_points
         source_bytes, foreign_snapshots, found_at)
 SELECT $1,
        (SELECT g.id FROM virtuozo_core.guests g JOIN virtuozo_core.hosts h ON h.id = g.host_id
-         WHERE h.name = $2 AND g.vmx_path = $3),
+         WHERE h.name = $2 AND (g.uuid = $14 OR g.locator = $3)
+         ORDER BY (g.uuid = $14) IS TRUE DESC
+         LIMIT 1),
        $2, $4, $5, $6, $7, $8, $9, $10, $11, $12, now()
  WHERE NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_runs
                     WHERE id = $13 AND state IN ('waiting', 'admitted', 'running'))

@@ -1,6 +1,6 @@
 -- What a hook is told of its run, and of its guest run where it has one.
 SELECT r.requested_by, s.name AS schedule, coalesce(r.trace_id, r.id) AS trace_id,
-       h.name AS host, u.name AS guest, u.vmx_path, g.mode, coalesce(g.trace_fence, 0) AS trace_fence,
+       h.name AS host, u.name AS guest, u.locator, g.mode, coalesce(g.trace_fence, 0) AS trace_fence,
        g.host_id, g.guest_id, p.repository || '/' || p.path AS point,
        CASE WHEN k.guest_run_id IS NULL THEN r.error ELSE g.error END AS error,
        c.guests, c.succeeded, c.failed,

@@ -40,7 +40,7 @@ async fn site(on_failure: OnFailure) -> TestDb {
         &db.pool,
         "UPDATE virtuozo_core.settings SET lease_secs = 2, max_crashes = 2;
          INSERT INTO virtuozo_core.hosts (id, name, kind) VALUES (md5('alpha')::uuid, 'alpha', 'esxi');
-         INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+         INSERT INTO virtuozo_core.guests (id, host_id, locator, name)
          VALUES (md5('mail')::uuid, md5('alpha')::uuid, 'mail.vmx', 'mail');
          INSERT INTO virtuozo_core.workers (id, kind, name, machine, pid, version)
          VALUES (gen_random_uuid(), 'worker', 'one', 'here', 1, '0'), (gen_random_uuid(), 'scheduler', 'one', 'here', 1, '0')",

@@ -1,5 +1,5 @@
 -- $1: id, $2: name or id as text; NULL: any.
-SELECT h.id, h.name, h.kind, h.address, h.user_name, h.password_sealed IS NOT NULL AS has_password, h.config_dir, h.ignored,
+SELECT h.id, h.name, h.kind, h.address, h.user_name, h.password_sealed IS NOT NULL AS has_password, h.properties, h.ignored,
        h.guest_threads, h.state, coalesce(virtuozo_core.down_reason(h.id), h.state_reason) AS state_reason, h.checked_at,
        p.since AS paused_since, p.by AS paused_by, coalesce(p.with_all, false) AS paused_with_all
   FROM virtuozo_core.hosts h

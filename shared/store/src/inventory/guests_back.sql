@@ -2,5 +2,5 @@
 UPDATE virtuozo_core.guests
    SET state = CASE WHEN configured THEN 'unknown' ELSE 'not_configured' END, state_reason = NULL,
        checked_at = now()
- WHERE host_id = $1 AND vmx_path = ANY ($2::text[]) AND state = 'not_in_inventory'
+ WHERE host_id = $1 AND locator = ANY ($2::text[]) AND state = 'not_in_inventory'
 RETURNING id, name

@@ -26,7 +26,7 @@ const SITE: &str = "
     INSERT INTO virtuozo_core.runs (id, requested_by) VALUES (md5('run')::uuid, 'test');
     INSERT INTO virtuozo_core.host_runs (id, run_id, host_id, state, ended_at)
     VALUES (md5('host run')::uuid, md5('run')::uuid, md5('alpha')::uuid, 'succeeded', now());
-    INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+    INSERT INTO virtuozo_core.guests (id, host_id, locator, name)
     SELECT md5('guest ' || s)::uuid, md5('alpha')::uuid, s || '.vmx', s
       FROM unnest(ARRAY['waiting', 'admitted', 'running', 'succeeded', 'failed', 'cancelled', 'skipped']) s;
     INSERT INTO virtuozo_core.guest_runs (id, run_id, host_run_id, host_id, guest_id, state, fence, attempts, run_after,

@@ -13,8 +13,6 @@ SELECT gr.id, h.name AS host, g.name AS guest, gr.guest_id, gr.state, gr.mode, g
        (SELECT count(*) FROM virtuozo_core.guest_runs o
         WHERE o.host_id = gr.host_id AND o.state = 'waiting'
           AND (o.created_at, o.id) < (gr.created_at, gr.id)) AS waiting_before,
-       EXISTS (SELECT FROM virtuozo_core.guest_runs o
-               WHERE o.guest_id = gr.guest_id AND o.id <> gr.id AND o.state IN ('admitted', 'running')) AS guest_in_other_run,
        virtuozo_core.held_reason(gr.host_id) AS held_reason,
        virtuozo_core.waiting_reason(gr) AS waiting_reason
 FROM virtuozo_core.guest_runs gr

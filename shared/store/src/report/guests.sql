@@ -1,5 +1,5 @@
 -- Guests with their newest good restore point and their open guest run, for `status`.
-SELECT g.id, g.host_id, g.name, g.vmx_path, g.configured, g.ignored, g.state, g.state_reason, g.power,
+SELECT g.id, g.host_id, g.name, g.locator, g.configured, g.ignored, g.state, g.state_reason, g.power,
        p.taken_at AS last_point_at, coalesce(o.exceeded, false) AS rpo_exceeded,
        r.id AS guest_run_id, r.run_id, r.state AS run_state, r.step, r.mode,
        r.bytes_total, r.bytes_copied, r.progress_at,
@@ -21,4 +21,4 @@ LEFT JOIN LATERAL (
 ) r ON true
 LEFT JOIN virtuozo_core.steps v
        ON v.guest_run_id = r.id AND v.fence = r.fence AND v.name = 'verify' AND v.state = 'running' AND r.step = 'verify'
-ORDER BY g.name, g.vmx_path
+ORDER BY g.name, g.locator

@@ -19,7 +19,7 @@ use crate::{
     runs::{self, NewRun, Targets},
     settings, sweeps,
 };
-use virtuozo_model::{ErrorClass, HostKind, Severity};
+use virtuozo_model::{ErrorClass, Severity};
 
 const GUESTS: usize = 3;
 
@@ -66,10 +66,10 @@ impl<'a> Site<'a> {
         let host_id = Uuid::now_v7();
         let config = HostConfig {
             name: "lab".to_owned(),
-            kind: HostKind::Esxi,
+            kind: "esxi".parse().unwrap(),
             address: Some("https://lab/sdk".to_owned()),
             user_name: None,
-            config_dir: None,
+            properties: Default::default(),
             ignored: false,
             guest_threads: None,
         };
@@ -77,8 +77,8 @@ impl<'a> Site<'a> {
         let mut guests = Vec::new();
         for n in 0..GUESTS {
             let host = hosts::by_id(pool, host_id).await.unwrap();
-            let vmx_path = format!("[standard] g{n}/g{n}.vmx");
-            guests.push(guests::insert(pool, &host, &vmx_path).await.unwrap());
+            let locator = format!("[standard] g{n}/g{n}.vmx");
+            guests.push(guests::insert(pool, &host, &locator).await.unwrap());
         }
         Self {
             pool,

@@ -16,7 +16,7 @@ const GUESTS: i64 = 100;
 const SITE: &str = "
     INSERT INTO virtuozo_core.hosts (id, name, kind) VALUES (md5('host')::uuid, 'alpha', 'workstation');
     INSERT INTO virtuozo_core.guest_slots (host_id, slot_no) SELECT md5('host')::uuid, generate_series(1, 2);
-    INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+    INSERT INTO virtuozo_core.guests (id, host_id, locator, name)
     SELECT md5('guest' || n)::uuid, md5('host')::uuid, n || '.vmx', 'guest' || n FROM generate_series(1, 100) n";
 
 const ROUND: &str = "
@@ -275,7 +275,7 @@ async fn plan(conn: &mut PgConnection, sql: &str, arguments: &[&str]) -> String 
 /// An open run of many guests: a half of them is told, some are to be told, the others wait.
 const LARGE_RUN: &str = "
     INSERT INTO virtuozo_core.hosts (id, name, kind) VALUES (md5('host')::uuid, 'alpha', 'workstation');
-    INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+    INSERT INTO virtuozo_core.guests (id, host_id, locator, name)
     SELECT md5('guest' || n)::uuid, md5('host')::uuid, n || '.vmx', 'guest' || n FROM generate_series(1, 10000) n;
     INSERT INTO virtuozo_core.runs (id, requested_by) VALUES (md5('run')::uuid, 'test');
     INSERT INTO virtuozo_core.host_runs (id, run_id, host_id, state, ended_at)
@@ -327,7 +327,7 @@ async fn history_ends_by_age_but_not_while_something_is_still_to_be_undone() {
     .unwrap();
     let rows = "
         INSERT INTO virtuozo_core.hosts (id, name, kind) VALUES (md5('host')::uuid, 'alpha', 'workstation');
-        INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+        INSERT INTO virtuozo_core.guests (id, host_id, locator, name)
         VALUES (md5('guest')::uuid, md5('host')::uuid, 'a.vmx', 'a');
         INSERT INTO virtuozo_core.runs (id, requested_by, state, created_at, ended_at)
         SELECT md5(name)::uuid, name, CASE WHEN name = 'open' THEN 'running' ELSE 'failed' END,

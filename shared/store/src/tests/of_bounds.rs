@@ -82,7 +82,7 @@ async fn a_lease_that_would_last_for_years_is_over_and_the_longest_one_is_not() 
          SELECT id, md5('run')::uuid, id, 'running', 1,
                 now() + CASE name WHEN 'longest' THEN interval '1 hour' ELSE interval '1 year' END
            FROM virtuozo_core.hosts;
-         INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+         INSERT INTO virtuozo_core.guests (id, host_id, locator, name)
          SELECT id, id, name, name FROM virtuozo_core.hosts;
          INSERT INTO virtuozo_core.guest_runs
                 (id, run_id, host_run_id, host_id, guest_id, state, fence, lease_until, admitted_at)

@@ -29,7 +29,7 @@ async fn site(guests: i32, slots: i32) -> (TestDb, Host, Host) {
     for host in [&alpha, &beta] {
         sqlx::query(
             "WITH g AS (
-                 INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+                 INSERT INTO virtuozo_core.guests (id, host_id, locator, name)
                  SELECT gen_random_uuid(), $1, format('[%s] %s.vmx', CASE WHEN n % 2 = 1 THEN 'odd' ELSE 'even' END, n), n::text
                    FROM generate_series(1, $2) n RETURNING id, name)
              INSERT INTO virtuozo_core.guest_runs (id, run_id, host_run_id, host_id, guest_id, created_at)

@@ -10,7 +10,7 @@ const SITE: &str = "
     INSERT INTO virtuozo_core.runs (id, requested_by) VALUES (md5('run')::uuid, 'test');
     INSERT INTO virtuozo_core.host_runs (id, run_id, host_id, created_at)
     VALUES (md5('host run')::uuid, md5('run')::uuid, md5('alpha')::uuid, now() - interval '1 hour');
-    INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+    INSERT INTO virtuozo_core.guests (id, host_id, locator, name)
     SELECT md5(n)::uuid, md5('alpha')::uuid, n, n FROM unnest(ARRAY['a', 'b', 'c']) n;
     INSERT INTO virtuozo_core.guest_runs (id, run_id, host_run_id, host_id, guest_id)
     SELECT g.id, md5('run')::uuid, md5('host run')::uuid, g.host_id, g.id FROM virtuozo_core.guests g;

@@ -1,5 +1,7 @@
 //! Tests of guests and disks: what appears, goes and comes back, and what people say about them.
 
+use uuid::Uuid;
+
 use super::{add_host, found_on, refusal};
 use crate::{
     disks, events,
@@ -7,7 +9,7 @@ use crate::{
     inventory::{self, DiskObservation, GuestObservation},
     report, settings,
 };
-use virtuozo_model::{DiskState, GuestState, Mode, Power, Severity};
+use virtuozo_model::{DiskState, Guest, GuestState, Mode, Power, Severity};
 use virtuozo_postgres::{StoreError, testing::TestDb};
 
 #[tokio::test]
@@ -84,6 +86,8 @@ async fn a_disk_that_goes_and_comes_back_is_still_ignored() {
         power: Power::On,
         state: GuestState::Ok,
         reason: None,
+        node: None,
+        change_ids: Vec::new(),
         disks,
     };
     let mut conn = db.pool.acquire().await.unwrap();
@@ -173,7 +177,6 @@ async fn a_guests_own_settings_are_kept_and_checked() {
     let id = guests::insert(&db.pool, &host, "[s] db/db.vmx")
         .await
         .unwrap();
-    assert!(refusal(guests::insert(&db.pool, &host, "db").await).contains(".vmx"));
     let config = GuestConfig {
         ignored: true,
         destination: Some("/srv/db".into()),
@@ -249,4 +252,51 @@ async fn a_restore_point_is_too_old_by_the_guests_own_objective_or_the_sites() {
     config.ignored = true;
     guests::update(&db.pool, id, &config).await.unwrap();
     assert!(report::rpo(&db.pool).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_guest_that_is_moved_on_its_host_stays_the_same_guest() {
+    let db = TestDb::new().await;
+    let host = add_host(&db, "alpha").await;
+    let list = async |guests: &[(&str, Option<u128>)]| {
+        let listed: Vec<inventory::ListedGuest> = guests
+            .iter()
+            .map(|(locator, uuid)| inventory::ListedGuest {
+                locator: (*locator).to_owned(),
+                uuid: uuid.map(Uuid::from_u128),
+            })
+            .collect();
+        let mut tx = db.pool.begin().await.unwrap();
+        let found = inventory::apply_guest_inventory(&mut tx, host.id, &listed)
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        found
+    };
+    let told = async || {
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM virtuozo_core.events")
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+        count
+    };
+    let first = list(&[("ds1/web", Some(1)), ("ds1/db", None)]).await;
+    let id_of = |guests: &[Guest], locator: &str| {
+        let guest = guests.iter().find(|one| one.locator == locator);
+        guest.map(|one| one.id)
+    };
+    let (web, other) = (id_of(&first, "ds1/web"), id_of(&first, "ds1/db"));
+    let events = told().await;
+
+    // Moved to another datastore; of the other one the UUID is known now.
+    let second = list(&[("ds2/web", Some(1)), ("ds1/db", Some(2))]).await;
+    assert_eq!(second.len(), 2);
+    assert_eq!(id_of(&second, "ds2/web"), web);
+    assert_eq!(id_of(&second, "ds1/db"), other);
+    assert_eq!(told().await, events, "nobody is new or gone");
+
+    // Moved to where the other one was, which is gone: it waits until nobody stands there.
+    let third = list(&[("ds1/db", Some(1))]).await;
+    assert_eq!(third.len(), 2);
+    assert_eq!(id_of(&third, "ds2/web"), web);
 }

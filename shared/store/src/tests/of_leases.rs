@@ -14,7 +14,7 @@ const SITE: &str = "
     INSERT INTO virtuozo_core.runs (id, requested_by) VALUES (md5('old')::uuid, 'test'), (md5('run')::uuid, 'test');
     INSERT INTO virtuozo_core.hosts (id, name, kind) VALUES (md5('alpha')::uuid, 'alpha', 'esxi');
     SELECT virtuozo_core.sync_slots(NULL);
-    INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+    INSERT INTO virtuozo_core.guests (id, host_id, locator, name)
     VALUES (md5('mail')::uuid, md5('alpha')::uuid, 'mail.vmx', 'mail');
     INSERT INTO virtuozo_core.host_runs (id, run_id, host_id, state, ended_at)
     SELECT id, id, md5('alpha')::uuid, 'succeeded', now() FROM virtuozo_core.runs;

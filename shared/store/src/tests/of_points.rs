@@ -7,7 +7,7 @@ use crate::points::{self, Cover, Deletion};
 /// the one before.
 const SITE: &str = "
     INSERT INTO virtuozo_core.hosts (id, name, kind) VALUES (md5('alpha')::uuid, 'alpha', 'workstation');
-    INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+    INSERT INTO virtuozo_core.guests (id, host_id, locator, name)
     VALUES (md5('mail')::uuid, md5('alpha')::uuid, 'mail.vmx', 'mail');
     INSERT INTO virtuozo_core.restore_points
            (id, guest_id, host_name, guest_name, repository, path, mode, taken_at, size_bytes, source_bytes, verified_at)

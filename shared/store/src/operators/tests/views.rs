@@ -116,7 +116,7 @@ async fn the_columns_of_the_views_are_those_that_were_promised() {
         ),
         (
             "rpo",
-            "id host guest vmx_path rpo_secs last_point_at age_secs exceeded",
+            "id host guest locator rpo_secs last_point_at age_secs exceeded",
         ),
         (
             "runs",

@@ -6,7 +6,7 @@ use crate::{notices, obligations, sweeps};
 /// Something due in each queue, with its job. Host run and guest run are old enough to be missed.
 const DUE: &str = "
     INSERT INTO virtuozo_core.hosts (id, name, kind) VALUES (md5('host')::uuid, 'alpha', 'workstation');
-    INSERT INTO virtuozo_core.guests (id, host_id, vmx_path, name)
+    INSERT INTO virtuozo_core.guests (id, host_id, locator, name)
     SELECT md5(n)::uuid, md5('host')::uuid, n || '.vmx', n FROM unnest(ARRAY['mail', 'web']) n;
     INSERT INTO virtuozo_core.runs (id, requested_by) VALUES (md5('run')::uuid, 'test');
     INSERT INTO virtuozo_core.host_runs (id, run_id, host_id, created_at)

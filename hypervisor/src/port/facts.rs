@@ -1,0 +1,100 @@
+//! What is found out about hosts and guests without changing them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ChangeId, GuestRef};
+use crate::{ErrorClass, HypervisorError};
+
+/// What validation finds out about a host without touching any guest.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// Datastores that the host's configuration names: name → place as the host writes it.
+    pub datastores: BTreeMap<String, String>,
+    /// Guests that the host knows, each once.
+    pub guests: Vec<GuestRef>,
+    /// `guests` names every guest of the host. Where it does not, one that is missing there may just be off:
+    /// only opening it tells.
+    pub guests_are_complete: bool,
+    /// What could not be read, in sentences.
+    pub warnings: Vec<String>,
+}
+
+/// A guest's power state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PowerState {
+    /// Runs (also while it starts, resets or is paused).
+    On,
+    /// Is off.
+    Off,
+    /// Is suspended to disk.
+    Suspended,
+    /// Waits for somebody's answer to a question.
+    BlockedOnQuestion,
+}
+
+/// Why a disk or a guest cannot be backed up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What to do about it.
+    pub class: ErrorClass,
+    /// What is wrong, as a sentence.
+    pub message: String,
+}
+
+impl Problem {
+    /// Something that is wrong with the guest or its files, whoever looks at them.
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Self {
+            class: ErrorClass::Permanent,
+            message: message.into(),
+        }
+    }
+}
+
+impl From<HypervisorError> for Problem {
+    fn from(error: HypervisorError) -> Self {
+        Self {
+            class: error.class,
+            message: error.message,
+        }
+    }
+}
+
+/// One disk as the guest's configuration names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskFacts {
+    /// Device, for example `scsi0:0` or `vda`.
+    pub device: String,
+    /// The file or volume the configuration names, as it stands there.
+    pub file_name: String,
+    /// Size of the disk in bytes, where it could be read.
+    pub capacity_bytes: Option<u64>,
+    /// Is frozen with the others ([`Guest::freeze`](super::Guest::freeze)).
+    pub snapshots: bool,
+    /// Why the disk cannot be backed up; none if it can.
+    pub problem: Option<Problem>,
+}
+
+/// What validation finds out about one guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestFacts {
+    /// Display name, or what can be made of its locator where it has none.
+    pub name: String,
+    /// Power state now.
+    pub power: PowerState,
+    /// The guest can be asked to shut down by itself.
+    pub tools_running: bool,
+    /// Disks, in the order of their devices.
+    pub disks: Vec<DiskFacts>,
+    /// Names of all snapshots, parents before children, and of backup jobs that run.
+    pub snapshots: Vec<String>,
+    /// The machine of its host that runs it now; none where the host is one machine.
+    pub node: Option<String>,
+    /// Change ids for which its host keeps something; see [`Guest::forget`](super::Guest::forget).
+    pub change_ids: Vec<ChangeId>,
+    /// Why the guest cannot be backed up at all; none if it can.
+    pub problem: Option<Problem>,
+}

@@ -1,0 +1,1 @@
+SELECT kind, hosts, why FROM virtuozo_core.unserved_kinds ORDER BY kind
