@@ -31,7 +31,7 @@ demo:
 # would not lay where they are looked for.
 test:
 	@scripts/needs.sh compiler postgres qemu mail
-	$(BUILD) --tests
+	$(BUILD) --tests --examples
 	$(TEST) --lib --bins --tests
 
 lint:

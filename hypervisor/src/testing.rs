@@ -19,7 +19,7 @@ pub use world::{
     pattern, pattern_of,
 };
 
-use self::{guest::Handle, restore::FakeRestorer};
+use self::{guest::Handle, restore::FakeRestorer, world::not_there};
 use crate::{
     BackEnd, Capabilities, Connector, ErrorClass, ErrorKind, Guest, GuestRef, Host, HostFacts,
     HostKindInfo, HostTarget, HypervisorError, Property, PropertyType, Restorer, Result,
@@ -180,8 +180,4 @@ impl Host for FakeHost {
             self.world.connections.fetch_sub(1, Ordering::SeqCst);
         }
     }
-}
-
-fn not_there(message: &str) -> HypervisorError {
-    HypervisorError::new(ErrorKind::GuestNotFound, ErrorClass::Operator, message)
 }

@@ -10,10 +10,7 @@ use std::{
 use async_trait::async_trait;
 use virtuozo_disk::{BlockRange, BlockSource, DiskError, RangeKind};
 
-use super::{
-    not_there,
-    world::{Act, ChangeTracking, FakeGuest, FakeSnapshot, When, World},
-};
+use super::world::{Act, ChangeTracking, Disks, FakeGuest, FakeSnapshot, When, World, not_there};
 use crate::{
     ByteRange, ChangeId, ChangeIds, ChangedRanges, DiskChanges, DiskFacts, DiskProperties,
     ErrorClass, ErrorKind, FreezeRequest, Guest, GuestFacts, GuestImage, HypervisorError,
@@ -220,7 +217,7 @@ impl Handle {
     }
 }
 
-fn frozen_disks(guest: &FakeGuest, at: &Instant) -> Result<super::Disks> {
+fn frozen_disks(guest: &FakeGuest, at: &Instant) -> Result<Disks> {
     match at {
         Instant::PoweredOff if guest.power == PowerState::On => Err(HypervisorError::new(
             ErrorKind::PowerState,

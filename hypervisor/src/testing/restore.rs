@@ -9,22 +9,11 @@ use std::{
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{
-    not_there,
-    world::{FakeGuest, When, World, locator, path},
-};
+use super::world::{FakeGuest, Unfinished, When, World, locator, not_there, path};
 use crate::{
     DiskWriter, ErrorClass, ErrorKind, GuestDescription, GuestRef, HypervisorError, PowerState,
     Restorer, Result,
 };
-
-/// A guest that was made and is not registered.
-pub(super) struct Unfinished {
-    name: String,
-    uuid: Option<Uuid>,
-    node: Option<String>,
-    disks: BTreeMap<String, Vec<u8>>,
-}
 
 pub(super) struct FakeRestorer {
     pub(super) world: Arc<World>,

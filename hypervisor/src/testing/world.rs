@@ -12,7 +12,6 @@ use std::{
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::restore::Unfinished;
 use crate::{
     ChangeId, ChangeIds, ErrorClass, ErrorKind, GuestRef, HypervisorError, Locator, PowerState,
     Problem, Result,
@@ -23,6 +22,14 @@ pub const DISK: &str = "disk0";
 
 /// Disks by device.
 pub type Disks = BTreeMap<String, Arc<Vec<u8>>>;
+
+/// A guest that was made and is not registered.
+pub(super) struct Unfinished {
+    pub(super) name: String,
+    pub(super) uuid: Option<Uuid>,
+    pub(super) node: Option<String>,
+    pub(super) disks: BTreeMap<String, Vec<u8>>,
+}
 
 /// How changes of disks are followed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -400,4 +407,9 @@ impl World {
             }
         }
     }
+}
+
+/// The error of a call to a guest that is not there.
+pub(super) fn not_there(message: &str) -> HypervisorError {
+    HypervisorError::new(ErrorKind::GuestNotFound, ErrorClass::Operator, message)
 }

@@ -211,7 +211,7 @@ fn built(name: &str) -> PathBuf {
     let path = exe.parent().and_then(Path::parent).unwrap().join(name);
     assert!(
         path.exists(),
-        "{} is missing: run all tests of the crate, or `cargo build -p hypervisor --examples` first",
+        "{} is missing: run all tests of the crate, or `cargo build -p virtuozo-hypervisor --examples` first",
         path.display()
     );
     path

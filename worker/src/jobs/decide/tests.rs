@@ -1,3 +1,5 @@
+//! What is decided, as a table: every kind of job, class, attempt and circumstance.
+
 use std::path::PathBuf;
 
 use uuid::Uuid;
