@@ -143,19 +143,19 @@ impl Host for VixHost {
 
     async fn facts(&self) -> Result<HostFacts> {
         let product = self.link.product;
-        // A Workstation lists only what runs.
-        let live_is_complete = product != Product::Workstation;
-        let what = if live_is_complete {
-            VIX_FIND_REGISTERED_VMS
-        } else {
-            VIX_FIND_RUNNING_VMS
+        let what = match product {
+            Product::Workstation => VIX_FIND_RUNNING_VMS,
+            Product::Server2 | Product::WorkstationShared | Product::Esxi => {
+                VIX_FIND_REGISTERED_VMS
+            }
         };
         let live = self.link.list(LIST_LIMIT, Operation::Find(what)).await?;
         self.link
             .blocking(move |target| {
                 let mut locations = Locations::load(target);
                 let registered = locations.registered(target, product);
-                let guests_are_complete = live_is_complete || registered.is_some();
+                // The host's own list is trusted; what it lists live may be less.
+                let guests_are_complete = registered.is_some();
                 let mut guests = registered.unwrap_or_default();
                 for path in &live {
                     let locator = locations.locator(path, product);

@@ -78,7 +78,7 @@ async fn a_cold_backup_shuts_the_guest_down_and_brings_it_back() {
         .await
         .unwrap();
     site.execute("INSERT INTO virtuozo_core.guests (id, host_id, locator, name, resume_power_state)
-                  SELECT gen_random_uuid(), id, '[standard] stays/stays.vmx', 'stays', false FROM virtuozo_core.hosts").await;
+                  SELECT gen_random_uuid(), id, '[standard] stays/stays', 'stays', false FROM virtuozo_core.hosts").await;
     let worker = site.worker("one");
     let run = site.run_now().await;
     assert_eq!(site.settled(run).await, "succeeded");
