@@ -864,13 +864,16 @@ END $$;
 CREATE FUNCTION virtuozo_core.host_reason(host uuid) RETURNS text
     LANGUAGE plpgsql STABLE
     AS $$
+DECLARE
+    reason CONSTANT text := virtuozo_core.held_reason(host);
 BEGIN
-    RETURN coalesce(
-        virtuozo_core.held_reason(host),
-        (SELECT 'its host ' || virtuozo_core.down_reason(host) || '; a guest is on its way to try it'
-           FROM virtuozo_core.host_gates x
-          WHERE x.host_id = host
-            AND EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g WHERE g.host_id = host AND g.state = 'admitted')));
+    -- Asked one after the other: what is admitted is looked through only for a host that is down.
+    IF reason IS NULL AND EXISTS (SELECT 1 FROM virtuozo_core.host_gates x WHERE x.host_id = host) THEN
+        IF EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g WHERE g.host_id = host AND g.state = 'admitted') THEN
+            RETURN 'its host ' || virtuozo_core.down_reason(host) || '; a guest is on its way to try it';
+        END IF;
+    END IF;
+    RETURN reason;
 END $$;
 
 -- Name: host_runs; Type: TABLE; Schema: virtuozo_core
