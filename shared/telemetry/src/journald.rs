@@ -238,7 +238,7 @@ mod tests {
         for part in [
             "not today\nnor tomorrow guest=mail why.not=7\n",
             "\nPRIORITY=4\n",
-            "\nTARGET=crate::journald::tests\n",
+            "\nTARGET=virtuozo_telemetry::journald::tests\n",
             "\nTRACE_ID=0af7\n",
             "\nVIRTUOZO_GUEST=mail\n",
             "\nVIRTUOZO_WHY_NOT=7\n",
