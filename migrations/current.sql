@@ -18,7 +18,7 @@ DECLARE
     g virtuozo_core.guest_runs;
     ended uuid[];
 BEGIN
-    PERFORM virtuozo_core.alone();
+    PERFORM virtuozo_core.one_operator_at_a_time();
     UPDATE virtuozo_core.host_runs
        SET state = 'cancelled', ended_at = now(),
            error = CASE WHEN fence = 0 THEN 'cancelled before it began'
@@ -35,7 +35,7 @@ BEGIN
     -- The run's row last, as those do who end a guest run.
     UPDATE virtuozo_core.runs SET cancel_requested = true WHERE id = target AND state = 'running' RETURNING * INTO r;
     IF FOUND THEN
-        RETURN virtuozo_core.tell('the run is cancelled', r.id, NULL, NULL, NULL);
+        RETURN virtuozo_core.record_operator_event('the run is cancelled', r.id, NULL, NULL, NULL);
     END IF;
     SELECT * INTO r FROM virtuozo_core.runs WHERE id = target;
     IF FOUND THEN
@@ -44,7 +44,7 @@ BEGIN
     UPDATE virtuozo_core.guest_runs SET cancel_requested = true
      WHERE id = target AND (state = 'running' OR id = ANY (ended)) RETURNING * INTO g;
     IF FOUND THEN
-        RETURN virtuozo_core.tell(format('guest %s: is cancelled in its run', virtuozo_core.guest_name(g.guest_id)),
+        RETURN virtuozo_core.record_operator_event(format('guest %s: is cancelled in its run', virtuozo_core.guest_name(g.guest_id)),
             g.run_id, g.host_id, g.guest_id, g.id);
     END IF;
     SELECT * INTO g FROM virtuozo_core.guest_runs WHERE id = target;
@@ -66,12 +66,12 @@ DECLARE
     g record;
     name text;
 BEGIN
-    PERFORM virtuozo_core.alone();
+    PERFORM virtuozo_core.one_operator_at_a_time();
     IF coalesce(btrim(reason), '') = '' THEN
         RAISE EXCEPTION 'no reason is given, for those who find the guest as it was left' USING ERRCODE = '55000';
     END IF;
-    -- Who claims what is owed, or admits a run of the guest, holds the row of its host. Those who end a run lock what
-    -- it owes first and the host then: so none may be in work when the obligation is locked.
+    -- Who claims obligations, or admits a run of the guest, holds the row of its host. Those who end a run lock its
+    -- obligations first and the host then: so none may be in work when the obligation is locked.
     PERFORM 1 FROM virtuozo_core.hosts h
       WHERE h.id = (SELECT x.host_id FROM virtuozo_core.obligations x WHERE x.id = obligation_id) FOR NO KEY UPDATE;
     SELECT * INTO o FROM virtuozo_core.obligations x WHERE x.id = obligation_id;
@@ -84,7 +84,7 @@ BEGIN
      WHERE x.guest_id = o.guest_id AND (x.state IN ('admitted', 'running') OR (x.id = o.guest_run_id AND x.state = 'waiting'))
      ORDER BY x.lease_until NULLS LAST LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'a guest run of % is %, and minds what the guest is owed: wait for its end or cancel it', name,
+        RAISE EXCEPTION 'a guest run of % is %, and minds the obligations of the guest: wait for its end or cancel it', name,
                         g.state || coalesce(' (its lease ends at ' || date_trunc('second', g.lease_until) || ')', '')
             USING ERRCODE = '55000', HINT = format('virtuozo.cancel(''%s'') ends it.', g.id);
     END IF;
@@ -97,7 +97,7 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no obligation % any more: it was met just now', obligation_id USING ERRCODE = 'P0002';
     END IF;
-    RETURN virtuozo_core.tell(
+    RETURN virtuozo_core.record_operator_event(
         CASE o.kind
             WHEN 'power_on' THEN format('guest %s: powering it on again is given up: %s; whether it runs is the administrator''s to '
                                         'look after from now on', name, btrim(reason))
@@ -116,7 +116,7 @@ DECLARE
     changed boolean;
     said text := CASE WHEN paused THEN 'paused' ELSE 'resumed' END;
 BEGIN
-    PERFORM virtuozo_core.alone();
+    PERFORM virtuozo_core.one_operator_at_a_time();
     IF target = 'all' THEN
         UPDATE virtuozo_core.settings
            SET paused_at = CASE WHEN paused THEN now() END, paused_by = CASE WHEN paused THEN session_user END
@@ -145,7 +145,7 @@ BEGIN
     IF NOT changed THEN
         RETURN format('%s: already %s', target, said);
     END IF;
-    RETURN virtuozo_core.tell(format('%s: %s', CASE target WHEN 'all' THEN 'all hosts' ELSE 'host ' || target END, said),
+    RETURN virtuozo_core.record_operator_event(format('%s: %s', CASE target WHEN 'all' THEN 'all hosts' ELSE 'host ' || target END, said),
         NULL, host, NULL, NULL);
 END $$;
 
@@ -164,8 +164,8 @@ DECLARE
     g virtuozo_core.guest_runs;
     name text;
 BEGIN
-    PERFORM virtuozo_core.alone();
-    -- An operator's "again" is a "now" for the host too. Gates before runs, as those lock them who give a host's runs up.
+    PERFORM virtuozo_core.one_operator_at_a_time();
+    -- An operator's "again" is a "now" for the host too. Circuit breakers before runs, as those lock them who give a host's runs up.
     PERFORM virtuozo_core.probe_now(x.host_id) FROM virtuozo_core.guest_runs x WHERE x.id = requeue.guest_run_id;
     SELECT * INTO g FROM virtuozo_core.guest_runs x WHERE x.id = requeue.guest_run_id FOR NO KEY UPDATE;
     IF NOT FOUND THEN
@@ -176,13 +176,13 @@ BEGIN
     CASE g.state
     WHEN 'waiting' THEN
         UPDATE virtuozo_core.guest_runs SET run_after = now() WHERE id = g.id AND run_after > now();
-        RETURN virtuozo_core.tell(format('guest %s: its next attempt waits for a slot only', name), g.run_id, g.host_id, g.guest_id, g.id);
+        RETURN virtuozo_core.record_operator_event(format('guest %s: its next attempt waits for a slot only', name), g.run_id, g.host_id, g.guest_id, g.id);
     WHEN 'admitted' THEN
         PERFORM virtuozo_core.push_jobs('virtuozo-guest', ARRAY[g.id], 0);
-        RETURN virtuozo_core.tell(format('guest %s: its job is delivered again', name), g.run_id, g.host_id, g.guest_id, g.id);
+        RETURN virtuozo_core.record_operator_event(format('guest %s: its job is delivered again', name), g.run_id, g.host_id, g.guest_id, g.id);
     WHEN 'failed', 'cancelled' THEN
         PERFORM virtuozo_core.wait_again(g.id);
-        RETURN virtuozo_core.tell(format('guest %s: begins afresh in its run', name), g.run_id, g.host_id, g.guest_id, g.id);
+        RETURN virtuozo_core.record_operator_event(format('guest %s: begins afresh in its run', name), g.run_id, g.host_id, g.guest_id, g.id);
     WHEN 'running' THEN
         RAISE EXCEPTION 'a worker works on guest % until its lease ends at %', name, g.lease_until
             USING ERRCODE = '55000', HINT = 'A silent worker is replaced by itself; virtuozo.cancel() stops a working one.';
@@ -217,7 +217,7 @@ DECLARE
     one uuid;
     said text;
 BEGIN
-    PERFORM virtuozo_core.alone();
+    PERFORM virtuozo_core.one_operator_at_a_time();
     PERFORM virtuozo_core.probe_now(h.host_id)
        FROM (SELECT x.host_id FROM virtuozo_core.host_runs x WHERE x.run_id = retry_failed.run_id ORDER BY x.host_id) h;
     SELECT array_agg(x.id ORDER BY x.id) INTO guests
@@ -242,7 +242,7 @@ BEGIN
             USING ERRCODE = '55000', HINT = 'virtuozo.requeue() takes a cancelled guest run; or start a new run.';
     END IF;
     PERFORM virtuozo_core.reopen(r);
-    said := virtuozo_core.tell(format('%s guests and %s hosts of the run begin afresh',
+    said := virtuozo_core.record_operator_event(format('%s guests and %s hosts of the run begin afresh',
         coalesce(cardinality(guests), 0), coalesce(cardinality(hosts), 0)), r.id, NULL, NULL, NULL);
     PERFORM virtuozo_core.hold_run(x.run_id)
        FROM (SELECT k.run_id, k.state, k.on_failure FROM virtuozo_core.hook_runs k
@@ -265,7 +265,7 @@ BEGIN
     -- As a statement of its own, which sees what was committed while this one waited for the host.
     SELECT coalesce(h.guest_threads, s.guest_threads) AS cap,
            virtuozo_core.host_reason(h.id) IS NULL AS may_begin,
-           EXISTS (SELECT 1 FROM virtuozo_core.host_gates x WHERE x.host_id = h.id) AS is_down,
+           EXISTS (SELECT 1 FROM virtuozo_core.circuit_breakers x WHERE x.host_id = h.id) AS is_down,
            virtuozo_core.has_caps() AS capped,
            (SELECT o.slot_no FROM virtuozo_core.guest_slots o WHERE o.guest_run_id = ended) AS own,
            EXISTS (SELECT 1 FROM virtuozo_core.guest_slots o
@@ -400,11 +400,6 @@ BEGIN
         RETURN NEXT next.id;
     END LOOP;
 END $$;
-
--- Name: alone(); Type: FUNCTION; Schema: virtuozo_core
-CREATE FUNCTION virtuozo_core.alone() RETURNS void
-    LANGUAGE sql
-    RETURN pg_advisory_xact_lock(7316, 2);
 
 -- Name: begin_delete(uuid, integer, boolean); Type: FUNCTION; Schema: virtuozo_core
 CREATE FUNCTION virtuozo_core.begin_delete(point uuid, cover integer, by_newer boolean) RETURNS text
@@ -563,9 +558,9 @@ BEGIN
                                     CASE WHEN x.failed_probes <= s.max_attempts THEN format(' of %s', s.max_attempts) END,
                                     date_trunc('second', x.failed_at), x.error) END
                    || CASE WHEN virtuozo_core.is_held(x.lease_until) THEN '; it is being probed'
-                           WHEN x.shut_until <= now() THEN '; a probe is due'
-                           ELSE format('; next probe at %s', date_trunc('second', x.shut_until)) END
-              FROM virtuozo_core.host_gates x CROSS JOIN virtuozo_core.settings s
+                           WHEN x.open_until <= now() THEN '; a probe is due'
+                           ELSE format('; next probe at %s', date_trunc('second', x.open_until)) END
+              FROM virtuozo_core.circuit_breakers x CROSS JOIN virtuozo_core.settings s
              WHERE x.host_id = host);
 END $$;
 
@@ -798,12 +793,12 @@ BEGIN
     RETURN (SELECT CASE
                 WHEN s.paused_at IS NOT NULL OR h.paused_at IS NOT NULL
                     THEN 'its host ' || virtuozo_core.pause_reason(h.id)
-                WHEN virtuozo_core.is_shut(x.shut_until, x.lease_until)
+                WHEN virtuozo_core.is_open(x.open_until, x.lease_until)
                     THEN 'its host ' || virtuozo_core.down_reason(h.id)
                 END
               FROM virtuozo_core.settings s
              CROSS JOIN virtuozo_core.hosts h
-              LEFT JOIN virtuozo_core.host_gates x ON x.host_id = h.id
+              LEFT JOIN virtuozo_core.circuit_breakers x ON x.host_id = h.id
              WHERE h.id = host);
 END $$;
 
@@ -868,7 +863,7 @@ DECLARE
     reason CONSTANT text := virtuozo_core.held_reason(host);
 BEGIN
     -- Asked one after the other: what is admitted is looked through only for a host that is down.
-    IF reason IS NULL AND EXISTS (SELECT 1 FROM virtuozo_core.host_gates x WHERE x.host_id = host) THEN
+    IF reason IS NULL AND EXISTS (SELECT 1 FROM virtuozo_core.circuit_breakers x WHERE x.host_id = host) THEN
         IF EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g WHERE g.host_id = host AND g.state = 'admitted') THEN
             RETURN 'its host ' || virtuozo_core.down_reason(host) || '; a guest is on its way to try it';
         END IF;
@@ -995,6 +990,13 @@ BEGIN
                     AND j.lock_at > now() - longest_claim AND j.lock_at < now() + longest_claim)));
 END $$;
 
+-- Name: is_open(timestamp with time zone, timestamp with time zone); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.is_open(open_until timestamp with time zone, lease_until timestamp with time zone) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT open_until > now() OR coalesce(virtuozo_core.is_held(lease_until), false)
+$$;
+
 -- Name: is_over(timestamp with time zone); Type: FUNCTION; Schema: virtuozo_core
 CREATE FUNCTION virtuozo_core.is_over(lease_until timestamp with time zone) RETURNS boolean
     LANGUAGE sql STABLE
@@ -1032,22 +1034,6 @@ CREATE FUNCTION virtuozo_core.is_settled() RETURNS boolean
     AS $$
 BEGIN
     RETURN (SELECT now() > pg_postmaster_start_time() + make_interval(secs => s.lease_secs) FROM virtuozo_core.settings s);
-END $$;
-
--- Name: is_shut(timestamp with time zone, timestamp with time zone); Type: FUNCTION; Schema: virtuozo_core
-CREATE FUNCTION virtuozo_core.is_shut(shut_until timestamp with time zone, lease_until timestamp with time zone) RETURNS boolean
-    LANGUAGE sql STABLE
-    AS $$
-    SELECT shut_until > now() OR coalesce(virtuozo_core.is_held(lease_until), false)
-$$;
-
--- Name: is_unfit(uuid, uuid); Type: FUNCTION; Schema: virtuozo_core
-CREATE FUNCTION virtuozo_core.is_unfit(worker uuid, host uuid) RETURNS boolean
-    LANGUAGE plpgsql STABLE
-    AS $$
-BEGIN
-    RETURN EXISTS (SELECT 1 FROM virtuozo_core.unfit_workers u
-                    WHERE u.worker_id = worker AND u.host_id = host AND u.noted_at > now() - interval '5 minutes');
 END $$;
 
 -- Name: job_id(); Type: FUNCTION; Schema: virtuozo_core
@@ -1095,6 +1081,15 @@ BEGIN
               FROM virtuozo_core.hosts h WHERE h.id = host AND NOT virtuozo_core.is_served(h.kind));
 END $$;
 
+-- Name: lacks_capability(uuid, uuid); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.lacks_capability(worker uuid, host uuid) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM virtuozo_core.missing_capabilities u
+                    WHERE u.worker_id = worker AND u.host_id = host AND u.noted_at > now() - interval '5 minutes');
+END $$;
+
 -- Name: leave_slot_no(uuid, integer, integer); Type: FUNCTION; Schema: virtuozo_core
 CREATE FUNCTION virtuozo_core.leave_slot_no(host uuid, slot integer, cap integer) RETURNS void
     LANGUAGE plpgsql
@@ -1113,11 +1108,11 @@ CREATE FUNCTION virtuozo_core.leaves_to_others(worker uuid, host uuid) RETURNS b
     AS $$
 BEGIN
     RETURN NOT virtuozo_core.serves(worker, host)
-        OR virtuozo_core.is_unfit(worker, host)
+        OR virtuozo_core.lacks_capability(worker, host)
        AND EXISTS (SELECT 1 FROM virtuozo_core.workers w
                     WHERE w.kind = 'worker' AND w.id <> worker AND NOT w.drain_requested
                       AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at)
-                      AND virtuozo_core.serves(w.id, host) AND NOT virtuozo_core.is_unfit(w.id, host));
+                      AND virtuozo_core.serves(w.id, host) AND NOT virtuozo_core.lacks_capability(w.id, host));
 END $$;
 
 -- Name: lies_in(text, virtuozo_core.datastores); Type: FUNCTION; Schema: virtuozo_core
@@ -1198,19 +1193,10 @@ BEGIN
            FROM virtuozo_core.reached_cap(g.guest_id) c));
 END $$;
 
--- Name: owe_snapshot(uuid, bigint, uuid, text); Type: FUNCTION; Schema: virtuozo_core
-CREATE FUNCTION virtuozo_core.owe_snapshot(guest_run uuid, under bigint, obligation uuid, snapshot text) RETURNS timestamp with time zone
-    LANGUAGE plpgsql
-    AS $$
-BEGIN
-    INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, guest_run_fence, snapshot_name)
-    SELECT obligation, 'remove_snapshot', g.host_id, g.guest_id, g.id, g.fence, snapshot
-      FROM virtuozo_core.guest_runs g
-     WHERE g.id = guest_run AND g.fence = under AND (g.state = 'running') IS TRUE
-    ON CONFLICT (guest_id, snapshot_name) WHERE kind = 'remove_snapshot'
-    DO UPDATE SET guest_run_id = excluded.guest_run_id, guest_run_fence = excluded.guest_run_fence;
-    RETURN CASE WHEN FOUND THEN now() END;
-END $$;
+-- Name: one_operator_at_a_time(); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.one_operator_at_a_time() RETURNS void
+    LANGUAGE sql
+    RETURN pg_advisory_xact_lock(7316, 2);
 
 -- Name: pause_reason(uuid); Type: FUNCTION; Schema: virtuozo_core
 CREATE FUNCTION virtuozo_core.pause_reason(host uuid) RETURNS text
@@ -1236,30 +1222,30 @@ EXCEPTION WHEN OTHERS THEN
     RETURN NULL;
 END $$;
 
--- Name: host_gates; Type: TABLE; Schema: virtuozo_core
-CREATE TABLE virtuozo_core.host_gates (
+-- Name: circuit_breakers; Type: TABLE; Schema: virtuozo_core
+CREATE TABLE virtuozo_core.circuit_breakers (
     host_id uuid NOT NULL,
     failed_probes integer NOT NULL,
     login_refused boolean DEFAULT false NOT NULL,
     error text NOT NULL,
     failed_at timestamp with time zone DEFAULT now() NOT NULL,
-    shut_at timestamp with time zone DEFAULT now() NOT NULL,
-    shut_until timestamp with time zone NOT NULL,
+    opened_at timestamp with time zone DEFAULT now() NOT NULL,
+    open_until timestamp with time zone NOT NULL,
     fence bigint DEFAULT 0 NOT NULL,
     owner_id uuid,
     lease_until timestamp with time zone,
-    CONSTRAINT host_gates_check CHECK (((owner_id IS NULL) = (lease_until IS NULL))),
-    CONSTRAINT host_gates_failed_probes_check CHECK ((failed_probes >= 0)),
-    CONSTRAINT host_gates_times CHECK (((GREATEST(failed_at, shut_at, shut_until, lease_until) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(failed_at, shut_at, shut_until, lease_until) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    CONSTRAINT circuit_breakers_check CHECK (((owner_id IS NULL) = (lease_until IS NULL))),
+    CONSTRAINT circuit_breakers_failed_probes_check CHECK ((failed_probes >= 0)),
+    CONSTRAINT circuit_breakers_times CHECK (((GREATEST(failed_at, opened_at, open_until, lease_until) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(failed_at, opened_at, open_until, lease_until) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
 );
 
 -- Name: probe_now(uuid); Type: FUNCTION; Schema: virtuozo_core
 CREATE FUNCTION virtuozo_core.probe_now(host uuid) RETURNS void
     LANGUAGE sql
     BEGIN ATOMIC
- UPDATE virtuozo_core.host_gates SET failed_probes = 0, shut_until = now(), owner_id = NULL::uuid, lease_until = NULL::timestamp with time zone
-   WHERE (host_gates.host_id IN ( SELECT x.host_id
-            FROM virtuozo_core.host_gates x
+ UPDATE virtuozo_core.circuit_breakers SET failed_probes = 0, open_until = now(), owner_id = NULL::uuid, lease_until = NULL::timestamp with time zone
+   WHERE (circuit_breakers.host_id IN ( SELECT x.host_id
+            FROM virtuozo_core.circuit_breakers x
            WHERE ((probe_now.host IS NULL) OR (x.host_id = probe_now.host))
            ORDER BY x.host_id
           FOR UPDATE OF x));
@@ -1292,6 +1278,31 @@ CREATE FUNCTION virtuozo_core.reached_cap(guest uuid) RETURNS TABLE(what text, c
     AS $$
 BEGIN
     RETURN QUERY SELECT c.* FROM virtuozo_core.caps(guest) c WHERE c.busy >= c.cap LIMIT 1;
+END $$;
+
+-- Name: record_operator_event(text, uuid, uuid, uuid, uuid); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.record_operator_event(message text, run uuid, host uuid, guest uuid, guest_run uuid) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO virtuozo_core.events (code, severity, message, run_id, host_id, guest_id, guest_run_id)
+    VALUES (200, 'warning', format('%s (by the database user %s)', message, session_user), run, host, guest, guest_run);
+    PERFORM pg_notify('virtuozo::look', '');
+    RETURN message;
+END $$;
+
+-- Name: record_snapshot_obligation(uuid, bigint, uuid, text); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.record_snapshot_obligation(guest_run uuid, under bigint, obligation uuid, snapshot text) RETURNS timestamp with time zone
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, guest_run_fence, snapshot_name)
+    SELECT obligation, 'remove_snapshot', g.host_id, g.guest_id, g.id, g.fence, snapshot
+      FROM virtuozo_core.guest_runs g
+     WHERE g.id = guest_run AND g.fence = under AND (g.state = 'running') IS TRUE
+    ON CONFLICT (guest_id, snapshot_name) WHERE kind = 'remove_snapshot'
+    DO UPDATE SET guest_run_id = excluded.guest_run_id, guest_run_fence = excluded.guest_run_fence;
+    RETURN CASE WHEN FOUND THEN now() END;
 END $$;
 
 -- Name: runs; Type: TABLE; Schema: virtuozo_core
@@ -1434,17 +1445,6 @@ BEGIN
          WHERE h.id = host.id
             ON CONFLICT DO NOTHING;
     END LOOP;
-END $$;
-
--- Name: tell(text, uuid, uuid, uuid, uuid); Type: FUNCTION; Schema: virtuozo_core
-CREATE FUNCTION virtuozo_core.tell(message text, run uuid, host uuid, guest uuid, guest_run uuid) RETURNS text
-    LANGUAGE plpgsql
-    AS $$
-BEGIN
-    INSERT INTO virtuozo_core.events (code, severity, message, run_id, host_id, guest_id, guest_run_id)
-    VALUES (200, 'warning', format('%s (by the database user %s)', message, session_user), run, host, guest, guest_run);
-    PERFORM pg_notify('virtuozo::look', '');
-    RETURN message;
 END $$;
 
 -- Name: trace_hex(uuid); Type: FUNCTION; Schema: virtuozo_core
@@ -1871,16 +1871,16 @@ CREATE VIEW virtuozo.hosts AS
     ( SELECT count(*) AS count
            FROM virtuozo_core.guest_runs g
           WHERE ((g.host_id = h.id) AND (g.state = 'waiting'::text))) AS guests_waiting,
-    d.shut_at AS down_since,
+    d.opened_at AS down_since,
     d.failed_probes,
-    d.shut_until AS next_probe_at,
+    d.open_until AS next_probe_at,
         CASE
             WHEN (h.paused_at IS NOT NULL) THEN h.paused_by
             ELSE s.paused_by
         END AS paused_by
    FROM ((virtuozo_core.hosts h
      CROSS JOIN virtuozo_core.settings s)
-     LEFT JOIN virtuozo_core.host_gates d ON ((d.host_id = h.id)));
+     LEFT JOIN virtuozo_core.circuit_breakers d ON ((d.host_id = h.id)));
 
 -- Name: obligations; Type: TABLE; Schema: virtuozo_core
 CREATE TABLE virtuozo_core.obligations (
@@ -1966,12 +1966,12 @@ CREATE TABLE virtuozo_core.notices (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     ended_at timestamp with time zone,
     CONSTRAINT notices_channel_check CHECK ((channel = ANY (ARRAY['mail'::text, 'webhook'::text]))),
-    CONSTRAINT notices_check CHECK (((kind = ANY (ARRAY['failure'::text, 'success'::text, 'owed'::text])) = (run_id IS NOT NULL))),
+    CONSTRAINT notices_check CHECK (((kind = ANY (ARRAY['failure'::text, 'success'::text, 'obligation'::text])) = (run_id IS NOT NULL))),
     CONSTRAINT notices_check1 CHECK (((kind = 'digest'::text) = (due_at IS NOT NULL))),
     CONSTRAINT notices_check2 CHECK (((state = 'sending'::text) = (lease_until IS NOT NULL))),
     CONSTRAINT notices_check3 CHECK (((state = 'folded'::text) = (folded_into IS NOT NULL))),
     CONSTRAINT notices_check4 CHECK (((state = ANY (ARRAY['waiting'::text, 'sending'::text])) = (ended_at IS NULL))),
-    CONSTRAINT notices_kind_check CHECK ((kind = ANY (ARRAY['failure'::text, 'success'::text, 'owed'::text, 'digest'::text, 'test'::text]))),
+    CONSTRAINT notices_kind_check CHECK ((kind = ANY (ARRAY['failure'::text, 'success'::text, 'obligation'::text, 'digest'::text, 'test'::text]))),
     CONSTRAINT notices_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'sending'::text, 'sent'::text, 'folded'::text, 'dropped'::text, 'failed'::text]))),
     CONSTRAINT notices_times CHECK (((GREATEST(due_at, lease_until, run_after, created_at, ended_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(due_at, lease_until, run_after, created_at, ended_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
 );
@@ -2218,7 +2218,7 @@ UNION ALL
    FROM (virtuozo_core.host_runs r
      JOIN virtuozo_core.hosts h ON ((h.id = r.host_id)))
   WHERE ((r.state = 'queued'::text) AND (r.run_after < (now() - '00:02:00'::interval)) AND (virtuozo_core.host_run_obstacle(r.*) IS NULL) AND (NOT (EXISTS ( SELECT 1
-           FROM virtuozo_core.host_gates x
+           FROM virtuozo_core.circuit_breakers x
           WHERE (x.host_id = r.host_id)))))
 UNION ALL
  SELECT 'obligation'::text AS kind,
@@ -2241,13 +2241,13 @@ UNION ALL
     h.id,
     h.name AS host,
     NULL::text AS guest,
-    x.shut_at AS since,
+    x.opened_at AS since,
     ('it '::text || virtuozo_core.down_reason(h.id)) AS reason,
         CASE
             WHEN x.login_refused THEN format('mend its password or user: virtuozo host password %s, virtuozo host edit; it is tried at once'::text, h.name)
             ELSE 'start the host, or mend its address; virtuozo host check looks at once'::text
         END AS advice
-   FROM (virtuozo_core.host_gates x
+   FROM (virtuozo_core.circuit_breakers x
      JOIN virtuozo_core.hosts h ON ((h.id = x.host_id)))
   WHERE ((EXISTS ( SELECT 1
            FROM virtuozo_core.guest_runs g
@@ -2379,8 +2379,8 @@ CREATE TABLE virtuozo_core.disks (
     CONSTRAINT disks_times CHECK (((checked_at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (checked_at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
 );
 
--- Name: event_mirror; Type: TABLE; Schema: virtuozo_core
-CREATE TABLE virtuozo_core.event_mirror (
+-- Name: event_forwarder; Type: TABLE; Schema: virtuozo_core
+CREATE TABLE virtuozo_core.event_forwarder (
     only_row boolean DEFAULT true NOT NULL,
     since pg_snapshot NOT NULL,
     until pg_snapshot,
@@ -2388,7 +2388,7 @@ CREATE TABLE virtuozo_core.event_mirror (
     last_id bigint DEFAULT 0 NOT NULL,
     max_id bigint NOT NULL,
     version bigint DEFAULT 1 NOT NULL,
-    CONSTRAINT event_mirror_only_row_check CHECK (only_row)
+    CONSTRAINT event_forwarder_only_row_check CHECK (only_row)
 );
 
 -- Name: events_id_seq; Type: SEQUENCE; Schema: virtuozo_core
@@ -2437,11 +2437,20 @@ CREATE VIEW virtuozo_core.guest_details AS
    FROM (virtuozo_core.guests g
      JOIN virtuozo_core.hosts h ON ((h.id = g.host_id)));
 
+-- Name: missing_capabilities; Type: TABLE; Schema: virtuozo_core
+CREATE TABLE virtuozo_core.missing_capabilities (
+    worker_id uuid NOT NULL,
+    host_id uuid NOT NULL,
+    reason text NOT NULL,
+    noted_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT missing_capabilities_times CHECK (((noted_at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (noted_at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+);
+
 -- Name: ready_hosts; Type: VIEW; Schema: virtuozo_core
 CREATE VIEW virtuozo_core.ready_hosts AS
  SELECT h.id AS host_id,
     (EXISTS ( SELECT 1
-           FROM virtuozo_core.host_gates x
+           FROM virtuozo_core.circuit_breakers x
           WHERE (x.host_id = h.id))) AS is_down
    FROM virtuozo_core.hosts h
   WHERE ((virtuozo_core.host_reason(h.id) IS NULL) AND (virtuozo_core.slot_reason(h.id) IS NULL));
@@ -2499,14 +2508,9 @@ CREATE TABLE virtuozo_core.ticks (
     CONSTRAINT ticks_times CHECK (((due_at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (due_at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
 );
 
--- Name: unfit_workers; Type: TABLE; Schema: virtuozo_core
-CREATE TABLE virtuozo_core.unfit_workers (
-    worker_id uuid NOT NULL,
-    host_id uuid NOT NULL,
-    reason text NOT NULL,
-    noted_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT unfit_workers_times CHECK (((noted_at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (noted_at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
-);
+-- Name: circuit_breakers circuit_breakers_pkey; Type: CONSTRAINT; Schema: virtuozo_core
+ALTER TABLE ONLY virtuozo_core.circuit_breakers
+    ADD CONSTRAINT circuit_breakers_pkey PRIMARY KEY (host_id);
 
 -- Name: datastores datastores_pkey; Type: CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.datastores
@@ -2528,9 +2532,9 @@ ALTER TABLE ONLY virtuozo_core.disks
 ALTER TABLE ONLY virtuozo_core.disks
     ADD CONSTRAINT disks_pkey PRIMARY KEY (id);
 
--- Name: event_mirror event_mirror_pkey; Type: CONSTRAINT; Schema: virtuozo_core
-ALTER TABLE ONLY virtuozo_core.event_mirror
-    ADD CONSTRAINT event_mirror_pkey PRIMARY KEY (only_row);
+-- Name: event_forwarder event_forwarder_pkey; Type: CONSTRAINT; Schema: virtuozo_core
+ALTER TABLE ONLY virtuozo_core.event_forwarder
+    ADD CONSTRAINT event_forwarder_pkey PRIMARY KEY (only_row);
 
 -- Name: events events_pkey; Type: CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.events
@@ -2572,10 +2576,6 @@ ALTER TABLE ONLY virtuozo_core.hook_runs
 ALTER TABLE ONLY virtuozo_core.hooks
     ADD CONSTRAINT hooks_guest_id_moment_key UNIQUE NULLS NOT DISTINCT (guest_id, moment);
 
--- Name: host_gates host_gates_pkey; Type: CONSTRAINT; Schema: virtuozo_core
-ALTER TABLE ONLY virtuozo_core.host_gates
-    ADD CONSTRAINT host_gates_pkey PRIMARY KEY (host_id);
-
 -- Name: host_runs host_runs_pkey; Type: CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.host_runs
     ADD CONSTRAINT host_runs_pkey PRIMARY KEY (id);
@@ -2595,6 +2595,10 @@ ALTER TABLE ONLY virtuozo_core.hosts
 -- Name: lead lead_pkey; Type: CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.lead
     ADD CONSTRAINT lead_pkey PRIMARY KEY (only_row);
+
+-- Name: missing_capabilities missing_capabilities_pkey; Type: CONSTRAINT; Schema: virtuozo_core
+ALTER TABLE ONLY virtuozo_core.missing_capabilities
+    ADD CONSTRAINT missing_capabilities_pkey PRIMARY KEY (worker_id, host_id);
 
 -- Name: notice_settings notice_settings_pkey; Type: CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.notice_settings
@@ -2660,10 +2664,6 @@ ALTER TABLE ONLY virtuozo_core.steps
 ALTER TABLE ONLY virtuozo_core.ticks
     ADD CONSTRAINT ticks_pkey PRIMARY KEY (schedule_id, due_at);
 
--- Name: unfit_workers unfit_workers_pkey; Type: CONSTRAINT; Schema: virtuozo_core
-ALTER TABLE ONLY virtuozo_core.unfit_workers
-    ADD CONSTRAINT unfit_workers_pkey PRIMARY KEY (worker_id, host_id);
-
 -- Name: worker_kinds worker_kinds_pkey; Type: CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.worker_kinds
     ADD CONSTRAINT worker_kinds_pkey PRIMARY KEY (worker_id, kind);
@@ -2702,8 +2702,8 @@ CREATE UNIQUE INDEX guest_runs_one_active ON virtuozo_core.guest_runs USING btre
 -- Name: guest_runs_open; Type: INDEX; Schema: virtuozo_core
 CREATE INDEX guest_runs_open ON virtuozo_core.guest_runs USING btree (run_id, host_id) WHERE (state = ANY (ARRAY['waiting'::text, 'admitted'::text, 'running'::text]));
 
--- Name: guest_runs_untold; Type: INDEX; Schema: virtuozo_core
-CREATE INDEX guest_runs_untold ON virtuozo_core.guest_runs USING btree (run_id) WHERE ((ended_at IS NOT NULL) AND (NOT traced));
+-- Name: guest_runs_untraced; Type: INDEX; Schema: virtuozo_core
+CREATE INDEX guest_runs_untraced ON virtuozo_core.guest_runs USING btree (run_id) WHERE ((ended_at IS NOT NULL) AND (NOT traced));
 
 -- Name: guest_runs_waiting; Type: INDEX; Schema: virtuozo_core
 CREATE INDEX guest_runs_waiting ON virtuozo_core.guest_runs USING btree (host_id, created_at, id) WHERE (state = 'waiting'::text);
@@ -2719,6 +2719,9 @@ CREATE INDEX hook_runs_run ON virtuozo_core.hook_runs USING btree (run_id);
 
 -- Name: host_runs_open; Type: INDEX; Schema: virtuozo_core
 CREATE INDEX host_runs_open ON virtuozo_core.host_runs USING btree (run_id) WHERE (state = ANY (ARRAY['queued'::text, 'running'::text]));
+
+-- Name: missing_capabilities_host; Type: INDEX; Schema: virtuozo_core
+CREATE INDEX missing_capabilities_host ON virtuozo_core.missing_capabilities USING btree (host_id);
 
 -- Name: notices_ended; Type: INDEX; Schema: virtuozo_core
 CREATE INDEX notices_ended ON virtuozo_core.notices USING btree (ended_at) WHERE (ended_at IS NOT NULL);
@@ -2762,9 +2765,6 @@ CREATE INDEX runs_untraced ON virtuozo_core.runs USING btree (ended_at) WHERE (N
 -- Name: ticks_run; Type: INDEX; Schema: virtuozo_core
 CREATE INDEX ticks_run ON virtuozo_core.ticks USING btree (run_id);
 
--- Name: unfit_workers_host; Type: INDEX; Schema: virtuozo_core
-CREATE INDEX unfit_workers_host ON virtuozo_core.unfit_workers USING btree (host_id);
-
 -- Name: jobs virtuozo_guard; Type: TRIGGER; Schema: apalis
 CREATE TRIGGER virtuozo_guard BEFORE INSERT OR UPDATE ON apalis.jobs FOR EACH ROW EXECUTE FUNCTION virtuozo_core.guard_job();
 
@@ -2779,6 +2779,10 @@ CREATE TRIGGER virtuozo_hook AFTER UPDATE OF state ON virtuozo_core.guest_runs F
 
 -- Name: runs virtuozo_hook; Type: TRIGGER; Schema: virtuozo_core
 CREATE TRIGGER virtuozo_hook AFTER UPDATE OF state ON virtuozo_core.runs FOR EACH ROW WHEN (((old.state = 'running'::text) AND (new.state <> 'running'::text))) EXECUTE FUNCTION virtuozo_core.hook_after_run();
+
+-- Name: circuit_breakers circuit_breakers_host_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
+ALTER TABLE ONLY virtuozo_core.circuit_breakers
+    ADD CONSTRAINT circuit_breakers_host_id_fkey FOREIGN KEY (host_id) REFERENCES virtuozo_core.hosts(id) ON DELETE CASCADE;
 
 -- Name: datastores datastores_host_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.datastores
@@ -2848,10 +2852,6 @@ ALTER TABLE ONLY virtuozo_core.hook_runs
 ALTER TABLE ONLY virtuozo_core.hooks
     ADD CONSTRAINT hooks_guest_id_fkey FOREIGN KEY (guest_id) REFERENCES virtuozo_core.guests(id) ON DELETE CASCADE;
 
--- Name: host_gates host_gates_host_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
-ALTER TABLE ONLY virtuozo_core.host_gates
-    ADD CONSTRAINT host_gates_host_id_fkey FOREIGN KEY (host_id) REFERENCES virtuozo_core.hosts(id) ON DELETE CASCADE;
-
 -- Name: host_runs host_runs_host_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.host_runs
     ADD CONSTRAINT host_runs_host_id_fkey FOREIGN KEY (host_id) REFERENCES virtuozo_core.hosts(id) ON DELETE CASCADE;
@@ -2859,6 +2859,14 @@ ALTER TABLE ONLY virtuozo_core.host_runs
 -- Name: host_runs host_runs_run_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.host_runs
     ADD CONSTRAINT host_runs_run_id_fkey FOREIGN KEY (run_id) REFERENCES virtuozo_core.runs(id) ON DELETE CASCADE;
+
+-- Name: missing_capabilities missing_capabilities_host_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
+ALTER TABLE ONLY virtuozo_core.missing_capabilities
+    ADD CONSTRAINT missing_capabilities_host_id_fkey FOREIGN KEY (host_id) REFERENCES virtuozo_core.hosts(id) ON DELETE CASCADE;
+
+-- Name: missing_capabilities missing_capabilities_worker_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
+ALTER TABLE ONLY virtuozo_core.missing_capabilities
+    ADD CONSTRAINT missing_capabilities_worker_id_fkey FOREIGN KEY (worker_id) REFERENCES virtuozo_core.workers(id) ON DELETE CASCADE;
 
 -- Name: notices notices_folded_into_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.notices
@@ -2915,14 +2923,6 @@ ALTER TABLE ONLY virtuozo_core.ticks
 -- Name: ticks ticks_schedule_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.ticks
     ADD CONSTRAINT ticks_schedule_id_fkey FOREIGN KEY (schedule_id) REFERENCES virtuozo_core.schedules(id) ON DELETE CASCADE;
-
--- Name: unfit_workers unfit_workers_host_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
-ALTER TABLE ONLY virtuozo_core.unfit_workers
-    ADD CONSTRAINT unfit_workers_host_id_fkey FOREIGN KEY (host_id) REFERENCES virtuozo_core.hosts(id) ON DELETE CASCADE;
-
--- Name: unfit_workers unfit_workers_worker_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
-ALTER TABLE ONLY virtuozo_core.unfit_workers
-    ADD CONSTRAINT unfit_workers_worker_id_fkey FOREIGN KEY (worker_id) REFERENCES virtuozo_core.workers(id) ON DELETE CASCADE;
 
 -- Name: worker_kinds worker_kinds_worker_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.worker_kinds

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use virtuozo_model::Pause;
 use virtuozo_store::{
-    report::{
+    views::{
         GuestLine, GuestRunLine, HookRunLine, HostRunLine, ObligationLine, ProcessLine, StepLine,
     },
     workers::KindUnserved,

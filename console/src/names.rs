@@ -3,7 +3,7 @@
 use anyhow::Result;
 use sqlx::PgPool;
 use uuid::Uuid;
-use virtuozo_store::report;
+use virtuozo_store::views;
 
 use crate::{error::usage, output};
 
@@ -16,7 +16,7 @@ pub(crate) fn split_guest(text: &str) -> Result<(&str, &str)> {
 
 /// The run with this id, beginning or end of an id, or the newest one for `latest`.
 pub(crate) async fn run(pool: &PgPool, text: &str) -> Result<Uuid> {
-    let ids = report::run_ids(pool).await?;
+    let ids = views::run_ids(pool).await?;
     if text == "latest" {
         return ids
             .first()
@@ -27,8 +27,8 @@ pub(crate) async fn run(pool: &PgPool, text: &str) -> Result<Uuid> {
 }
 
 /// The restore point with this id, or beginning or end of an id.
-pub(crate) async fn point(pool: &PgPool, text: &str) -> Result<report::PointLine> {
-    let mut points = report::points(pool, None, None).await?;
+pub(crate) async fn point(pool: &PgPool, text: &str) -> Result<views::PointLine> {
+    let mut points = views::points(pool, None, None).await?;
     let id = output::find_id(text, "restore point", points.iter().map(|point| point.id))?;
     points.retain(|point| point.id == id);
     points

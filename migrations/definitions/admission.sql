@@ -3,7 +3,7 @@
 -- Hosts of which a guest may be begun, as far as the host is concerned; of one that is down one is enough, to
 -- probe it.
 CREATE OR REPLACE VIEW virtuozo_core.ready_hosts AS
-SELECT h.id AS host_id, EXISTS (SELECT 1 FROM virtuozo_core.host_gates x WHERE x.host_id = h.id) AS is_down
+SELECT h.id AS host_id, EXISTS (SELECT 1 FROM virtuozo_core.circuit_breakers x WHERE x.host_id = h.id) AS is_down
   FROM virtuozo_core.hosts h
  WHERE virtuozo_core.host_reason(h.id) IS NULL AND virtuozo_core.slot_reason(h.id) IS NULL;
 
@@ -95,7 +95,7 @@ BEGIN
     -- As a statement of its own, which sees what was committed while this one waited for the host.
     SELECT coalesce(h.guest_threads, s.guest_threads) AS cap,
            virtuozo_core.host_reason(h.id) IS NULL AS may_begin,
-           EXISTS (SELECT 1 FROM virtuozo_core.host_gates x WHERE x.host_id = h.id) AS is_down,
+           EXISTS (SELECT 1 FROM virtuozo_core.circuit_breakers x WHERE x.host_id = h.id) AS is_down,
            virtuozo_core.has_caps() AS capped,
            (SELECT o.slot_no FROM virtuozo_core.guest_slots o WHERE o.guest_run_id = ended) AS own,
            EXISTS (SELECT 1 FROM virtuozo_core.guest_slots o

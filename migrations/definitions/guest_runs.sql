@@ -1,4 +1,4 @@
--- What a guest run writes down: what was seen of the guest, its steps, what it owes.
+-- What a guest run writes down: what was seen of the guest, its steps, its obligations.
 
 -- The hooks of guests, as they are read with the guest.
 CREATE OR REPLACE VIEW virtuozo_core.guest_hooks AS

@@ -36,11 +36,11 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- One operator at a time: so no two of these functions wait for each other.
-CREATE OR REPLACE FUNCTION virtuozo_core.alone() RETURNS void LANGUAGE sql
+CREATE OR REPLACE FUNCTION virtuozo_core.one_operator_at_a_time() RETURNS void LANGUAGE sql
 RETURN pg_advisory_xact_lock(7316, 2);
 
 -- What operators do is told to everybody, and the schedulers look at once.
-CREATE OR REPLACE FUNCTION virtuozo_core.tell(message text, run uuid, host uuid, guest uuid, guest_run uuid) RETURNS text
+CREATE OR REPLACE FUNCTION virtuozo_core.record_operator_event(message text, run uuid, host uuid, guest uuid, guest_run uuid) RETURNS text
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO virtuozo_core.events (code, severity, message, run_id, host_id, guest_id, guest_run_id)

@@ -1,4 +1,4 @@
--- Which hosts may be worked on: pauses, gates, and workers that their machines make unfit.
+-- Which hosts may be worked on: pauses, circuit breakers, and what workers' machines lack.
 
 -- Hosts that are paused: with all others, or else by their names.
 CREATE OR REPLACE VIEW virtuozo_core.paused_hosts AS
@@ -17,24 +17,25 @@ BEGIN
         OR EXISTS (SELECT 1 FROM virtuozo_core.hosts WHERE id = host AND paused_at IS NOT NULL);
 END $$;
 
--- Whether nobody connects to a host: the pause after the last failure lasts, or somebody tries.
-CREATE OR REPLACE FUNCTION virtuozo_core.is_shut(shut_until timestamptz, lease_until timestamptz) RETURNS boolean
+-- Whether the circuit breaker of a host keeps everybody from it: the pause after the last failure lasts, or a probe is
+-- under way.
+CREATE OR REPLACE FUNCTION virtuozo_core.is_open(open_until timestamptz, lease_until timestamptz) RETURNS boolean
 LANGUAGE sql STABLE AS $$
-    SELECT shut_until > now() OR coalesce(virtuozo_core.is_held(lease_until), false)
+    SELECT open_until > now() OR coalesce(virtuozo_core.is_held(lease_until), false)
 $$;
 
 -- Somebody means "now": the count begins anew, and the next who asks tries. Without a host: all of them.
 CREATE OR REPLACE FUNCTION virtuozo_core.probe_now(host uuid) RETURNS void LANGUAGE sql
 BEGIN ATOMIC
-    UPDATE virtuozo_core.host_gates SET failed_probes = 0, shut_until = now(), owner_id = NULL, lease_until = NULL
-     WHERE host_id IN (SELECT x.host_id FROM virtuozo_core.host_gates x
+    UPDATE virtuozo_core.circuit_breakers SET failed_probes = 0, open_until = now(), owner_id = NULL, lease_until = NULL
+     WHERE host_id IN (SELECT x.host_id FROM virtuozo_core.circuit_breakers x
                         WHERE host IS NULL OR x.host_id = host ORDER BY x.host_id FOR UPDATE);
 END;
 
 -- Whether a worker has found lately that its machine lacks what the host takes.
-CREATE OR REPLACE FUNCTION virtuozo_core.is_unfit(worker uuid, host uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+CREATE OR REPLACE FUNCTION virtuozo_core.lacks_capability(worker uuid, host uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    RETURN EXISTS (SELECT 1 FROM virtuozo_core.unfit_workers u
+    RETURN EXISTS (SELECT 1 FROM virtuozo_core.missing_capabilities u
                     WHERE u.worker_id = worker AND u.host_id = host AND u.noted_at > now() - interval '5 minutes');
 END $$;
 
@@ -52,11 +53,11 @@ END $$;
 CREATE OR REPLACE FUNCTION virtuozo_core.leaves_to_others(worker uuid, host uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN NOT virtuozo_core.serves(worker, host)
-        OR virtuozo_core.is_unfit(worker, host)
+        OR virtuozo_core.lacks_capability(worker, host)
        AND EXISTS (SELECT 1 FROM virtuozo_core.workers w
                     WHERE w.kind = 'worker' AND w.id <> worker AND NOT w.drain_requested
                       AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at)
-                      AND virtuozo_core.serves(w.id, host) AND NOT virtuozo_core.is_unfit(w.id, host));
+                      AND virtuozo_core.serves(w.id, host) AND NOT virtuozo_core.lacks_capability(w.id, host));
 END $$;
 
 -- Whether a worker runs that serves a kind of host.

@@ -1,7 +1,7 @@
 -- What must be undone whatever happens.
 
 -- Writes down that the snapshot has to be removed, and returns the time; NULL without the fence.
-CREATE OR REPLACE FUNCTION virtuozo_core.owe_snapshot(guest_run uuid, under bigint, obligation uuid, snapshot text)
+CREATE OR REPLACE FUNCTION virtuozo_core.record_snapshot_obligation(guest_run uuid, under bigint, obligation uuid, snapshot text)
 RETURNS timestamptz LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, guest_run_fence, snapshot_name)

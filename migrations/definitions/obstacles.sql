@@ -14,9 +14,9 @@ BEGIN
                                     CASE WHEN x.failed_probes <= s.max_attempts THEN format(' of %s', s.max_attempts) END,
                                     date_trunc('second', x.failed_at), x.error) END
                    || CASE WHEN virtuozo_core.is_held(x.lease_until) THEN '; it is being probed'
-                           WHEN x.shut_until <= now() THEN '; a probe is due'
-                           ELSE format('; next probe at %s', date_trunc('second', x.shut_until)) END
-              FROM virtuozo_core.host_gates x CROSS JOIN virtuozo_core.settings s
+                           WHEN x.open_until <= now() THEN '; a probe is due'
+                           ELSE format('; next probe at %s', date_trunc('second', x.open_until)) END
+              FROM virtuozo_core.circuit_breakers x CROSS JOIN virtuozo_core.settings s
              WHERE x.host_id = host);
 END $$;
 
@@ -62,12 +62,12 @@ BEGIN
     RETURN (SELECT CASE
                 WHEN s.paused_at IS NOT NULL OR h.paused_at IS NOT NULL
                     THEN 'its host ' || virtuozo_core.pause_reason(h.id)
-                WHEN virtuozo_core.is_shut(x.shut_until, x.lease_until)
+                WHEN virtuozo_core.is_open(x.open_until, x.lease_until)
                     THEN 'its host ' || virtuozo_core.down_reason(h.id)
                 END
               FROM virtuozo_core.settings s
              CROSS JOIN virtuozo_core.hosts h
-              LEFT JOIN virtuozo_core.host_gates x ON x.host_id = h.id
+              LEFT JOIN virtuozo_core.circuit_breakers x ON x.host_id = h.id
              WHERE h.id = host);
 END $$;
 
@@ -85,7 +85,7 @@ DECLARE
     reason CONSTANT text := virtuozo_core.held_reason(host);
 BEGIN
     -- Asked one after the other: what is admitted is looked through only for a host that is down.
-    IF reason IS NULL AND EXISTS (SELECT 1 FROM virtuozo_core.host_gates x WHERE x.host_id = host) THEN
+    IF reason IS NULL AND EXISTS (SELECT 1 FROM virtuozo_core.circuit_breakers x WHERE x.host_id = host) THEN
         IF EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g WHERE g.host_id = host AND g.state = 'admitted') THEN
             RETURN 'its host ' || virtuozo_core.down_reason(host) || '; a guest is on its way to try it';
         END IF;

@@ -39,8 +39,8 @@ DECLARE
     g virtuozo_core.guest_runs;
     name text;
 BEGIN
-    PERFORM virtuozo_core.alone();
-    -- An operator's "again" is a "now" for the host too. Gates before runs, as those lock them who give a host's runs up.
+    PERFORM virtuozo_core.one_operator_at_a_time();
+    -- An operator's "again" is a "now" for the host too. Circuit breakers before runs, as those lock them who give a host's runs up.
     PERFORM virtuozo_core.probe_now(x.host_id) FROM virtuozo_core.guest_runs x WHERE x.id = requeue.guest_run_id;
     SELECT * INTO g FROM virtuozo_core.guest_runs x WHERE x.id = requeue.guest_run_id FOR NO KEY UPDATE;
     IF NOT FOUND THEN
@@ -51,13 +51,13 @@ BEGIN
     CASE g.state
     WHEN 'waiting' THEN
         UPDATE virtuozo_core.guest_runs SET run_after = now() WHERE id = g.id AND run_after > now();
-        RETURN virtuozo_core.tell(format('guest %s: its next attempt waits for a slot only', name), g.run_id, g.host_id, g.guest_id, g.id);
+        RETURN virtuozo_core.record_operator_event(format('guest %s: its next attempt waits for a slot only', name), g.run_id, g.host_id, g.guest_id, g.id);
     WHEN 'admitted' THEN
         PERFORM virtuozo_core.push_jobs('virtuozo-guest', ARRAY[g.id], 0);
-        RETURN virtuozo_core.tell(format('guest %s: its job is delivered again', name), g.run_id, g.host_id, g.guest_id, g.id);
+        RETURN virtuozo_core.record_operator_event(format('guest %s: its job is delivered again', name), g.run_id, g.host_id, g.guest_id, g.id);
     WHEN 'failed', 'cancelled' THEN
         PERFORM virtuozo_core.wait_again(g.id);
-        RETURN virtuozo_core.tell(format('guest %s: begins afresh in its run', name), g.run_id, g.host_id, g.guest_id, g.id);
+        RETURN virtuozo_core.record_operator_event(format('guest %s: begins afresh in its run', name), g.run_id, g.host_id, g.guest_id, g.id);
     WHEN 'running' THEN
         RAISE EXCEPTION 'a worker works on guest % until its lease ends at %', name, g.lease_until
             USING ERRCODE = '55000', HINT = 'A silent worker is replaced by itself; virtuozo.cancel() stops a working one.';
@@ -78,7 +78,7 @@ DECLARE
     one uuid;
     said text;
 BEGIN
-    PERFORM virtuozo_core.alone();
+    PERFORM virtuozo_core.one_operator_at_a_time();
     PERFORM virtuozo_core.probe_now(h.host_id)
        FROM (SELECT x.host_id FROM virtuozo_core.host_runs x WHERE x.run_id = retry_failed.run_id ORDER BY x.host_id) h;
     SELECT array_agg(x.id ORDER BY x.id) INTO guests
@@ -103,7 +103,7 @@ BEGIN
             USING ERRCODE = '55000', HINT = 'virtuozo.requeue() takes a cancelled guest run; or start a new run.';
     END IF;
     PERFORM virtuozo_core.reopen(r);
-    said := virtuozo_core.tell(format('%s guests and %s hosts of the run begin afresh',
+    said := virtuozo_core.record_operator_event(format('%s guests and %s hosts of the run begin afresh',
         coalesce(cardinality(guests), 0), coalesce(cardinality(hosts), 0)), r.id, NULL, NULL, NULL);
     PERFORM virtuozo_core.hold_run(x.run_id)
        FROM (SELECT k.run_id, k.state, k.on_failure FROM virtuozo_core.hook_runs k
@@ -122,7 +122,7 @@ DECLARE
     g virtuozo_core.guest_runs;
     ended uuid[];
 BEGIN
-    PERFORM virtuozo_core.alone();
+    PERFORM virtuozo_core.one_operator_at_a_time();
     UPDATE virtuozo_core.host_runs
        SET state = 'cancelled', ended_at = now(),
            error = CASE WHEN fence = 0 THEN 'cancelled before it began'
@@ -139,7 +139,7 @@ BEGIN
     -- The run's row last, as those do who end a guest run.
     UPDATE virtuozo_core.runs SET cancel_requested = true WHERE id = target AND state = 'running' RETURNING * INTO r;
     IF FOUND THEN
-        RETURN virtuozo_core.tell('the run is cancelled', r.id, NULL, NULL, NULL);
+        RETURN virtuozo_core.record_operator_event('the run is cancelled', r.id, NULL, NULL, NULL);
     END IF;
     SELECT * INTO r FROM virtuozo_core.runs WHERE id = target;
     IF FOUND THEN
@@ -148,7 +148,7 @@ BEGIN
     UPDATE virtuozo_core.guest_runs SET cancel_requested = true
      WHERE id = target AND (state = 'running' OR id = ANY (ended)) RETURNING * INTO g;
     IF FOUND THEN
-        RETURN virtuozo_core.tell(format('guest %s: is cancelled in its run', virtuozo_core.guest_name(g.guest_id)),
+        RETURN virtuozo_core.record_operator_event(format('guest %s: is cancelled in its run', virtuozo_core.guest_name(g.guest_id)),
             g.run_id, g.host_id, g.guest_id, g.id);
     END IF;
     SELECT * INTO g FROM virtuozo_core.guest_runs WHERE id = target;
@@ -167,7 +167,7 @@ DECLARE
     changed boolean;
     said text := CASE WHEN paused THEN 'paused' ELSE 'resumed' END;
 BEGIN
-    PERFORM virtuozo_core.alone();
+    PERFORM virtuozo_core.one_operator_at_a_time();
     IF target = 'all' THEN
         UPDATE virtuozo_core.settings
            SET paused_at = CASE WHEN paused THEN now() END, paused_by = CASE WHEN paused THEN session_user END
@@ -196,12 +196,12 @@ BEGIN
     IF NOT changed THEN
         RETURN format('%s: already %s', target, said);
     END IF;
-    RETURN virtuozo_core.tell(format('%s: %s', CASE target WHEN 'all' THEN 'all hosts' ELSE 'host ' || target END, said),
+    RETURN virtuozo_core.record_operator_event(format('%s: %s', CASE target WHEN 'all' THEN 'all hosts' ELSE 'host ' || target END, said),
         NULL, host, NULL, NULL);
 END $$;
 
 -- No guest of the host, or of any host, is begun until virtuozo.resume(). What is in work goes on, and what
--- is owed to guests is undone all the same.
+-- must be undone on guests is undone all the same.
 CREATE OR REPLACE FUNCTION virtuozo.pause(host_or_all text) RETURNS text
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 RETURN virtuozo_core.set_paused(host_or_all, true);
@@ -227,12 +227,12 @@ DECLARE
     g record;
     name text;
 BEGIN
-    PERFORM virtuozo_core.alone();
+    PERFORM virtuozo_core.one_operator_at_a_time();
     IF coalesce(btrim(reason), '') = '' THEN
         RAISE EXCEPTION 'no reason is given, for those who find the guest as it was left' USING ERRCODE = '55000';
     END IF;
-    -- Who claims what is owed, or admits a run of the guest, holds the row of its host. Those who end a run lock what
-    -- it owes first and the host then: so none may be in work when the obligation is locked.
+    -- Who claims obligations, or admits a run of the guest, holds the row of its host. Those who end a run lock its
+    -- obligations first and the host then: so none may be in work when the obligation is locked.
     PERFORM 1 FROM virtuozo_core.hosts h
       WHERE h.id = (SELECT x.host_id FROM virtuozo_core.obligations x WHERE x.id = obligation_id) FOR NO KEY UPDATE;
     SELECT * INTO o FROM virtuozo_core.obligations x WHERE x.id = obligation_id;
@@ -245,7 +245,7 @@ BEGIN
      WHERE x.guest_id = o.guest_id AND (x.state IN ('admitted', 'running') OR (x.id = o.guest_run_id AND x.state = 'waiting'))
      ORDER BY x.lease_until NULLS LAST LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'a guest run of % is %, and minds what the guest is owed: wait for its end or cancel it', name,
+        RAISE EXCEPTION 'a guest run of % is %, and minds the obligations of the guest: wait for its end or cancel it', name,
                         g.state || coalesce(' (its lease ends at ' || date_trunc('second', g.lease_until) || ')', '')
             USING ERRCODE = '55000', HINT = format('virtuozo.cancel(''%s'') ends it.', g.id);
     END IF;
@@ -258,7 +258,7 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no obligation % any more: it was met just now', obligation_id USING ERRCODE = 'P0002';
     END IF;
-    RETURN virtuozo_core.tell(
+    RETURN virtuozo_core.record_operator_event(
         CASE o.kind
             WHEN 'power_on' THEN format('guest %s: powering it on again is given up: %s; whether it runs is the administrator''s to '
                                         'look after from now on', name, btrim(reason))

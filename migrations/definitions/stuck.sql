@@ -53,7 +53,7 @@ SELECT 'host', r.id, h.name, NULL, r.run_after, 'its host run is due, and no wor
        'start more workers: one serves host_threads hosts at a time'
   FROM virtuozo_core.host_runs r JOIN virtuozo_core.hosts h ON h.id = r.host_id
  WHERE r.state = 'queued' AND r.run_after < now() - interval '2 minutes' AND virtuozo_core.host_run_obstacle(r) IS NULL
-   AND NOT EXISTS (SELECT 1 FROM virtuozo_core.host_gates x WHERE x.host_id = r.host_id)
+   AND NOT EXISTS (SELECT 1 FROM virtuozo_core.circuit_breakers x WHERE x.host_id = r.host_id)
 UNION ALL
 SELECT 'obligation', o.id, h.name, u.name, o.created_at,
        format('%s could not be undone in %s attempts: %s', CASE o.kind WHEN 'power_on' THEN 'a power off' ELSE 'the snapshot ' || o.snapshot_name END,
@@ -65,11 +65,11 @@ SELECT 'obligation', o.id, h.name, u.name, o.created_at,
   JOIN virtuozo_core.guests u ON u.id = o.guest_id
  WHERE o.attempts >= 3
 UNION ALL
-SELECT 'host_down', h.id, h.name, NULL, x.shut_at, 'it ' || virtuozo_core.down_reason(h.id),
+SELECT 'host_down', h.id, h.name, NULL, x.opened_at, 'it ' || virtuozo_core.down_reason(h.id),
        CASE WHEN x.login_refused
             THEN format('mend its password or user: virtuozo host password %s, virtuozo host edit; it is tried at once', h.name)
             ELSE 'start the host, or mend its address; virtuozo host check looks at once' END
-  FROM virtuozo_core.host_gates x
+  FROM virtuozo_core.circuit_breakers x
   JOIN virtuozo_core.hosts h ON h.id = x.host_id
  WHERE EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g WHERE g.host_id = h.id AND g.state = 'waiting')
     OR EXISTS (SELECT 1 FROM virtuozo_core.host_runs r WHERE r.host_id = h.id AND r.state = 'queued')

@@ -46,10 +46,10 @@ SELECT h.id, h.name, h.kind, h.address, h.ignored, h.state,
        (SELECT count(*) FROM virtuozo_core.guest_slots x WHERE x.host_id = h.id) AS slots,
        (SELECT count(x.guest_run_id) FROM virtuozo_core.guest_slots x WHERE x.host_id = h.id) AS slots_taken,
        (SELECT count(*) FROM virtuozo_core.guest_runs g WHERE g.host_id = h.id AND g.state = 'waiting') AS guests_waiting,
-       d.shut_at AS down_since, d.failed_probes, d.shut_until AS next_probe_at,
+       d.opened_at AS down_since, d.failed_probes, d.open_until AS next_probe_at,
        CASE WHEN h.paused_at IS NOT NULL THEN h.paused_by ELSE s.paused_by END AS paused_by
   FROM virtuozo_core.hosts h CROSS JOIN virtuozo_core.settings s
-  LEFT JOIN virtuozo_core.host_gates d ON d.host_id = h.id;
+  LEFT JOIN virtuozo_core.circuit_breakers d ON d.host_id = h.id;
 
 CREATE OR REPLACE VIEW virtuozo.guests AS
 SELECT g.id, h.name AS host, g.name AS guest, g.ignored OR h.ignored OR NOT g.configured AS ignored,

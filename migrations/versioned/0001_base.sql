@@ -215,15 +215,15 @@ CREATE TABLE virtuozo_core.worker_kinds (
 
 -- What a worker found wrong with the machine that it runs on, when it worked for a host: its key does not open the
 -- host's password, a datastore or a repository is not mounted there. Others are asked first for a while.
-CREATE TABLE virtuozo_core.unfit_workers (
+CREATE TABLE virtuozo_core.missing_capabilities (
     worker_id uuid NOT NULL REFERENCES virtuozo_core.workers ON DELETE CASCADE,
     host_id   uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
     reason    text NOT NULL,
     noted_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (worker_id, host_id),
-    CONSTRAINT unfit_workers_times CHECK (noted_at < '9999-01-01Z' AND noted_at > '1000-01-01Z')
+    CONSTRAINT missing_capabilities_times CHECK (noted_at < '9999-01-01Z' AND noted_at > '1000-01-01Z')
 );
-CREATE INDEX unfit_workers_host ON virtuozo_core.unfit_workers (host_id);
+CREATE INDEX missing_capabilities_host ON virtuozo_core.missing_capabilities (host_id);
 
 -- At most one row: the leading scheduler. A lease, not a lock of a session: the session of a process that
 -- is frozen stays open, its lease runs out. Correctness does not rest on it.
@@ -235,22 +235,23 @@ CREATE TABLE virtuozo_core.lead (
     CONSTRAINT lead_times CHECK (lease_until < '9999-01-01Z' AND lease_until > '1000-01-01Z')
 );
 
--- A row: the host does not answer, or refuses the login. Nobody connects to it before shut_until; then the first who
--- asks takes the right to try, the probe, as a lease. A probe that succeeds deletes the row.
-CREATE TABLE virtuozo_core.host_gates (
+-- Circuit breakers of hosts that do not answer, or refuse the login; without a row it is closed. Nobody connects to the
+-- host before open_until; then the breaker is half-open: the first who asks takes the right to try, the probe, as a lease.
+-- A probe that succeeds deletes the row.
+CREATE TABLE virtuozo_core.circuit_breakers (
     host_id       uuid PRIMARY KEY REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
     failed_probes integer NOT NULL CHECK (failed_probes >= 0),          -- in a row
     login_refused boolean NOT NULL DEFAULT false,                       -- it answers, and says no
     error         text NOT NULL,                                        -- of the last one
     failed_at     timestamptz NOT NULL DEFAULT now(),
-    shut_at       timestamptz NOT NULL DEFAULT now(),
-    shut_until    timestamptz NOT NULL,                                 -- the end of the pause after the last failure
+    opened_at       timestamptz NOT NULL DEFAULT now(),
+    open_until    timestamptz NOT NULL,                                 -- the end of the pause after the last failure
     fence         bigint NOT NULL DEFAULT 0,                            -- these three: the probe
     owner_id      uuid,
     lease_until   timestamptz,
     CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
-    CONSTRAINT host_gates_times CHECK (greatest(failed_at, shut_at, shut_until, lease_until) < '9999-01-01Z'
-                                       AND least(failed_at, shut_at, shut_until, lease_until) > '1000-01-01Z')
+    CONSTRAINT circuit_breakers_times CHECK (greatest(failed_at, opened_at, open_until, lease_until) < '9999-01-01Z'
+                                       AND least(failed_at, opened_at, open_until, lease_until) > '1000-01-01Z')
 );
 
 -- Runs -----------------------------------------------------------------------------------------------
@@ -364,7 +365,7 @@ CREATE UNIQUE INDEX guest_runs_one_active ON virtuozo_core.guest_runs (guest_id)
 CREATE INDEX guest_runs_guest ON virtuozo_core.guest_runs (guest_id, created_at DESC);
 CREATE INDEX guest_runs_host_run ON virtuozo_core.guest_runs (host_run_id);
 -- Guest runs whose spans are still to be sent: looked for every second, also in a run of 100,000 guests.
-CREATE INDEX guest_runs_untold ON virtuozo_core.guest_runs (run_id) WHERE ended_at IS NOT NULL AND NOT traced;
+CREATE INDEX guest_runs_untraced ON virtuozo_core.guest_runs (run_id) WHERE ended_at IS NOT NULL AND NOT traced;
 
 -- The right to work on one more guest of a host. As many rows as the host may have guests in work,
 -- so the cap is structural, not counted.
@@ -421,7 +422,7 @@ CREATE TABLE virtuozo_core.obligations (
     attempts        integer NOT NULL DEFAULT 0,
     next_attempt_at timestamptz NOT NULL DEFAULT now(),
     last_error      text,
-    -- The lease of an undo job, which takes all that its guest is owed; while it holds, no run of the guest is admitted.
+    -- The lease of an undo job, which takes all obligations of its guest; while it holds, no run of the guest is admitted.
     fence           bigint NOT NULL DEFAULT 0,
     owner_id        uuid,
     lease_until     timestamptz,
@@ -433,7 +434,7 @@ CREATE TABLE virtuozo_core.obligations (
 );
 CREATE UNIQUE INDEX obligations_snapshot ON virtuozo_core.obligations (guest_id, snapshot_name) WHERE kind = 'remove_snapshot';
 CREATE UNIQUE INDEX obligations_power ON virtuozo_core.obligations (guest_id) WHERE kind = 'power_on';
--- What a guest is owed is asked at each admission.
+-- The obligations of a guest are asked for at each admission.
 CREATE INDEX obligations_guest ON virtuozo_core.obligations (guest_id);
 CREATE INDEX obligations_guest_run ON virtuozo_core.obligations (guest_run_id);
 
@@ -464,7 +465,7 @@ CREATE INDEX restore_points_guest ON virtuozo_core.restore_points (guest_id, tak
 
 -- Events ---------------------------------------------------------------------------------------------
 
--- What people are told: 50 and 100 debug (code flow, threading), 200 user (done, failed). Numbers become visible
+-- Events for people: 50 and 100 debug (code flow, threading), 200 user (done, failed). Numbers become visible
 -- out of order, as a transaction that took its number early may commit late: whoever follows events goes by
 -- snapshots of the database, and needs the transaction of each event for that.
 CREATE TABLE virtuozo_core.events (
@@ -486,15 +487,15 @@ CREATE INDEX events_xact ON virtuozo_core.events (xact);
 CREATE INDEX events_run ON virtuozo_core.events (run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX events_guest_run ON virtuozo_core.events (guest_run_id) WHERE guest_run_id IS NOT NULL;
 
--- At most one row: how far the log of the machine has been told (scheduler/src/mirror).
-CREATE TABLE virtuozo_core.event_mirror (
+-- At most one row: the watermark of the event forwarder, which copies events to the log of its machine.
+CREATE TABLE virtuozo_core.event_forwarder (
     only_row  boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    since     pg_snapshot NOT NULL,            -- what this saw is told
-    until     pg_snapshot,                     -- what this saw is being told
-    last_xact bigint NOT NULL DEFAULT 0,       -- the last event of it that is told, in the order of transactions
+    since     pg_snapshot NOT NULL,            -- what this saw is forwarded
+    until     pg_snapshot,                     -- what this saw is being forwarded
+    last_xact bigint NOT NULL DEFAULT 0,       -- the last event of it that is forwarded, in the order of transactions
     last_id   bigint NOT NULL DEFAULT 0,
-    max_id    bigint NOT NULL,                 -- no event with a greater number is told
-    version   bigint NOT NULL DEFAULT 1        -- of two that tell at the same time, one sees the other
+    max_id    bigint NOT NULL,                 -- no event with a greater number is forwarded
+    version   bigint NOT NULL DEFAULT 1        -- of two that forward at the same time, one sees the other
 );
 
 -- Notices --------------------------------------------------------------------------------------------
@@ -533,7 +534,7 @@ INSERT INTO virtuozo_core.notice_settings DEFAULT VALUES;
 -- those are folded into it.
 CREATE TABLE virtuozo_core.notices (
     id          uuid PRIMARY KEY,
-    kind        text NOT NULL CHECK (kind IN ('failure', 'success', 'owed', 'digest', 'test')),
+    kind        text NOT NULL CHECK (kind IN ('failure', 'success', 'obligation', 'digest', 'test')),
     channel     text NOT NULL CHECK (channel IN ('mail', 'webhook')),
     run_id      uuid REFERENCES virtuozo_core.runs ON DELETE CASCADE,
     due_at      timestamptz,                             -- of a digest: the end of the day that it tells about
@@ -550,7 +551,7 @@ CREATE TABLE virtuozo_core.notices (
     last_error  text,
     created_at  timestamptz NOT NULL DEFAULT now(),
     ended_at    timestamptz,
-    CHECK ((kind IN ('failure', 'success', 'owed')) = (run_id IS NOT NULL)),
+    CHECK ((kind IN ('failure', 'success', 'obligation')) = (run_id IS NOT NULL)),
     CHECK ((kind = 'digest') = (due_at IS NOT NULL)),
     CHECK ((state = 'sending') = (lease_until IS NOT NULL)),
     CHECK ((state = 'folded') = (folded_into IS NOT NULL)),
@@ -578,7 +579,7 @@ CREATE TABLE virtuozo_core.hooks (
     CONSTRAINT hooks_times CHECK (updated_at < '9999-01-01Z' AND updated_at > '1000-01-01Z')
 );
 
--- What is owed to a hook, as it was configured then: a row for the command before a run, for the one after it,
+-- Hooks that are to be run, as they were configured then: a row for the command before a run, for the one after it,
 -- and for the one after a guest run. The command before a guest's backup is part of its guest run.
 CREATE TABLE virtuozo_core.hook_runs (
     id           uuid PRIMARY KEY DEFAULT gen_random_uuid(),

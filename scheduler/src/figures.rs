@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio::{sync::watch, task::JoinHandle};
-use virtuozo_store::figures;
+use virtuozo_store::gauges;
 use virtuozo_telemetry::metrics;
 
 use crate::fleet_gauges::FleetGauges;
@@ -59,7 +59,7 @@ impl Drop for Teller {
 async fn tell(pool: PgPool, mut leads: watch::Receiver<bool>, gauges: FleetGauges) {
     loop {
         let figures = if *leads.borrow_and_update() {
-            match tokio::time::timeout(LIMIT, figures::read(&pool)).await {
+            match tokio::time::timeout(LIMIT, gauges::read(&pool)).await {
                 Ok(Ok(figures)) => Some(figures),
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "the fleet's figures could not be read");

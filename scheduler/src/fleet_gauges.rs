@@ -9,8 +9,8 @@ use std::{
 use opentelemetry::{KeyValue, metrics::Meter};
 
 use virtuozo_store::{
-    figures::{Figure, Figures},
-    report::RpoLine,
+    gauges::{Gauge, GaugeReadings},
+    views::RpoLine,
 };
 
 /// The gauges, and what they tell: none where another scheduler leads or nothing is known.
@@ -20,7 +20,7 @@ pub(crate) struct FleetGauges {
 }
 
 struct Fleet {
-    figures: HashMap<String, Vec<Figure>>,
+    figures: HashMap<String, Vec<Gauge>>,
     guests: Vec<Guest>,
 }
 
@@ -39,9 +39,9 @@ impl FleetGauges {
     }
 
     /// What the gauges tell from now on.
-    pub(crate) fn set(&self, figures: Option<Figures>) {
+    pub(crate) fn set(&self, figures: Option<GaugeReadings>) {
         let fleet = figures.map(|figures| {
-            let mut by_name: HashMap<String, Vec<Figure>> = HashMap::new();
+            let mut by_name: HashMap<String, Vec<Gauge>> = HashMap::new();
             for figure in figures.all {
                 by_name.entry(figure.name.clone()).or_default().push(figure);
             }

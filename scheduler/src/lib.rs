@@ -25,7 +25,7 @@ use virtuozo_model::ProcessKind;
 use virtuozo_postgres::StoreError;
 use virtuozo_runtime::{liveness, outage, readiness};
 use virtuozo_secrets as secrets;
-use virtuozo_store::{hooks::Whose, leadership, wake::Wake, workers};
+use virtuozo_store::{hooks::HookScope, leadership, wakeup::WakeupListener, workers};
 
 pub use crate::mirror::EventLog;
 use crate::{figures::Teller, notices::Notices, sweep::Sweeper, tick::Ticker};
@@ -95,7 +95,7 @@ impl Scheduler {
         shutdown: CancellationToken,
     ) -> Result<(), StoreError> {
         let id = Uuid::now_v7();
-        let mut wake = Wake::new(pool.clone());
+        let mut wake = WakeupListener::new(pool.clone());
         let mut state = State {
             pool: pool.clone(),
             id,
@@ -117,7 +117,7 @@ impl Scheduler {
         let stop_sending = shutdown.child_token();
         let sending = tokio::spawn(notices.serve(stop_sending.clone()));
         let _sends_until_here = stop_sending.drop_guard();
-        let hooks = Hooks::new(state.pool.clone(), id, Whose::Site, options.hook_guard);
+        let hooks = Hooks::new(state.pool.clone(), id, HookScope::Site, options.hook_guard);
         let stop_hooks = shutdown.child_token();
         let hooks = tokio::spawn(hooks.serve(stop_hooks.clone()));
         let _hooks_until_here = stop_hooks.drop_guard();
@@ -215,7 +215,7 @@ impl State {
         }
         self.looks = self.looks.wrapping_add(1);
         if self.looks.is_multiple_of(LOOKS_PER_HEARTBEAT)
-            && workers::heartbeat(&self.pool, self.id).await? == workers::Heard::Unknown
+            && workers::heartbeat(&self.pool, self.id).await? == workers::HeartbeatAnswer::Unknown
         {
             workers::register(&self.pool, self.id, ProcessKind::Scheduler, name, &[]).await?;
         }

@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use virtuozo_postgres::StoreError;
-use virtuozo_store::events::{Filter, mirror::Kept};
+use virtuozo_store::events::{Filter, forwarder::ForwarderPosition};
 
 pub use log::EventLog;
 
@@ -92,7 +92,7 @@ struct Teller {
     pool: PgPool,
     log: EventLog,
     leads: watch::Receiver<bool>,
-    kept: Option<Kept>,
+    kept: Option<ForwarderPosition>,
     into: Option<log::Socket>,
     said: Said,
 }
@@ -119,17 +119,17 @@ impl Teller {
         while *self.leads.borrow() {
             let kept = match self.kept.take() {
                 Some(kept) => kept,
-                None => Kept::read(&self.pool).await?,
+                None => ForwarderPosition::read(&self.pool).await?,
             };
             let Some(batch) = kept
-                .place()
+                .watermark()
                 .next(&self.pool, &Filter::default(), AT_ONCE)
                 .await?
             else {
                 // Of another server, or of the database before it was restored; what is kept knows.
-                let kept = Kept::read(&self.pool).await?;
+                let kept = ForwarderPosition::read(&self.pool).await?;
                 if kept
-                    .place()
+                    .watermark()
                     .next(&self.pool, &Filter::default(), AT_ONCE)
                     .await?
                     .is_none()
@@ -150,7 +150,7 @@ impl Teller {
                 }
                 told += 1;
             }
-            let place = kept.place().after(&batch, told);
+            let place = kept.watermark().after(&batch, told);
             let next = match told {
                 0 => Some(kept.at(place)),
                 _ => match kept.replace(&self.pool, place.clone()).await {

@@ -24,7 +24,7 @@ use virtuozo_store::{
         self,
         config::{self, Secret},
     },
-    report, runs, settings,
+    runs, settings, views,
 };
 
 pub use content::{Content, GuestPart, HostPart, LeftBehind, RunPart};
@@ -158,7 +158,7 @@ impl Notices {
                 digest::content(&self.pool, now).await
             }
             NoticeKind::Test => Ok(content::of_test()),
-            NoticeKind::Failure | NoticeKind::Success | NoticeKind::Owed => {
+            NoticeKind::Failure | NoticeKind::Success | NoticeKind::Obligation => {
                 let run_id = match run_id {
                     Some(id) => id,
                     None => self.newest(kind).await?,
@@ -173,7 +173,7 @@ impl Notices {
             NoticeKind::Success => "succeeded",
             _ => "failed",
         };
-        report::runs(&self.pool, 1000)
+        views::runs(&self.pool, 1000)
             .await?
             .into_iter()
             .find(|run| run.state == state)

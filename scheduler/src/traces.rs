@@ -110,7 +110,7 @@ impl Teller {
     async fn look(&mut self) -> Result<(), Failure> {
         let mut refused = Refused::default();
         loop {
-            let guests = store::guests_to_tell(&self.pool, AT_ONCE).await?;
+            let guests = store::guests_to_export(&self.pool, AT_ONCE).await?;
             if guests.is_empty() {
                 break;
             }
@@ -120,7 +120,7 @@ impl Teller {
                 break;
             }
         }
-        for run in store::runs_to_tell(&self.pool, AT_ONCE).await? {
+        for run in store::runs_to_export(&self.pool, AT_ONCE).await? {
             if run.troubled || traces::is_wanted(run.trace_id) {
                 let hosts = store::hosts_of(&self.pool, run.id).await?;
                 match send(spans::of_run(&run, &hosts)).await {
@@ -136,7 +136,7 @@ impl Teller {
                     Err(error) => return Err(error),
                 }
             }
-            store::run_told(&self.pool, &run).await?;
+            store::mark_run_exported(&self.pool, &run).await?;
         }
         self.give_up(refused).await
     }
@@ -152,7 +152,7 @@ impl Teller {
             match self.send_guests(&part).await {
                 Ok(is_taken) => {
                     refused.others_are_taken |= is_taken;
-                    store::guests_told(&self.pool, &part).await?;
+                    store::mark_guests_exported(&self.pool, &part).await?;
                 }
                 Err(Failure::Send(SendError::Refused(error))) => {
                     refused.once_more(error);
@@ -211,13 +211,13 @@ impl Teller {
                 "the receiver of traces refuses the spans of a guest: they are given up"
             );
         }
-        store::guests_told(&self.pool, &refused.guests).await?;
+        store::mark_guests_exported(&self.pool, &refused.guests).await?;
         for run in &refused.runs {
             tracing::warn!(
                 %error, run = %run.id,
                 "the receiver of traces refuses the span of a run: it is given up"
             );
-            store::run_told(&self.pool, run).await?;
+            store::mark_run_exported(&self.pool, run).await?;
         }
         Ok(())
     }

@@ -80,7 +80,7 @@ impl Journal {
     /// It is not, or what the database says.
     pub async fn looked_after(pool: &PgPool) -> Result<()> {
         eventually("the log of the machine to be looked after", async || {
-            let sql = "SELECT EXISTS (SELECT FROM virtuozo_core.event_mirror)";
+            let sql = "SELECT EXISTS (SELECT FROM virtuozo_core.event_forwarder)";
             let begun: bool = sqlx::query_scalar(sql).fetch_one(pool).await?;
             Ok(begun.then_some(()))
         })

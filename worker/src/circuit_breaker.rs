@@ -7,8 +7,8 @@ use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_hypervisor::{ErrorClass, ErrorKind, Host, HypervisorError};
 use virtuozo_store::{
-    gates::{self, Passage, Probe},
-    leases::{LeaseKeeper, Moment},
+    circuit_breakers::{self, BreakerState, Probe},
+    leases::{BootInstant, LeaseKeeper},
     settings,
 };
 
@@ -31,15 +31,15 @@ where
     Fut: Future<Output = Result<Arc<dyn Host>, HypervisorError>>,
 {
     let owner_id = Uuid::now_v7();
-    let asked_at = Moment::now();
+    let asked_at = BootInstant::now();
     let passage = while_unavailable("the host's circuit breaker", || {
-        gates::ask(pool, host_id, owner_id)
+        circuit_breakers::ask(pool, host_id, owner_id)
     })
     .await?;
     let probe = match passage {
-        Passage::Open => None,
-        Passage::Probe(probe) => Some(probe),
-        Passage::Shut(down) => return Err(StepError::HostDown(down)),
+        BreakerState::Closed => None,
+        BreakerState::HalfOpen(probe) => Some(probe),
+        BreakerState::Open(down) => return Err(StepError::HostDown(down)),
     };
     let keeper = probe
         .clone()
@@ -49,7 +49,10 @@ where
     match (connected, probe) {
         (Ok(host), None) => Ok(host),
         (Ok(host), Some(_)) => {
-            while_unavailable("a host that answers again", || gates::open(pool, host_id)).await?;
+            while_unavailable("a host that answers again", || {
+                circuit_breakers::close(pool, host_id)
+            })
+            .await?;
             Ok(host)
         }
         (Err(error), probe) if opens(&error) => {
@@ -57,7 +60,10 @@ where
         }
         (Err(error), None) => Err(error.into()),
         (Err(error), Some(probe)) => {
-            while_unavailable("a probe that told nothing", || gates::release(pool, &probe)).await?;
+            while_unavailable("a probe that showed nothing", || {
+                circuit_breakers::release(pool, &probe)
+            })
+            .await?;
             Err(error.into())
         }
     }
@@ -86,7 +92,7 @@ async fn open(
         let settings = settings::get(pool).await?;
         let delay = delay_secs(settings.retry_delay_secs, failed_before);
         let error = &error.message;
-        gates::shut(pool, host_id, probe, error, login_refused, delay).await
+        circuit_breakers::open(pool, host_id, probe, error, login_refused, delay).await
     });
     match down.await {
         Ok(Some(down)) => StepError::HostDown(down),

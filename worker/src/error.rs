@@ -6,7 +6,7 @@ use virtuozo_hypervisor::HypervisorError;
 use virtuozo_model::ErrorClass;
 use virtuozo_postgres::StoreError;
 use virtuozo_repository::{RepositoryError, SealedPoint};
-use virtuozo_store::{gates::Down, leases::LeaseEnd};
+use virtuozo_store::{circuit_breakers::HostDown, leases::LeaseEnd};
 
 use crate::{connections, failpoints::Failed};
 
@@ -71,7 +71,7 @@ pub(crate) enum StepError {
     Hypervisor(#[from] HypervisorError),
     /// The host does not answer, or refuses the login, or did so when it was asked last: nothing was done.
     #[error("the host {0}")]
-    HostDown(Down),
+    HostDown(HostDown),
     /// The repository refused.
     #[error(transparent)]
     Repository(#[from] RepositoryError),

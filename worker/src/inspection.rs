@@ -14,11 +14,11 @@ use virtuozo_hypervisor::{
 use virtuozo_model::{ErrorClass, Guest, GuestState, HostState, Settings};
 use virtuozo_postgres::StoreError;
 use virtuozo_store::{
-    disks, gates, guests,
+    circuit_breakers, disks, guests,
     host_runs::GuestRunStart,
     hosts,
     inventory::{self, ListedGuest},
-    obligations::{self, Duty},
+    obligations::{self, UndoAction},
     settings,
 };
 
@@ -60,7 +60,7 @@ pub async fn check_host(
         .map_err(Failure::from)?;
     let checked = async {
         let host = connectors.connect(&target).await?;
-        gates::open(pool, host_id).await?;
+        circuit_breakers::close(pool, host_id).await?;
         let checked = check_guests(pool, host.as_ref(), host_id).await;
         host.close().await;
         checked
@@ -173,7 +173,8 @@ pub(crate) async fn judge(
     let mut seen = assess::guest(&facts, &ignored);
     let when_off = guest.backup_when_off.unwrap_or(settings.backup_when_off);
     // One that is off because an earlier run has not brought it back counts as running.
-    let off = facts.power == PowerState::Off && !owed.iter().any(|o| o.duty() == Duty::PowerOn);
+    let off =
+        facts.power == PowerState::Off && !owed.iter().any(|o| o.action() == UndoAction::PowerOn);
     let start = match seen.verdict {
         Verdict::Unfit(ErrorClass::Retry | ErrorClass::Elsewhere, _) => GuestRunStart::Waiting,
         Verdict::Unfit(class, reason) => GuestRunStart::Failed(reason, class),

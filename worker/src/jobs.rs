@@ -13,7 +13,7 @@ use uuid::Uuid;
 use virtuozo_model::Settings;
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::HandlerError;
-use virtuozo_store::leases::{LeaseHandle, LeaseKeeper, Leased, Moment};
+use virtuozo_store::leases::{BootInstant, LeaseHandle, LeaseKeeper, Leased};
 
 use crate::{
     connections::ConnectionPermit, context::Context, missing_capability, retry::while_unavailable,
@@ -134,7 +134,7 @@ async fn begin<J: Job, InWork: Send + Sync + 'static>(
     let Some(permit) = connection_permit(context, host_id, settings).await? else {
         return job.hand_back(context).await;
     };
-    let taken_at = Moment::now();
+    let taken_at = BootInstant::now();
     let Some(row) = job.take(context, &assignment).await? else {
         return Ok(());
     };

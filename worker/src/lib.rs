@@ -42,8 +42,8 @@ use virtuozo_queue::{self as queue, GuestJob, HostJob, JobListener, UndoJob};
 use virtuozo_runtime::{liveness, outage, readiness};
 use virtuozo_secrets as secrets;
 use virtuozo_store::{
-    hooks::Whose,
-    workers::{self, Heard},
+    hooks::HookScope,
+    workers::{self, HeartbeatAnswer},
 };
 
 use crate::{
@@ -178,7 +178,7 @@ impl Worker {
         let hooks = Hooks::new(
             PgPool::clone(&pool),
             incarnation,
-            Whose::Guests,
+            HookScope::Guests,
             options.hook_guard,
         );
         let listener = JobListener::start(PgPool::clone(&pool), shutdown.clone());
@@ -273,14 +273,14 @@ async fn beat(
         let asked_at = Instant::now();
         let heard = async {
             let heard = workers::heartbeat(&pool, incarnation).await?;
-            if heard == Heard::Unknown {
+            if heard == HeartbeatAnswer::Unknown {
                 let kinds = served.kinds();
                 workers::register(&pool, incarnation, ProcessKind::Worker, &name, &kinds).await?;
             }
             Ok::<_, StoreError>(heard)
         };
         match tokio::time::timeout(HEARTBEAT, heard).await {
-            Ok(Ok(Heard::Drain)) if !shutdown.is_cancelled() => {
+            Ok(Ok(HeartbeatAnswer::Drain)) if !shutdown.is_cancelled() => {
                 tracing::info!(name, "worker is drained: it takes nothing more, and ends");
                 shutdown.cancel();
             }

@@ -42,7 +42,13 @@ pub(crate) async fn note(
     let here = format!("worker {} on {}", context.name, workers::machine());
     *message = format!("{here}: {message}");
     let noted = while_unavailable("what this machine lacks", || {
-        workers::unfit(&context.pool, context.incarnation, host_id, run_id, message)
+        workers::record_missing_capability(
+            &context.pool,
+            context.incarnation,
+            host_id,
+            run_id,
+            message,
+        )
     })
     .await?;
     if !noted.leaves_to_others {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use virtuozo_hypervisor::{Guest, HypervisorError, PowerState, snapshot_name};
 use virtuozo_store::{
     guest_runs,
-    obligations::{self, Duty, Obligation},
+    obligations::{self, Obligation, UndoAction},
 };
 use virtuozo_telemetry::metrics::{self, SnapshotCall};
 
@@ -22,8 +22,8 @@ pub(crate) async fn meet(
     obligation: &Obligation,
     snapshot_limit: Duration,
 ) -> Result<(), StepError> {
-    match obligation.duty() {
-        Duty::RemoveSnapshot(name) => {
+    match obligation.action() {
+        UndoAction::RemoveSnapshot(name) => {
             if !guest.snapshots().await?.iter().any(|s| s == name) {
                 return Ok(());
             }
@@ -35,7 +35,7 @@ pub(crate) async fn meet(
             }
             Ok(())
         }
-        Duty::PowerOn => {
+        UndoAction::PowerOn => {
             if guest.power_state().await? == PowerState::On {
                 return Ok(());
             }
@@ -180,9 +180,9 @@ pub(crate) async fn clear_leftovers(
     let power = guest.power_state().await?;
     let met: Vec<Obligation> = unmet
         .into_iter()
-        .filter(|obligation| match obligation.duty() {
-            Duty::RemoveSnapshot(name) => !still.iter().any(|s| s == name),
-            Duty::PowerOn => power == PowerState::On,
+        .filter(|obligation| match obligation.action() {
+            UndoAction::RemoveSnapshot(name) => !still.iter().any(|s| s == name),
+            UndoAction::PowerOn => power == PowerState::On,
         })
         .collect();
     forget(run, &met).await?;

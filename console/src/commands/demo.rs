@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use virtuozo_postgres::{self as db, server::Cluster};
 use virtuozo_secrets::Key;
 use virtuozo_store::{
-    report::{self, GuestRunLine, PointLine},
     runs::{self, NewRun, Targets},
     settings,
+    views::{self, GuestRunLine, PointLine},
 };
 
 use self::{
@@ -144,7 +144,7 @@ impl Demo {
                 .push(format!("host {}: {}: {why}", host.host, host.state));
         }
 
-        let points = report::points(&pool, None, None).await?;
+        let points = views::points(&pool, None, None).await?;
         self.step(&format!("Verifying {} restore points …", points.len()))?;
         for point in &points {
             self.verify(context, &pool, point, &mut outcome).await?;
@@ -300,7 +300,7 @@ impl Demo {
         let name = format!("{}/{}", point.host_name, point.guest_name);
         let report = point::verify(context, &dir, &name).await?;
         let mut damage = point::damage(&report);
-        report::record_verification(pool, point.id, damage.as_deref()).await?;
+        views::record_verification(pool, point.id, damage.as_deref()).await?;
         if damage.is_none() {
             let looked = tokio::task::spawn_blocking(move || compare::qemu_check(&dir)).await?;
             damage = looked.err().map(|error| format!("{error:#}"));
@@ -366,7 +366,7 @@ impl Demo {
         let snapshots = site.our_snapshots()?;
         outcome.snapshots_left = snapshots.len();
         outcome.problems.extend(snapshots);
-        for open in report::obligations(pool).await? {
+        for open in views::obligations(pool).await? {
             outcome.problems.push(format!(
                 "{}/{}: {} is still to be undone",
                 open.host, open.guest, open.kind

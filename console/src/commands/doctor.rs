@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use virtuozo_model::Datastore;
 use virtuozo_secrets::{Key, SecretError};
-use virtuozo_store::{caps, datastores, report, settings, workers};
+use virtuozo_store::{caps, datastores, settings, views, workers};
 
 use super::repository::{self, Standing};
 use crate::{
@@ -170,7 +170,7 @@ fn writable(dir: &Path) -> Result<()> {
 }
 
 async fn processes(db: &Database) -> Result<String> {
-    let (alive, gone): (Vec<_>, Vec<_>) = report::processes(&db.pool)
+    let (alive, gone): (Vec<_>, Vec<_>) = views::processes(&db.pool)
         .await?
         .into_iter()
         .partition(|process| process.is_alive);
@@ -209,7 +209,7 @@ async fn kinds(db: &Database) -> Result<String> {
 }
 
 async fn obligations(db: &Database) -> Result<String> {
-    let open = report::obligations(&db.pool).await?;
+    let open = views::obligations(&db.pool).await?;
     let stuck = open
         .iter()
         .filter(|open| !open.in_work)

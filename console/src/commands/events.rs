@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use virtuozo_model::Event;
 use virtuozo_postgres::StoreError;
 use virtuozo_store::{
-    events::{self, Filter, follow::Place},
+    events::{self, Filter, follow::Watermark},
     guests, hosts,
 };
 
@@ -78,7 +78,7 @@ pub(crate) async fn run(context: &Context, args: EventsArgs) -> Result<()> {
 }
 
 async fn follow(context: &Context, pool: &PgPool, filter: &Filter, limit: i64) -> Result<()> {
-    let (mut place, latest) = Place::after_latest(pool, filter, limit).await?;
+    let (mut place, latest) = Watermark::after_latest(pool, filter, limit).await?;
     for event in &latest {
         say(context, event)?;
     }
@@ -105,7 +105,7 @@ async fn follow(context: &Context, pool: &PgPool, filter: &Filter, limit: i64) -
         }
         let Some(batch) = batch else {
             // A database that is away just now is found so by the next look.
-            if let Ok(now) = Place::now(pool).await {
+            if let Ok(now) = Watermark::now(pool).await {
                 eprintln!(
                     "another server has taken the database over, without the latest of what it held: \
                      events of that time may be missing here; `virtuozo events` shows what there is"

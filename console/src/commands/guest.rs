@@ -12,7 +12,7 @@ use virtuozo_store::{
     disks,
     guests::{self, GuestConfig},
     hosts::{self, Rules as _},
-    report,
+    views,
 };
 
 use crate::{
@@ -126,7 +126,7 @@ struct Line {
 
 /// Guests with their states, as `guest list` and `host check` show them.
 pub(crate) async fn table(context: &Context, pool: &PgPool, guests: Vec<Guest>) -> Result<()> {
-    let mut rpo: HashMap<_, _> = report::rpo(pool)
+    let mut rpo: HashMap<_, _> = views::rpo(pool)
         .await?
         .into_iter()
         .map(|line| (line.id, line))

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use virtuozo_model::{Datastore, Guest, Host, HostKind};
 use virtuozo_postgres::StoreError;
 use virtuozo_store::{
-    datastores, gates, guests,
+    circuit_breakers, datastores, guests,
     hosts::{self, HostConfig, Rules as _},
     operators,
 };
@@ -380,7 +380,7 @@ async fn test(context: &Context, db: &Database, name: &str) -> Result<()> {
         None => String::new(),
     };
     let connection = connectors.connect(&target).await?;
-    gates::open(&db.pool, host.id).await?;
+    circuit_breakers::close(&db.pool, host.id).await?;
     let facts = connection.facts().await;
     connection.close().await;
     let facts = facts?;

@@ -11,8 +11,8 @@ use virtuozo_store::{
         self,
         config::{self, KEYS, Secret},
     },
-    report,
     settings::key,
+    views,
 };
 
 use super::{host, settings};
@@ -212,11 +212,11 @@ async fn preview(context: &Context, args: Preview) -> Result<()> {
         Some(_) if kind == NoticeKind::Digest => {
             return Err(usage("a digest is about a day, not about a run"));
         }
-        Some("latest") => report::run_ids(&db.pool).await?.first().copied(),
+        Some("latest") => views::run_ids(&db.pool).await?.first().copied(),
         Some(text) => Some(output::find_id(
             text,
             "run",
-            report::run_ids(&db.pool).await?,
+            views::run_ids(&db.pool).await?,
         )?),
     };
     let notices = Notices::new(db.pool.clone(), context.key_file());

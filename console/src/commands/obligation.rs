@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Subcommand;
-use virtuozo_store::{operators, report};
+use virtuozo_store::{operators, views};
 
 use super::run::user_name;
 use crate::{context::Context, describe, output};
@@ -32,7 +32,7 @@ is at it, and while a run of the guest is in work.")]
 
 pub(crate) async fn run(context: &Context, command: ObligationCommand) -> Result<()> {
     let db = context.database().await?;
-    let all = report::obligations(&db.pool).await?;
+    let all = views::obligations(&db.pool).await?;
     match command {
         ObligationCommand::List => context.out.list(
             &all,

@@ -18,7 +18,7 @@ use serde_json::json;
 use virtuozo_repository::{
     CopyObserver, Manifest, Repository, RepositoryError, Stopped, VerifyReport,
 };
-use virtuozo_store::report::{self, PointLine};
+use virtuozo_store::views::{self, PointLine};
 
 use crate::{
     context::{Context, Database},
@@ -99,7 +99,7 @@ async fn list(context: &Context, guest: Option<&str>) -> Result<()> {
     let names = guest.map(names::split_guest).transpose()?;
     let db = context.database().await?;
     let (host, guest) = names.unzip();
-    let points = report::points(&db.pool, host, guest).await?;
+    let points = views::points(&db.pool, host, guest).await?;
     context.out.list(
         &points,
         "no restore points yet; `virtuozo run now` makes some",
@@ -144,7 +144,7 @@ impl Located {
 
     async fn all(context: &Context) -> Result<Vec<Self>> {
         let db = context.database().await?;
-        let mut lines = report::points(&db.pool, None, None).await?;
+        let mut lines = views::points(&db.pool, None, None).await?;
         lines.retain(|line| line.state != "deleting");
         Ok(lines
             .into_iter()
@@ -242,7 +242,7 @@ async fn verify_all(context: &Context, points: Vec<Located>) -> Result<()> {
         };
         if let (Some(report), Some((line, db))) = (&report, &point.row) {
             let damage = damage(report);
-            report::record_verification(&db.pool, line.id, damage.as_deref())
+            views::record_verification(&db.pool, line.id, damage.as_deref())
                 .await
                 .context("the result of the verification could not be recorded")?;
         }

@@ -17,7 +17,7 @@ use virtuozo_repository::Repository;
 use virtuozo_store::{
     events::{self, NewEvent},
     points::{self, Cover, Deletion},
-    report::PointLine,
+    views::PointLine,
 };
 
 use super::{

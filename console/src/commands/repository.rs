@@ -17,8 +17,8 @@ use virtuozo_repository::{Repository, RepositoryError};
 use virtuozo_store::{
     caps,
     events::{self, NewEvent},
-    report::{self, PointLine},
     repositories,
+    views::{self, PointLine},
 };
 
 use crate::{
@@ -144,7 +144,7 @@ pub(crate) struct Seen {
 
 /// Holds a directory on this machine against what the site knows of it, and changes nothing.
 pub(crate) async fn look(pool: &PgPool, path: &str) -> Result<Seen> {
-    let repositories::Known { id, points } = repositories::known(pool, path).await?;
+    let repositories::KnownRepository { id, points } = repositories::known(pool, path).await?;
     let is_used = id.is_some() || !points.is_empty();
     let root = PathBuf::from(path);
     let looking = tokio::task::spawn_blocking(move || Repository::recognise(&root, id, &points));
@@ -210,7 +210,7 @@ async fn list(context: &Context) -> Result<()> {
 
 async fn adopt(context: &Context, dir: &Path) -> Result<()> {
     let db = context.database().await?;
-    let points = report::points(&db.pool, None, None).await?;
+    let points = views::points(&db.pool, None, None).await?;
     let path = spelled(dir, &places(&db.pool, &points).await?)?;
     let root = PathBuf::from(&path);
     let id = tokio::task::spawn_blocking(move || Repository::adopt(root)).await??;

@@ -10,8 +10,8 @@ use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_store::{
     guests, hosts, operators,
-    report::{self, GuestRunLine, HookRunLine, HostRunLine, RunLine, StepLine},
     runs::{self, NewRun, Targets},
+    views::{self, GuestRunLine, HookRunLine, HostRunLine, RunLine, StepLine},
 };
 
 use crate::{
@@ -107,7 +107,7 @@ pub(crate) async fn run(context: &Context, command: RunCommand) -> Result<()> {
             ))
         }
         RunCommand::List { limit } => {
-            let runs = report::runs(pool, limit).await?;
+            let runs = views::runs(pool, limit).await?;
             out.list(
                 &runs,
                 "no runs yet; `virtuozo run now` starts one",
@@ -169,14 +169,14 @@ pub(crate) struct RunView {
 
 impl RunView {
     pub(crate) async fn load(pool: &PgPool, id: Uuid) -> Result<Self> {
-        let run = report::run(pool, id).await?;
+        let run = views::run(pool, id).await?;
         Ok(Self {
             run: run.ok_or_else(|| anyhow::anyhow!("the run {id} is gone"))?,
-            host_runs: report::host_runs(pool, id).await?,
-            guest_runs: report::guest_runs(pool, id).await?,
-            steps: report::steps(pool, id).await?,
-            hook_runs: report::hook_runs(pool, id).await?,
-            workers: report::processes(pool)
+            host_runs: views::host_runs(pool, id).await?,
+            guest_runs: views::guest_runs(pool, id).await?,
+            steps: views::steps(pool, id).await?,
+            hook_runs: views::hook_runs(pool, id).await?,
+            workers: views::processes(pool)
                 .await?
                 .iter()
                 .filter(|process| process.kind == "worker" && process.is_alive)

@@ -19,7 +19,7 @@ use virtuozo_repository::{Found, FoundWhat, Manifest, PointSummary, Repository, 
 use virtuozo_store::{
     catalogue::{self, FoundPoint, MISSING},
     guests,
-    report::{self, PointLine},
+    views::{self, PointLine},
 };
 
 use super::{
@@ -137,7 +137,7 @@ struct Line {
 
 pub(crate) async fn run(context: &Context, args: ScanArgs) -> Result<()> {
     let db = context.database().await?;
-    let rows = report::points(&db.pool, None, None).await?;
+    let rows = views::points(&db.pool, None, None).await?;
     let known = guests::list(&db.pool, None).await?;
     let mut scan = Scan {
         pool: &db.pool,
@@ -418,11 +418,10 @@ impl Scan<'_> {
                 }
             };
             if row.state == "published" && !self.dry_run {
-                report::record_verification(self.pool, row.id, Some(&damage)).await?;
+                views::record_verification(self.pool, row.id, Some(&damage)).await?;
             }
             // Retention marks a row before it deletes the directory, and forgets it then.
-            let now =
-                report::points(self.pool, Some(&row.host_name), Some(&row.guest_name)).await?;
+            let now = views::points(self.pool, Some(&row.host_name), Some(&row.guest_name)).await?;
             if now
                 .iter()
                 .any(|now| now.id == row.id && now.state != "deleting")
@@ -434,7 +433,7 @@ impl Scan<'_> {
     }
 
     async fn verify(&mut self, context: &Context) -> Result<()> {
-        for row in report::points(self.pool, None, None).await? {
+        for row in views::points(self.pool, None, None).await? {
             let dir = Path::new(&row.repository).join(&row.path);
             if row.verified_at.is_some()
                 || row.state != "published"
@@ -453,7 +452,7 @@ impl Scan<'_> {
                 Err(error) => return Err(error),
             };
             let damage = point::damage(&verified);
-            report::record_verification(self.pool, row.id, damage.as_deref()).await?;
+            views::record_verification(self.pool, row.id, damage.as_deref()).await?;
             if let Some(damage) = damage {
                 self.say(Finding::Damaged, &dir, Some(row.id), damage);
             }

@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use sqlx::PgPool;
-use virtuozo_store::report::{self, DiskLine, GuestLine, HostLine, ObligationLine, ProcessLine};
+use virtuozo_store::views::{self, DiskLine, GuestLine, HostLine, ObligationLine, ProcessLine};
 
 use crate::{context::Context, describe, output};
 
@@ -86,9 +86,9 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<()> {
 
 impl Site {
     async fn load(pool: &PgPool) -> Result<Self> {
-        let mut disks = report::disks(pool).await?;
-        let mut guests = report::guests(pool).await?;
-        let hosts = report::hosts(pool).await?;
+        let mut disks = views::disks(pool).await?;
+        let mut guests = views::guests(pool).await?;
+        let hosts = views::hosts(pool).await?;
         let hosts = hosts
             .into_iter()
             .map(|line| HostNode {
@@ -101,8 +101,8 @@ impl Site {
             .collect();
         Ok(Self {
             hosts,
-            processes: report::processes(pool).await?,
-            obligations: report::obligations(pool).await?,
+            processes: views::processes(pool).await?,
+            obligations: views::obligations(pool).await?,
         })
     }
 

@@ -7,8 +7,8 @@ use uuid::Uuid;
 use virtuozo_model::NoticeKind;
 use virtuozo_postgres::StoreError;
 use virtuozo_store::{
-    notices::Told,
-    report::{self, GuestRunLine, HostRunLine, ObligationLine},
+    notices::NoticeContents,
+    views::{self, GuestRunLine, HostRunLine, ObligationLine},
 };
 
 use super::{
@@ -156,7 +156,7 @@ pub(super) async fn of_runs(
     pool: &PgPool,
     kind: NoticeKind,
     run_ids: &[Uuid],
-    told: Option<&Told>,
+    told: Option<&NoticeContents>,
 ) -> Result<Content, NoticeError> {
     let mut runs = Vec::new();
     for &id in run_ids.iter().take(RUNS_MAX) {
@@ -180,7 +180,7 @@ pub(super) async fn of_runs(
 
 /// What is to be undone and nobody works on.
 pub(super) async fn left_behind(pool: &PgPool) -> Result<Vec<LeftBehind>, StoreError> {
-    let mut all: Vec<LeftBehind> = report::obligations(pool)
+    let mut all: Vec<LeftBehind> = views::obligations(pool)
         .await?
         .into_iter()
         .filter(|one| !one.in_work)
@@ -215,11 +215,11 @@ fn behind(one: ObligationLine) -> LeftBehind {
 
 /// A run as it stands; none if it is gone.
 pub(super) async fn of_run(pool: &PgPool, id: Uuid) -> Result<Option<RunPart>, StoreError> {
-    let Some(run) = report::run(pool, id).await? else {
+    let Some(run) = views::run(pool, id).await? else {
         return Ok(None);
     };
-    let lines = report::guest_runs(pool, id).await?;
-    let hosts = report::host_runs(pool, id).await?;
+    let lines = views::guest_runs(pool, id).await?;
+    let hosts = views::host_runs(pool, id).await?;
     let of = |state: &str| lines.iter().filter(|guest| guest.state == state).count();
     let (succeeded, failed) = (of("succeeded"), of("failed"));
     let size_bytes = lines.iter().filter_map(|guest| guest.size_bytes).sum();

@@ -9,7 +9,7 @@ use virtuozo_store::{
     events::NewEvent,
     leases::Fence,
     notices::{
-        self, Attempt, LEASE_SECS, Taken,
+        self, Attempt, LEASE_SECS, NoticeLease,
         config::{self, Secret},
     },
     runs,
@@ -69,11 +69,11 @@ impl Notices {
         Ok(Some(attempt))
     }
 
-    async fn attempt(&self, taken: &Taken) -> Result<Reached, SendError> {
+    async fn attempt(&self, taken: &NoticeLease) -> Result<Reached, SendError> {
         let how = config::get(&self.pool).await?;
         let content = self.content(taken).await?;
         // What is told more has another id; what is told again has the same.
-        let message_id = format!("{}.{}", taken.id, taken.told.notices);
+        let message_id = format!("{}.{}", taken.id, taken.contents.notices);
         match taken.channel {
             NoticeChannel::Mail => {
                 let pending: Vec<String> = how
@@ -113,16 +113,16 @@ impl Notices {
         }
     }
 
-    async fn content(&self, taken: &Taken) -> Result<Content, SendError> {
+    async fn content(&self, taken: &NoticeLease) -> Result<Content, SendError> {
         Ok(match taken.kind {
-            NoticeKind::Failure | NoticeKind::Success | NoticeKind::Owed => {
-                let kind = if taken.told.is_owed {
-                    NoticeKind::Owed
+            NoticeKind::Failure | NoticeKind::Success | NoticeKind::Obligation => {
+                let kind = if taken.contents.is_obligation {
+                    NoticeKind::Obligation
                 } else {
                     taken.kind
                 };
-                let told = Some(&taken.told);
-                content::of_runs(&self.pool, kind, &taken.told.run_ids, told).await?
+                let told = Some(&taken.contents);
+                content::of_runs(&self.pool, kind, &taken.contents.run_ids, told).await?
             }
             NoticeKind::Digest => {
                 let to = taken.due_at.unwrap_or_default();
@@ -134,7 +134,7 @@ impl Notices {
 }
 
 /// From what was reached to what is recorded.
-fn outcome(taken: &Taken, tried: Result<Reached, SendError>) -> Attempt {
+fn outcome(taken: &NoticeLease, tried: Result<Reached, SendError>) -> Attempt {
     let is_last = taken.attempts >= MAX_ATTEMPTS || taken.kind == NoticeKind::Test;
     let mut attempt = Attempt {
         state: NoticeState::Waiting,
@@ -196,7 +196,7 @@ fn pause_secs(attempts: i32) -> u32 {
 }
 
 /// What people are told of an attempt: the first failure, the end of all attempts, refused receivers.
-fn event(taken: &Taken, attempt: &Attempt) -> Option<NewEvent> {
+fn event(taken: &NoticeLease, attempt: &Attempt) -> Option<NewEvent> {
     let why = attempt.error.as_deref()?;
     let (severity, message) = match attempt.state {
         NoticeState::Failed if taken.kind != NoticeKind::Test => (
@@ -223,7 +223,7 @@ fn event(taken: &Taken, attempt: &Attempt) -> Option<NewEvent> {
         _ => return None,
     };
     let event = NewEvent::user(severity, message);
-    Some(match taken.told.run_ids.as_slice() {
+    Some(match taken.contents.run_ids.as_slice() {
         [run_id] => event.run(*run_id),
         _ => event,
     })

@@ -10,7 +10,7 @@ use virtuozo_model::{
     GuestState, HostState, NoticeKind, Schedule, Settings, human, schedule::Recurrence,
 };
 use virtuozo_store::{
-    notices::day::{self, Day, GuestDay, HostDay, SpaceDay},
+    notices::digest::{self, DigestData, DigestGuest, DigestHost, DigestSpace},
     schedules, settings,
 };
 
@@ -121,7 +121,7 @@ impl Followed<'_> {
 pub(super) async fn content(pool: &PgPool, to: DateTime<Utc>) -> Result<Content, NoticeError> {
     let to_due = to - GRACE;
     let from = to - TimeDelta::days(1);
-    let day = day::read(pool, from - GRACE, to).await?;
+    let day = digest::read(pool, from - GRACE, to).await?;
     let schedules = schedules::list(pool).await?;
     let site = settings::get(pool).await?;
     let mut runs = Vec::new();
@@ -185,7 +185,7 @@ fn shorten(runs: &mut Vec<RunPart>) -> usize {
 fn follow<'a>(
     schedules: &'a [Schedule],
     site: &Settings,
-    day: &Day,
+    day: &DigestData,
 ) -> (Vec<Followed<'a>>, Vec<Missed>) {
     let since: HashMap<Uuid, DateTime<Utc>> = day.schedules_since.iter().copied().collect();
     let (mut followed, mut not) = (Vec::new(), Vec::new());
@@ -221,7 +221,7 @@ fn follow<'a>(
 /// Due times of the day that made no run.
 fn missed(
     followed: &[Followed<'_>],
-    day: &Day,
+    day: &DigestData,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
 ) -> Vec<Missed> {
@@ -246,7 +246,7 @@ fn missed(
     all
 }
 
-fn host_left_out(host: &HostDay) -> Option<Missed> {
+fn host_left_out(host: &DigestHost) -> Option<Missed> {
     let why = match (host.ignored, host.paused_at) {
         (true, _) => "it is ignored".to_owned(),
         (false, Some(since)) => {
@@ -260,7 +260,7 @@ fn host_left_out(host: &HostDay) -> Option<Missed> {
     })
 }
 
-fn guest_left_out(guest: &GuestDay) -> Option<Missed> {
+fn guest_left_out(guest: &DigestGuest) -> Option<Missed> {
     let why = match guest.state {
         _ if guest.ignored => "it is ignored",
         _ if !guest.configured => {
@@ -277,8 +277,8 @@ fn guest_left_out(guest: &GuestDay) -> Option<Missed> {
 }
 
 /// Guests that have exceeded their RPO, and how many have a restore point that is new enough.
-fn stale(day: &Day) -> (Vec<StalePart>, usize) {
-    let part = |guest: &GuestDay| {
+fn stale(day: &DigestData) -> (Vec<StalePart>, usize) {
+    let part = |guest: &DigestGuest| {
         Some(StalePart {
             guest: line(&guest.name),
             last_point_at: guest.last_point_at,
@@ -289,11 +289,11 @@ fn stale(day: &Day) -> (Vec<StalePart>, usize) {
     let mut stale: Vec<StalePart> = day.guests.iter().filter_map(part).collect();
     // Those that never had one are the worst, then the oldest.
     stale.sort_by_key(|one| (one.last_point_at, one.due_since));
-    let fresh = |guest: &&GuestDay| guest.due_since.is_none() && guest.last_point_at.is_some();
+    let fresh = |guest: &&DigestGuest| guest.due_since.is_none() && guest.last_point_at.is_some();
     (stale, day.guests.iter().filter(fresh).count())
 }
 
-fn why_stale(guest: &GuestDay) -> String {
+fn why_stale(guest: &DigestGuest) -> String {
     let error = || {
         guest
             .last_error
@@ -313,7 +313,7 @@ fn why_stale(guest: &GuestDay) -> String {
     }
 }
 
-fn problems(day: &Day) -> Vec<Problem> {
+fn problems(day: &DigestData) -> Vec<Problem> {
     let stuck = day.stuck.iter().map(|one| Problem {
         since: one.since,
         what: match &one.about {
@@ -361,7 +361,7 @@ fn problems(day: &Day) -> Vec<Problem> {
     all
 }
 
-fn space(one: &SpaceDay) -> SpacePart {
+fn space(one: &DigestSpace) -> SpacePart {
     SpacePart {
         path: line(&one.path),
         free_bytes: one.free_bytes,

@@ -1,4 +1,4 @@
-//! Hooks that are owed: taken, run under a lease, and recorded.
+//! Hooks that are to be run: taken, run under a lease, and recorded.
 
 use std::{
     path::PathBuf,
@@ -17,14 +17,14 @@ use virtuozo_postgres::StoreError;
 use virtuozo_runtime::outage;
 use virtuozo_store::{
     events::NewEvent,
-    hooks::{self, Facts, Taken, Whose},
-    leases::{Fence, LeaseHandle, LeaseKeeper, Moment},
+    hooks::{self, HookContext, HookLease, HookScope},
+    leases::{BootInstant, Fence, LeaseHandle, LeaseKeeper},
 };
 use virtuozo_telemetry::tree;
 
 /// How many hooks one process runs at the same time.
 const AT_ONCE: usize = 8;
-/// How often a process looks whether a hook is owed.
+/// How often a process looks whether a hook is to be run.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// An answer that takes longer waits on a connection that is dead.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
@@ -34,12 +34,12 @@ const FAREWELL_LIMIT: Duration = Duration::from_secs(8);
 /// none, and otherwise the hook would be run again.
 const TRIES: u32 = 5;
 
-/// One who runs the hooks that are owed.
+/// Runs the hooks of one scope.
 #[derive(Debug, Clone)]
 pub struct Hooks {
     pool: PgPool,
     owner_id: Uuid,
-    whose: Whose,
+    whose: HookScope,
     guard: Option<PathBuf>,
 }
 
@@ -54,7 +54,7 @@ enum Stop {
 
 impl Hooks {
     /// One for the process `owner_id`; `guard` as in [`Call::guard`](super::Call::guard).
-    pub fn new(pool: PgPool, owner_id: Uuid, whose: Whose, guard: Option<PathBuf>) -> Self {
+    pub fn new(pool: PgPool, owner_id: Uuid, whose: HookScope, guard: Option<PathBuf>) -> Self {
         Self {
             pool,
             owner_id,
@@ -63,7 +63,7 @@ impl Hooks {
         }
     }
 
-    /// Runs what is owed until `stop`. What runs then is killed and left to other processes.
+    /// Runs hooks until `stop`. What runs then is killed and left to other processes.
     pub async fn serve(self, stop: CancellationToken) {
         let this = Arc::new(self);
         let permits = Arc::new(Semaphore::new(AT_ONCE));
@@ -72,7 +72,7 @@ impl Hooks {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
                 break;
             };
-            let (asked_at, taken_at) = (Instant::now(), Moment::now());
+            let (asked_at, taken_at) = (Instant::now(), BootInstant::now());
             let taking = hooks::take(&this.pool, this.whose, this.owner_id);
             let taking = tokio::select! {
                 answer = tokio::time::timeout(ANSWER_LIMIT, taking) => answer,
@@ -109,8 +109,8 @@ impl Hooks {
 
     async fn carry_out(
         &self,
-        taken: Taken,
-        taken_at: Moment,
+        taken: HookLease,
+        taken_at: BootInstant,
         stop: CancellationToken,
         _permit: OwnedSemaphorePermit,
     ) {
@@ -123,7 +123,7 @@ impl Hooks {
 
     async fn perform(
         &self,
-        taken: &Taken,
+        taken: &HookLease,
         lease: &LeaseHandle,
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
@@ -170,7 +170,7 @@ impl Hooks {
     /// Records the end, again and again while the database does not answer.
     async fn record(
         &self,
-        taken: &Taken,
+        taken: &HookLease,
         exit_code: Option<i32>,
         failure: Option<&str>,
         event: &NewEvent,
@@ -206,7 +206,7 @@ impl Hooks {
     }
 }
 
-fn about(taken: &Taken, facts: &Facts, event: NewEvent) -> NewEvent {
+fn about(taken: &HookLease, facts: &HookContext, event: NewEvent) -> NewEvent {
     let event = event.run(taken.run_id);
     match (facts.host_id, facts.guest_id, taken.guest_run_id) {
         (Some(host), Some(guest), Some(guest_run)) => {
@@ -216,7 +216,7 @@ fn about(taken: &Taken, facts: &Facts, event: NewEvent) -> NewEvent {
     }
 }
 
-fn environment(taken: &Taken, facts: &Facts, subject: Subject<'_>) -> Environment {
+fn environment(taken: &HookLease, facts: &HookContext, subject: Subject<'_>) -> Environment {
     let span = match taken.guest_run_id {
         Some(id) => tree::guest(facts.trace_id, id, facts.trace_fence),
         None => tree::run(facts.trace_id),

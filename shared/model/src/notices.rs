@@ -13,8 +13,8 @@ text_enum! {
         Failure = "failure",
         /// A run succeeded.
         Success = "success",
-        /// A guest could not be brought back: an obligation stays unmet.
-        Owed = "owed",
+        /// An obligation could not be met: a guest could not be brought back.
+        Obligation = "obligation",
         /// What the last day brought.
         Digest = "digest",
         /// Somebody tries whether notices arrive.
@@ -25,7 +25,7 @@ text_enum! {
 impl NoticeKind {
     /// It is about a run: several of these are told at once.
     pub fn is_of_run(self) -> bool {
-        matches!(self, Self::Failure | Self::Success | Self::Owed)
+        matches!(self, Self::Failure | Self::Success | Self::Obligation)
     }
 }
 

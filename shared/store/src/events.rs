@@ -1,7 +1,7 @@
 //! Events: what people are told.
 
 pub mod follow;
-pub mod mirror;
+pub mod forwarder;
 #[cfg(test)]
 mod tests;
 

@@ -1,4 +1,4 @@
-//! Hooks: what administrators say about them, and the rows of those that are owed.
+//! Hooks: what administrators say about them, and the rows of those that are to be run.
 
 use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
@@ -122,9 +122,9 @@ pub async fn schedule_of(pool: &PgPool, run_id: Uuid) -> Result<Option<String>, 
         .await?)
 }
 
-/// Whose hooks a process runs: schedulers those of the site, workers those after the backup of a guest.
+/// HookScope hooks a process runs: schedulers those of the site, workers those after the backup of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whose {
+pub enum HookScope {
     /// Before and after a run.
     Site,
     /// After a guest run.
@@ -133,8 +133,8 @@ pub enum Whose {
 
 /// A hook that is to be run now, and by nobody else as long as the lease holds.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-pub struct Taken {
-    /// What is owed.
+pub struct HookLease {
+    /// The row of the hook run.
     pub id: Uuid,
     /// The run.
     pub run_id: Uuid,
@@ -155,7 +155,7 @@ pub struct Taken {
     pub is_given_up: bool,
 }
 
-impl Leased for Taken {
+impl Leased for HookLease {
     const KIND: LeaseKind = LeaseKind::Hook;
 
     const RENEWAL: &'static str = renewal!("hook_runs", "id", "false");
@@ -182,7 +182,7 @@ impl Leased for Taken {
 
 /// What a hook is told of what it is run for.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-pub struct Facts {
+pub struct HookContext {
     /// Who wanted the run.
     pub requested_by: String,
     /// The schedule; none for a run by hand.
@@ -219,17 +219,17 @@ pub struct Facts {
     pub failed_guests: Vec<String>,
 }
 
-/// Takes the oldest hook that is owed. None: there is none.
+/// Takes the oldest hook that is to be run. None: there is none.
 ///
 /// # Errors
 /// What the database says.
 pub async fn take(
     pool: &PgPool,
-    whose: Whose,
+    whose: HookScope,
     owner_id: Uuid,
-) -> Result<Option<Taken>, StoreError> {
+) -> Result<Option<HookLease>, StoreError> {
     Ok(sqlx::query_as(include_str!("hooks/run_take.sql"))
-        .bind(whose == Whose::Guests)
+        .bind(whose == HookScope::Guests)
         .bind(owner_id)
         .fetch_optional(pool)
         .await?)
@@ -240,7 +240,7 @@ pub async fn take(
 ///
 /// # Errors
 /// What the database says.
-pub async fn renew(pool: &PgPool, taken: &Taken) -> Result<Option<i32>, StoreError> {
+pub async fn renew(pool: &PgPool, taken: &HookLease) -> Result<Option<i32>, StoreError> {
     Ok(leases::renew(pool, taken)
         .await?
         .map(|renewal| renewal.lease_secs))
@@ -250,7 +250,7 @@ pub async fn renew(pool: &PgPool, taken: &Taken) -> Result<Option<i32>, StoreErr
 ///
 /// # Errors
 /// What the database says.
-pub async fn put_back(pool: &PgPool, taken: &Taken) -> Result<(), StoreError> {
+pub async fn put_back(pool: &PgPool, taken: &HookLease) -> Result<(), StoreError> {
     sqlx::query(include_str!("hooks/run_put_back.sql"))
         .bind(taken.id)
         .bind(taken.fence)
@@ -263,7 +263,7 @@ pub async fn put_back(pool: &PgPool, taken: &Taken) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// What the database says.
-pub async fn facts(pool: &PgPool, taken: &Taken) -> Result<Facts, StoreError> {
+pub async fn facts(pool: &PgPool, taken: &HookLease) -> Result<HookContext, StoreError> {
     Ok(sqlx::query_as(include_str!("hooks/run_facts.sql"))
         .bind(taken.id)
         .fetch_one(pool)
@@ -277,7 +277,7 @@ pub async fn facts(pool: &PgPool, taken: &Taken) -> Result<Facts, StoreError> {
 /// What the database says.
 pub async fn end(
     pool: &PgPool,
-    taken: &Taken,
+    taken: &HookLease,
     exit_code: Option<i32>,
     error: Option<&str>,
     event: &NewEvent,

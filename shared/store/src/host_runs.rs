@@ -94,10 +94,12 @@ pub enum GuestRunStart {
 /// # Errors
 /// What the database says.
 pub async fn host_of_queued(pool: &PgPool, host_run_id: Uuid) -> Result<Option<Uuid>, StoreError> {
-    Ok(sqlx::query_scalar(include_str!("host_runs/place.sql"))
-        .bind(host_run_id)
-        .fetch_optional(pool)
-        .await?)
+    Ok(
+        sqlx::query_scalar(include_str!("host_runs/host_of_queued.sql"))
+            .bind(host_run_id)
+            .fetch_optional(pool)
+            .await?,
+    )
 }
 
 /// Takes the lease of a queued host run. None: it is taken already, is not due, or has ended.

@@ -71,7 +71,7 @@ impl GuestObservation {
 }
 
 #[derive(FromRow)]
-struct Named {
+struct GuestIdName {
     id: Uuid,
     name: String,
 }
@@ -117,24 +117,24 @@ pub async fn apply_guest_inventory(
             .execute(&mut *conn)
             .await?;
     }
-    let gone: Vec<Named> = sqlx::query_as(include_str!("inventory/guests_gone.sql"))
+    let gone: Vec<GuestIdName> = sqlx::query_as(include_str!("inventory/guests_gone.sql"))
         .bind(host_id)
         .bind(&locators)
         .fetch_all(&mut *conn)
         .await?;
-    for Named { id, name } in gone {
+    for GuestIdName { id, name } in gone {
         let message = format!(
             "guest {name}: its host no longer knows it; it is not backed up until it is registered \
              again, or forget it with `virtuozo guest remove`"
         );
         tell(conn, Severity::Warning, host_id, id, message).await?;
     }
-    let back: Vec<Named> = sqlx::query_as(include_str!("inventory/guests_back.sql"))
+    let back: Vec<GuestIdName> = sqlx::query_as(include_str!("inventory/guests_back.sql"))
         .bind(host_id)
         .bind(&locators)
         .fetch_all(&mut *conn)
         .await?;
-    for Named { id, name } in back {
+    for GuestIdName { id, name } in back {
         tell(
             conn,
             Severity::Info,

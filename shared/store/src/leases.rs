@@ -5,7 +5,7 @@ mod keeper;
 use sqlx::{FromRow, PgExecutor};
 use uuid::Uuid;
 
-pub use keeper::{LeaseEnd, LeaseHandle, LeaseKeeper, Moment};
+pub use keeper::{BootInstant, LeaseEnd, LeaseHandle, LeaseKeeper};
 
 use virtuozo_postgres::StoreError;
 use virtuozo_telemetry::metrics::LeaseKind;

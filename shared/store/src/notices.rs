@@ -2,7 +2,7 @@
 //! them, and told together where several wait.
 
 pub mod config;
-pub mod day;
+pub mod digest;
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
@@ -29,7 +29,7 @@ struct Due {
 
 /// A notice that is to be sent now, and by nobody else.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-pub struct Taken {
+pub struct NoticeLease {
     /// The notice.
     pub id: Uuid,
     /// What it tells.
@@ -47,16 +47,16 @@ pub struct Taken {
     pub refused_to: Vec<String>,
     /// What is told along with it, and itself.
     #[sqlx(skip)]
-    pub told: Told,
+    pub contents: NoticeContents,
 }
 
 /// What one message is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, FromRow)]
-pub struct Told {
+pub struct NoticeContents {
     /// The runs.
     pub run_ids: Vec<Uuid>,
-    /// A guest of them could not be brought back.
-    pub is_owed: bool,
+    /// An obligation of a guest of them could not be met.
+    pub is_obligation: bool,
     /// It waited because the limit of an hour was reached.
     pub is_held: bool,
     /// How many notices.
@@ -96,18 +96,18 @@ pub async fn of_run(
     push(tx, &due).await
 }
 
-/// Queues that a guest could not be brought back, with the run that changed it.
+/// Queues that an obligation of a guest could not be met, with the run that changed the guest.
 ///
 /// # Errors
 /// What the database says.
-pub async fn owed(tx: &mut PgConnection, guest_run_id: Uuid) -> Result<(), StoreError> {
+pub async fn of_obligation(tx: &mut PgConnection, guest_run_id: Uuid) -> Result<(), StoreError> {
     let run_id: Option<Uuid> =
         sqlx::query_scalar("SELECT run_id FROM virtuozo_core.guest_runs WHERE id = $1")
             .bind(guest_run_id)
             .fetch_optional(&mut *tx)
             .await?;
     match run_id {
-        Some(run_id) => of_run(tx, run_id, NoticeKind::Owed).await,
+        Some(run_id) => of_run(tx, run_id, NoticeKind::Obligation).await,
         None => Ok(()),
     }
 }
@@ -156,13 +156,17 @@ pub async fn channels(db: impl PgExecutor<'_>) -> Result<Vec<NoticeChannel>, Sto
 ///
 /// # Errors
 /// What the database says.
-pub async fn take(pool: &PgPool, id: Uuid, owner_id: Uuid) -> Result<Option<Taken>, StoreError> {
+pub async fn take(
+    pool: &PgPool,
+    id: Uuid,
+    owner_id: Uuid,
+) -> Result<Option<NoticeLease>, StoreError> {
     let mut tx = pool.begin().await?;
     // One at a time: otherwise two notices of two schedulers would not see each other.
     sqlx::query(include_str!("notices/settings_lock.sql"))
         .execute(&mut *tx)
         .await?;
-    let taken: Option<Taken> = sqlx::query_as(include_str!("notices/take.sql"))
+    let taken: Option<NoticeLease> = sqlx::query_as(include_str!("notices/take.sql"))
         .bind(id)
         .bind(owner_id)
         .bind(f64::from(LEASE_SECS))
@@ -201,7 +205,7 @@ pub async fn take(pool: &PgPool, id: Uuid, owner_id: Uuid) -> Result<Option<Take
                 .await?;
         }
     }
-    taken.told = sqlx::query_as(include_str!("notices/told_along.sql"))
+    taken.contents = sqlx::query_as(include_str!("notices/contents.sql"))
         .bind(id)
         .fetch_one(&mut *tx)
         .await?;
@@ -215,7 +219,7 @@ pub async fn take(pool: &PgPool, id: Uuid, owner_id: Uuid) -> Result<Option<Take
 /// What the database says.
 pub async fn end(
     pool: &PgPool,
-    taken: &Taken,
+    taken: &NoticeLease,
     attempt: &Attempt,
     event: Option<&NewEvent>,
 ) -> Result<Fence, StoreError> {

@@ -14,7 +14,7 @@ use virtuozo_postgres::StoreError;
 use virtuozo_queue::{self as queue, UndoJob};
 use virtuozo_telemetry::metrics::LeaseKind;
 
-/// Something that a guest is owed.
+/// Something that must be undone on a guest.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct Obligation {
     /// Its id.
@@ -40,7 +40,7 @@ pub struct Obligation {
 
 /// What is to be done to meet an obligation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Duty<'a> {
+pub enum UndoAction<'a> {
     /// Remove exactly the snapshot of this name.
     RemoveSnapshot(&'a str),
     /// Power the guest on.
@@ -69,15 +69,15 @@ impl Obligation {
     }
 
     /// What is to be done.
-    pub fn duty(&self) -> Duty<'_> {
+    pub fn action(&self) -> UndoAction<'_> {
         match &self.snapshot_name {
-            Some(name) => Duty::RemoveSnapshot(name),
-            None => Duty::PowerOn,
+            Some(name) => UndoAction::RemoveSnapshot(name),
+            None => UndoAction::PowerOn,
         }
     }
 }
 
-/// The right to undo what a guest is owed, while no run of it is admitted.
+/// The right to meet the obligations of a guest, while no run of it is admitted.
 #[derive(Debug, Clone)]
 pub struct UndoClaim {
     /// The guest.
@@ -122,13 +122,13 @@ impl Leased for UndoClaim {
 ///
 /// # Errors
 /// What the database says.
-pub async fn owe_snapshot(
+pub async fn record_snapshot(
     db: impl PgExecutor<'_>,
     lease: &GuestLease,
     name: &str,
 ) -> Result<Option<DateTime<Utc>>, StoreError> {
     Ok(
-        sqlx::query_scalar("SELECT virtuozo_core.owe_snapshot($1, $2, $3, $4)")
+        sqlx::query_scalar("SELECT virtuozo_core.record_snapshot_obligation($1, $2, $3, $4)")
             .bind(lease.guest_run_id)
             .bind(lease.fence)
             .bind(Uuid::now_v7())
@@ -142,7 +142,7 @@ pub async fn owe_snapshot(
 ///
 /// # Errors
 /// What the database says.
-pub async fn owe_power_on(
+pub async fn record_power_on(
     db: impl PgExecutor<'_>,
     lease: &GuestLease,
 ) -> Result<Fence, StoreError> {
@@ -161,13 +161,17 @@ pub async fn owe_power_on(
 ///
 /// # Errors
 /// What the database says.
-pub async fn owe_late(pool: &PgPool, guest_run_id: Uuid, duty: Duty<'_>) -> Result<(), StoreError> {
+pub async fn record_late(
+    pool: &PgPool,
+    guest_run_id: Uuid,
+    duty: UndoAction<'_>,
+) -> Result<(), StoreError> {
     let (statement, name) = match duty {
-        Duty::RemoveSnapshot(name) => (
+        UndoAction::RemoveSnapshot(name) => (
             include_str!("obligations/insert_late_snapshot.sql"),
             Some(name),
         ),
-        Duty::PowerOn => (include_str!("obligations/insert_late_power_on.sql"), None),
+        UndoAction::PowerOn => (include_str!("obligations/insert_late_power_on.sql"), None),
     };
     let query = sqlx::query(statement)
         .bind(guest_run_id)
@@ -180,7 +184,7 @@ pub async fn owe_late(pool: &PgPool, guest_run_id: Uuid, duty: Duty<'_>) -> Resu
     Ok(())
 }
 
-/// All that a guest is owed, oldest first.
+/// All obligations of a guest, oldest first.
 ///
 /// # Errors
 /// What the database says.
@@ -227,18 +231,23 @@ pub async fn failed(
     Ok(attempts.unwrap_or_default())
 }
 
-/// The host of a guest that is owed something; none if it is owed nothing.
+/// The host of a guest with obligations; none if it has none, or the host's circuit breaker is open.
 ///
 /// # Errors
 /// What the database says.
-pub async fn host_of_owed(pool: &PgPool, guest_id: Uuid) -> Result<Option<Uuid>, StoreError> {
-    Ok(sqlx::query_scalar(include_str!("obligations/place.sql"))
-        .bind(guest_id)
-        .fetch_optional(pool)
-        .await?)
+pub async fn host_of_obligations(
+    pool: &PgPool,
+    guest_id: Uuid,
+) -> Result<Option<Uuid>, StoreError> {
+    Ok(
+        sqlx::query_scalar(include_str!("obligations/host_of_open.sql"))
+            .bind(guest_id)
+            .fetch_optional(pool)
+            .await?,
+    )
 }
 
-/// Claims what a guest is owed. None: nothing is due, somebody is at it, or a run of the guest is in
+/// Claims the obligations of a guest. None: nothing is due, somebody is at it, or a run of the guest is in
 /// work, which minds its obligations itself.
 ///
 /// # Errors
@@ -288,7 +297,7 @@ pub async fn release(pool: &PgPool, claim: &UndoClaim) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Pushes a job for each guest that is owed something due and that nobody works on. Returns how many.
+/// Pushes a job for each guest with due obligations that nobody works on. Returns how many.
 ///
 /// # Errors
 /// What the database says.
@@ -358,23 +367,31 @@ mod tests {
         let db = TestDb::new().await;
         let lease = taken(&db.pool).await;
         let name = "virtuozo-late";
-        assert_eq!(owe_power_on(&db.pool, &lease).await.unwrap(), Fence::Held);
-        let owed_at = owe_snapshot(&db.pool, &lease, name).await.unwrap();
+        assert_eq!(
+            record_power_on(&db.pool, &lease).await.unwrap(),
+            Fence::Held
+        );
+        let owed_at = record_snapshot(&db.pool, &lease, name).await.unwrap();
         assert!(owed_at.is_some());
         let seen = of_guest(&db.pool, lease.guest_id).await.unwrap();
         assert_eq!(seen.len(), 2);
 
-        for duty in [Duty::PowerOn, Duty::RemoveSnapshot(name)] {
-            owe_late(&db.pool, lease.guest_run_id, duty).await.unwrap();
+        for duty in [UndoAction::PowerOn, UndoAction::RemoveSnapshot(name)] {
+            record_late(&db.pool, lease.guest_run_id, duty)
+                .await
+                .unwrap();
         }
         for obligation in &seen {
             met(&db.pool, obligation).await.unwrap();
         }
         let owed = of_guest(&db.pool, lease.guest_id).await.unwrap();
-        let duties: Vec<_> = owed.iter().map(Obligation::duty).collect();
+        let duties: Vec<_> = owed.iter().map(Obligation::action).collect();
         assert_eq!(owed.len(), 2, "{owed:?}");
-        assert!(duties.contains(&Duty::PowerOn), "{duties:?}");
-        assert!(duties.contains(&Duty::RemoveSnapshot(name)), "{duties:?}");
+        assert!(duties.contains(&UndoAction::PowerOn), "{duties:?}");
+        assert!(
+            duties.contains(&UndoAction::RemoveSnapshot(name)),
+            "{duties:?}"
+        );
 
         for obligation in &owed {
             met(&db.pool, obligation).await.unwrap();
@@ -428,9 +445,9 @@ mod tests {
             .execute(&db.pool)
             .await
             .unwrap();
-        let fence = owe_power_on(&db.pool, &lease).await.unwrap();
+        let fence = record_power_on(&db.pool, &lease).await.unwrap();
         assert_eq!(fence, Fence::Lost, "before a change the lease counts");
-        owe_late(&db.pool, lease.guest_run_id, Duty::PowerOn)
+        record_late(&db.pool, lease.guest_run_id, UndoAction::PowerOn)
             .await
             .unwrap();
         let owed = of_guest(&db.pool, lease.guest_id).await.unwrap();

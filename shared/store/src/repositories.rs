@@ -8,7 +8,7 @@ use virtuozo_postgres::StoreError;
 
 /// What is known of the repository at a path.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-pub struct Known {
+pub struct KnownRepository {
     /// The id in its marker; none: it was not used yet, or by an older version only.
     pub id: Option<Uuid>,
     /// Where the restore points are that are recorded there, below it and newest first, if no id is known.
@@ -19,7 +19,7 @@ pub struct Known {
 ///
 /// # Errors
 /// What the database says.
-pub async fn known(db: impl PgExecutor<'_>, path: &str) -> Result<Known, StoreError> {
+pub async fn known(db: impl PgExecutor<'_>, path: &str) -> Result<KnownRepository, StoreError> {
     Ok(sqlx::query_as(include_str!("repositories/known.sql"))
         .bind(plain_directory(path))
         .fetch_one(db)

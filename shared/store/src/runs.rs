@@ -64,7 +64,7 @@ pub async fn start_run_in(tx: &mut PgConnection, new: &NewRun) -> Result<Uuid, S
         .bind(&new.targets.guests)
         .fetch_all(&mut *tx)
         .await?;
-    sqlx::query(include_str!("runs/gates_afresh.sql"))
+    sqlx::query(include_str!("runs/circuit_breakers_reset.sql"))
         .bind(id)
         .execute(&mut *tx)
         .await?;

@@ -1,6 +1,6 @@
-//! Any order of events keeps the promises of the state machine: slots, fences, ended runs, claims, gates.
+//! Any order of events keeps the promises of the state machine: slots, fences, ended runs, claims, circuit breakers.
 
-mod of_gates;
+mod circuit_breaker;
 mod site;
 
 use proptest::prelude::*;
@@ -44,8 +44,8 @@ enum Op {
     AnswerHost,
     /// Somebody asks for the host and is not heard of again.
     ProbeAndVanish,
-    /// The gate's time comes, or its prober's lease runs out.
-    GateIsDue,
+    /// The pause of the circuit breaker is over, or its prober's lease runs out.
+    CircuitBreakerIsDue,
     ProbeNow,
 }
 
@@ -72,7 +72,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => n.clone().prop_map(Op::MissHost),
         2 => Just(Op::AnswerHost),
         1 => Just(Op::ProbeAndVanish),
-        3 => Just(Op::GateIsDue),
+        3 => Just(Op::CircuitBreakerIsDue),
         1 => Just(Op::ProbeNow),
     ]
 }
@@ -131,7 +131,7 @@ async fn whoever_has_lost_a_lease_can_change_nothing_while_the_next_owner_works(
         guest_runs::progress(&db.pool, &first, &[]).await.unwrap(),
         Fence::Lost
     );
-    let owed = obligations::owe_snapshot(&db.pool, &first, "s")
+    let owed = obligations::record_snapshot(&db.pool, &first, "s")
         .await
         .unwrap();
     assert_eq!(owed, None);

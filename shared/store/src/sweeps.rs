@@ -64,7 +64,7 @@ impl Expired {
 }
 
 /// Lets other workers take over the guest runs whose leases have run out. One that has crashed too often
-/// ends; what it owes is left to the undo jobs.
+/// ends; its obligations are left to the undo jobs.
 ///
 /// # Errors
 /// What the database says.
@@ -217,7 +217,7 @@ pub async fn prune(pool: &PgPool) -> Result<bool, StoreError> {
     }
     // Alone, so that no operator puts a guest run back meanwhile.
     let mut tx = pool.begin().await?;
-    sqlx::query("SELECT virtuozo_core.alone()")
+    sqlx::query("SELECT virtuozo_core.one_operator_at_a_time()")
         .execute(&mut *tx)
         .await?;
     let runs = sqlx::query(include_str!("sweeps/prune_runs.sql"))

@@ -1,15 +1,15 @@
 //! Tests of the statements, and of what administrators configure.
 
-mod of_bounds;
-mod of_caps;
-mod of_documents;
-mod of_gates;
-mod of_guests;
-mod of_leases;
-mod of_obstacles;
-mod of_points;
-mod of_repositories;
-mod of_schedules;
+mod bounds;
+mod caps;
+mod circuit_breakers;
+mod documents;
+mod guests;
+mod leases;
+mod obstacles;
+mod points;
+mod repositories;
+mod schedules;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -69,8 +69,8 @@ async fn every_statement_fits_the_schema() {
     let renewals = [
         <guest_runs::GuestLease as Leased>::RENEWAL,
         <host_runs::HostLease as Leased>::RENEWAL,
-        <hooks::Taken as Leased>::RENEWAL,
-        <gates::Probe as Leased>::RENEWAL,
+        <hooks::HookLease as Leased>::RENEWAL,
+        <crate::circuit_breakers::Probe as Leased>::RENEWAL,
         <obligations::UndoClaim as Leased>::RENEWAL,
     ];
     for sql in renewals {
@@ -403,12 +403,12 @@ async fn a_worker_that_was_stopped_learns_it_at_its_next_heartbeat() {
         .unwrap();
     assert_eq!(
         workers::heartbeat(&db.pool, id).await.unwrap(),
-        workers::Heard::GoOn
+        workers::HeartbeatAnswer::GoOn
     );
     workers::stop(&db.pool, id).await.unwrap();
     assert_eq!(
         workers::heartbeat(&db.pool, id).await.unwrap(),
-        workers::Heard::Unknown
+        workers::HeartbeatAnswer::Unknown
     );
     let stored = workers::list(&db.pool).await.unwrap().remove(0);
     assert_eq!(stored.pid, i32::try_from(std::process::id()).unwrap());

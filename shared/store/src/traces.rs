@@ -1,4 +1,4 @@
-//! What became of runs, for whoever tells it to a trace back end: rows that have ended and were not told yet.
+//! What became of runs, for the trace exporter: rows that have ended and whose spans were not sent yet.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use virtuozo_postgres::StoreError;
 
-/// Runs that are older are told no more: tracing was off, or its receiver away, for too long.
-const TOLD_FOR_SECS: f64 = 86_400.0;
+/// Runs that are older are exported no more: tracing was off, or its receiver away, for too long.
+const EXPORT_WINDOW_SECS: f64 = 86_400.0;
 
 /// A run that has ended.
 #[derive(Debug, Clone, FromRow)]
@@ -132,14 +132,14 @@ pub struct TracedStep {
     pub worker: Option<String>,
 }
 
-/// Guest runs that have ended and were not told, at most `limit`, of open runs too.
+/// Guest runs that have ended and whose spans were not sent, at most `limit`, of open runs too.
 ///
 /// # Errors
 /// What the database says.
-pub async fn guests_to_tell(pool: &PgPool, limit: i64) -> Result<Vec<TracedGuest>, StoreError> {
+pub async fn guests_to_export(pool: &PgPool, limit: i64) -> Result<Vec<TracedGuest>, StoreError> {
     Ok(sqlx::query_as(include_str!("traces/guests.sql"))
         .bind(limit)
-        .bind(TOLD_FOR_SECS)
+        .bind(EXPORT_WINDOW_SECS)
         .fetch_all(pool)
         .await?)
 }
@@ -155,11 +155,11 @@ pub async fn steps_of(pool: &PgPool, guest_runs: &[Uuid]) -> Result<Vec<TracedSt
         .await?)
 }
 
-/// Notes that guest runs were told. One that an operator has put back since is told again when it ends.
+/// Notes that the spans of guest runs were sent. One that an operator has put back since gets another span when it ends.
 ///
 /// # Errors
 /// What the database says.
-pub async fn guests_told(pool: &PgPool, guests: &[TracedGuest]) -> Result<(), StoreError> {
+pub async fn mark_guests_exported(pool: &PgPool, guests: &[TracedGuest]) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = guests.iter().map(|g| g.id).collect();
     let fences: Vec<i64> = guests.iter().map(|g| g.fence).collect();
     sqlx::query(include_str!("traces/guests_sent.sql"))
@@ -170,14 +170,14 @@ pub async fn guests_told(pool: &PgPool, guests: &[TracedGuest]) -> Result<(), St
     Ok(())
 }
 
-/// Runs that have ended and were not told although all their guest runs were, at most `limit`.
+/// Runs that have ended and whose span was not sent although those of all their guest runs were, at most `limit`.
 ///
 /// # Errors
 /// What the database says.
-pub async fn runs_to_tell(pool: &PgPool, limit: i64) -> Result<Vec<TracedRun>, StoreError> {
+pub async fn runs_to_export(pool: &PgPool, limit: i64) -> Result<Vec<TracedRun>, StoreError> {
     Ok(sqlx::query_as(include_str!("traces/runs.sql"))
         .bind(limit)
-        .bind(TOLD_FOR_SECS)
+        .bind(EXPORT_WINDOW_SECS)
         .fetch_all(pool)
         .await?)
 }
@@ -193,11 +193,11 @@ pub async fn hosts_of(pool: &PgPool, run_id: Uuid) -> Result<Vec<TracedHost>, St
         .await?)
 }
 
-/// Notes that a run was told, unless it was reopened since.
+/// Notes that the span of a run was sent, unless it was reopened since.
 ///
 /// # Errors
 /// What the database says.
-pub async fn run_told(pool: &PgPool, run: &TracedRun) -> Result<(), StoreError> {
+pub async fn mark_run_exported(pool: &PgPool, run: &TracedRun) -> Result<(), StoreError> {
     sqlx::query(include_str!("traces/run_sent.sql"))
         .bind(run.id)
         .bind(run.trace_id)

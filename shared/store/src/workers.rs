@@ -84,7 +84,7 @@ pub async fn register(
 
 /// What a process learns when it gives a sign of life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub enum HeartbeatAnswer {
     /// Nothing new.
     GoOn,
     /// Somebody wants it to finish its work, or hand it over, and to end.
@@ -97,15 +97,15 @@ pub enum Heard {
 ///
 /// # Errors
 /// What the database says.
-pub async fn heartbeat(db: impl PgExecutor<'_>, id: Uuid) -> Result<Heard, StoreError> {
+pub async fn heartbeat(db: impl PgExecutor<'_>, id: Uuid) -> Result<HeartbeatAnswer, StoreError> {
     let drain: Option<bool> = sqlx::query_scalar(include_str!("workers/heartbeat.sql"))
         .bind(id)
         .fetch_optional(db)
         .await?;
     Ok(match drain {
-        Some(false) => Heard::GoOn,
-        Some(true) => Heard::Drain,
-        None => Heard::Unknown,
+        Some(false) => HeartbeatAnswer::GoOn,
+        Some(true) => HeartbeatAnswer::Drain,
+        None => HeartbeatAnswer::Unknown,
     })
 }
 
@@ -133,7 +133,7 @@ pub async fn drain(
 
 /// Who cannot do what there is to do for a host, because of the machine that they run on.
 #[derive(Debug, Clone, FromRow)]
-pub struct Tried {
+pub struct OtherWorkers {
     /// Another worker runs that may be able to.
     pub leaves_to_others: bool,
     /// Those who have found that they cannot, since the run began and lately: `one on mars, two on venus`.
@@ -145,14 +145,14 @@ pub struct Tried {
 ///
 /// # Errors
 /// What the database says.
-pub async fn unfit(
+pub async fn record_missing_capability(
     pool: &PgPool,
     worker_id: Uuid,
     host_id: Uuid,
     run_id: Option<Uuid>,
     reason: &str,
-) -> Result<Tried, StoreError> {
-    sqlx::query(include_str!("workers/unfit.sql"))
+) -> Result<OtherWorkers, StoreError> {
+    sqlx::query(include_str!("workers/missing_capability.sql"))
         .bind(worker_id)
         .bind(host_id)
         .bind(reason)

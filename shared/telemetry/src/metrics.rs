@@ -103,7 +103,7 @@ pub enum LeaseKind {
     Guest,
     /// A host run.
     Host,
-    /// What a guest is owed.
+    /// The obligations of a guest.
     Undo,
     /// The right to try whether a host answers again.
     Probe,

@@ -279,7 +279,7 @@ async fn a_reason_that_guests_share_with_their_host_is_said_once() -> Result<()>
         &site,
         "UPDATE virtuozo_core.runs SET state = 'running', ended_at = NULL;
          UPDATE virtuozo_core.guest_runs SET state = 'waiting', ended_at = NULL;
-         INSERT INTO virtuozo_core.host_gates (host_id, failed_probes, error, shut_until)
+         INSERT INTO virtuozo_core.circuit_breakers (host_id, failed_probes, error, open_until)
          SELECT id, 2, 'no route', now() + interval '1 hour' FROM virtuozo_core.hosts",
     )
     .await?;

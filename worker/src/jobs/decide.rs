@@ -2,7 +2,7 @@
 
 use virtuozo_model::StepName;
 use virtuozo_model::{ErrorClass, Severity};
-use virtuozo_store::{events::NewEvent, guest_runs::Ending, obligations::Duty};
+use virtuozo_store::{events::NewEvent, guest_runs::Ending, obligations::UndoAction};
 use virtuozo_telemetry::metrics::Outcome;
 
 use crate::error::{StepError, Stop};
@@ -18,7 +18,7 @@ pub(super) enum Subject<'a> {
     /// The validation of a host, by its name.
     Host(&'a str),
     /// An obligation to a guest. It is tried until it is met.
-    Obligation(&'a str, Duty<'a>),
+    Obligation(&'a str, UndoAction<'a>),
 }
 
 /// The attempt, without the error that ended it.
@@ -276,11 +276,11 @@ fn tried_until_done(class: ErrorClass, attempt: &Attempt<'_>) -> Decision {
 fn still_owed(attempt: &Attempt<'_>) -> String {
     let (number, why) = (attempt.number, attempt.message);
     match attempt.subject {
-        Subject::Obligation(name, Duty::RemoveSnapshot(snapshot)) => format!(
+        Subject::Obligation(name, UndoAction::RemoveSnapshot(snapshot)) => format!(
             "guest {name} still has the snapshot {snapshot} after {number} attempts to remove \
              it: {why}; remove it by hand, or mend the cause and Virtuozo will"
         ),
-        Subject::Obligation(name, Duty::PowerOn) => format!(
+        Subject::Obligation(name, UndoAction::PowerOn) => format!(
             "guest {name} is still off after {number} attempts to power it on again: {why}; \
              power it on by hand, or mend the cause and Virtuozo will"
         ),

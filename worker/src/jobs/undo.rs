@@ -12,7 +12,7 @@ use virtuozo_store::{
     events::{self, NewEvent},
     guest_runs::Ending,
     guests, notices,
-    obligations::{self, Duty, Obligation, UndoClaim},
+    obligations::{self, Obligation, UndoAction, UndoClaim},
     settings,
 };
 
@@ -49,7 +49,7 @@ impl Job for UndoJob {
 
     async fn assignment(self, context: &Context) -> Result<Option<OnHost>, StoreError> {
         let pool = &context.pool;
-        let Some(host_id) = obligations::host_of_owed(pool, self.guest_id).await? else {
+        let Some(host_id) = obligations::host_of_obligations(pool, self.guest_id).await? else {
             return Ok(None);
         };
         let settings = settings::get(pool).await?;
@@ -132,7 +132,7 @@ async fn is_met(
     obligation: &Obligation,
     guest: &Guest,
 ) -> Result<(), StepError> {
-    tracing::info!(guest = guest.full_name(), duty = ?obligation.duty(), "obligation met");
+    tracing::info!(guest = guest.full_name(), duty = ?obligation.action(), "obligation met");
     let recording = || async {
         let mut tx = pool.begin().await?;
         obligations::met(&mut *tx, obligation).await?;
@@ -159,7 +159,7 @@ async fn conclude(
         missing_capability::note(context, host_id, None, error.class(), &mut message).await?;
     let name = guest.full_name();
     let attempt = Attempt {
-        subject: Subject::Obligation(&name, obligation.duty()),
+        subject: Subject::Obligation(&name, obligation.action()),
         step: None,
         number: obligation.attempts + 1,
         limit: i32::MAX,
@@ -199,7 +199,7 @@ async fn record_failure(
     }
     // Events go on; mail and webhook tell it once, and then the daily digest.
     if attempts == LOUD_FROM {
-        notices::owed(&mut tx, obligation.guest_run_id).await?;
+        notices::of_obligation(&mut tx, obligation.guest_run_id).await?;
     }
     tx.commit().await?;
     Ok(())
@@ -207,11 +207,11 @@ async fn record_failure(
 
 fn met_at_last(guest: &Guest, obligation: &Obligation) -> String {
     let name = guest.full_name();
-    match obligation.duty() {
-        Duty::RemoveSnapshot(snapshot) => {
+    match obligation.action() {
+        UndoAction::RemoveSnapshot(snapshot) => {
             format!("guest {name}: the snapshot {snapshot} is removed at last")
         }
-        Duty::PowerOn => format!("guest {name}: runs again at last"),
+        UndoAction::PowerOn => format!("guest {name}: runs again at last"),
     }
 }
 

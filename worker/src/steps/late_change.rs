@@ -3,7 +3,7 @@
 
 use tokio::sync::Mutex;
 use virtuozo_hypervisor::snapshot_name;
-use virtuozo_store::obligations::{self, Duty};
+use virtuozo_store::obligations::{self, UndoAction};
 
 use super::GuestRun;
 use crate::{error::StepError, retry::while_unavailable};
@@ -39,10 +39,11 @@ impl GuestRun {
         };
         let name = snapshot_name::make(self.row.guest_run_id, self.row.fence);
         let duty = match change {
-            Change::Snapshot => Duty::RemoveSnapshot(&name),
-            Change::PowerOff => Duty::PowerOn,
+            Change::Snapshot => UndoAction::RemoveSnapshot(&name),
+            Change::PowerOff => UndoAction::PowerOn,
         };
-        let recording = || obligations::owe_late(&self.context.pool, self.row.guest_run_id, duty);
+        let recording =
+            || obligations::record_late(&self.context.pool, self.row.guest_run_id, duty);
         Ok(while_unavailable("the undoing of a change that came too late", recording).await?)
     }
 }

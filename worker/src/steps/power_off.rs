@@ -18,7 +18,7 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
     if power == PowerState::On {
         if validated.resume_power {
             let recorded = while_unavailable("the obligation to power the guest on", || {
-                obligations::owe_power_on(pool, &run.row)
+                obligations::record_power_on(pool, &run.row)
             });
             check(recorded.await?)?;
         }

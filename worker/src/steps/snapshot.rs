@@ -29,7 +29,7 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
     let taken_at = match run.now_if_obligation_is_recorded().await {
         Some(now) => now,
         None => {
-            let owing = || obligations::owe_snapshot(pool, &run.row, &name);
+            let owing = || obligations::record_snapshot(pool, &run.row, &name);
             let owed_at = while_unavailable("the obligation to remove the snapshot", owing).await?;
             owed_at.ok_or(Stop::Fenced)?
         }

@@ -75,7 +75,7 @@ async fn what_one_worker_lacks_is_left_to_another_and_costs_no_attempt() {
         let run = site.run_now().await;
         site.until("the bad worker has found out", || async {
             let unfit: i64 = site
-                .scalar("SELECT count(*) FROM virtuozo_core.unfit_workers")
+                .scalar("SELECT count(*) FROM virtuozo_core.missing_capabilities")
                 .await;
             (unfit == 1).then_some(())
         })

@@ -43,7 +43,7 @@ async fn resume(site: &Site) {
 }
 
 async fn failed_probes(site: &Site) -> Option<i32> {
-    sqlx::query_scalar("SELECT failed_probes FROM virtuozo_core.host_gates")
+    sqlx::query_scalar("SELECT failed_probes FROM virtuozo_core.circuit_breakers")
         .fetch_optional(&site.db.pool)
         .await
         .unwrap()
@@ -220,7 +220,7 @@ async fn a_wrong_password_costs_one_login_in_each_pause_and_a_new_one_is_tried_a
     })
     .await;
     let pause: bool = site
-        .scalar("SELECT shut_until > now() + interval '400 s' FROM virtuozo_core.host_gates")
+        .scalar("SELECT open_until > now() + interval '400 s' FROM virtuozo_core.circuit_breakers")
         .await;
     assert!(pause, "nobody tries for about ten minutes");
     let logins = site.world.calls("connect") - 1;
@@ -265,7 +265,7 @@ async fn a_host_run_waits_for_the_right_password_and_is_given_up_after_three_log
     assert_eq!(site.world.calls("connect"), 1);
     for logins in 2..=3 {
         // The pause is over.
-        site.execute("UPDATE virtuozo_core.host_gates SET shut_until = now(), lease_until = lease_until - interval '1 hour'")
+        site.execute("UPDATE virtuozo_core.circuit_breakers SET open_until = now(), lease_until = lease_until - interval '1 hour'")
             .await;
         site.until("the next login", || async {
             (failed_probes(&site).await == Some(logins)).then_some(())
@@ -287,7 +287,7 @@ async fn a_host_run_waits_for_the_right_password_and_is_given_up_after_three_log
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_login_counts_and_what_tells_nothing_leaves_the_gate_as_it_is() {
+async fn a_refused_login_counts_and_what_tells_nothing_leaves_the_circuit_breaker_as_it_is() {
     // Who was admitted before all was given up may probe once more.
     for (kind, probes) in [
         (ErrorKind::Login, 3..=5),

@@ -1,7 +1,7 @@
 //! Events as they happen: each once, none left out, although transactions commit in another order than they
 //! took the numbers of their events.
 //!
-//! A place is a snapshot of the database, as it sees itself: which transactions were over. New are the events of
+//! A watermark is a snapshot of the database, as it sees itself: which transactions were over. New are the events of
 //! transactions that are over now and were not then.
 
 use sqlx::{FromRow, PgPool};
@@ -10,17 +10,17 @@ use super::Filter;
 use virtuozo_model::Event;
 use virtuozo_postgres::StoreError;
 
-/// How far somebody has been told.
+/// Up to where a follower has seen all events.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-pub struct Place {
-    /// All that this snapshot saw is told.
+pub struct Watermark {
+    /// All events that this snapshot saw are seen.
     pub(super) since: String,
-    /// What this one saw is being told.
+    /// The events that this one saw are being read.
     pub(super) until: Option<String>,
     /// Of that, all up to the event with this transaction and number.
     pub(super) last_xact: i64,
     pub(super) last_id: i64,
-    /// The greatest number that was told.
+    /// The greatest number of an event that was seen.
     pub(super) max_id: i64,
 }
 
@@ -32,7 +32,7 @@ struct Line {
     xact: i64,
 }
 
-/// The next events after a place.
+/// The next events after a watermark.
 #[derive(Debug, Clone)]
 pub struct Batch {
     lines: Vec<Line>,
@@ -53,7 +53,7 @@ impl Batch {
     }
 }
 
-impl Place {
+impl Watermark {
     /// After all that has happened.
     ///
     /// # Errors
@@ -72,7 +72,7 @@ impl Place {
         }
     }
 
-    /// The latest events, oldest first, and the place after them.
+    /// The latest events, oldest first, and the watermark after them.
     ///
     /// # Errors
     /// What the database says.
@@ -91,7 +91,7 @@ impl Place {
         Ok((Self::after_all(since), events))
     }
 
-    /// At most `limit` events after this place. None: the place is of another server, which was further, or of
+    /// At most `limit` events after this watermark. None: it is of another server, which was further, or of
     /// the time before the database was restored from a dump.
     ///
     /// # Errors
@@ -134,10 +134,10 @@ impl Place {
         }))
     }
 
-    /// The place after the first `told` events of the batch that follows it.
+    /// The watermark after the first `seen` events of the batch that follows it.
     #[must_use]
-    pub fn after(&self, batch: &Batch, told: usize) -> Self {
-        let passed = batch.lines.get(..told).unwrap_or(&batch.lines);
+    pub fn after(&self, batch: &Batch, seen: usize) -> Self {
+        let passed = batch.lines.get(..seen).unwrap_or(&batch.lines);
         let greatest = passed.iter().map(|line| line.event.id).max();
         let max_id = greatest.map_or(self.max_id, |id| id.max(self.max_id));
         if batch.is_last && passed.len() == batch.lines.len() {

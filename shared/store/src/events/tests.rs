@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::{collection::vec, prelude::*};
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 
-use super::{follow::Place, mirror::Kept, *};
+use super::{follow::Watermark, forwarder::ForwarderPosition, *};
 use virtuozo_postgres::testing::TestDb;
 
 async fn tell(db: impl PgExecutor<'_>, message: &str) {
@@ -14,7 +14,7 @@ async fn tell(db: impl PgExecutor<'_>, message: &str) {
 }
 
 /// All that follows a place, in batches of `limit`, and the place after it.
-async fn rest(pool: &PgPool, mut place: Place, limit: i64) -> (Place, Vec<String>) {
+async fn rest(pool: &PgPool, mut place: Watermark, limit: i64) -> (Watermark, Vec<String>) {
     let mut told = Vec::new();
     loop {
         let batch = place.next(pool, &Filter::default(), limit).await;
@@ -31,7 +31,7 @@ async fn rest(pool: &PgPool, mut place: Place, limit: i64) -> (Place, Vec<String
 async fn an_event_with_an_early_number_that_is_committed_late_is_told_and_nothing_twice() {
     let db = TestDb::new().await;
     tell(&db.pool, "before").await;
-    let place = Place::now(&db.pool).await.unwrap();
+    let place = Watermark::now(&db.pool).await.unwrap();
     let mut late = db.pool.begin().await.unwrap();
     tell(&mut *late, "late").await;
     tell(&db.pool, "early").await;
@@ -75,7 +75,7 @@ fn whoever_follows_is_told_what_is_committed_exactly_once() {
 }
 
 async fn told_exactly_once(pool: &PgPool, acts: Vec<Act>) {
-    let mut place = Place::now(pool).await.unwrap();
+    let mut place = Watermark::now(pool).await.unwrap();
     let mut open: [Option<(Transaction<'static, Postgres>, Vec<String>)>; 3] = [None, None, None];
     let (mut committed, mut told) = (Vec::new(), Vec::new());
     for (n, act) in acts.into_iter().enumerate() {
@@ -125,7 +125,7 @@ async fn the_latest_events_and_those_that_follow_them_have_no_seam() {
         tell(&db.pool, message).await;
     }
     let all = Filter::default();
-    let (place, latest) = Place::after_latest(&db.pool, &all, 2).await.unwrap();
+    let (place, latest) = Watermark::after_latest(&db.pool, &all, 2).await.unwrap();
     let latest: Vec<_> = latest.into_iter().map(|event| event.message).collect();
     assert_eq!(latest, ["two", "three"]);
     tell(&db.pool, "four").await;
@@ -135,13 +135,16 @@ async fn the_latest_events_and_those_that_follow_them_have_no_seam() {
 #[tokio::test]
 async fn a_place_in_the_middle_of_a_batch_is_kept_and_of_two_who_keep_one_the_later_is_refused() {
     let db = TestDb::new().await;
-    let kept = Kept::read(&db.pool).await.unwrap();
+    let kept = ForwarderPosition::read(&db.pool).await.unwrap();
     for message in ["one", "two", "three"] {
         tell(&db.pool, message).await;
     }
-    let batch = kept.place().next(&db.pool, &Filter::default(), 10).await;
+    let batch = kept
+        .watermark()
+        .next(&db.pool, &Filter::default(), 10)
+        .await;
     let batch = batch.unwrap().unwrap();
-    let after_two = kept.place().after(&batch, 2);
+    let after_two = kept.watermark().after(&batch, 2);
     let replaced = kept.replace(&db.pool, after_two.clone()).await;
     assert!(replaced.unwrap().is_some());
     let again = kept.replace(&db.pool, after_two.clone()).await;
@@ -150,9 +153,9 @@ async fn a_place_in_the_middle_of_a_batch_is_kept_and_of_two_who_keep_one_the_la
         "a place was taken from one who no longer has it"
     );
     tell(&db.pool, "four").await;
-    let kept = Kept::read(&db.pool).await.unwrap();
-    assert_eq!(kept.place(), &after_two);
-    let (place, told) = rest(&db.pool, kept.place().clone(), 1).await;
+    let kept = ForwarderPosition::read(&db.pool).await.unwrap();
+    assert_eq!(kept.watermark(), &after_two);
+    let (place, told) = rest(&db.pool, kept.watermark().clone(), 1).await;
     // The fourth is of a later snapshot than the one that the first three were of.
     assert_eq!(told, ["three"]);
     assert_eq!(rest(&db.pool, place, 1).await.1, ["four"]);
@@ -162,17 +165,20 @@ async fn a_place_in_the_middle_of_a_batch_is_kept_and_of_two_who_keep_one_the_la
 async fn after_a_restored_dump_what_was_told_stays_told_and_the_rest_is_told() {
     let db = TestDb::new().await;
     tell(&db.pool, "long told").await;
-    let kept = Kept::read(&db.pool).await.unwrap();
+    let kept = ForwarderPosition::read(&db.pool).await.unwrap();
     for message in ["told", "not told"] {
         tell(&db.pool, message).await;
     }
-    let batch = kept.place().next(&db.pool, &Filter::default(), 10).await;
-    let after_one = kept.place().after(&batch.unwrap().unwrap(), 1);
+    let batch = kept
+        .watermark()
+        .next(&db.pool, &Filter::default(), 10)
+        .await;
+    let after_one = kept.watermark().after(&batch.unwrap().unwrap(), 1);
     assert!(kept.replace(&db.pool, after_one).await.unwrap().is_some());
     // As if all this had come from a server that had counted a billion transactions more.
     sqlx::raw_sql(
         "UPDATE virtuozo_core.events SET xact = (xact::text::bigint + 1000000000)::text::xid8;
-         UPDATE virtuozo_core.event_mirror
+         UPDATE virtuozo_core.event_forwarder
             SET since = (SELECT format('%1$s:%1$s:', min(xact::text::bigint) + 1) FROM virtuozo_core.events)::pg_snapshot,
                 until = (SELECT format('%1$s:%1$s:', max(xact::text::bigint) + 1) FROM virtuozo_core.events)::pg_snapshot,
                 last_xact = last_xact + 1000000000",
@@ -182,13 +188,16 @@ async fn after_a_restored_dump_what_was_told_stays_told_and_the_rest_is_told() {
     .unwrap();
     tell(&db.pool, "new").await;
 
-    let kept = Kept::read(&db.pool).await.unwrap();
-    let next = kept.place().next(&db.pool, &Filter::default(), 10).await;
+    let kept = ForwarderPosition::read(&db.pool).await.unwrap();
+    let next = kept
+        .watermark()
+        .next(&db.pool, &Filter::default(), 10)
+        .await;
     assert!(next.unwrap().is_none(), "the place is not of this server");
     kept.restored(&db.pool).await.unwrap();
     kept.restored(&db.pool).await.unwrap();
-    let kept = Kept::read(&db.pool).await.unwrap();
-    let (place, told) = rest(&db.pool, kept.place().clone(), 10).await;
+    let kept = ForwarderPosition::read(&db.pool).await.unwrap();
+    let (place, told) = rest(&db.pool, kept.watermark().clone(), 10).await;
     assert_eq!(told, ["not told", "new"]);
     tell(&db.pool, "newer").await;
     assert_eq!(rest(&db.pool, place, 10).await.1, ["newer"]);
@@ -210,9 +219,9 @@ async fn what_follows_is_found_by_an_index() {
         .execute(&db.pool)
         .await
         .unwrap();
-    let place = Place::now(&db.pool).await.unwrap();
+    let place = Watermark::now(&db.pool).await.unwrap();
     tell(&db.pool, "new").await;
-    let now = Place::now(&db.pool).await.unwrap();
+    let now = Watermark::now(&db.pool).await.unwrap();
     let sql = format!("EXPLAIN {}", include_str!("after.sql"));
     // Transactions of other tests may hold the place back to before all of these events, and then reading the
     // whole table would be right.

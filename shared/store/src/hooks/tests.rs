@@ -66,11 +66,11 @@ async fn start(db: &TestDb) -> (Uuid, Uuid) {
     (run, host_run)
 }
 
-async fn taken(db: &TestDb, whose: Whose) -> Option<Taken> {
+async fn taken(db: &TestDb, whose: HookScope) -> Option<HookLease> {
     take(&db.pool, whose, Uuid::now_v7()).await.unwrap()
 }
 
-async fn ended(db: &TestDb, taken: &Taken, error: Option<&str>) -> Fence {
+async fn ended(db: &TestDb, taken: &HookLease, error: Option<&str>) -> Fence {
     let code = if error.is_some() { 3 } else { 0 };
     let event = NewEvent::user(Severity::Error, "told").run(taken.run_id);
     end(&db.pool, taken, Some(code), error, &event)
@@ -109,9 +109,13 @@ async fn no_host_of_a_run_begins_before_the_command_before_it_has_ended() {
         );
     };
     held("nobody has taken the hook").await;
-    assert_eq!(taken(&db, Whose::Guests).await, None);
-    let hook = taken(&db, Whose::Site).await.unwrap();
-    assert_eq!(taken(&db, Whose::Site).await, None, "it was taken twice");
+    assert_eq!(taken(&db, HookScope::Guests).await, None);
+    let hook = taken(&db, HookScope::Site).await.unwrap();
+    assert_eq!(
+        taken(&db, HookScope::Site).await,
+        None,
+        "it was taken twice"
+    );
     assert!(renew(&db.pool, &hook).await.unwrap().is_some());
     held("it runs").await;
     assert_eq!(ended(&db, &hook, None).await, Fence::Held);
@@ -133,7 +137,7 @@ async fn no_host_of_a_run_begins_before_the_command_before_it_has_ended() {
 async fn a_failing_command_before_a_run_fails_it_and_is_run_again_when_that_is_retried() {
     let db = site(OnFailure::Fail).await;
     let (run, _) = start(&db).await;
-    let hook = taken(&db, Whose::Site).await.unwrap();
+    let hook = taken(&db, HookScope::Site).await.unwrap();
     assert_eq!(ended(&db, &hook, Some("no tape")).await, Fence::Held);
     assert_eq!(text(&db.pool, RUN).await, "failed: no tape");
     let host = "SELECT state || ': ' || error || ', ' || error_class FROM virtuozo_core.host_runs";
@@ -144,7 +148,7 @@ async fn a_failing_command_before_a_run_fails_it_and_is_run_again_when_that_is_r
     assert_eq!(text(&db.pool, RUN).await, "running: ");
     let place = "SELECT count(virtuozo_core.hook_reason(id))::text FROM virtuozo_core.runs";
     assert_eq!(text(&db.pool, place).await, "1");
-    let hook = taken(&db, Whose::Site).await.unwrap();
+    let hook = taken(&db, HookScope::Site).await.unwrap();
     assert_eq!(ended(&db, &hook, None).await, Fence::Held);
     assert_eq!(text(&db.pool, place).await, "0");
     assert_ne!(text(&db.pool, JOBS).await, "0");
@@ -154,7 +158,7 @@ async fn a_failing_command_before_a_run_fails_it_and_is_run_again_when_that_is_r
 async fn a_failure_that_is_ignored_lets_the_run_begin() {
     let db = site(OnFailure::Ignore).await;
     start(&db).await;
-    let hook = taken(&db, Whose::Site).await.unwrap();
+    let hook = taken(&db, HookScope::Site).await.unwrap();
     assert_eq!(ended(&db, &hook, Some("no tape")).await, Fence::Held);
     assert_eq!(text(&db.pool, RUN).await, "running: ");
     assert_eq!(text(&db.pool, JOBS).await, "1");
@@ -166,13 +170,13 @@ async fn a_failure_that_is_ignored_lets_the_run_begin() {
 async fn a_cancelled_run_takes_the_lease_of_the_command_before_it() {
     let db = site(OnFailure::Fail).await;
     let (run, _) = start(&db).await;
-    let hook = taken(&db, Whose::Site).await.unwrap();
+    let hook = taken(&db, HookScope::Site).await.unwrap();
     runs::cancel(&db.pool, run).await.unwrap();
     assert_eq!(text(&db.pool, RUN).await, "cancelled: ");
     assert_eq!(renew(&db.pool, &hook).await.unwrap(), None);
     assert_eq!(ended(&db, &hook, None).await, Fence::Lost);
     assert_eq!(text(&db.pool, JOBS).await, "0");
-    assert_eq!(taken(&db, Whose::Site).await, None);
+    assert_eq!(taken(&db, HookScope::Site).await, None);
 }
 
 #[tokio::test]
@@ -180,12 +184,12 @@ async fn what_was_lost_with_its_process_is_taken_again_but_not_for_ever() {
     let db = site(OnFailure::Fail).await;
     start(&db).await;
     let mut fences = Vec::new();
-    let first = taken(&db, Whose::Site).await.unwrap();
+    let first = taken(&db, HookScope::Site).await.unwrap();
     put_back(&db.pool, &first).await.unwrap();
     // A server that has just begun gives every lease one more length.
     let all = async {
         loop {
-            if let Some(one) = taken(&db, Whose::Site).await {
+            if let Some(one) = taken(&db, HookScope::Site).await {
                 fences.push((one.fence, one.is_given_up));
                 if one.is_given_up {
                     return;
@@ -254,11 +258,11 @@ async fn the_command_after_a_run_waits_for_those_after_its_guests_and_knows_how_
     .await;
     sweeps::end_runs(&db.pool).await.unwrap();
     assert_eq!(
-        taken(&db, Whose::Site).await,
+        taken(&db, HookScope::Site).await,
         None,
         "the guest's was passed"
     );
-    let of_guest = taken(&db, Whose::Guests).await.unwrap();
+    let of_guest = taken(&db, HookScope::Guests).await.unwrap();
     assert_eq!(of_guest.outcome.as_deref(), Some("failed"));
     let told = facts(&db.pool, &of_guest).await.unwrap();
     assert_eq!(
@@ -268,7 +272,7 @@ async fn the_command_after_a_run_waits_for_those_after_its_guests_and_knows_how_
     assert!(told.failed_guests.is_empty());
     assert_eq!(ended(&db, &of_guest, Some("no matter")).await, Fence::Held);
 
-    let of_run = taken(&db, Whose::Site).await.unwrap();
+    let of_run = taken(&db, HookScope::Site).await.unwrap();
     let told = facts(&db.pool, &of_run).await.unwrap();
     assert_eq!(told.failed_guests, ["alpha/mail"]);
     assert_eq!((told.guests, told.succeeded, told.failed), (1, 0, 1));

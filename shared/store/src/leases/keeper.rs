@@ -20,11 +20,11 @@ use super::{Leased, Renewal, renew};
 /// An instant by a clock that goes on while the machine sleeps, as those of `std` and tokio do not: a machine that was
 /// suspended must not believe in a lease which others have taken meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
-pub struct Moment {
+pub struct BootInstant {
     since_boot: Duration,
 }
 
-impl Moment {
+impl BootInstant {
     /// This instant.
     pub fn now() -> Self {
         let now = clock_gettime(ClockId::Boottime);
@@ -36,7 +36,7 @@ impl Moment {
     }
 }
 
-impl Add<Duration> for Moment {
+impl Add<Duration> for BootInstant {
     type Output = Self;
 
     fn add(self, later: Duration) -> Self {
@@ -60,13 +60,13 @@ pub enum LeaseEnd {
 struct Standing {
     /// Until when this machine may act: by its own clock, counted from before the renewal was sent,
     /// and some time before the database would let others take over.
-    valid_until: Moment,
+    valid_until: BootInstant,
     cancelled: bool,
     lost: bool,
 }
 
 impl Standing {
-    fn after(renewal: Renewal, asked_at: Moment) -> Self {
+    fn after(renewal: Renewal, asked_at: BootInstant) -> Self {
         let length = renewal.length();
         Self {
             valid_until: asked_at + (length - length / 6),
@@ -97,7 +97,7 @@ pub struct LeaseKeeper {
 
 impl LeaseKeeper {
     /// Begins to renew what was taken at `taken_at`, an instant before the statement was sent.
-    pub fn start<L: Leased>(pool: PgPool, lease: L, taken_at: Moment) -> Self {
+    pub fn start<L: Leased>(pool: PgPool, lease: L, taken_at: BootInstant) -> Self {
         let (taken, lease) = (lease.taken(), Arc::new(lease));
         Self::renewing(L::KIND, taken, taken_at, move || {
             let (pool, lease) = (pool.clone(), Arc::clone(&lease));
@@ -108,7 +108,7 @@ impl LeaseKeeper {
     fn renewing<Renew, Answer>(
         kind: LeaseKind,
         taken: Renewal,
-        taken_at: Moment,
+        taken_at: BootInstant,
         renew: Renew,
     ) -> Self
     where
@@ -145,7 +145,7 @@ where
     let mut interval = taken.interval();
     loop {
         tokio::time::sleep(interval).await;
-        let (asked_at, sent_at) = (Instant::now(), Moment::now());
+        let (asked_at, sent_at) = (Instant::now(), BootInstant::now());
         // The limit keeps one lost packet from costing the whole lease.
         let answer = match tokio::time::timeout(interval, renew()).await {
             Ok(answer) => answer,
@@ -187,7 +187,7 @@ impl LeaseHandle {
             if now.lost {
                 return Err(LeaseEnd::Lost);
             }
-            if Moment::now() < now.valid_until {
+            if BootInstant::now() < now.valid_until {
                 return Ok(());
             }
             // The keeper ends only with the lease.
@@ -215,7 +215,7 @@ impl LeaseHandle {
             Some(Err(LeaseEnd::Lost))
         } else if now.cancelled {
             Some(Err(LeaseEnd::Cancelled))
-        } else if Moment::now() < now.valid_until {
+        } else if BootInstant::now() < now.valid_until {
             Some(Ok(()))
         } else {
             None
@@ -262,7 +262,7 @@ mod tests {
             let at = counted.fetch_add(1, Ordering::SeqCst);
             std::future::ready(answers[at.min(answers.len() - 1)]())
         };
-        let keeper = LeaseKeeper::renewing(LeaseKind::Probe, RENEWAL, Moment::now(), renew);
+        let keeper = LeaseKeeper::renewing(LeaseKind::Probe, RENEWAL, BootInstant::now(), renew);
         (keeper, asked)
     }
 
@@ -328,7 +328,7 @@ mod tests {
     /// It fails with another clock where the machine has slept, or under `unshare -rT --boottime 1000`.
     #[test]
     fn a_lease_is_counted_by_the_clock_that_goes_on_while_the_machine_sleeps() {
-        let (early, uptime, late) = (Moment::now(), since_boot(), Moment::now());
+        let (early, uptime, late) = (BootInstant::now(), since_boot(), BootInstant::now());
         // The kernel tells hundredths of a second.
         let hundredth = Duration::from_millis(10);
         assert!(uptime <= late.since_boot && uptime + hundredth >= early.since_boot);

@@ -2,7 +2,7 @@
 -- locked stays: its run ends just now, and would be told as it was before.
 WITH open AS (
     SELECT id FROM virtuozo_core.notices
-     WHERE channel = $2 AND kind IN ('failure', 'success', 'owed') AND state = 'waiting' AND sent_to = '{}' AND id <> $1
+     WHERE channel = $2 AND kind IN ('failure', 'success', 'obligation') AND state = 'waiting' AND sent_to = '{}' AND id <> $1
        FOR NO KEY UPDATE SKIP LOCKED
 ), taken AS (
     UPDATE virtuozo_core.notices n

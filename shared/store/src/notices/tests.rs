@@ -84,11 +84,11 @@ fn sent() -> Attempt {
     }
 }
 
-async fn send(pool: &PgPool, id: Uuid) -> Option<Told> {
+async fn send(pool: &PgPool, id: Uuid) -> Option<NoticeContents> {
     let taken = take(pool, id, Uuid::now_v7()).await.unwrap()?;
     let fence = end(pool, &taken, &sent(), None).await.unwrap();
     assert_eq!(fence, Fence::Held);
-    Some(taken.told)
+    Some(taken.contents)
 }
 
 #[tokio::test]
@@ -147,13 +147,13 @@ async fn of_several_schedulers_one_sends_and_what_waits_is_told_along() {
         let pool = db.pool.clone();
         taking.spawn(async move { take(&pool, id, Uuid::now_v7()).await.unwrap() });
     }
-    let taken: Vec<Taken> = taking.join_all().await.into_iter().flatten().collect();
+    let taken: Vec<NoticeLease> = taking.join_all().await.into_iter().flatten().collect();
     let [one] = taken.as_slice() else {
         panic!("{} took notices", taken.len());
     };
-    assert_eq!(one.told.notices, 3);
-    assert!(runs.iter().all(|run| one.told.run_ids.contains(run)));
-    assert!(!one.told.is_held && !one.told.is_owed);
+    assert_eq!(one.contents.notices, 3);
+    assert!(runs.iter().all(|run| one.contents.run_ids.contains(run)));
+    assert!(!one.contents.is_held && !one.contents.is_obligation);
     let fence = end(&db.pool, one, &sent(), None).await.unwrap();
     assert_eq!(fence, Fence::Held);
     let states = states(&db.pool).await;
@@ -251,11 +251,11 @@ async fn a_run_that_goes_on_is_not_told_as_failed() {
     );
     // That a guest could not be brought back is told all the same.
     let mut tx = db.pool.begin().await.unwrap();
-    of_run(&mut tx, run, NoticeKind::Owed).await.unwrap();
+    of_run(&mut tx, run, NoticeKind::Obligation).await.unwrap();
     tx.commit().await.unwrap();
     let id = waiting(&db.pool).await[0];
     let taken = take(&db.pool, id, Uuid::now_v7()).await.unwrap().unwrap();
-    assert!(taken.told.is_owed);
+    assert!(taken.contents.is_obligation);
 }
 
 #[tokio::test]
@@ -283,8 +283,8 @@ async fn what_was_partly_sent_takes_nothing_more_along_and_what_failed_can_be_se
     assert_eq!(retry(&db.pool).await.unwrap(), 1);
     let taken = take(&db.pool, id, Uuid::now_v7()).await.unwrap().unwrap();
     assert_eq!(taken.sent_to, ["webhook"]);
-    assert!(!taken.told.run_ids.contains(&run));
-    assert_eq!(taken.told.notices, 1);
+    assert!(!taken.contents.run_ids.contains(&run));
+    assert_eq!(taken.contents.notices, 1);
 
     let failed = Attempt {
         state: NoticeState::Failed,

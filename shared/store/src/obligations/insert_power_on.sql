@@ -1,4 +1,4 @@
--- A guest owes at most one power-on; a later run takes an earlier one's over.
+-- A guest has at most one obligation to be powered on; a later run takes an earlier one's over.
 INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, guest_run_fence)
 SELECT $3, 'power_on', g.host_id, g.guest_id, g.id, g.fence
   FROM virtuozo_core.guest_runs g

@@ -14,7 +14,9 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::super::{admission, host_runs, hosts, obligations, runs, sweeps, wake::Wake};
+use super::super::{
+    admission, host_runs, hosts, obligations, runs, sweeps, wakeup::WakeupListener,
+};
 use virtuozo_postgres::{StoreError, testing::TestDb};
 use virtuozo_queue::{self as queue, GuestJob, JobListener, UndoJob};
 
@@ -379,7 +381,7 @@ async fn md5(pool: &PgPool, of: &str) -> Uuid {
 #[tokio::test]
 async fn what_operators_do_wakes_the_schedulers_and_is_told() {
     let db = site().await;
-    let mut wake = Wake::new(db.pool.clone());
+    let mut wake = WakeupListener::new(db.pool.clone());
     // The first pause begins to listen.
     wake.pause(Duration::from_millis(200)).await;
     super::pause(&db.pool, "alpha").await.unwrap();

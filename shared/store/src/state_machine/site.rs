@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::Op;
 use crate::{
+    circuit_breakers::{BreakerState, Probe},
     events::NewEvent,
-    gates::{Passage, Probe},
     guest_runs::{self, Ending, GuestLease},
     guests,
     host_runs::{self, GuestRunStart, NewGuestRun},
@@ -196,7 +196,7 @@ impl<'a> Site<'a> {
                 };
                 let lease = &self.held[at];
                 let name = format!("s-{}-{}", lease.guest_run_id, lease.fence);
-                let owed = obligations::owe_snapshot(self.pool, lease, &name)
+                let owed = obligations::record_snapshot(self.pool, lease, &name)
                     .await
                     .unwrap();
                 assert!(owed.is_some());
@@ -205,7 +205,7 @@ impl<'a> Site<'a> {
                 let Some(at) = pick(&self.held, which) else {
                     return;
                 };
-                let owed = obligations::owe_power_on(self.pool, &self.held[at])
+                let owed = obligations::record_power_on(self.pool, &self.held[at])
                     .await
                     .unwrap();
                 assert_eq!(owed, Fence::Held);
@@ -254,10 +254,10 @@ impl<'a> Site<'a> {
             }
             Op::Admit => {
                 let admitted = sweeps::admit_all(self.pool).await.unwrap();
-                match self.gate().await {
+                match self.breaker().await {
                     None => self.assert_nothing_waits_without_need().await,
-                    Some(gate) if gate.is_shut => assert_eq!(admitted, 0, "{gate:?}"),
-                    Some(gate) => assert!(admitted <= 1, "one is enough to probe: {gate:?}"),
+                    Some(breaker) if breaker.is_open => assert_eq!(admitted, 0, "{breaker:?}"),
+                    Some(breaker) => assert!(admitted <= 1, "one is enough to probe: {breaker:?}"),
                 }
             }
             Op::ClaimUndo(which) => self.claim_undo(which).await,
@@ -290,11 +290,11 @@ impl<'a> Site<'a> {
             Op::MissHost(which) => self.miss_host(which).await,
             Op::AnswerHost => self.answer_host().await,
             Op::ProbeAndVanish => {
-                if let Passage::Probe(probe) = self.ask().await {
+                if let BreakerState::HalfOpen(probe) = self.ask().await {
                     self.probe = Some(probe);
                 }
             }
-            Op::GateIsDue => self.gate_is_due().await,
+            Op::CircuitBreakerIsDue => self.circuit_breaker_is_due().await,
             Op::ProbeNow => self.probe_now().await,
         }
     }
@@ -315,7 +315,9 @@ impl<'a> Site<'a> {
             ] {
                 assert_eq!(self.end(lease, &ending).await, Fence::Lost, "{ending:?}");
             }
-            let owed = obligations::owe_power_on(self.pool, lease).await.unwrap();
+            let owed = obligations::record_power_on(self.pool, lease)
+                .await
+                .unwrap();
             assert_eq!(owed, Fence::Lost);
         }
     }
@@ -356,21 +358,25 @@ impl<'a> Site<'a> {
                 .fetch_one(self.pool)
                 .await
                 .unwrap();
-        let gate = self.gate().await;
+        let breaker = self.breaker().await;
         self.begin_host_run(host_run).await;
         assert!(
-            gate.is_none_or(|gate| gate.failed_probes < 3),
+            breaker.is_none_or(|breaker| breaker.failed_probes < 3),
             "a new run tries afresh"
         );
     }
 
-    /// Takes a host run and makes its guest runs, if the host's gate permits that.
+    /// Takes a host run and makes its guest runs, if the host's circuit breaker permits that.
     pub(super) async fn begin_host_run(&mut self, host_run: Uuid) {
-        let is_shut = self.gate().await.is_some_and(|gate| gate.is_shut);
+        let is_open = self.breaker().await.is_some_and(|breaker| breaker.is_open);
         let lease = host_runs::take(self.pool, host_run, Uuid::now_v7())
             .await
             .unwrap();
-        assert_eq!(lease.is_none(), is_shut, "nobody asks a host that is shut");
+        assert_eq!(
+            lease.is_none(),
+            is_open,
+            "nobody asks a host whose circuit breaker is open"
+        );
         let Some(lease) = lease else { return };
         self.answer_host().await;
         let guests: Vec<NewGuestRun> = self
@@ -454,7 +460,7 @@ impl<'a> Site<'a> {
                 .any(|r| r.guest_id == claim.guest_id && active(r));
             assert!(!worked_on, "nobody works on a guest that is being undone");
         }
-        self.assert_promises_of_the_gate(&rows).await;
+        self.assert_promises_of_the_circuit_breaker(&rows).await;
         let runs: Vec<(Uuid, String, bool)> = sqlx::query_as(
             "SELECT r.id, r.state, EXISTS (SELECT 1 FROM virtuozo_core.host_runs h
                                             WHERE h.run_id = r.id AND h.state = 'queued')

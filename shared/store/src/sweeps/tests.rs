@@ -1,6 +1,6 @@
 //! History has bounds, and the statements of every second find their rows by index.
 
-mod of_queues;
+mod queues;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
@@ -217,7 +217,7 @@ async fn hot_statements_use_indexes(conn: &mut PgConnection) {
         format!(
             "SELECT virtuozo_core.step_done({id}, 1, 'copy', '{{}}', 'commit', 'hot', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}')"
         ),
-        format!("SELECT virtuozo_core.owe_snapshot({id}, 1, {id}, 'snapshot')"),
+        format!("SELECT virtuozo_core.record_snapshot_obligation({id}, 1, {id}, 'snapshot')"),
     ];
     for call in calls {
         let mut tx = conn.begin().await.unwrap();
@@ -293,8 +293,8 @@ async fn guest_runs_to_be_told_are_found_without_reading_the_rest_of_their_run()
     sqlx::raw_sql(LARGE_RUN).execute(&mut conn).await.unwrap();
     let sql = include_str!("../traces/guests.sql");
     let plan = plan(&mut conn, sql, &["100", "86400"]).await;
-    assert!(plan.contains("guest_runs_untold"), "{plan}");
-    let told = traces::guests_to_tell(&db.pool, 100).await.unwrap();
+    assert!(plan.contains("guest_runs_untraced"), "{plan}");
+    let told = traces::guests_to_export(&db.pool, 100).await.unwrap();
     assert_eq!(told.len(), 10);
 }
 

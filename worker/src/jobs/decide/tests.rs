@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 use virtuozo_repository::SealedPoint;
-use virtuozo_store::gates::Down;
+use virtuozo_store::circuit_breakers::HostDown;
 
 use super::*;
 use crate::error::BadCopy;
@@ -12,8 +12,8 @@ use crate::error::BadCopy;
 const SUBJECTS: [Subject<'_>; 4] = [
     Subject::Guest("alpha/mail"),
     Subject::Host("alpha"),
-    Subject::Obligation("alpha/mail", Duty::PowerOn),
-    Subject::Obligation("alpha/mail", Duty::RemoveSnapshot("virtuozo-1-f1")),
+    Subject::Obligation("alpha/mail", UndoAction::PowerOn),
+    Subject::Obligation("alpha/mail", UndoAction::RemoveSnapshot("virtuozo-1-f1")),
 ];
 const LIMIT: i32 = 3;
 const DELAY_SECS: f64 = 60.0;
@@ -48,7 +48,7 @@ fn of_class(class: ErrorClass) -> StepError {
 }
 
 fn host_down(failed_probes: i32, login_refused: bool) -> StepError {
-    StepError::HostDown(Down {
+    StepError::HostDown(HostDown {
         failed_probes,
         max_attempts: LIMIT,
         error: "no route".to_owned(),

@@ -29,7 +29,7 @@ async fn a_notice_that_is_taken_while_its_run_ends_again_is_sent() {
     blocked(&db, &taking).await;
     ending.commit().await.unwrap();
     let taken = taking.await.unwrap();
-    assert_eq!(taken.expect("it was dropped").told.run_ids, [run]);
+    assert_eq!(taken.expect("it was dropped").contents.run_ids, [run]);
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn what_is_told_along_is_not_what_ends_just_now() {
     let taking = take(&db.pool, of_second, Uuid::now_v7());
     let taken = tokio::time::timeout(Duration::from_secs(30), taking).await;
     let taken = taken.expect("it waits").unwrap().unwrap();
-    assert_eq!(taken.told.notices, 1);
+    assert_eq!(taken.contents.notices, 1);
     ending.commit().await.unwrap();
     assert_eq!(waiting(&db.pool).await, [of_first]);
 }

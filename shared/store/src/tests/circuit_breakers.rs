@@ -1,7 +1,11 @@
 //! A host that does not answer, as operators see it and act on it.
 
 use super::*;
-use crate::{admission, gates::Passage, host_runs, operators, runs};
+use crate::{
+    admission,
+    circuit_breakers::{self, BreakerState},
+    host_runs, operators, runs,
+};
 
 /// Host alpha with two slots and three waiting guests, and processes that are alive.
 const SITE: &str = "
@@ -41,7 +45,7 @@ async fn down(attempts: i32) -> (TestDb, Uuid) {
     for _ in 0..attempts {
         execute(
             &db,
-            "UPDATE virtuozo_core.host_gates SET shut_until = now(), lease_until = lease_until - interval '1 hour'",
+            "UPDATE virtuozo_core.circuit_breakers SET open_until = now(), lease_until = lease_until - interval '1 hour'",
         )
         .await;
         miss(&db, alpha).await;
@@ -54,19 +58,22 @@ async fn miss(db: &TestDb, host: Uuid) {
 }
 
 async fn fail(db: &TestDb, host: Uuid, error: &str, login_refused: bool) {
-    let probe = match gates::ask(&db.pool, host, Uuid::now_v7()).await.unwrap() {
-        Passage::Open => None,
-        Passage::Probe(probe) => Some(probe),
-        Passage::Shut(down) => panic!("{down}"),
+    let probe = match circuit_breakers::ask(&db.pool, host, Uuid::now_v7())
+        .await
+        .unwrap()
+    {
+        BreakerState::Closed => None,
+        BreakerState::HalfOpen(probe) => Some(probe),
+        BreakerState::Open(down) => panic!("{down}"),
     };
-    gates::shut(&db.pool, host, probe.as_ref(), error, login_refused, 600.0)
+    circuit_breakers::open(&db.pool, host, probe.as_ref(), error, login_refused, 600.0)
         .await
         .unwrap();
 }
 
 async fn is_due_afresh(db: &TestDb) -> bool {
     sqlx::query_scalar(
-        "SELECT failed_probes = 0 AND shut_until <= now() FROM virtuozo_core.host_gates",
+        "SELECT failed_probes = 0 AND open_until <= now() FROM virtuozo_core.circuit_breakers",
     )
     .fetch_one(&db.pool)
     .await
@@ -103,7 +110,9 @@ async fn nothing_of_a_silent_host_is_begun_before_its_time_and_then_by_one() {
         assert!(taken.is_none());
         let owed = id(&db, "b").await;
         assert_eq!(
-            obligations::host_of_owed(&db.pool, owed).await.unwrap(),
+            obligations::host_of_obligations(&db.pool, owed)
+                .await
+                .unwrap(),
             None
         );
     }
@@ -113,7 +122,7 @@ async fn nothing_of_a_silent_host_is_begun_before_its_time_and_then_by_one() {
             .unwrap();
         execute(
             &db,
-            "UPDATE virtuozo_core.host_gates SET shut_until = now(), lease_until = lease_until - interval '1 hour'",
+            "UPDATE virtuozo_core.circuit_breakers SET open_until = now(), lease_until = lease_until - interval '1 hour'",
         )
         .await;
         let mut tx = db.pool.begin().await.unwrap();
@@ -126,7 +135,7 @@ async fn nothing_of_a_silent_host_is_begun_before_its_time_and_then_by_one() {
     }
     assert_eq!(obligations::push_due(&db.pool).await.unwrap(), 1);
     assert_eq!(sweeps::push_lost_jobs(&db.pool).await.unwrap(), 1);
-    gates::open(&db.pool, alpha).await.unwrap();
+    circuit_breakers::close(&db.pool, alpha).await.unwrap();
     assert_eq!(
         text(
             &db,
@@ -160,13 +169,13 @@ async fn what_a_silent_host_holds_up_says_so() {
         );
     }
     let run = id(&db, "run").await;
-    let lines = report::guest_runs(&db.pool, run).await.unwrap();
+    let lines = views::guest_runs(&db.pool, run).await.unwrap();
     assert!(
         lines
             .iter()
             .all(|line| line.held_reason == line.waiting_reason)
     );
-    let lines = report::host_runs(&db.pool, run).await.unwrap();
+    let lines = views::host_runs(&db.pool, run).await.unwrap();
     assert!(
         lines[0]
             .held_reason
@@ -183,13 +192,15 @@ async fn what_a_silent_host_holds_up_says_so() {
 
     execute(
         &db,
-        "UPDATE virtuozo_core.host_gates SET shut_until = now(), lease_until = lease_until - interval '1 hour'",
+        "UPDATE virtuozo_core.circuit_breakers SET open_until = now(), lease_until = lease_until - interval '1 hour'",
     )
     .await;
     let reason = "SELECT DISTINCT waiting_reason FROM virtuozo.guest_runs";
     assert!(text(&db, reason).await.ends_with("; a probe is due"));
-    let passage = gates::ask(&db.pool, alpha, Uuid::now_v7()).await.unwrap();
-    assert!(matches!(passage, Passage::Probe(_)));
+    let passage = circuit_breakers::ask(&db.pool, alpha, Uuid::now_v7())
+        .await
+        .unwrap();
+    assert!(matches!(passage, BreakerState::HalfOpen(_)));
     assert!(text(&db, reason).await.ends_with("; it is being probed"));
     operators::pause(&db.pool, "alpha").await.unwrap();
     let paused = text(&db, reason).await;
@@ -202,7 +213,7 @@ async fn a_refused_login_is_told_as_one_until_somebody_gets_in() {
     settings::set(&db.pool, &[("max_attempts", "9")])
         .await
         .unwrap();
-    let due = "UPDATE virtuozo_core.host_gates SET shut_until = now(), lease_until = lease_until - interval '1 hour'";
+    let due = "UPDATE virtuozo_core.circuit_breakers SET open_until = now(), lease_until = lease_until - interval '1 hour'";
     execute(&db, due).await;
     fail(&db, alpha, "wrong password", true).await;
     let reason = "SELECT DISTINCT waiting_reason FROM virtuozo.guest_runs";
@@ -233,7 +244,7 @@ async fn a_refused_login_is_told_as_one_until_somebody_gets_in() {
     let stands = "SELECT state_reason FROM virtuozo.hosts";
     let said = text(&db, stands).await;
     assert!(said.starts_with("refused the login at 2"), "{said}");
-    gates::open(&db.pool, alpha).await.unwrap();
+    circuit_breakers::close(&db.pool, alpha).await.unwrap();
     assert_eq!(text(&db, state).await, "ok");
 }
 
@@ -283,7 +294,7 @@ async fn what_waits_because_a_host_is_paused_does_not_fail_with_it() {
     operators::pause(&db.pool, "alpha").await.unwrap();
     execute(
         &db,
-        "UPDATE virtuozo_core.host_gates SET shut_until = now(), lease_until = lease_until - interval '1 hour'",
+        "UPDATE virtuozo_core.circuit_breakers SET open_until = now(), lease_until = lease_until - interval '1 hour'",
     )
     .await;
     miss(&db, alpha).await;
@@ -297,7 +308,7 @@ async fn what_waits_because_a_host_is_paused_does_not_fail_with_it() {
     for _ in 0..2 {
         execute(
             &db,
-            "UPDATE virtuozo_core.host_gates SET shut_until = now(), lease_until = lease_until - interval '1 hour'",
+            "UPDATE virtuozo_core.circuit_breakers SET open_until = now(), lease_until = lease_until - interval '1 hour'",
         )
         .await;
         miss(&db, alpha).await;

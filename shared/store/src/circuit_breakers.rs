@@ -1,5 +1,5 @@
-//! The gates of hosts that do not answer, or refuse the login: one attempt to connect in each pause, over the whole
-//! fleet.
+//! The circuit breakers of hosts that do not answer, or refuse the login: one attempt to connect in each pause, over the
+//! whole fleet.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -18,15 +18,15 @@ use virtuozo_model::{ErrorClass, HostState, Severity};
 use virtuozo_postgres::StoreError;
 use virtuozo_telemetry::metrics::LeaseKind;
 
-/// What the gate of a host says to somebody who wants to connect.
+/// How the circuit breaker of a host stands for somebody who wants to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Passage {
-    /// Nothing is known against it.
-    Open,
-    /// Nobody got in; this one is to try, the others wait for it.
-    Probe(Probe),
-    /// Nobody is to try now.
-    Shut(Down),
+pub enum BreakerState {
+    /// Everybody may connect.
+    Closed,
+    /// The last connection failed; the caller has the probe, the others wait for its result.
+    HalfOpen(Probe),
+    /// Nobody is to connect now.
+    Open(HostDown),
 }
 
 /// The right to try whether a host lets us in again.
@@ -47,7 +47,7 @@ pub struct Probe {
 impl Leased for Probe {
     const KIND: LeaseKind = LeaseKind::Probe;
 
-    const RENEWAL: &'static str = renewal!("host_gates", "host_id", "false");
+    const RENEWAL: &'static str = renewal!("circuit_breakers", "host_id", "false");
 
     fn key(&self) -> Uuid {
         self.host_id
@@ -71,7 +71,7 @@ impl Leased for Probe {
 
 /// How a host stands that nobody gets into.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-pub struct Down {
+pub struct HostDown {
     /// Attempts in a row that failed; none right after somebody asked for a new beginning.
     pub failed_probes: i32,
     /// With so many, what waits for the host is given up.
@@ -82,7 +82,7 @@ pub struct Down {
     pub login_refused: bool,
 }
 
-impl Down {
+impl HostDown {
     /// What waits for the host is to wait no longer.
     pub fn is_given_up(&self) -> bool {
         self.failed_probes >= self.max_attempts
@@ -108,7 +108,7 @@ impl Down {
 }
 
 /// To go after the name of the host.
-impl fmt::Display for Down {
+impl fmt::Display for HostDown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.login_refused {
             "refuses the login"
@@ -125,12 +125,12 @@ impl fmt::Display for Down {
 }
 
 #[derive(FromRow)]
-struct Asked {
+struct BreakerRow {
     /// Of the probe, if it is the caller's.
     fence: Option<i64>,
     lease_secs: i32,
     #[sqlx(flatten)]
-    down: Down,
+    down: HostDown,
 }
 
 /// Asks whether a host may be connected to. `owner_id` is the caller's own: asked again under the same one,
@@ -138,24 +138,24 @@ struct Asked {
 ///
 /// # Errors
 /// What the database says.
-pub async fn ask(pool: &PgPool, host_id: Uuid, owner_id: Uuid) -> Result<Passage, StoreError> {
-    let asked: Option<Asked> = sqlx::query_as(include_str!("gates/ask.sql"))
+pub async fn ask(pool: &PgPool, host_id: Uuid, owner_id: Uuid) -> Result<BreakerState, StoreError> {
+    let asked: Option<BreakerRow> = sqlx::query_as(include_str!("circuit_breakers/ask.sql"))
         .bind(host_id)
         .bind(owner_id)
         .fetch_optional(pool)
         .await?;
     let Some(asked) = asked else {
-        return Ok(Passage::Open);
+        return Ok(BreakerState::Closed);
     };
     Ok(match asked.fence {
-        Some(fence) => Passage::Probe(Probe {
+        Some(fence) => BreakerState::HalfOpen(Probe {
             host_id,
             owner_id,
             fence,
             failed_probes: asked.down.failed_probes,
             lease_secs: asked.lease_secs,
         }),
-        None => Passage::Shut(asked.down),
+        None => BreakerState::Open(asked.down),
     })
 }
 
@@ -167,12 +167,12 @@ pub async fn renew(pool: &PgPool, probe: &Probe) -> Result<Option<Renewal>, Stor
     leases::renew(pool, probe).await
 }
 
-/// Gives up a probe that told nothing about the host.
+/// Gives up a probe that showed nothing about the host.
 ///
 /// # Errors
 /// What the database says.
 pub async fn release(pool: &PgPool, probe: &Probe) -> Result<(), StoreError> {
-    sqlx::query(include_str!("gates/release.sql"))
+    sqlx::query(include_str!("circuit_breakers/release.sql"))
         .bind(probe.host_id)
         .bind(probe.fence)
         .bind(probe.owner_id)
@@ -182,38 +182,39 @@ pub async fn release(pool: &PgPool, probe: &Probe) -> Result<(), StoreError> {
 }
 
 #[derive(FromRow)]
-struct Counted {
+struct FailureRecorded {
     host_name: String,
-    guests_owed: i64,
+    guests_with_obligations: i64,
 }
 
 /// Notes that a host does not answer, or refuses the login, and keeps everybody from asking for `delay_secs`. After
-/// `max_attempts` failures in a row all that waits for the host fails with it; what its guests are owed stays.
+/// `max_attempts` failures in a row all that waits for the host fails with it; obligations of its guests stay.
 /// Returns how the host stands; none if somebody got in meanwhile.
 ///
 /// # Errors
 /// What the database says.
-pub async fn shut(
+pub async fn open(
     pool: &PgPool,
     host_id: Uuid,
     probe: Option<&Probe>,
     error: &str,
     login_refused: bool,
     delay_secs: f64,
-) -> Result<Option<Down>, StoreError> {
+) -> Result<Option<HostDown>, StoreError> {
     let mut tx = pool.begin().await?;
-    // Nobody admits the host's runs meanwhile. Locked in this order everywhere: host, gate, host runs, guest
-    // runs, runs.
+    // Nobody admits the host's runs meanwhile. Locked in this order everywhere: host, circuit breaker, host
+    // runs, guest runs, runs.
     admission::lock_host(&mut tx, host_id).await?;
-    let counted: Option<Counted> = sqlx::query_as(include_str!("gates/shut.sql"))
-        .bind(host_id)
-        .bind(probe.map(|p| p.owner_id))
-        .bind(error)
-        .bind(delay_secs)
-        .bind(login_refused)
-        .fetch_optional(&mut *tx)
-        .await?;
-    let down: Option<Down> = sqlx::query_as(include_str!("gates/get.sql"))
+    let counted: Option<FailureRecorded> =
+        sqlx::query_as(include_str!("circuit_breakers/open.sql"))
+            .bind(host_id)
+            .bind(probe.map(|p| p.owner_id))
+            .bind(error)
+            .bind(delay_secs)
+            .bind(login_refused)
+            .fetch_optional(&mut *tx)
+            .await?;
+    let down: Option<HostDown> = sqlx::query_as(include_str!("circuit_breakers/get.sql"))
         .bind(host_id)
         .fetch_optional(&mut *tx)
         .await?;
@@ -229,7 +230,7 @@ pub async fn shut(
     Ok(down)
 }
 
-fn event_about(counted: &Counted, down: &Down, delay_secs: f64) -> NewEvent {
+fn event_about(counted: &FailureRecorded, down: &HostDown, delay_secs: f64) -> NewEvent {
     let mut message = format!(
         "host {} {down}; nobody connects to it for about {delay_secs:.0} s",
         counted.host_name
@@ -238,22 +239,22 @@ fn event_about(counted: &Counted, down: &Down, delay_secs: f64) -> NewEvent {
         return NewEvent::user(Severity::Warning, message);
     }
     message += "; what waited for it has failed";
-    if counted.guests_owed > 0 {
+    if counted.guests_with_obligations > 0 {
         message += &format!(
             ", and {} of its guests are still to be brought back as they were: that is done when it answers",
-            counted.guests_owed
+            counted.guests_with_obligations
         );
     }
     NewEvent::user(Severity::Error, message)
 }
 
 /// Fails all that waits for a host, in the caller's transaction.
-async fn give_up(tx: &mut PgConnection, host_id: Uuid, down: &Down) -> Result<(), StoreError> {
+async fn give_up(tx: &mut PgConnection, host_id: Uuid, down: &HostDown) -> Result<(), StoreError> {
     let why = format!("the host {down}");
     let mut ended = BTreeSet::new();
     for statement in [
-        include_str!("gates/give_up_host_runs.sql"),
-        include_str!("gates/give_up_guest_runs.sql"),
+        include_str!("circuit_breakers/give_up_host_runs.sql"),
+        include_str!("circuit_breakers/give_up_guest_runs.sql"),
     ] {
         let failed: Vec<Expired> = sqlx::query_as(statement)
             .bind(host_id)
@@ -276,10 +277,10 @@ async fn give_up(tx: &mut PgConnection, host_id: Uuid, down: &Down) -> Result<()
 ///
 /// # Errors
 /// What the database says.
-pub async fn open(pool: &PgPool, host_id: Uuid) -> Result<(), StoreError> {
+pub async fn close(pool: &PgPool, host_id: Uuid) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
     admission::lock_host(&mut tx, host_id).await?;
-    let host_name: Option<String> = sqlx::query_scalar(include_str!("gates/open.sql"))
+    let host_name: Option<String> = sqlx::query_scalar(include_str!("circuit_breakers/close.sql"))
         .bind(host_id)
         .fetch_optional(&mut *tx)
         .await?;

@@ -19,7 +19,7 @@ const SITE: &str = "
     INSERT INTO virtuozo_core.workers (id, kind, name, machine, pid, version)
     SELECT gen_random_uuid(), k, k, 'here', 1, '1' FROM unnest('{worker,scheduler}'::text[]) k;";
 
-const GATE: &str = "INSERT INTO virtuozo_core.host_gates (host_id, failed_probes, error, shut_until, owner_id, lease_until)";
+const BREAKER: &str = "INSERT INTO virtuozo_core.circuit_breakers (host_id, failed_probes, error, open_until, owner_id, lease_until)";
 const OTHER: &str = "INSERT INTO virtuozo_core.guest_runs
     (id, run_id, host_run_id, host_id, guest_id, state, admitted_at, owner_id, lease_until, created_at)";
 
@@ -52,26 +52,26 @@ fn situations() -> Vec<(String, Option<&'static str>)> {
             Some("its host is paused"),
         ),
         (
-            format!("{GATE} VALUES ({host}, 1, 'no route', {hour}, NULL, NULL)"),
+            format!("{BREAKER} VALUES ({host}, 1, 'no route', {hour}, NULL, NULL)"),
             Some("next probe at"),
         ),
         (
-            format!("{GATE} VALUES ({host}, 1, 'no route', {ago}, md5('worker')::uuid, {hour})"),
+            format!("{BREAKER} VALUES ({host}, 1, 'no route', {ago}, md5('worker')::uuid, {hour})"),
             Some("it is being probed"),
         ),
         (
             format!(
-                "{GATE} VALUES ({host}, 1, 'no route', {ago}, md5('worker')::uuid, now() + interval '5 years')"
+                "{BREAKER} VALUES ({host}, 1, 'no route', {ago}, md5('worker')::uuid, now() + interval '5 years')"
             ),
             None,
         ),
         (
-            format!("{GATE} VALUES ({host}, 1, 'no route', {ago}, NULL, NULL)"),
+            format!("{BREAKER} VALUES ({host}, 1, 'no route', {ago}, NULL, NULL)"),
             None,
         ),
         (
             format!(
-                "{GATE} VALUES ({host}, 1, 'no route', {ago}, NULL, NULL); {}",
+                "{BREAKER} VALUES ({host}, 1, 'no route', {ago}, NULL, NULL); {}",
                 other("web", "'admitted', now(), NULL, NULL, now()")
             ),
             Some("a guest is on its way"),

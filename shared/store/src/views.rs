@@ -158,7 +158,7 @@ pub struct HostRunLine {
     pub held_reason: Option<String>,
 }
 
-/// What is owed to the hooks of one run and its guests.
+/// A hook of a run or of one of its guests that was run or is to be run.
 #[derive(Debug, Clone, Serialize, FromRow)]
 pub struct HookRunLine {
     pub id: Uuid,
@@ -277,38 +277,38 @@ pub struct PointLine {
 
 /// All hosts.
 pub async fn hosts(pool: &PgPool) -> Result<Vec<HostLine>> {
-    let rows = sqlx::query_as(include_str!("report/hosts.sql"));
+    let rows = sqlx::query_as(include_str!("views/hosts.sql"));
     Ok(rows.fetch_all(pool).await?)
 }
 
 /// All guests.
 pub async fn guests(pool: &PgPool) -> Result<Vec<GuestLine>> {
-    let rows = sqlx::query_as(include_str!("report/guests.sql"));
+    let rows = sqlx::query_as(include_str!("views/guests.sql"));
     Ok(rows.fetch_all(pool).await?)
 }
 
 /// Guests that are to be backed up, and whether their newest good restore point is new enough.
 pub async fn rpo(pool: &PgPool) -> Result<Vec<RpoLine>> {
-    Ok(sqlx::query_as(include_str!("report/rpo.sql"))
+    Ok(sqlx::query_as(include_str!("views/rpo.sql"))
         .fetch_all(pool)
         .await?)
 }
 
 /// All disks.
 pub async fn disks(pool: &PgPool) -> Result<Vec<DiskLine>> {
-    let rows = sqlx::query_as(include_str!("report/disks.sql"));
+    let rows = sqlx::query_as(include_str!("views/disks.sql"));
     Ok(rows.fetch_all(pool).await?)
 }
 
 /// Schedulers and workers that live, and those that went away without a word and were not replaced.
 pub async fn processes(pool: &PgPool) -> Result<Vec<ProcessLine>> {
-    let rows = sqlx::query_as(include_str!("report/processes.sql"));
+    let rows = sqlx::query_as(include_str!("views/processes.sql"));
     Ok(rows.fetch_all(pool).await?)
 }
 
 /// The newest `limit` runs.
 pub async fn runs(pool: &PgPool, limit: u32) -> Result<Vec<RunLine>> {
-    let rows = sqlx::query_as(include_str!("report/runs.sql"))
+    let rows = sqlx::query_as(include_str!("views/runs.sql"))
         .bind(None::<Uuid>)
         .bind(i64::from(limit));
     Ok(rows.fetch_all(pool).await?)
@@ -316,7 +316,7 @@ pub async fn runs(pool: &PgPool, limit: u32) -> Result<Vec<RunLine>> {
 
 /// One run; none if there is none of this id.
 pub async fn run(pool: &PgPool, id: Uuid) -> Result<Option<RunLine>> {
-    let row = sqlx::query_as(include_str!("report/runs.sql"))
+    let row = sqlx::query_as(include_str!("views/runs.sql"))
         .bind(Some(id))
         .bind(1_i64);
     Ok(row.fetch_optional(pool).await?)
@@ -324,37 +324,37 @@ pub async fn run(pool: &PgPool, id: Uuid) -> Result<Option<RunLine>> {
 
 /// The ids of all runs, newest first.
 pub async fn run_ids(pool: &PgPool) -> Result<Vec<Uuid>> {
-    let ids = sqlx::query_scalar(include_str!("report/run_ids.sql"));
+    let ids = sqlx::query_scalar(include_str!("views/run_ids.sql"));
     Ok(ids.fetch_all(pool).await?)
 }
 
 /// The hosts of a run.
 pub async fn host_runs(pool: &PgPool, run_id: Uuid) -> Result<Vec<HostRunLine>> {
-    let rows = sqlx::query_as(include_str!("report/host_runs.sql")).bind(run_id);
+    let rows = sqlx::query_as(include_str!("views/host_runs.sql")).bind(run_id);
     Ok(rows.fetch_all(pool).await?)
 }
 
-/// What is owed to the hooks of a run.
+/// The hooks of a run and its guests that were run or are to be run.
 pub async fn hook_runs(pool: &PgPool, run_id: Uuid) -> Result<Vec<HookRunLine>> {
-    let rows = sqlx::query_as(include_str!("report/hook_runs.sql")).bind(run_id);
+    let rows = sqlx::query_as(include_str!("views/hook_runs.sql")).bind(run_id);
     Ok(rows.fetch_all(pool).await?)
 }
 
 /// The guests of a run.
 pub async fn guest_runs(pool: &PgPool, run_id: Uuid) -> Result<Vec<GuestRunLine>> {
-    let rows = sqlx::query_as(include_str!("report/guest_runs.sql")).bind(run_id);
+    let rows = sqlx::query_as(include_str!("views/guest_runs.sql")).bind(run_id);
     Ok(rows.fetch_all(pool).await?)
 }
 
 /// The steps of all attempts of a run, in order.
 pub async fn steps(pool: &PgPool, run_id: Uuid) -> Result<Vec<StepLine>> {
-    let rows = sqlx::query_as(include_str!("report/steps.sql")).bind(run_id);
+    let rows = sqlx::query_as(include_str!("views/steps.sql")).bind(run_id);
     Ok(rows.fetch_all(pool).await?)
 }
 
 /// What still has to be undone on hosts.
 pub async fn obligations(pool: &PgPool) -> Result<Vec<ObligationLine>> {
-    let rows = sqlx::query_as(include_str!("report/obligations.sql"));
+    let rows = sqlx::query_as(include_str!("views/obligations.sql"));
     Ok(rows.fetch_all(pool).await?)
 }
 
@@ -365,7 +365,7 @@ pub async fn points(
     host: Option<&str>,
     guest: Option<&str>,
 ) -> Result<Vec<PointLine>> {
-    let rows = sqlx::query_as(include_str!("report/points.sql"))
+    let rows = sqlx::query_as(include_str!("views/points.sql"))
         .bind(host)
         .bind(guest);
     Ok(rows.fetch_all(pool).await?)
@@ -374,8 +374,8 @@ pub async fn points(
 /// Records what a verification found: nothing (`None`), or damage.
 pub async fn record_verification(pool: &PgPool, point: Uuid, damage: Option<&str>) -> Result<()> {
     match damage {
-        None => sqlx::query(include_str!("report/point_set_verified.sql")).bind(point),
-        Some(what) => sqlx::query(include_str!("report/point_set_damaged.sql"))
+        None => sqlx::query(include_str!("views/point_set_verified.sql")).bind(point),
+        Some(what) => sqlx::query(include_str!("views/point_set_damaged.sql"))
             .bind(point)
             .bind(what),
     }

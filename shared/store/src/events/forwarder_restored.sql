@@ -3,7 +3,7 @@
 -- is now noted, did not see.
 WITH place AS (
     SELECT m.*, least(pg_snapshot_xmin(since), pg_snapshot_xmax(pg_current_snapshot())) AS foreign_from
-      FROM virtuozo_core.event_mirror m
+      FROM virtuozo_core.event_forwarder m
      WHERE m.version = $1
 ), mended AS (
     UPDATE virtuozo_core.events e
@@ -14,6 +14,6 @@ WITH place AS (
                        THEN '3'::xid8 ELSE pg_current_xact_id() END
       FROM place p
      WHERE e.xact >= p.foreign_from OR e.id > p.max_id)
-UPDATE virtuozo_core.event_mirror m
+UPDATE virtuozo_core.event_forwarder m
    SET since = pg_current_snapshot(), until = NULL, last_xact = 0, last_id = 0, version = m.version + 1
   FROM place p

@@ -1,6 +1,6 @@
 -- The host answers, and lets us in. Schedulers look at once for what waited.
 WITH gone AS (
-    DELETE FROM virtuozo_core.host_gates WHERE host_id = $1
+    DELETE FROM virtuozo_core.circuit_breakers WHERE host_id = $1
  RETURNING host_id, CASE WHEN login_refused THEN 'invalid' ELSE 'unreachable' END AS state
 )
 UPDATE virtuozo_core.hosts h

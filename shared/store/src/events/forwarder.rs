@@ -1,19 +1,19 @@
-//! How far the log of the machine has been told, kept in the database: whoever leads next goes on from there.
+//! The watermark of the event forwarder, kept in the database: whoever leads next goes on from there.
 
 use sqlx::{FromRow, PgPool};
 
-use super::follow::Place;
+use super::follow::Watermark;
 use virtuozo_postgres::StoreError;
 
-/// The place that is kept.
+/// The kept watermark, and the number of its version.
 #[derive(Debug, Clone, FromRow)]
-pub struct Kept {
+pub struct ForwarderPosition {
     #[sqlx(flatten)]
-    place: Place,
+    watermark: Watermark,
     version: i64,
 }
 
-impl Kept {
+impl ForwarderPosition {
     /// What is kept; where nothing is yet, it begins with what happens from now on.
     ///
     /// # Errors
@@ -22,7 +22,7 @@ impl Kept {
         if let Some(kept) = Self::find(pool).await? {
             return Ok(kept);
         }
-        sqlx::query(include_str!("mirror_begin.sql"))
+        sqlx::query(include_str!("forwarder_begin.sql"))
             .execute(pool)
             .await?;
         let kept = Self::find(pool).await?;
@@ -30,39 +30,43 @@ impl Kept {
     }
 
     async fn find(pool: &PgPool) -> Result<Option<Self>, StoreError> {
-        Ok(sqlx::query_as("SELECT since::text, until::text, last_xact, last_id, max_id, version FROM virtuozo_core.event_mirror")
+        Ok(sqlx::query_as("SELECT since::text, until::text, last_xact, last_id, max_id, version FROM virtuozo_core.event_forwarder")
             .fetch_optional(pool)
             .await?)
     }
 
-    /// The place itself.
-    pub fn place(&self) -> &Place {
-        &self.place
+    /// The watermark itself.
+    pub fn watermark(&self) -> &Watermark {
+        &self.watermark
     }
 
-    /// The same with a place at which nothing more is told, so that it need not be written down.
+    /// The same with a watermark that no forwarded event separates from the kept one, so that it need not be written down.
     #[must_use]
-    pub fn at(self, place: Place) -> Self {
-        Self { place, ..self }
+    pub fn at(self, watermark: Watermark) -> Self {
+        Self { watermark, ..self }
     }
 
-    /// Writes a place down instead. None: another scheduler has written one down in the meantime, and this one
+    /// Writes a watermark down instead. None: another scheduler has written one down in the meantime, and this one
     /// is not.
     ///
     /// # Errors
     /// What the database says.
-    pub async fn replace(&self, pool: &PgPool, place: Place) -> Result<Option<Self>, StoreError> {
-        let done = sqlx::query(include_str!("mirror_save.sql"))
-            .bind(&place.since)
-            .bind(&place.until)
-            .bind(place.last_xact)
-            .bind(place.last_id)
-            .bind(place.max_id)
+    pub async fn replace(
+        &self,
+        pool: &PgPool,
+        watermark: Watermark,
+    ) -> Result<Option<Self>, StoreError> {
+        let done = sqlx::query(include_str!("forwarder_save.sql"))
+            .bind(&watermark.since)
+            .bind(&watermark.until)
+            .bind(watermark.last_xact)
+            .bind(watermark.last_id)
+            .bind(watermark.max_id)
             .bind(self.version)
             .execute(pool)
             .await?;
         Ok((done.rows_affected() == 1).then(|| Self {
-            place,
+            watermark,
             version: self.version + 1,
         }))
     }
@@ -73,7 +77,7 @@ impl Kept {
     /// # Errors
     /// What the database says.
     pub async fn restored(&self, pool: &PgPool) -> Result<(), StoreError> {
-        sqlx::query(include_str!("mirror_restored.sql"))
+        sqlx::query(include_str!("forwarder_restored.sql"))
             .bind(self.version)
             .execute(pool)
             .await?;

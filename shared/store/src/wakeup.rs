@@ -12,12 +12,12 @@ const CHANNEL: &str = "virtuozo::look";
 /// A pause that a notification ends. Without a connection it is a mere pause: what is missed is found at
 /// its end.
 #[derive(Debug)]
-pub struct Wake {
+pub struct WakeupListener {
     pool: PgPool,
     listener: Option<PgListener>,
 }
 
-impl Wake {
+impl WakeupListener {
     /// Listens from the first pause on, over a connection that it takes from the pool and keeps.
     pub fn new(pool: PgPool) -> Self {
         Self {

@@ -5,7 +5,10 @@ use std::time::Duration;
 use sqlx::{PgPool, postgres::PgListener};
 
 use super::*;
-use crate::{caps, guests::GuestConfig};
+use crate::{
+    caps,
+    guests::{self, GuestConfig},
+};
 
 /// Two hosts, each with as many slots and waiting guests as given; guests of alpha came first.
 async fn site(guests: i32, slots: i32) -> (TestDb, Host, Host) {

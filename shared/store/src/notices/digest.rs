@@ -9,7 +9,7 @@ use virtuozo_postgres::StoreError;
 
 /// A guest and its newest restore point.
 #[derive(Debug, Clone, FromRow)]
-pub struct GuestDay {
+pub struct DigestGuest {
     /// `HOST/GUEST`.
     pub name: String,
     /// Somebody has decided that it is backed up.
@@ -34,7 +34,7 @@ pub struct GuestDay {
 
 /// A host from which nothing new is backed up, or which cannot be used.
 #[derive(Debug, Clone, FromRow)]
-pub struct HostDay {
+pub struct DigestHost {
     /// Its name.
     pub name: String,
     /// It is left out of every run.
@@ -51,7 +51,7 @@ pub struct HostDay {
 
 /// Something that should go on by itself and does not.
 #[derive(Debug, Clone, FromRow)]
-pub struct StuckDay {
+pub struct DigestStuck {
     /// The host or guest.
     pub about: Option<String>,
     /// Since when.
@@ -64,7 +64,7 @@ pub struct StuckDay {
 
 /// A restore point that is not what was written.
 #[derive(Debug, Clone, FromRow)]
-pub struct DamagedDay {
+pub struct DigestDamage {
     /// The point.
     pub id: Uuid,
     /// `HOST/GUEST` when it was taken.
@@ -77,7 +77,7 @@ pub struct DamagedDay {
 
 /// A place that restore points go to.
 #[derive(Debug, Clone, FromRow)]
-pub struct SpaceDay {
+pub struct DigestSpace {
     /// The directory.
     pub path: String,
     /// What was free there when a worker last looked.
@@ -92,11 +92,11 @@ pub struct SpaceDay {
 
 /// All of it.
 #[derive(Debug, Clone)]
-pub struct Day {
+pub struct DigestData {
     /// All guests.
-    pub guests: Vec<GuestDay>,
+    pub guests: Vec<DigestGuest>,
     /// Hosts with which something is the matter.
-    pub hosts: Vec<HostDay>,
+    pub hosts: Vec<DigestHost>,
     /// The runs, newest first.
     pub run_ids: Vec<Uuid>,
     /// Due times that became runs.
@@ -104,11 +104,11 @@ pub struct Day {
     /// Since when each schedule is as it is.
     pub schedules_since: Vec<(Uuid, DateTime<Utc>)>,
     /// What should go on and does not, oldest first.
-    pub stuck: Vec<StuckDay>,
+    pub stuck: Vec<DigestStuck>,
     /// Damaged restore points.
-    pub damaged: Vec<DamagedDay>,
+    pub damaged: Vec<DigestDamage>,
     /// Where restore points go.
-    pub space: Vec<SpaceDay>,
+    pub space: Vec<DigestSpace>,
 }
 
 /// The day between two instants.
@@ -119,15 +119,15 @@ pub async fn read(
     pool: &PgPool,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
-) -> Result<Day, StoreError> {
-    Ok(Day {
-        guests: sqlx::query_as(include_str!("day_guests.sql"))
+) -> Result<DigestData, StoreError> {
+    Ok(DigestData {
+        guests: sqlx::query_as(include_str!("digest_guests.sql"))
             .fetch_all(pool)
             .await?,
-        hosts: sqlx::query_as(include_str!("day_hosts.sql"))
+        hosts: sqlx::query_as(include_str!("digest_hosts.sql"))
             .fetch_all(pool)
             .await?,
-        run_ids: sqlx::query_scalar(include_str!("day_runs.sql"))
+        run_ids: sqlx::query_scalar(include_str!("digest_runs.sql"))
             .bind(from)
             .bind(to)
             .fetch_all(pool)
@@ -137,16 +137,16 @@ pub async fn read(
             .bind(to)
             .fetch_all(pool)
             .await?,
-        schedules_since: sqlx::query_as(include_str!("day_schedules.sql"))
+        schedules_since: sqlx::query_as(include_str!("digest_schedules.sql"))
             .fetch_all(pool)
             .await?,
-        stuck: sqlx::query_as(include_str!("day_stuck.sql"))
+        stuck: sqlx::query_as(include_str!("digest_stuck.sql"))
             .fetch_all(pool)
             .await?,
-        damaged: sqlx::query_as(include_str!("day_damaged.sql"))
+        damaged: sqlx::query_as(include_str!("digest_damaged.sql"))
             .fetch_all(pool)
             .await?,
-        space: sqlx::query_as(include_str!("day_space.sql"))
+        space: sqlx::query_as(include_str!("digest_space.sql"))
             .bind(from)
             .bind(to)
             .fetch_all(pool)

@@ -1,7 +1,7 @@
 //! Leases: only the owner renews one, and one that would last for years is over wherever it is asked.
 
 use crate::{
-    admission, gates, hooks, host_runs,
+    admission, circuit_breakers, hooks, host_runs,
     leases::{self, Leased, Renewal},
     obligations, operators, sweeps,
 };
@@ -94,7 +94,7 @@ async fn the_lease_of_a_hook_run_is_renewed_by_its_owner_only() {
         .execute(&db.pool)
         .await
         .unwrap();
-    let taken = hooks::take(&db.pool, hooks::Whose::Site, Uuid::now_v7()).await;
+    let taken = hooks::take(&db.pool, hooks::HookScope::Site, Uuid::now_v7()).await;
     let lease = taken.unwrap().expect("it is owed");
     only_the_owner_renews(&db, &lease, |other, fence, owner_id| {
         (other.fence, other.owner_id) = (fence, owner_id);
@@ -115,19 +115,26 @@ async fn a_claim_and_a_probe_are_renewed_by_their_owner_only() {
     obligations::release(&db.pool, &claim).await.unwrap();
     assert_eq!(leases::renew(&db.pool, &claim).await.unwrap(), None);
 
-    gates::shut(&db.pool, host_id, None, "no route", false, 0.0)
+    circuit_breakers::open(&db.pool, host_id, None, "no route", false, 0.0)
         .await
         .unwrap();
-    let passage = gates::ask(&db.pool, host_id, Uuid::now_v7()).await.unwrap();
-    let gates::Passage::Probe(probe) = passage else {
+    let passage = circuit_breakers::ask(&db.pool, host_id, Uuid::now_v7())
+        .await
+        .unwrap();
+    let circuit_breakers::BreakerState::HalfOpen(probe) = passage else {
         panic!("the pause is over: {passage:?}");
     };
     only_the_owner_renews(&db, &probe, |other, fence, owner_id| {
         (other.fence, other.owner_id) = (fence, owner_id);
     })
     .await;
-    let passage = gates::ask(&db.pool, host_id, Uuid::now_v7()).await.unwrap();
-    assert!(matches!(passage, gates::Passage::Shut(_)), "{passage:?}");
+    let passage = circuit_breakers::ask(&db.pool, host_id, Uuid::now_v7())
+        .await
+        .unwrap();
+    assert!(
+        matches!(passage, circuit_breakers::BreakerState::Open(_)),
+        "{passage:?}"
+    );
 }
 
 /// A claim on what the guest is owed that ends so much later than now.

@@ -1,4 +1,4 @@
--- What is owed to the hooks of one run and its guests. $1: the run.
+-- The hooks of one run and its guests. $1: the run.
 SELECT k.id, h.name AS host, u.name AS guest, k.moment, k.outcome, k.state, k.fence AS attempts, k.exit_code, k.error,
        k.created_at, k.started_at, k.ended_at, w.machine
   FROM virtuozo_core.hook_runs k

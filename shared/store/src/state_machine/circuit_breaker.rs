@@ -7,22 +7,22 @@ use super::{
     site::{Row, Site, pick},
 };
 use crate::{
-    gates::{self, Down, Passage, Probe},
+    circuit_breakers::{self, BreakerState, HostDown, Probe},
     guest_runs::Ending,
 };
 use virtuozo_postgres::testing::TestDb;
 
-/// The gate's row.
+/// The row of the circuit breaker.
 #[derive(Debug, Clone, sqlx::FromRow)]
-pub(super) struct Gate {
+pub(super) struct Breaker {
     pub(super) failed_probes: i32,
-    pub(super) is_shut: bool,
+    pub(super) is_open: bool,
 }
 
 impl Site<'_> {
-    pub(super) async fn gate(&self) -> Option<Gate> {
+    pub(super) async fn breaker(&self) -> Option<Breaker> {
         sqlx::query_as(
-            "SELECT failed_probes, shut_until > now() AS is_shut FROM virtuozo_core.host_gates",
+            "SELECT failed_probes, open_until > now() AS is_open FROM virtuozo_core.circuit_breakers",
         )
         .fetch_optional(self.pool)
         .await
@@ -30,29 +30,36 @@ impl Site<'_> {
     }
 
     /// Asks for the host as one who wants to connect.
-    pub(super) async fn ask(&mut self) -> Passage {
-        let gate = self.gate().await;
+    pub(super) async fn ask(&mut self) -> BreakerState {
+        let breaker = self.breaker().await;
         let owner_id = Uuid::now_v7();
-        let passage = gates::ask(self.pool, self.host_id, owner_id).await.unwrap();
-        match (&passage, gate) {
-            (Passage::Open, gate) => assert!(gate.is_none(), "{gate:?}"),
-            (Passage::Shut(_), gate) => {
-                assert!(gate.as_ref().is_some_and(|g| g.is_shut), "{gate:?}")
+        let passage = circuit_breakers::ask(self.pool, self.host_id, owner_id)
+            .await
+            .unwrap();
+        match (&passage, breaker) {
+            (BreakerState::Closed, breaker) => assert!(breaker.is_none(), "{breaker:?}"),
+            (BreakerState::Open(_), breaker) => {
+                assert!(breaker.as_ref().is_some_and(|g| g.is_open), "{breaker:?}")
             }
-            (Passage::Probe(probe), gate) => {
-                let gate = gate.expect("only a host that is down is probed");
-                assert!(!gate.is_shut, "there is another prober, or it is too early");
-                assert_eq!(probe.failed_probes, gate.failed_probes);
-                let again = gates::ask(self.pool, self.host_id, owner_id).await.unwrap();
+            (BreakerState::HalfOpen(probe), breaker) => {
+                let breaker = breaker.expect("only a host that is down is probed");
+                assert!(
+                    !breaker.is_open,
+                    "there is another prober, or it is too early"
+                );
+                assert_eq!(probe.failed_probes, breaker.failed_probes);
+                let again = circuit_breakers::ask(self.pool, self.host_id, owner_id)
+                    .await
+                    .unwrap();
                 assert_eq!(again, passage, "whose answer was lost asks again");
-                let other = gates::ask(self.pool, self.host_id, Uuid::now_v7())
+                let other = circuit_breakers::ask(self.pool, self.host_id, Uuid::now_v7())
                     .await
                     .unwrap();
                 assert!(
-                    matches!(other, Passage::Shut(_)),
+                    matches!(other, BreakerState::Open(_)),
                     "one at a time: {other:?}"
                 );
-                let renewed = gates::renew(self.pool, probe).await.unwrap();
+                let renewed = circuit_breakers::renew(self.pool, probe).await.unwrap();
                 assert!(renewed.is_some());
             }
         }
@@ -90,21 +97,22 @@ impl Site<'_> {
     }
 
     /// Somebody needs the host, and it does not answer, or did not before.
-    async fn miss(&mut self) -> Down {
+    async fn miss(&mut self) -> HostDown {
         match self.ask().await {
-            Passage::Shut(down) => down,
-            Passage::Open => self.fail(None).await,
-            Passage::Probe(probe) => self.fail(Some(&probe)).await,
+            BreakerState::Open(down) => down,
+            BreakerState::Closed => self.fail(None).await,
+            BreakerState::HalfOpen(probe) => self.fail(Some(&probe)).await,
         }
     }
 
-    /// A connection that failed is told to the gate. Told twice, it counts once.
-    async fn fail(&self, probe: Option<&Probe>) -> Down {
+    /// A connection that failed is recorded by the circuit breaker. Recorded twice, it counts once.
+    async fn fail(&self, probe: Option<&Probe>) -> HostDown {
         let mut told = Vec::new();
         for _ in 0..2 {
-            let down = gates::shut(self.pool, self.host_id, probe, "refused", false, 3600.0)
-                .await
-                .unwrap();
+            let down =
+                circuit_breakers::open(self.pool, self.host_id, probe, "refused", false, 3600.0)
+                    .await
+                    .unwrap();
             told.push(down.expect("nobody found that it answers"));
         }
         assert_eq!(told[0], told[1]);
@@ -118,15 +126,17 @@ impl Site<'_> {
 
     /// Somebody needs the host, and it answers; what waited for it begins.
     pub(super) async fn answer_host(&mut self) {
-        if let Passage::Probe(_) = self.ask().await {
-            gates::open(self.pool, self.host_id).await.unwrap();
-            assert!(self.gate().await.is_none());
+        if let BreakerState::HalfOpen(_) = self.ask().await {
+            circuit_breakers::close(self.pool, self.host_id)
+                .await
+                .unwrap();
+            assert!(self.breaker().await.is_none());
             self.assert_nothing_waits_without_need().await;
         }
     }
 
-    pub(super) async fn gate_is_due(&mut self) {
-        sqlx::query("UPDATE virtuozo_core.host_gates SET shut_until = now(), lease_until = lease_until - interval '1 hour'")
+    pub(super) async fn circuit_breaker_is_due(&mut self) {
+        sqlx::query("UPDATE virtuozo_core.circuit_breakers SET open_until = now(), lease_until = lease_until - interval '1 hour'")
             .execute(self.pool)
             .await
             .unwrap();
@@ -148,14 +158,15 @@ impl Site<'_> {
             .execute(self.pool)
             .await
             .unwrap();
-        let gate = self.gate().await;
+        let breaker = self.breaker().await;
         assert!(
-            gate.as_ref()
-                .is_none_or(|g| !g.is_shut && g.failed_probes == 0),
-            "{gate:?}"
+            breaker
+                .as_ref()
+                .is_none_or(|g| !g.is_open && g.failed_probes == 0),
+            "{breaker:?}"
         );
-        if let (Some(_), Some(late)) = (gate, self.probe.take()) {
-            let told = gates::shut(
+        if let (Some(_), Some(late)) = (breaker, self.probe.take()) {
+            let told = circuit_breakers::open(
                 self.pool,
                 self.host_id,
                 Some(&late),
@@ -164,18 +175,23 @@ impl Site<'_> {
                 3600.0,
             );
             assert_eq!(told.await.unwrap().map(|down| down.failed_probes), Some(0));
-            gates::release(self.pool, &late).await.unwrap();
-            assert!(gates::renew(self.pool, &late).await.unwrap().is_none());
+            circuit_breakers::release(self.pool, &late).await.unwrap();
+            assert!(
+                circuit_breakers::renew(self.pool, &late)
+                    .await
+                    .unwrap()
+                    .is_none()
+            );
         }
     }
 
-    pub(super) async fn assert_promises_of_the_gate(&self, rows: &[Row]) {
-        let Some(gate) = self.gate().await else {
+    pub(super) async fn assert_promises_of_the_circuit_breaker(&self, rows: &[Row]) {
+        let Some(breaker) = self.breaker().await else {
             return;
         };
         for row in rows
             .iter()
-            .filter(|row| gate.is_shut && row.state == "admitted")
+            .filter(|row| breaker.is_open && row.state == "admitted")
         {
             let before = self.seen.get(&row.id).map(|before| before.state.as_str());
             assert!(
@@ -196,7 +212,7 @@ async fn what_waits_for_a_silent_host_fails_together_and_the_next_run_tries_afre
     site.apply(&Op::OweSnapshot(0)).await;
     site.assert_promises().await;
     for missed in 1..=3 {
-        site.gate_is_due().await;
+        site.circuit_breaker_is_due().await;
         assert_eq!(site.miss().await.failed_probes, missed);
         site.assert_promises().await;
     }
@@ -235,15 +251,15 @@ async fn what_waits_for_a_silent_host_fails_together_and_the_next_run_tries_afre
     );
     assert!(told.ends_with("and 1 of its guests are still to be brought back as they were: that is done when it answers"), "{told}");
 
-    site.gate_is_due().await;
+    site.circuit_breaker_is_due().await;
     assert_eq!(
         site.miss().await.to_string(),
         "does not answer (attempt 4): refused"
     );
-    assert!(site.gate().await.is_some_and(|gate| gate.is_shut));
+    assert!(site.breaker().await.is_some_and(|breaker| breaker.is_open));
     site.start_run().await;
     assert!(
-        site.gate().await.is_none(),
+        site.breaker().await.is_none(),
         "it was asked at once, and answers"
     );
     let open = "SELECT count(*)::text FROM virtuozo_core.guest_runs WHERE state IN ('waiting', 'admitted', 'running')";
