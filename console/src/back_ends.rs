@@ -1,4 +1,5 @@
-//! What the back ends of this program say about hosts, for the store's checks and for the options of commands.
+//! The kinds of host and properties that the back ends of this program describe: checks for the store, options for
+//! commands.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -10,12 +11,12 @@ use virtuozo_hypervisor::{BACK_ENDS, HostSettings, Locator, Property, back_end_o
 use virtuozo_model::HostKind;
 use virtuozo_store::hosts::{HostConfig, Rules};
 
-/// What the back ends of this program permit.
+/// The rules of this program's back ends, for the store.
 pub(crate) struct KnownBackEnds;
 
 impl Rules for KnownBackEnds {
     fn check_host(&self, host: &HostConfig) -> Result<(), String> {
-        let back_end = back_end_of(host.kind.as_str()).ok_or_else(|| unknown(&host.kind))?;
+        let back_end = back_end_of(host.kind.as_str()).ok_or_else(|| unknown_kind(&host.kind))?;
         back_end.check_host(&HostSettings {
             name: &host.name,
             kind: host.kind.as_str(),
@@ -25,30 +26,30 @@ impl Rules for KnownBackEnds {
     }
 
     fn check_locator(&self, kind: &HostKind, locator: &str) -> Result<(), String> {
-        let back_end = back_end_of(kind.as_str()).ok_or_else(|| unknown(kind))?;
+        let back_end = back_end_of(kind.as_str()).ok_or_else(|| unknown_kind(kind))?;
         let locator = Locator::new(locator).map_err(|error| error.to_string())?;
         (back_end.refuse_locator)(&locator).map_or(Ok(()), Err)
     }
 }
 
-fn unknown(kind: &HostKind) -> String {
+fn unknown_kind(kind: &HostKind) -> String {
     format!(
         "this program knows no hosts of the kind {kind}: {}",
-        words().join(", ")
+        kind_names().join(", ")
     )
 }
 
-fn words() -> Vec<&'static str> {
+fn kind_names() -> Vec<&'static str> {
     let kinds = BACK_ENDS.iter().flat_map(|back_end| back_end.kinds);
     kinds.map(|kind| kind.word).collect()
 }
 
-/// A parser for the word of a kind of host, which it also shows in help and errors.
+/// A parser for kinds of host, which help and errors list.
 pub(crate) fn kind() -> impl TypedValueParser<Value = HostKind> {
-    PossibleValuesParser::new(words()).try_map(|word| word.parse::<HostKind>())
+    PossibleValuesParser::new(kind_names()).try_map(|word| word.parse::<HostKind>())
 }
 
-/// All properties that hosts may have, each name once.
+/// The properties of all back ends, by name.
 fn properties() -> &'static BTreeMap<&'static str, &'static Property> {
     static ALL: LazyLock<BTreeMap<&'static str, &'static Property>> = LazyLock::new(|| {
         let all = BACK_ENDS.iter().flat_map(|back_end| back_end.properties);
@@ -57,7 +58,7 @@ fn properties() -> &'static BTreeMap<&'static str, &'static Property> {
     &ALL
 }
 
-/// A value as people may see it.
+/// A property's value for output: that of a secret is hidden.
 pub(crate) fn shown<'a>(name: &str, value: &'a str) -> &'a str {
     match properties().get(name) {
         Some(property) if property.is_secret => "(secret)",
@@ -77,13 +78,13 @@ const ANY: &str = "property";
 /// Options for the properties of a host: one for each that a back end describes, and `--property NAME=VALUE`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct PropertyArgs {
-    /// Values by name; none: the property is taken away.
+    /// Values by name; `None` removes the property.
     given: BTreeMap<String, Option<String>>,
 }
 
 impl PropertyArgs {
-    /// Puts what was given in the place of what was there.
-    pub(crate) fn change(self, properties: &mut BTreeMap<String, String>) {
+    /// Sets and removes the given properties.
+    pub(crate) fn apply(self, properties: &mut BTreeMap<String, String>) {
         for (name, value) in self.given {
             match value {
                 Some(value) => properties.insert(name, value),
@@ -101,7 +102,7 @@ impl PropertyArgs {
 impl Args for PropertyArgs {
     fn augment_args(mut command: Command) -> Command {
         for (name, property) in properties() {
-            // A command line is no place for a secret.
+            // Everybody on the machine sees the command line.
             if property.is_secret {
                 continue;
             }
@@ -167,7 +168,7 @@ mod tests {
         let mut properties = BTreeMap::from([("other".to_owned(), "stays".to_owned())]);
         PropertyArgs::from_arg_matches(&matches)
             .unwrap()
-            .change(&mut properties);
+            .apply(&mut properties);
         properties
     }
 

@@ -1,12 +1,12 @@
-//! The tree of commands and the options that all of them have.
+//! The tree of commands: which there are, and which module does each of them.
 
-use std::path::PathBuf;
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
 
-use clap::{Args, Parser, Subcommand};
-
-use virtuozo_telemetry as telemetry;
-
-use crate::{commands::*, error::EXIT_CODES};
+use crate::{
+    commands::*, configuration::Configuration, context::Context, error::EXIT_CODES,
+    options::GlobalOptions,
+};
 
 /// Backs up VMware guests while they run or shut down, with workers that Postgres coordinates.
 #[derive(Debug, Parser)]
@@ -14,69 +14,27 @@ use crate::{commands::*, error::EXIT_CODES};
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
-    pub(crate) global: Global,
+    pub(crate) global: GlobalOptions,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// Options that every command has.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Global options")]
-pub(crate) struct Global {
-    /// File with settings, TOML [default: $XDG_CONFIG_HOME/virtuozo/virtuozo.toml, or
-    /// /etc/virtuozo/virtuozo.toml, where there is one]
-    #[arg(long, global = true, env = "VIRTUOZO_CONFIG", value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Postgres to use, postgres://user@host/database; without it the private one of the data
-    /// directory
-    #[arg(
-        long,
-        global = true,
-        env = "DATABASE_URL",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
-    pub(crate) database_url: Option<String>,
-    /// File with the password of the database's user, instead of a password in the URL
-    #[arg(
-        long,
-        global = true,
-        env = "DATABASE_PASSWORD_FILE",
-        value_name = "FILE"
-    )]
-    pub(crate) database_password_file: Option<PathBuf>,
-    /// Print JSON for programs instead of text for people
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-    /// Where log lines go: human or json for stderr, journald (journald:SOCKET for another socket than the
-    /// usual), auto for journald under systemd and human otherwise
-    #[arg(
-        long,
-        global = true,
-        default_value = "auto",
-        env = "VIRTUOZO_LOG",
-        value_name = "FORM"
-    )]
-    pub(crate) log: telemetry::Format,
-    /// Which log lines: error, warn, info, debug, trace, or such a level for single parts, as in
-    /// info,worker=debug [default: info for services, warn for commands]
-    #[arg(long, global = true, env = "RUST_LOG", value_name = "FILTER", value_parser = log_filter)]
-    pub(crate) log_filter: Option<String>,
-    /// The VIX library; without it the usual places of Workstation and VIX
-    #[arg(long, global = true, env = "VIRTUOZO_VIX_LIBRARY", value_name = "FILE")]
-    pub(crate) vix_library: Option<PathBuf>,
-    /// Directory of the private database [default: $XDG_STATE_HOME/virtuozo, or /var/lib/virtuozo
-    /// for root]
-    #[arg(long, global = true, env = "VIRTUOZO_DATA_DIR", value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// File with the key that seals host passwords [default: $XDG_CONFIG_HOME/virtuozo/key, or
-    /// /etc/virtuozo/key for root]
-    #[arg(long, global = true, env = "VIRTUOZO_KEY_FILE", value_name = "FILE")]
-    pub(crate) key_file: Option<PathBuf>,
-}
-
-fn log_filter(text: &str) -> Result<String, String> {
-    telemetry::check_filter(text).map(|()| text.to_owned())
+impl Cli {
+    /// What the command line, the environment and the configuration file ask for. Ends the process where the
+    /// command line is wrong or asks for help, as clap does.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has an unknown setting or a value that the setting does not take.
+    pub(crate) fn read() -> Result<(Self, Configuration)> {
+        let mut configuration = Configuration::of_command_line(Self::command());
+        let this: Self = configuration.parsed();
+        // An internal command gets all that it needs from the process that starts it.
+        let reads_file = !this.command.is_internal();
+        if reads_file && configuration.read_file(this.global.config.as_deref())? {
+            return Ok((configuration.parsed(), configuration));
+        }
+        Ok((this, configuration))
+    }
 }
 
 /// The commands.
@@ -157,12 +115,45 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether a process of ours starts it, and says all that it has to know.
+    /// Does what was asked.
+    pub(crate) async fn run(self, context: &Context) -> Result<()> {
+        match self {
+            Self::Demo(args) => demo::run(context, args).await,
+            Self::Up(args) => service::up(context, args).await,
+            Self::Host(command) => host::run(context, command).await,
+            Self::Guest(command) => guest::run(context, command).await,
+            Self::Disk(command) => disk::run(context, command).await,
+            Self::Datastore(command) => datastore::run(context, command).await,
+            Self::Repository(command) => repository::run(context, command).await,
+            Self::Schedule(command) => schedule::run(context, command).await,
+            Self::Settings(command) => settings::run(context, command).await,
+            Self::Hook(command) => hook::run(context, command).await,
+            Self::Export(args) => transfer::export(context, args).await,
+            Self::Import(args) => transfer::import(context, args).await,
+            Self::Notice(command) => notice::run(context, command).await,
+            Self::Run(command) => run::run(context, command).await,
+            Self::Obligation(command) => obligation::run(context, command).await,
+            Self::Events(args) => events::run(context, args).await,
+            Self::Status(args) => status::run(context, args).await,
+            Self::Point(command) => point::run(context, command).await,
+            Self::Restore(args) => point::restore(context, args).await,
+            Self::Scheduler(args) => service::scheduler(context, args).await,
+            Self::Worker(args) => service::worker(context, args).await,
+            Self::Config(command) => config::run(context, command),
+            Self::Health(args) => health::run(context, args).await,
+            Self::Doctor(args) => doctor::run(context, args).await,
+            Self::Version(args) => version::run(context, args),
+            // Answered before a runtime exists.
+            Self::VixHost(_) | Self::HookGuard(_) => Ok(()),
+        }
+    }
+
+    /// Whether only processes of this program start it.
     pub(crate) fn is_internal(&self) -> bool {
         matches!(self, Self::VixHost(_) | Self::HookGuard(_))
     }
 
-    /// Whether it runs on and on and tells what it does in log lines.
+    /// Whether it is a service: it runs until it is stopped, and logs what it does.
     pub(crate) fn is_service(&self) -> bool {
         match self {
             Self::Up(_) | Self::Scheduler(_) => true,
@@ -176,11 +167,9 @@ impl Command {
 mod tests {
     use std::{fs, path::Path};
 
-    use clap::CommandFactory;
-
     use super::*;
 
-    /// All commands that people see, with the words that lead there.
+    /// All commands that are not hidden, each with its full path, such as `virtuozo host add`.
     fn commands(above: &clap::Command, path: &str, into: &mut Vec<(String, clap::Command)>) {
         for command in above.get_subcommands().filter(|c| !c.is_hide_set()) {
             let path = format!("{path} {}", command.get_name());
@@ -189,27 +178,27 @@ mod tests {
         }
     }
 
-    /// The words of an example as a shell would split them, from `virtuozo` to a pipe or redirection.
-    fn words(line: &str) -> Vec<String> {
+    /// The arguments of an example as a shell would split them, from `virtuozo` to a pipe or redirection.
+    fn arguments(line: &str) -> Vec<String> {
         let start = line.find("virtuozo").unwrap();
-        let mut words = Vec::new();
-        let mut word: Option<String> = None;
+        let mut arguments = Vec::new();
+        let mut argument: Option<String> = None;
         let mut quote = None;
         for c in line[start..].chars() {
             match (quote, c) {
                 (Some(q), c) if c == q => quote = None,
-                (Some(_), c) => word.get_or_insert_default().push(c),
+                (Some(_), c) => argument.get_or_insert_default().push(c),
                 (None, '\'' | '"') => {
                     quote = Some(c);
-                    word.get_or_insert_default();
+                    argument.get_or_insert_default();
                 }
-                (None, ' ') => words.extend(word.take()),
-                (None, '|' | '<' | '>' | '#') if word.is_none() => break,
-                (None, c) => word.get_or_insert_default().push(c),
+                (None, ' ') => arguments.extend(argument.take()),
+                (None, '|' | '<' | '>' | '#') if argument.is_none() => break,
+                (None, c) => argument.get_or_insert_default().push(c),
             }
         }
-        words.extend(word);
-        words
+        arguments.extend(argument);
+        arguments
     }
 
     #[test]
@@ -231,12 +220,12 @@ mod tests {
             let examples: Vec<_> = help.lines().filter(|l| l.contains("virtuozo ")).collect();
             assert!(!examples.is_empty(), "`{path}` has an empty example");
             for line in examples {
-                let words = words(line);
+                let arguments = arguments(line);
                 assert!(
-                    words.join(" ").starts_with(&path),
+                    arguments.join(" ").starts_with(&path),
                     "the example of `{path}` is about another command: {line}"
                 );
-                if let Err(error) = Cli::try_parse_from(&words) {
+                if let Err(error) = Cli::try_parse_from(&arguments) {
                     panic!("the example of `{path}` does not parse: {line}\n{error}");
                 }
             }
@@ -256,7 +245,7 @@ mod tests {
             let text = fs::read_to_string(&document).unwrap().replace("\\\n", " ");
             for line in text.lines().filter(|l| l.starts_with("    virtuozo ")) {
                 found += 1;
-                if let Err(error) = Cli::try_parse_from(words(line)) {
+                if let Err(error) = Cli::try_parse_from(arguments(line)) {
                     let document = document.display();
                     panic!("{document} has a command that does not parse: {line}\n{error}");
                 }

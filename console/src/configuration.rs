@@ -1,8 +1,9 @@
-//! Where the options of a process come from: flag, then environment, then file, then default.
+//! The settings of a process. Each is an option of the command line, or else an environment variable, or else an
+//! entry of the configuration file, or else the default.
 //!
-//! A setting is every option that an environment variable may give too. In the file (TOML) it has the name
-//! of its option with `_` for `-`; what belongs to one command stands in the table of that command. The
-//! file's values become the defaults of the options, so that clap itself keeps the order.
+//! Every option with an environment variable is a setting. In the file (TOML) its key is the option's name with
+//! `_` for `-`; the options of one command stand in that command's table. The file's values become the options'
+//! defaults, so that clap itself decides which source wins.
 
 use std::{
     ffi::OsString,
@@ -13,25 +14,25 @@ use std::{
 
 use anyhow::Result;
 use clap::{
-    Arg, ArgMatches, Command, CommandFactory, FromArgMatches,
+    Arg, ArgMatches, Command, FromArgMatches,
     error::{ContextKind, ContextValue},
     parser::ValueSource,
 };
 use toml::de::{DeTable, DeValue};
 
-use crate::{cli::Cli, error::usage};
+use crate::error::usage;
 
-/// The file of the machine.
+/// The file for all users of the machine.
 const SYSTEM_FILE: &str = "/etc/virtuozo/virtuozo.toml";
-/// The option that names the file cannot stand in it.
-const NAMES_THE_FILE: &str = "config";
-/// A name that is less alike than this is no misspelling.
-const ALIKE: f64 = 0.8;
+/// The option that names the file; it is no setting.
+const FILE_OPTION: &str = "config";
+/// Least similarity (Jaro-Winkler) of an unknown name to a setting's for that setting to be suggested.
+const SUGGESTION_SIMILARITY: f64 = 0.8;
 
 /// An option that the environment and the file may give.
 #[derive(Debug, Clone)]
 pub(crate) struct Setting {
-    /// The command whose option it is; none for the options that all have.
+    /// The command whose option it is; `None` for an option of all commands.
     pub(crate) table: Option<String>,
     arg: Arg,
 }
@@ -49,7 +50,7 @@ impl Setting {
         self.arg.get_long().unwrap_or_default().replace('-', "_")
     }
 
-    /// The name of its value among what clap found.
+    /// Its id among clap's matches.
     pub(crate) fn id(&self) -> &str {
         self.arg.get_id().as_str()
     }
@@ -65,12 +66,12 @@ impl Setting {
         variable.to_string_lossy().into_owned()
     }
 
-    /// It may hold a password.
+    /// Whether its value may hold a password.
     pub(crate) fn is_secret(&self) -> bool {
         self.arg.is_hide_env_values_set()
     }
 
-    /// Why clap does not take `value` for it.
+    /// Why `value` is not a value of this setting; `None` if it is one.
     pub(crate) fn refuses(&self, value: &str) -> Option<String> {
         let line = format!("{}={value}", self.flag());
         let error = Command::new("file")
@@ -86,12 +87,12 @@ impl Setting {
     }
 }
 
-/// All settings there are.
+/// All settings of a program with these commands.
 pub(crate) fn settings(command: &Command) -> Vec<Setting> {
     fn of(table: Option<&str>, command: &Command) -> Vec<Setting> {
         let args = command.get_arguments();
         let has_both = |arg: &&Arg| arg.get_env().is_some() && arg.get_long().is_some();
-        args.filter(|arg| has_both(arg) && arg.get_id() != NAMES_THE_FILE)
+        args.filter(|arg| has_both(arg) && arg.get_id() != FILE_OPTION)
             .map(|arg| Setting {
                 table: table.map(str::to_owned),
                 arg: arg.clone(),
@@ -105,20 +106,20 @@ pub(crate) fn settings(command: &Command) -> Vec<Setting> {
     all
 }
 
-/// A setting that the file gives.
+/// One entry of the configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Given {
+pub(crate) struct FileEntry {
     pub(crate) name: String,
     pub(crate) value: String,
     line: usize,
 }
 
-/// What was said about how to run, and where.
+/// The settings of this process with their sources.
 #[derive(Debug)]
 pub(crate) struct Configuration {
-    /// The file that was read.
-    pub(crate) file: Option<PathBuf>,
-    given: Vec<Given>,
+    /// The file that was read; `None` without one.
+    file: Option<PathBuf>,
+    entries: Vec<FileEntry>,
     settings: Vec<Setting>,
     /// All commands, with the file's values as defaults.
     command: Command,
@@ -135,53 +136,58 @@ pub(crate) enum Origin {
     Environment,
     /// The file.
     File,
-    /// Nobody said anything.
+    /// No source gives it.
     Default,
 }
 
 /// A setting's value as this process sees it.
 #[derive(Debug)]
 pub(crate) struct Value {
-    /// None: nothing was said, and the program has its own idea.
+    /// `None` if no source gives it and clap knows no default.
     pub(crate) text: Option<String>,
     pub(crate) origin: Origin,
-    /// The flag, the variable, or the line of the file.
+    /// The option, the variable, or the file with its line; `None` for a default.
     pub(crate) place: Option<String>,
 }
 
 impl Configuration {
-    /// Reads the command line, the environment and the file. Ends the process where the command line is
-    /// wrong or asks for help, as clap does.
-    ///
-    /// # Errors
-    /// If the file cannot be read or says what is not understood.
-    pub(crate) fn read() -> Result<(Cli, Self)> {
-        let command = without_empty_variables(Cli::command());
+    /// Reads the command line and the environment. Ends the process where the command line is wrong or asks for
+    /// help, as clap does.
+    pub(crate) fn of_command_line(command: Command) -> Self {
+        let settings = settings(&command);
+        let command = without_empty_variables(command);
         let matches = command.clone().get_matches();
-        let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-        let mut this = Self {
+        Self {
             file: None,
-            given: Vec::new(),
-            settings: settings(&Cli::command()),
+            entries: Vec::new(),
+            settings,
             command,
             matches,
-        };
-        // It gets all that it needs from the process that starts it.
-        if cli.command.is_internal() {
-            return Ok((cli, this));
         }
-        let Some((path, text)) = find(cli.global.config.as_deref())? else {
-            return Ok((cli, this));
-        };
-        this.given = parse(&path, &text, &this.settings)?;
-        this.command = with_defaults(this.command, &this.given, &this.settings);
-        this.file = Some(path);
-        this.matches = this.command.clone().get_matches();
-        let cli = Cli::from_arg_matches(&this.matches).unwrap_or_else(|error| error.exit());
-        Ok((cli, this))
     }
 
-    /// All settings with their values. Those of a command have the value that it would begin with.
+    /// The arguments as clap's derived type. Ends the process where they are not such.
+    pub(crate) fn parsed<T: FromArgMatches>(&self) -> T {
+        T::from_arg_matches(&self.matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// Reads the configuration file as well: the named one, or the first that exists of the user's and the machine's.
+    /// Returns whether there was one.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has an unknown setting or a value that the setting does not take.
+    pub(crate) fn read_file(&mut self, named: Option<&Path>) -> Result<bool> {
+        let Some((path, text)) = find(named)? else {
+            return Ok(false);
+        };
+        self.entries = parse(&path, &text, &self.settings)?;
+        self.command = with_defaults(self.command.clone(), &self.entries, &self.settings);
+        self.file = Some(path);
+        self.matches = self.command.clone().get_matches();
+        Ok(true)
+    }
+
+    /// All settings with their values. A setting of a command has the value with which that command would start.
     pub(crate) fn values(&self) -> impl Iterator<Item = (&Setting, Value)> {
         self.settings
             .iter()
@@ -197,12 +203,15 @@ impl Configuration {
         let matches = of_command.as_ref().unwrap_or(&self.matches);
         let text = matches.get_raw(setting.id()).and_then(|mut all| all.next());
         let text = text.map(|text| text.to_string_lossy().into_owned());
-        let line = self.given.iter().find(|given| given.name == setting.name());
-        let (origin, place) = match (matches.value_source(setting.id()), line, &self.file) {
+        let entry = self
+            .entries
+            .iter()
+            .find(|entry| entry.name == setting.name());
+        let (origin, place) = match (matches.value_source(setting.id()), entry, &self.file) {
             (Some(ValueSource::CommandLine), ..) => (Origin::Flag, Some(setting.flag())),
             (Some(ValueSource::EnvVariable), ..) => (Origin::Environment, Some(setting.variable())),
-            (_, Some(given), Some(file)) => {
-                let place = format!("{}:{}", file.display(), given.line);
+            (_, Some(entry), Some(file)) => {
+                let place = format!("{}:{}", file.display(), entry.line);
                 (Origin::File, Some(place))
             }
             _ => (Origin::Default, None),
@@ -215,7 +224,7 @@ impl Configuration {
     }
 }
 
-/// A variable without content counts as not set: that is how compose files and units leave one out.
+/// An empty variable counts as not set: compose files and units cannot leave one out.
 fn without_empty_variables(command: Command) -> Command {
     command
         .mut_args(|arg| {
@@ -229,14 +238,14 @@ fn without_empty_variables(command: Command) -> Command {
         .mut_subcommands(without_empty_variables)
 }
 
-fn with_defaults(command: Command, given: &[Given], all: &[Setting]) -> Command {
-    given.iter().fold(command, |command, given| {
-        let Some(setting) = all.iter().find(|setting| setting.name() == given.name) else {
+fn with_defaults(command: Command, entries: &[FileEntry], all: &[Setting]) -> Command {
+    entries.iter().fold(command, |command, entry| {
+        let Some(setting) = all.iter().find(|setting| setting.name() == entry.name) else {
             return command;
         };
         let set = |command: Command| {
             command.mut_arg(setting.id(), |arg| {
-                arg.default_value(given.value.clone())
+                arg.default_value(entry.value.clone())
                     .hide_default_value(true)
             })
         };
@@ -247,7 +256,7 @@ fn with_defaults(command: Command, given: &[Given], all: &[Setting]) -> Command 
     })
 }
 
-/// The file that was named, or else the first one that is there: the user's own, the machine's.
+/// The path and the text of the named file, or else of the first that exists: the user's, the machine's.
 fn find(named: Option<&Path>) -> Result<Option<(PathBuf, String)>> {
     let unreadable = |path: &Path, error: &io::Error| {
         usage(format!(
@@ -271,8 +280,8 @@ fn find(named: Option<&Path>) -> Result<Option<(PathBuf, String)>> {
     Ok(None)
 }
 
-/// The settings in a file's text.
-pub(crate) fn parse(path: &Path, text: &str, all: &[Setting]) -> Result<Vec<Given>> {
+/// The entries in a file's text.
+pub(crate) fn parse(path: &Path, text: &str, all: &[Setting]) -> Result<Vec<FileEntry>> {
     let line_of = |span: Range<usize>| {
         let before = text.get(..span.start).unwrap_or(text);
         before.matches('\n').count() + 1
@@ -308,7 +317,7 @@ pub(crate) fn parse(path: &Path, text: &str, all: &[Setting]) -> Result<Vec<Give
                 _ => None,
             };
             let Some(setting) = all.iter().find(|setting| setting.name() == name) else {
-                return Err(wrong(line, &unknown(&name, all)));
+                return Err(wrong(line, &unknown_setting(&name, all)));
             };
             let Some(value) = value else {
                 let why = format!("{name} has to be a text, a whole number, or true or false");
@@ -318,25 +327,25 @@ pub(crate) fn parse(path: &Path, text: &str, all: &[Setting]) -> Result<Vec<Give
                 let value = if setting.is_secret() { "…" } else { &value };
                 return Err(wrong(line, &format!("{name} = {value:?} cannot be: {why}")));
             }
-            found.push(Given { name, value, line });
+            found.push(FileEntry { name, value, line });
         }
     }
     Ok(found)
 }
 
-/// What to say of a name that no setting has.
-fn unknown(name: &str, all: &[Setting]) -> String {
+/// The error for a name that no setting has, with the most similar one that exists.
+fn unknown_setting(name: &str, all: &[Setting]) -> String {
     let key = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
     let best = all
         .iter()
         .map(Setting::name)
         .map(|known| {
-            // The right name in the wrong table is as good as right.
-            let likeness = strsim::jaro_winkler(&known, name)
+            // A right key in the wrong table is suggested as well.
+            let similarity = strsim::jaro_winkler(&known, name)
                 .max(strsim::jaro_winkler(&key(&known), &key(name)));
-            (likeness, known)
+            (similarity, known)
         })
-        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .filter(|(similarity, _)| *similarity >= SUGGESTION_SIMILARITY)
         .max_by(|(a, _), (b, _)| a.total_cmp(b));
     match best {
         Some((_, known)) => format!("there is no setting {name:?}; did you mean {known:?}?"),
@@ -349,9 +358,12 @@ fn unknown(name: &str, all: &[Setting]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use clap::CommandFactory;
 
-    fn read(text: &str) -> std::result::Result<Vec<Given>, String> {
+    use super::*;
+    use crate::cli::Cli;
+
+    fn read(text: &str) -> std::result::Result<Vec<FileEntry>, String> {
         parse(Path::new("v.toml"), text, &settings(&Cli::command()))
             .map_err(|error| error.to_string())
     }
@@ -367,7 +379,7 @@ mod tests {
             names.contains(&"worker.drain_limit".to_owned()),
             "{names:?}"
         );
-        assert!(!names.contains(&NAMES_THE_FILE.to_owned()));
+        assert!(!names.contains(&FILE_OPTION.to_owned()));
         names.sort();
         let count = names.len();
         names.dedup();

@@ -1,5 +1,5 @@
-//! What every command starts from: the options that all have, the way to the database and to hosts,
-//! and Ctrl-C.
+//! What every command is given: the global options, the output, the database, the connectors to hosts, and the
+//! cancellation by signals.
 
 use std::{
     path::PathBuf,
@@ -8,22 +8,19 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
+use url::Url;
 use virtuozo_hypervisor::{Connector, Connectors, vix::VixConnector};
-use virtuozo_postgres::{self as db, server::Cluster};
-use virtuozo_secrets as secrets;
-use virtuozo_telemetry as telemetry;
+use virtuozo_postgres::server::Cluster;
 use virtuozo_worker::Failpoints;
 
-use secrecy::{ExposeSecret, SecretString};
-use url::Url;
-
 use crate::{
-    cli::Global,
     configuration::Configuration,
     error::{INTERRUPTED, NoDatabase, usage},
+    options::GlobalOptions,
     output::Output,
     password,
 };
@@ -31,19 +28,19 @@ use crate::{
 /// How long a command waits for a database that does not answer.
 const DATABASE_LIMIT: Duration = Duration::from_secs(10);
 
-/// The options all commands have, and where results go.
+/// What every command is given.
 pub(crate) struct Context {
-    pub(crate) global: Global,
-    /// Where those options come from.
+    pub(crate) global: GlobalOptions,
+    /// All settings with their sources.
     pub(crate) configuration: Configuration,
     pub(crate) out: Output,
-    /// What disturbs the workers of this process.
+    /// Called by the workers of this process.
     pub(crate) failpoints: Arc<dyn Failpoints>,
-    /// Cancelled by Ctrl-C and SIGTERM, once they are caught.
+    /// Cancelled by SIGINT and SIGTERM; `None` before [`Self::catch_signals`].
     caught: Mutex<Option<CancellationToken>>,
 }
 
-/// A connection to the database. Keeps a private cluster running as long as it lives.
+/// A connection to the database. The private cluster, if it is that, runs until this is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     pub(crate) pool: PgPool,
@@ -51,7 +48,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// One that was named; nothing has to be kept running.
+    /// A connection to a database that the options name, and not the private cluster.
     pub(crate) fn named(pool: PgPool) -> Self {
         Self {
             pool,
@@ -59,7 +56,7 @@ impl Database {
         }
     }
 
-    /// How to reach the private cluster; none for a database that was named.
+    /// The URL of the private cluster; `None` for a database that the options name.
     pub(crate) fn private_url(&self) -> Option<&str> {
         self.cluster.as_deref().map(Cluster::url)
     }
@@ -67,7 +64,7 @@ impl Database {
 
 impl Context {
     pub(crate) fn new(
-        global: Global,
+        global: GlobalOptions,
         configuration: Configuration,
         failpoints: Arc<dyn Failpoints>,
     ) -> Self {
@@ -81,24 +78,23 @@ impl Context {
         }
     }
 
-    /// Begins to log: from `info` on for services, from `warn` on for commands;
-    /// `--log-filter` changes both.
+    /// Starts the log: from `info` on for a service, from `warn` on for another command, or as `--log-filter` says.
     pub(crate) fn start_logging(&self, service: bool) {
         let level = if service { Level::INFO } else { Level::WARN };
         let filter = self.global.log_filter.as_deref();
-        telemetry::init(&self.global.log, level, filter);
+        virtuozo_telemetry::init(&self.global.log, level, filter);
     }
 
     /// The file with the key that seals host passwords.
     pub(crate) fn key_file(&self) -> PathBuf {
         let named = self.global.key_file.clone();
-        named.unwrap_or_else(secrets::default_key_file)
+        named.unwrap_or_else(virtuozo_secrets::default_key_file)
     }
 
-    /// The connection string of the database that was named, with its password.
+    /// The connection string of the database that the options name, with its password; `None` if they name none.
     ///
     /// # Errors
-    /// If the file with the password cannot be read, or there are two passwords.
+    /// The file with the password cannot be read, the URL holds a password too, or there is a file and no URL.
     pub(crate) fn database_url(&self) -> Result<Option<String>> {
         let named = self.global.database_url.as_deref();
         let Some(file) = &self.global.database_password_file else {
@@ -113,7 +109,7 @@ impl Context {
         with_password(url, &password::in_file(file)?).map(Some)
     }
 
-    /// What holds where nobody says anything and clap knows no default.
+    /// The value of a setting, by its id, that no source gives and for which clap knows no default.
     pub(crate) fn default_of(&self, setting: &str) -> Option<String> {
         match setting {
             "data_dir" => Some(self.data_dir().display().to_string()),
@@ -123,17 +119,17 @@ impl Context {
         }
     }
 
-    /// The ways to hosts.
+    /// The connectors to all kinds of host.
     pub(crate) fn connectors(&self) -> Connectors {
         let vix = VixConnector::new(self.global.vix_library.clone());
         Connectors::new([Arc::new(vix) as Arc<dyn Connector>])
     }
 
-    /// From now on Ctrl-C and SIGTERM do not end the process: they cancel the token, and whoever
-    /// waits for it ends in order. A second one ends the process at once.
+    /// From now on SIGINT and SIGTERM cancel the returned token instead of ending the process. A second signal ends
+    /// it at once.
     ///
     /// # Errors
-    /// If the system refuses to deliver signals.
+    /// The system refuses to install the handlers.
     pub(crate) fn catch_signals(&self) -> Result<CancellationToken> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut caught = self.caught.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,25 +139,25 @@ impl Context {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let stop = caught.insert(CancellationToken::new()).clone();
-        let told = stop.clone();
+        let cancelled = stop.clone();
         tokio::spawn(async move {
             for _ in 0..2 {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                 }
-                told.cancel();
+                cancelled.cancel();
             }
             std::process::exit(INTERRUPTED.into());
         });
         Ok(stop)
     }
 
-    /// The database, migrated: the one that was named, or the private one of the data directory if
-    /// it runs.
+    /// The database with its schema up to date: the one that the options name, or the private one of the data
+    /// directory if that runs.
     ///
     /// # Errors
-    /// [`NoDatabase`] with what to start or set.
+    /// [`NoDatabase`], which says what to start or set; or the schema cannot be brought up to date.
     pub(crate) async fn database(&self) -> Result<Database> {
         let (url, cluster) = match self.database_url()? {
             Some(url) => (url, None),
@@ -170,10 +166,10 @@ impl Context {
                 (cluster.url().to_owned(), Some(Arc::new(cluster)))
             }
         };
-        let pool = db::connect_within(&url, DATABASE_LIMIT)
+        let pool = virtuozo_postgres::connect_within(&url, DATABASE_LIMIT)
             .await
             .map_err(|error| NoDatabase(error.to_string()))?;
-        db::migrate(&pool).await?;
+        virtuozo_postgres::migrate(&pool).await?;
         Ok(Database { pool, cluster })
     }
 
@@ -197,7 +193,7 @@ impl Context {
         self.data_dir().join("postgres")
     }
 
-    /// The directory of all that `virtuozo up` keeps.
+    /// The directory of everything that `virtuozo up` stores.
     fn data_dir(&self) -> PathBuf {
         if let Some(dir) = &self.global.data_dir {
             return dir.clone();
@@ -215,15 +211,25 @@ impl Context {
     }
 }
 
-/// What this machine calls itself.
+/// The machine's host name.
 pub(crate) fn machine_name() -> String {
     let system = rustix::system::uname();
     system.nodename().to_string_lossy().into_owned()
 }
 
-/// A connection string with a password that it does not hold yet.
+/// The name of the user who runs the command, also through `sudo`; `with uid N` where nothing names them.
+pub(crate) fn user_name() -> String {
+    ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
+        .unwrap_or_else(|| format!("with uid {}", rustix::process::getuid().as_raw()))
+}
+
+/// The connection string with the password added.
+///
+/// # Errors
+/// It is no URL, or holds a password. The error does not repeat any of it.
 fn with_password(url: &str, password: &SecretString) -> Result<String> {
-    // It may hold a password: not a word of it.
     let mut parsed =
         Url::parse(url).map_err(|error| usage(format!("the database URL is none: {error}")))?;
     if parsed.password().is_some() || parsed.query_pairs().any(|(key, _)| key == "password") {
@@ -231,7 +237,7 @@ fn with_password(url: &str, password: &SecretString) -> Result<String> {
             "the database URL holds a password, and so does the password file: take one of them away",
         ));
     }
-    // As a parameter, since that also goes where the URL names a socket and no host.
+    // As a query parameter: a URL without a host (of a socket) cannot hold a password elsewhere.
     parsed
         .query_pairs_mut()
         .append_pair("password", password.expose_secret());
@@ -247,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_of_any_signs_gets_into_the_url_and_only_once() {
+    fn a_password_of_any_characters_is_added_to_the_url_and_only_once() {
         let password = SecretString::from("p:w@/?&=% +ü");
         for url in [
             "postgres://virtuozo@db:5432/virtuozo",

@@ -1,4 +1,4 @@
-//! How a command fails: what is said, and the exit code.
+//! Errors with an exit code of their own, and the report of a failed command.
 
 use std::{io, process::ExitCode};
 
@@ -6,17 +6,17 @@ use virtuozo_postgres::StoreError;
 
 use crate::output::Output;
 
-/// What was asked for cannot be: a wrong value, an unknown name. Exit code 2, as clap's own.
+/// A wrong value or an unknown name. Exit code 2, as for errors of clap.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
-/// No database to work with. Exit code 3.
+/// There is no database, or it cannot be reached. Exit code 3.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct NoDatabase(pub(crate) String);
 
-/// Stopped by Ctrl-C or SIGTERM before it was done. Exit code 130.
+/// Stopped by SIGINT or SIGTERM. Exit code 130.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped before it was done")]
 pub(crate) struct Interrupted;
@@ -29,7 +29,7 @@ pub(crate) const INTERRUPTED: u8 = 130;
 #[error("something would change")]
 pub(crate) struct WouldChange;
 
-/// The result of a command has been printed and is a failure: nothing more is said. Exit code 1.
+/// The command has printed its result, which is a failure: no more is printed. Exit code 1.
 #[derive(Debug, thiserror::Error)]
 #[error("failed")]
 pub(crate) struct AlreadyReported;
@@ -48,9 +48,9 @@ pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
     Usage(message.into()).into()
 }
 
-/// Says what went wrong and picks the exit code.
+/// Prints the error to stderr, unless the command has printed it, and returns the exit code.
 pub(crate) fn report(out: &Output, failure: &anyhow::Error) -> ExitCode {
-    // `virtuozo point list | head`: the reader has seen enough.
+    // `virtuozo point list | head`: the reader has closed the pipe.
     if let Some(source) = failure.downcast_ref::<io::Error>()
         && source.kind() == io::ErrorKind::BrokenPipe
     {

@@ -1,4 +1,6 @@
-//! The key file of this machine: one key for all that is stored sealed, wherever it is given.
+//! The key file of this machine. One key encrypts all passwords and secrets that a site stores.
+
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use sqlx::PgPool;
@@ -10,22 +12,20 @@ use virtuozo_store::{
     notices::config::{self, Secret},
 };
 
-use crate::context::Context;
-
-/// A stored password or secret.
+/// An encrypted password or secret in the database.
 struct Stored {
-    whose: String,
+    /// What it is, such as `the password of host alpha`.
+    name: String,
     id: Uuid,
     sealed: Vec<u8>,
 }
 
-/// The key of this machine; none: there is none, and nothing is stored that needs it.
+/// The key in a file; `None` if there is no such file and nothing stored needs one.
 ///
 /// # Errors
-/// If there is none, and something is stored that another key has sealed.
-pub(crate) async fn load(context: &Context, pool: &PgPool) -> Result<Option<Key>> {
-    let file = context.key_file();
-    match Key::load(&file) {
+/// The file cannot be used, or does not exist although something is stored that another key encrypted.
+pub(crate) async fn load(file: &Path, pool: &PgPool) -> Result<Option<Key>> {
+    match Key::load(file) {
         Err(SecretError::KeyMissing(_)) => {}
         key => return Ok(Some(key?)),
     }
@@ -38,52 +38,52 @@ pub(crate) async fn load(context: &Context, pool: &PgPool) -> Result<Option<Key>
         "the key file {file} does not exist, and {} sealed with a key that is elsewhere: copy the key file from a \
          machine with a worker or a scheduler (`virtuozo config show` names it there), or name it with --key-file. \
          If it is lost, make a new one, `(umask 077; openssl rand -hex 32 > {file})`, and give everything again",
-        named(&stored)
+        summary(&stored)
     )
 }
 
-/// The key of this machine, which is made where nothing is stored that another key has sealed.
+/// The key in a file; a new one is written if there is none and nothing stored needs one.
 ///
 /// # Errors
-/// As [`load`], or if the file cannot be written.
-pub(crate) async fn load_or_create(context: &Context, pool: &PgPool) -> Result<Key> {
-    match load(context, pool).await? {
+/// As [`load`]; or the file cannot be written.
+pub(crate) async fn load_or_create(file: &Path, pool: &PgPool) -> Result<Key> {
+    match load(file, pool).await? {
         Some(key) => Ok(key),
-        None => Ok(Key::load_or_create(&context.key_file())?),
+        None => Ok(Key::load_or_create(file)?),
     }
 }
 
-/// Whether the key of this machine opens all that is stored, in words.
+/// Checks that the key in a file decrypts everything that is stored. Returns the result for `virtuozo doctor`.
 ///
 /// # Errors
-/// What is wrong, and what to do about it.
-pub(crate) async fn check(context: &Context, pool: &PgPool) -> Result<String> {
-    let file = context.key_file();
-    let file = file.display();
-    let Some(key) = load(context, pool).await? else {
+/// It does not, or [`load`] fails. The error says what to do.
+pub(crate) async fn check(file: &Path, pool: &PgPool) -> Result<String> {
+    let Some(key) = load(file, pool).await? else {
         return Ok(format!(
-            "not there yet; {file} is made with the first password"
+            "not there yet; {} is made with the first password",
+            file.display()
         ));
     };
     let mut foreign = stored(pool).await?;
     foreign.retain(|one| key.open(one.id, &one.sealed).is_err());
     if foreign.is_empty() {
-        return Ok(file.to_string());
+        return Ok(file.display().to_string());
     }
+    let file = file.display();
     bail!(
         "{} sealed with another key than that in {file}: copy the key file from a machine that opens it, or give it \
          again with `virtuozo host password` and `virtuozo notice secret`",
-        named(&foreign)
+        summary(&foreign)
     )
 }
 
-/// All that is stored sealed.
+/// Every encrypted password and secret in the database.
 async fn stored(pool: &PgPool) -> Result<Vec<Stored>, StoreError> {
     let mut all = Vec::new();
     for host in hosts::list(pool).await? {
         if let Some(sealed) = hosts::sealed_password(pool, host.id).await? {
             all.push(Stored {
-                whose: format!("the password of host {}", host.name),
+                name: format!("the password of host {}", host.name),
                 id: host.id,
                 sealed,
             });
@@ -92,7 +92,7 @@ async fn stored(pool: &PgPool) -> Result<Vec<Stored>, StoreError> {
     for secret in Secret::ALL {
         if let Some(sealed) = config::sealed(pool, secret).await? {
             all.push(Stored {
-                whose: format!("the {secret}"),
+                name: format!("the {secret}"),
                 id: secret.id(),
                 sealed,
             });
@@ -101,10 +101,11 @@ async fn stored(pool: &PgPool) -> Result<Vec<Stored>, StoreError> {
     Ok(all)
 }
 
-fn named(all: &[Stored]) -> String {
+/// The subject and verb of a sentence about stored secrets: `the password of host alpha and 2 more are`.
+fn summary(all: &[Stored]) -> String {
     match all {
         [] => "nothing is".to_owned(),
-        [one] => format!("{} is", one.whose),
-        [first, others @ ..] => format!("{} and {} more are", first.whose, others.len()),
+        [one] => format!("{} is", one.name),
+        [first, others @ ..] => format!("{} and {} more are", first.name, others.len()),
     }
 }

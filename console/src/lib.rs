@@ -2,40 +2,47 @@
 //! itself only calls [`run`].
 
 mod back_ends;
-mod choice;
 mod cli;
 mod commands;
 mod configuration;
 mod context;
 #[cfg(test)]
 mod deployment;
-mod describe;
 mod error;
+mod http;
 mod key;
-mod listen;
-mod live;
-mod names;
+mod lookup;
+mod operation;
+mod options;
 mod output;
 mod password;
+mod progress;
+mod repositories;
+mod resettable;
 mod systemd;
+mod text;
 
 use std::{process::ExitCode, sync::Arc};
 
 use virtuozo_worker::Failpoints;
 
-use crate::{cli::Command, configuration::Configuration, context::Context, output::Output};
+use crate::{
+    cli::{Cli, Command},
+    context::Context,
+    output::Output,
+};
 
-/// Does what the arguments of the process say. `failpoints` disturb its workers.
+/// Runs the command that the arguments of the process name. Its workers call `failpoints`.
 pub fn run(failpoints: Arc<dyn Failpoints>) -> ExitCode {
-    let (cli, configuration) = match Configuration::read() {
+    let (cli, configuration) = match Cli::read() {
         Ok(read) => read,
-        // Whether JSON was asked for is not known before the options are.
+        // Without parsed options only the arguments themselves tell whether to print JSON.
         Err(failure) => {
             let json = std::env::args_os().any(|arg| arg == "--json");
             return error::report(&Output::new(json), &failure);
         }
     };
-    // A child of a process of ours: no runtime, no log format, no database.
+    // Children of this program's own processes need no runtime, no log and no database.
     if let Command::VixHost(_) = cli.command {
         return commands::internal::vix_host();
     }
@@ -51,8 +58,8 @@ pub fn run(failpoints: Arc<dyn Failpoints>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(failure) => return error::report(&context.out, &failure.into()),
     };
-    let done = runtime.block_on(commands::run(&context, cli.command));
-    // Threads that wait inside a blocking call must not keep a finished command alive.
+    let done = runtime.block_on(cli.command.run(&context));
+    // A thread in a blocking call must not keep a finished command from ending.
     runtime.shutdown_background();
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! What people and programs see: tables or JSON on stdout, failures on stderr.
+//! The output of commands: tables or JSON on stdout, failures on stderr; and the text form of single values.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -10,10 +10,10 @@ use uuid::Uuid;
 use virtuozo_model::human;
 pub(crate) use virtuozo_model::human::span;
 
-/// A narrower terminal is not believed.
+/// A terminal that reports fewer columns is taken for one that does not know its width.
 const MIN_COLUMNS: u16 = 40;
 
-/// Where results go, and in which form.
+/// Prints the results of a command, for people or, with `--json`, for programs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
     json: bool,
@@ -24,13 +24,12 @@ impl Output {
         Self { json }
     }
 
-    /// `--json` was given.
+    /// Whether `--json` was given.
     pub(crate) fn is_json(&self) -> bool {
         self.json
     }
 
-    /// A list: a JSON array of the items, or a table with one row for each; `none` is said where
-    /// there are no items.
+    /// Prints a list: a JSON array of the items, or a table with a row for each, or `none` if there are no items.
     pub(crate) fn list<T: Serialize>(
         &self,
         items: &[T],
@@ -51,7 +50,7 @@ impl Output {
         self.table(&table)
     }
 
-    /// One thing: a JSON object, or lines of `name  value`.
+    /// Prints one object: as JSON, or as lines of `name  value`.
     pub(crate) fn show<T: Serialize>(
         &self,
         item: &T,
@@ -69,7 +68,7 @@ impl Output {
         self.table(&table)
     }
 
-    /// Something was changed: one line, or `{"ok": true, "message": …}`.
+    /// Prints what was changed: one line, or `{"ok": true, "message": …}`.
     pub(crate) fn done(&self, message: &str) -> anyhow::Result<()> {
         if self.json {
             return self.json(&json!({"ok": true, "message": message}));
@@ -87,20 +86,20 @@ impl Output {
         self.line(&table.trim_fmt())
     }
 
-    /// Prints one line (or several) as it is.
+    /// Prints text and a line break.
     pub(crate) fn line(&self, text: &str) -> anyhow::Result<()> {
-        // Not println!: it panics where the reader has gone away.
+        // `println!` panics if stdout is a closed pipe.
         Ok(writeln!(io::stdout().lock(), "{text}")?)
     }
 
-    /// Says on stderr why the command failed; with `--json` as `{"ok": false, "error": …}`.
+    /// Prints to stderr why the command failed; with `--json` as `{"ok": false, "error": …}`.
     pub(crate) fn failure(&self, message: &str) {
         let text = if self.json {
             json!({"ok": false, "error": message}).to_string()
         } else {
             format!("virtuozo: {message}")
         };
-        // Nothing can be done where even stderr is gone.
+        // There is nowhere left to report that stderr is closed.
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 }
@@ -116,19 +115,18 @@ pub(crate) fn table(headers: &[&str]) -> Table {
 }
 
 fn arrange(table: &mut Table) {
-    // Without a terminal, or one that does not tell its width, nothing is wrapped: a program or a log
-    // reads the lines.
+    // Lines are wrapped only for a terminal of known width: programs and logs read whole lines.
     if io::stdout().is_terminal() && table.width().is_some_and(|columns| columns >= MIN_COLUMNS) {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
 }
 
-/// A size for people: `1.50 GiB`.
+/// A size with its unit: `1.50 GiB`; a negative one is 0.
 pub(crate) fn size(bytes: impl TryInto<u64>) -> String {
     human::size(bytes.try_into().unwrap_or(0))
 }
 
-/// A size that may be unknown.
+/// A size, or `-` if it is unknown.
 pub(crate) fn size_or_dash(bytes: Option<i64>) -> String {
     bytes.map_or_else(|| "-".to_owned(), size)
 }
@@ -140,12 +138,12 @@ pub(crate) fn time(at: DateTime<Utc>) -> String {
         .to_string()
 }
 
-/// A time that may not have come yet.
+/// A point in time, or `-`.
 pub(crate) fn time_or_dash(at: Option<DateTime<Utc>>) -> String {
     at.map_or_else(|| "-".to_owned(), time)
 }
 
-/// Text that may be missing.
+/// The value's text, or `-`.
 pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
@@ -155,62 +153,16 @@ pub(crate) fn yes_no(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
 }
 
-/// The short form of an id: its last eight digits. The first ones are a time and alike in all that
-/// was made in the same minute; every command takes any beginning or end that only one id has.
+/// The short form of an id: its last eight digits. (The first digits are a time, equal in all ids of the same
+/// minute.) Every command takes any beginning or end that only one id has.
 pub(crate) fn short(id: Uuid) -> String {
     let digits = id.simple().to_string();
     digits.chars().skip(digits.len() - 8).collect()
 }
 
-/// The one id of `ids` that `text` is, begins or ends.
-///
-/// # Errors
-/// A sentence that says whether there was none or more than one.
-pub(crate) fn find_id(
-    text: &str,
-    what: &str,
-    ids: impl IntoIterator<Item = Uuid>,
-) -> anyhow::Result<Uuid> {
-    let wanted = text.replace('-', "").to_ascii_lowercase();
-    if wanted.is_empty() || !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(crate::error::usage(format!(
-            "'{text}' is not the id of a {what}: an id is made of the digits 0-9 and a-f"
-        )));
-    }
-    let mut found = ids.into_iter().filter(|id| {
-        let digits = id.simple().to_string();
-        digits.starts_with(&wanted) || digits.ends_with(&wanted)
-    });
-    match (found.next(), found.next()) {
-        (Some(id), None) => Ok(id),
-        (None, _) => Err(crate::error::usage(format!("there is no {what} '{text}'"))),
-        (Some(_), Some(_)) => Err(crate::error::usage(format!(
-            "more than one {what} begins or ends with '{text}': give more digits"
-        ))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_id_is_found_by_its_beginning_or_end_only_if_that_is_unique() {
-        let one = Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_aaaa_0001);
-        let two = Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_aaaa_0002);
-        let find = |text: &str| find_id(text, "run", [one, two]);
-        assert_eq!(find(&one.to_string()).unwrap(), one);
-        assert_eq!(find(&short(two)).unwrap(), two);
-        assert!(
-            find("0199")
-                .unwrap_err()
-                .to_string()
-                .contains("more than one")
-        );
-        assert!(find("ffff").unwrap_err().to_string().contains("no run"));
-        assert!(find("zz").unwrap_err().to_string().contains("digits"));
-        assert!(find("").is_err());
-    }
 
     #[test]
     fn a_negative_size_is_not_a_huge_one() {

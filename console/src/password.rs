@@ -1,4 +1,4 @@
-//! Passwords from a prompt, stdin or a file; never from arguments, which everybody on the machine sees.
+//! Reads passwords from a prompt, stdin or a file; never from arguments, which everybody on the machine can see.
 
 use std::{
     fs::File,
@@ -29,7 +29,7 @@ pub(crate) struct PasswordArgs {
 }
 
 impl PasswordArgs {
-    /// One of the options was given.
+    /// Whether one of the options was given.
     pub(crate) fn is_given(&self) -> bool {
         self.password_stdin || self.password_file.is_some()
     }
@@ -60,13 +60,13 @@ pub(crate) struct PassphraseArgs {
 }
 
 impl PassphraseArgs {
-    /// The passphrase of a file that is there.
+    /// Reads the passphrase of an existing file.
     pub(crate) fn read(&self) -> Result<SecretString> {
         self.text(|| rpassword::prompt_password("Passphrase of the file: "))
             .map(Into::into)
     }
 
-    /// A passphrase for a new file, asked for twice.
+    /// Reads a passphrase for a new file, from the prompt twice.
     pub(crate) fn choose(&self) -> Result<SecretString> {
         let text = self.text(|| {
             let text = rpassword::prompt_password("Passphrase for the passwords: ")?;

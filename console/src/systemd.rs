@@ -1,5 +1,5 @@
-//! What systemd is told about a service that it started as `Type=notify`: that it runs, what it waits for,
-//! that it ends, and, as long as its loops turn, that it lives.
+//! Notifications to systemd about a service of `Type=notify`: ready, its status, stopping, and, while the service is
+//! live, the watchdog's keep-alive.
 
 use std::{env, time::Duration};
 
@@ -7,23 +7,25 @@ use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 use virtuozo_runtime::{liveness, readiness};
 
-/// How often is looked at what there is to tell.
-const LOOK: Duration = Duration::from_secs(1);
-/// So often at least within the time after which systemd takes a service for dead.
-const LOOKS_PER_WATCHDOG: u32 = 4;
+/// How often the status is read.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+/// Keep-alives that are sent within the watchdog's limit.
+const KEEP_ALIVES_PER_LIMIT: u32 = 4;
 
-/// Tells from now on, if systemd wants to know. A service that waits for its database counts as started: it
-/// has done what it can. One that lacks what waiting does not bring has to end before it is told here.
-pub(crate) fn tell(stop: &CancellationToken) {
+/// Notifies systemd, if it started the process so, from now on until the process ends. A service counts as ready
+/// while it still waits for its database; an error for which it ends has to be found before this call.
+pub(crate) fn notify(stop: &CancellationToken) {
     if env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
-    tokio::spawn(tell_on(stop.clone()));
+    tokio::spawn(notify_until_end(stop.clone()));
 }
 
-async fn tell_on(stop: CancellationToken) {
+async fn notify_until_end(stop: CancellationToken) {
     let watchdog = sd_notify::watchdog_enabled();
-    let pause = watchdog.map_or(LOOK, |limit| LOOK.min(limit / LOOKS_PER_WATCHDOG));
+    let pause = watchdog.map_or(POLL_EVERY, |limit| {
+        POLL_EVERY.min(limit / KEEP_ALIVES_PER_LIMIT)
+    });
     let (mut status, mut stopping) = (String::new(), false);
     send(&[NotifyState::Ready]);
     loop {
@@ -32,7 +34,7 @@ async fn tell_on(stop: CancellationToken) {
             send(&[NotifyState::Status(&now)]);
             status = now;
         }
-        // A timer alone would vouch for a process whose work hangs.
+        // Without the check of liveness, this task would keep a service alive whose work hangs.
         if watchdog.is_some() && liveness::standstill().is_none() {
             send(&[NotifyState::Watchdog]);
         }
@@ -47,8 +49,8 @@ async fn tell_on(stop: CancellationToken) {
 }
 
 fn send(states: &[NotifyState]) {
-    // What follows from silence is systemd's to decide.
+    // systemd decides what to do with a service that sends nothing.
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd could not be told");
+        tracing::debug!(%error, "systemd could not be notified");
     }
 }

@@ -24,7 +24,6 @@ use virtuozo_hooks::Hooks;
 use virtuozo_model::ProcessKind;
 use virtuozo_postgres::StoreError;
 use virtuozo_runtime::{liveness, outage, readiness};
-use virtuozo_secrets as secrets;
 use virtuozo_store::{hooks::HookScope, leadership, wakeup::WakeupListener, workers};
 
 pub use crate::mirror::EventLog;
@@ -73,7 +72,7 @@ impl SchedulerOptions {
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
-            key_file: secrets::default_key_file(),
+            key_file: virtuozo_secrets::default_key_file(),
             event_log: EventLog::Off,
             hook_guard: None,
         }

@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 use virtuozo_model::{NoticeChannel, NoticeKind, NoticeState};
 use virtuozo_postgres::StoreError;
-use virtuozo_queue::{self as queue, JobListener, NoticeJob};
+use virtuozo_queue::{JobListener, NoticeJob};
 use virtuozo_secrets::{Key, SecretError};
 use virtuozo_store::{
     notices::{
@@ -118,7 +118,7 @@ impl Notices {
             async { Ok(()) }
         };
         let listener = JobListener::start(pool.clone(), stop.clone());
-        queue::serve(pool, listener, id, handler, stop).await;
+        virtuozo_queue::serve(pool, listener, id, handler, stop).await;
         sending.close();
         if tokio::time::timeout(deliver::FAREWELL_LIMIT, sending.wait())
             .await

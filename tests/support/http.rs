@@ -28,7 +28,7 @@ impl Endpoint {
     pub async fn of(process: &Background) -> Result<Self> {
         eventually("a process to say where it listens", async || {
             let said = process.said();
-            let place = said.split_once("answers /healthz");
+            let place = said.split_once("HTTP endpoints are listening");
             let place = place.and_then(|(_, rest)| rest.split_once("address=")?.1.lines().next());
             Ok(place.map(|text| text.trim().parse()).transpose()?)
         })

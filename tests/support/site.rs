@@ -12,7 +12,7 @@ use serde_json::Value;
 use sqlx::PgPool;
 use tempfile::TempDir;
 use virtuozo_disk::vmdk::DiskKind;
-use virtuozo_postgres::{self as db, testing::TestDb};
+use virtuozo_postgres::testing::TestDb;
 use vix::lab::{DiskSpec, GuestSpec, HostSpec, Lab, LabGuest, LabHost, Power, Product};
 
 use crate::process::{Answer, Background, built};
@@ -69,7 +69,7 @@ impl Site {
     /// # Errors
     /// As [`Site::new`].
     pub async fn at(url: &str) -> Result<Self> {
-        let pool = db::connect(url).await?;
+        let pool = virtuozo_postgres::connect(url).await?;
         Self::lay(pool, url.to_owned(), None, built("virtuozo")?)
     }
 

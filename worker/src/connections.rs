@@ -12,7 +12,6 @@ use uuid::Uuid;
 use virtuozo_hypervisor::{
     Connectors, ErrorClass, ErrorKind, Guest, GuestRef, Host, HypervisorError, Locator,
 };
-use virtuozo_model as model;
 
 use crate::{circuit_breaker, error::StepError, target::Targets};
 
@@ -170,7 +169,7 @@ impl ConnectionPermit {
     /// What the host or the database says.
     pub(crate) async fn guest(
         &self,
-        guest: &model::Guest,
+        guest: &virtuozo_model::Guest,
     ) -> Result<(Arc<dyn Host>, Arc<dyn Guest>), StepError> {
         let reference = reference(guest)?;
         let mut host = self.host().await?;
@@ -204,7 +203,7 @@ impl Drop for ConnectionPermit {
 }
 
 /// A stored guest, as its host knows it.
-pub(crate) fn reference(guest: &model::Guest) -> Result<GuestRef, HypervisorError> {
+pub(crate) fn reference(guest: &virtuozo_model::Guest) -> Result<GuestRef, HypervisorError> {
     let locator = Locator::new(guest.locator.as_str()).map_err(|error| {
         HypervisorError::new(
             ErrorKind::GuestInvalid,

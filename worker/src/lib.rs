@@ -38,9 +38,8 @@ use virtuozo_hooks::Hooks;
 use virtuozo_hypervisor::Connectors;
 use virtuozo_model::ProcessKind;
 use virtuozo_postgres::{Pool, StoreError};
-use virtuozo_queue::{self as queue, GuestJob, HostJob, JobListener, UndoJob};
+use virtuozo_queue::{GuestJob, HostJob, JobListener, UndoJob};
 use virtuozo_runtime::{liveness, outage, readiness};
-use virtuozo_secrets as secrets;
 use virtuozo_store::{
     hooks::HookScope,
     workers::{self, HeartbeatAnswer},
@@ -95,7 +94,7 @@ impl WorkerOptions {
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
-            key_file: secrets::default_key_file(),
+            key_file: virtuozo_secrets::default_key_file(),
             drain_limit: Duration::from_secs(600),
             hook_guard: None,
             look_every_lacking: None,
@@ -202,21 +201,21 @@ impl Worker {
                     }
                 }
                 tokio::join!(
-                    queue::serve(
+                    virtuozo_queue::serve(
                         PgPool::clone(&pool),
                         Arc::clone(&listener),
                         incarnation,
                         move |job: HostJob| jobs::deliver(Arc::clone(&hosts), job),
                         shutdown.clone()
                     ),
-                    queue::serve(
+                    virtuozo_queue::serve(
                         PgPool::clone(&pool),
                         Arc::clone(&listener),
                         incarnation,
                         move |job: GuestJob| jobs::deliver(Arc::clone(&guests), job),
                         shutdown.clone()
                     ),
-                    queue::serve(
+                    virtuozo_queue::serve(
                         PgPool::clone(&pool),
                         Arc::clone(&listener),
                         incarnation,

@@ -9,10 +9,10 @@ use crate::{
     context::Context,
 };
 
-/// Variables of the environment that the OpenTelemetry library reads itself.
+/// Prefix of the environment variables that the OpenTelemetry library reads itself.
 const TELEMETRY_PREFIX: &str = "OTEL_";
-/// Where those hold secrets.
-const TELEMETRY_SECRETS: &str = "_HEADERS";
+/// Suffix of those of them that hold secrets.
+const TELEMETRY_SECRET_SUFFIX: &str = "_HEADERS";
 /// Shown instead of a secret.
 const HIDDEN: &str = "***";
 
@@ -27,11 +27,11 @@ pub(crate) enum ConfigCommand {
     Show,
 }
 
-/// One setting, as it is shown.
+/// One setting as `config show` prints it.
 #[derive(Serialize)]
 struct Line {
     name: String,
-    /// None: not set, and nothing takes its place.
+    /// `None` if it is not set and has no default.
     value: Option<String>,
     origin: Origin,
     /// The option, the variable, or the file and its line.
@@ -70,7 +70,7 @@ fn line(context: &Context, setting: &Setting, value: Value) -> Line {
     }
 }
 
-/// A text without the password in it: a URL is shown but for that, anything else not at all.
+/// A connection string with `***` for its password; anything but a URL is hidden as a whole.
 fn masked(text: &str) -> String {
     let Ok(mut url) = url::Url::parse(text) else {
         return HIDDEN.to_owned();
@@ -92,13 +92,13 @@ fn masked(text: &str) -> String {
     url.into()
 }
 
-/// What the environment says about traces and metrics; only the library itself knows its defaults.
+/// The OpenTelemetry library's variables that are set; only the library itself knows its defaults.
 fn telemetry() -> Vec<Line> {
     let mut lines: Vec<_> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
         .filter(|(name, value)| name.starts_with(TELEMETRY_PREFIX) && !value.is_empty())
         .map(|(name, value)| {
-            let value = if name.ends_with(TELEMETRY_SECRETS) {
+            let value = if name.ends_with(TELEMETRY_SECRET_SUFFIX) {
                 HIDDEN.to_owned()
             } else {
                 value.to_string_lossy().into_owned()

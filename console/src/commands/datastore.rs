@@ -5,9 +5,10 @@ use clap::Subcommand;
 use virtuozo_store::{caps, datastores, hosts};
 
 use crate::{
-    choice::{self, Choice},
     context::Context,
     output,
+    resettable::{self, Resettable},
+    text,
 };
 
 /// Commands on datastores.
@@ -42,8 +43,8 @@ pub(crate) enum DatastoreCommand {
         /// The datastore's name on the host
         datastore: String,
         /// How many; none takes the cap away
-        #[arg(value_name = "N", value_parser = choice::or_none::<i32>)]
-        guests: Choice<i32>,
+        #[arg(value_name = "N", value_parser = resettable::or_none::<i32>)]
+        guests: Resettable<i32>,
     },
     /// Read a datastore at the path that its host gives
     #[command(after_help = "Example:\n  virtuozo datastore unmap alpha standard")]
@@ -108,7 +109,7 @@ pub(crate) async fn run(context: &Context, command: DatastoreCommand) -> Result<
             context.out.done(&format!(
                 "{datastore} of {}: {}",
                 host.name,
-                choice::at_most(guests.0)
+                text::guest_limit(guests.0)
             ))
         }
         DatastoreCommand::Unmap { host, datastore } => {

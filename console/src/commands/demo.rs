@@ -16,7 +16,7 @@ use clap::Args;
 use sqlx::PgPool;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use virtuozo_postgres::{self as db, server::Cluster};
+use virtuozo_postgres::server::Cluster;
 use virtuozo_secrets::Key;
 use virtuozo_store::{
     runs::{self, NewRun, Targets},
@@ -30,12 +30,10 @@ use self::{
     site::{Expect, Site},
 };
 use crate::{
-    commands::{
-        point,
-        run::{RunView, follow},
-    },
+    commands::run::{RunView, follow},
     context::Context,
     error::{AlreadyReported, Interrupted},
+    operation,
 };
 
 /// Options of `demo`.
@@ -187,9 +185,9 @@ impl Demo {
         let cluster = tokio::task::spawn_blocking(move || Cluster::start(&postgres)).await??;
         let url = cluster.url().to_owned();
         self.cluster = Some(cluster);
-        let pool = db::connect(&url).await?;
+        let pool = virtuozo_postgres::connect(&url).await?;
         self.pool = Some(pool.clone());
-        db::migrate(&pool).await?;
+        virtuozo_postgres::migrate(&pool).await?;
 
         let key_file = self.path("key");
         let key = Key::load_or_create(&key_file)?;
@@ -298,8 +296,8 @@ impl Demo {
     ) -> Result<()> {
         let dir = Path::new(&point.repository).join(&point.path);
         let name = format!("{}/{}", point.host_name, point.guest_name);
-        let report = point::verify(context, &dir, &name).await?;
-        let mut damage = point::damage(&report);
+        let report = operation::verify(context, &dir, &name).await?;
+        let mut damage = operation::damage(&report);
         views::record_verification(pool, point.id, damage.as_deref()).await?;
         if damage.is_none() {
             let looked = tokio::task::spawn_blocking(move || compare::qemu_check(&dir)).await?;

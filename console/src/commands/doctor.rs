@@ -1,4 +1,4 @@
-//! `virtuozo doctor`: is everything here that Virtuozo needs, and what to do where not.
+//! `virtuozo doctor`: checks everything that Virtuozo needs on this machine, and says what to do.
 
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,12 @@ use virtuozo_model::Datastore;
 use virtuozo_secrets::{Key, SecretError};
 use virtuozo_store::{caps, datastores, settings, views, workers};
 
-use super::repository::{self, Standing};
 use crate::{
     context::{Context, Database},
-    describe,
     error::AlreadyReported,
     key, output,
+    repositories::{self, RepositoryState},
+    text,
 };
 
 /// Options of `doctor`.
@@ -22,12 +22,12 @@ use crate::{
 #[command(after_help = "Examples:\n  virtuozo doctor\n  virtuozo doctor --json")]
 pub(crate) struct DoctorArgs {}
 
-/// One thing that was looked at.
+/// One check and its result.
 #[derive(Serialize)]
 struct Check {
     what: &'static str,
     ok: bool,
-    /// What was found, or what is wrong and what to do about it.
+    /// What was found; if that is wrong, also what to do about it.
     found: String,
 }
 
@@ -48,7 +48,7 @@ pub(crate) async fn run(context: &Context, _args: DoctorArgs) -> Result<()> {
         .collect();
     match context.database().await {
         Ok(db) => {
-            let found = key::check(context, &db.pool).await;
+            let found = key::check(&context.key_file(), &db.pool).await;
             checks.push(Check::new("key file", found));
             let place = match db.private_url() {
                 None => "answers, its schema is up to date".to_owned(),
@@ -85,7 +85,7 @@ pub(crate) async fn run(context: &Context, _args: DoctorArgs) -> Result<()> {
     }
 }
 
-/// The key file, while nobody knows what is sealed with it.
+/// Checks the key file alone, without the database that holds what it encrypts.
 fn key_file(context: &Context) -> Result<String> {
     let path = context.key_file();
     match Key::load(&path) {
@@ -95,7 +95,7 @@ fn key_file(context: &Context) -> Result<String> {
     }
 }
 
-/// Whether this machine can read the mapped datastores.
+/// Checks that this machine can read the mapped datastores.
 async fn datastores(db: &Database) -> Result<String> {
     let mut mapped = datastores::list(&db.pool, None).await?;
     mapped.retain(|one| one.local_path.is_some());
@@ -129,7 +129,7 @@ async fn destination(db: &Database) -> Result<String> {
     place(db, &destination).await
 }
 
-/// Those that guests have of their own.
+/// Checks the destinations that guests have of their own.
 async fn other_repositories(db: &Database) -> Result<Vec<Check>> {
     let destination = settings::get(&db.pool).await?.destination;
     let mut checks = Vec::new();
@@ -141,10 +141,10 @@ async fn other_repositories(db: &Database) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// Whether restore points can go there. Makes nothing: that is left to a worker.
+/// Checks that restore points can be written to a directory. Creates nothing: a worker does.
 async fn place(db: &Database, path: &str) -> Result<String> {
-    let seen = repository::look(&db.pool, path).await?;
-    if let Some(problem) = seen.problem {
+    let check = repositories::check(&db.pool, path).await?;
+    if let Some(problem) = check.problem {
         anyhow::bail!(problem);
     }
     let path = PathBuf::from(path);
@@ -153,8 +153,8 @@ async fn place(db: &Database, path: &str) -> Result<String> {
         let there = there.unwrap_or(&path);
         writable(there)?;
         let free = output::size(virtuozo_repository::space(there)?.free_bytes);
-        let state = match seen.state {
-            Standing::Mounted => "",
+        let state = match check.state {
+            RepositoryState::Mounted => "",
             _ => ", not used yet: the first backup makes it a repository",
         };
         Ok(format!("{}, {free} free{state}", path.display()))
@@ -184,7 +184,7 @@ async fn processes(db: &Database) -> Result<String> {
             "{} is not there any more: it was last heard of at {} and has not said that it ends, so it died or \
              does not reach the database; look at its log and start it again (whoever is not replaced is \
              forgotten after a day)",
-            describe::process(process),
+            text::process(process),
             output::time(process.heartbeat_at)
         )
     }));
@@ -192,19 +192,19 @@ async fn processes(db: &Database) -> Result<String> {
         anyhow::bail!(problems.join("; "));
     }
     let names = alive.iter().map(|process| match process.leads {
-        true => format!("{} (leads)", describe::process(process)),
-        false => describe::process(process),
+        true => format!("{} (leads)", text::process(process)),
+        false => text::process(process),
     });
     Ok(names.collect::<Vec<_>>().join(", "))
 }
 
-/// Whether every kind of host is served by a worker that runs.
+/// Checks that a running worker serves each kind of host.
 async fn kinds(db: &Database) -> Result<String> {
     let unserved = workers::unserved(&db.pool).await?;
     if unserved.is_empty() {
         return Ok("each is served by a worker that runs, as far as there are hosts".to_owned());
     }
-    let said = unserved.iter().map(describe::unserved);
+    let said = unserved.iter().map(text::unserved_kind);
     anyhow::bail!(said.collect::<Vec<_>>().join("; "))
 }
 

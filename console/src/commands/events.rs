@@ -12,7 +12,7 @@ use virtuozo_store::{
     guests, hosts,
 };
 
-use crate::{context::Context, names, output};
+use crate::{context::Context, lookup, output};
 
 /// How often `--follow` looks again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -59,7 +59,7 @@ pub(crate) async fn run(context: &Context, args: EventsArgs) -> Result<()> {
         filter.min_code = events::USER;
     }
     if let Some(run) = &args.run {
-        filter.run_id = Some(names::run(pool, run).await?);
+        filter.run_id = Some(lookup::run(pool, run).await?);
     }
     if let Some(host) = &args.host {
         filter.host_id = Some(hosts::by_name(pool, host).await?.id);

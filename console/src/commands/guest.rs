@@ -15,11 +15,12 @@ use virtuozo_store::{
     views,
 };
 
+use super::disk;
 use crate::{
     back_ends::KnownBackEnds,
-    choice::{self, Choice},
     context::Context,
     output,
+    resettable::{self, Resettable},
 };
 
 /// Commands on guests.
@@ -75,24 +76,24 @@ pub(crate) struct Edit {
     #[arg(long, value_name = "true|false", group = "what")]
     ignored: Option<bool>,
     /// hot, cold, auto, or site for the site's setting
-    #[arg(long, value_name = "MODE", group = "what", value_parser = choice::or_site::<Mode>)]
-    mode: Option<Choice<Mode>>,
+    #[arg(long, value_name = "MODE", group = "what", value_parser = resettable::or_site::<Mode>)]
+    mode: Option<Resettable<Mode>>,
     /// Directory for its restore points as workers see it, or site for the site's setting
-    #[arg(long, value_name = "DIR", group = "what", value_parser = choice::or_site::<String>)]
-    destination: Option<Choice<String>>,
+    #[arg(long, value_name = "DIR", group = "what", value_parser = resettable::or_site::<String>)]
+    destination: Option<Resettable<String>>,
     /// Power it back on when it was shut down for its backup: true, false or site
-    #[arg(long, value_name = "BOOL", group = "what", value_parser = choice::or_site::<bool>)]
-    resume_power_state: Option<Choice<bool>>,
+    #[arg(long, value_name = "BOOL", group = "what", value_parser = resettable::or_site::<bool>)]
+    resume_power_state: Option<Resettable<bool>>,
     /// Back it up when it is off: true, false or site
-    #[arg(long, value_name = "BOOL", group = "what", value_parser = choice::or_site::<bool>)]
-    backup_when_off: Option<Choice<bool>>,
+    #[arg(long, value_name = "BOOL", group = "what", value_parser = resettable::or_site::<bool>)]
+    backup_when_off: Option<Resettable<bool>>,
     /// Verified restore points to keep, or site for the site's setting
-    #[arg(long, value_name = "N", group = "what", value_parser = choice::or_site::<i32>)]
-    keep_last: Option<Choice<i32>>,
+    #[arg(long, value_name = "N", group = "what", value_parser = resettable::or_site::<i32>)]
+    keep_last: Option<Resettable<i32>>,
     /// Seconds that its newest restore point may be old before it is told as too old, 0 for any age, or
     /// site for the site's setting
-    #[arg(long, value_name = "SECS", group = "what", value_parser = choice::or_site::<i32>)]
-    rpo_secs: Option<Choice<i32>>,
+    #[arg(long, value_name = "SECS", group = "what", value_parser = resettable::or_site::<i32>)]
+    rpo_secs: Option<Resettable<i32>>,
 }
 
 pub(crate) async fn run(context: &Context, command: GuestCommand) -> Result<()> {
@@ -219,7 +220,7 @@ async fn show(context: &Context, name: &str) -> Result<()> {
                 ("Keep last", site(guest.keep_last.map(|n| n.to_string()))),
                 ("RPO", site(guest.rpo_secs.map(rpo_text))),
             ];
-            fields.extend(disks.iter().map(|disk| ("Disk", super::disk::line(disk))));
+            fields.extend(disks.iter().map(|disk| ("Disk", disk::line(disk))));
             fields
         })
 }
@@ -265,12 +266,12 @@ async fn edit(context: &Context, args: Edit) -> Result<()> {
     if let Some(ignored) = args.ignored {
         config.ignored = ignored;
     }
-    choice::change(&mut config.mode, args.mode);
-    choice::change(&mut config.destination, args.destination);
-    choice::change(&mut config.resume_power_state, args.resume_power_state);
-    choice::change(&mut config.backup_when_off, args.backup_when_off);
-    choice::change(&mut config.keep_last, args.keep_last);
-    choice::change(&mut config.rpo_secs, args.rpo_secs);
+    resettable::apply(&mut config.mode, args.mode);
+    resettable::apply(&mut config.destination, args.destination);
+    resettable::apply(&mut config.resume_power_state, args.resume_power_state);
+    resettable::apply(&mut config.backup_when_off, args.backup_when_off);
+    resettable::apply(&mut config.keep_last, args.keep_last);
+    resettable::apply(&mut config.rpo_secs, args.rpo_secs);
     guests::update(&db.pool, guest.id, &config).await?;
     context
         .out

@@ -1,4 +1,4 @@
-//! `virtuozo health`: asks a process on this machine whether it lives, for containers without an HTTP client.
+//! `virtuozo health`: asks a service for its health over HTTP, for containers without an HTTP client.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use crate::context::Context;
 
 /// How long the answer may take.
-const LIMIT: Duration = Duration::from_secs(5);
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Options of `health`.
 #[derive(Debug, Args)]
@@ -31,26 +31,31 @@ pub(crate) struct HealthArgs {
 pub(crate) async fn run(context: &Context, args: HealthArgs) -> Result<()> {
     let path = if args.ready { "/readyz" } else { "/healthz" };
     let address = args.address;
-    let answer = tokio::time::timeout(LIMIT, ask(address, path)).await;
-    let (good, said) = answer
-        .with_context(|| format!("{address} does not answer within {} s", LIMIT.as_secs()))?
+    let answer = tokio::time::timeout(ANSWER_LIMIT, get(address, path)).await;
+    let (is_healthy, text) = answer
+        .with_context(|| {
+            format!(
+                "{address} does not answer within {} s",
+                ANSWER_LIMIT.as_secs()
+            )
+        })?
         .with_context(|| format!("{address} cannot be asked; was the process told --listen?"))?;
-    if !good {
-        bail!("{said}");
+    if !is_healthy {
+        bail!("{text}");
     }
-    context.out.done(&said)
+    context.out.done(&text)
 }
 
-/// Whether what is at a path is fine, and what it says.
-async fn ask(address: SocketAddr, path: &str) -> Result<(bool, String)> {
+/// Whether the answer at a path is a success, and its text.
+async fn get(address: SocketAddr, path: &str) -> Result<(bool, String)> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let question = Request::get(path)
+    let request = Request::get(path)
         .header(HOST, address.to_string())
         .body(Empty::<Bytes>::new())?;
-    let answer = sender.send_request(question).await?;
-    let good = answer.status().is_success();
+    let answer = sender.send_request(request).await?;
+    let is_healthy = answer.status().is_success();
     let body = answer.into_body().collect().await?.to_bytes();
-    Ok((good, String::from_utf8_lossy(&body).trim().to_owned()))
+    Ok((is_healthy, String::from_utf8_lossy(&body).trim().to_owned()))
 }

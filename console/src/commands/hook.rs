@@ -4,11 +4,10 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use sqlx::PgPool;
 use uuid::Uuid;
-use virtuozo_hooks as hooks;
 use virtuozo_model::{Hook, HookLine, HookMoment, OnFailure};
-use virtuozo_store::{guests, hooks as store};
+use virtuozo_store::{guests, hooks};
 
-use crate::{choice, context::Context, error::usage};
+use crate::{context::Context, error::usage, resettable};
 
 /// Commands on hooks.
 #[derive(Debug, Subcommand)]
@@ -63,7 +62,7 @@ pub(crate) struct SetArgs {
     limit_secs: i32,
     /// What it means that it fails. fail: nothing is backed up after a failing --before, and a failing
     /// --after is told as an error; ignore: it is told as a warning, and nothing else
-    #[arg(long, value_name = "WHAT", default_value = "fail", value_parser = choice::one_of::<OnFailure>(OnFailure::WORDS))]
+    #[arg(long, value_name = "WHAT", default_value = "fail", value_parser = resettable::one_of::<OnFailure>(OnFailure::WORDS))]
     on_failure: OnFailure,
     /// The program, by its absolute path or looked for in PATH, and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
@@ -108,7 +107,7 @@ pub(crate) async fn run(context: &Context, command: HookCommand) -> Result<()> {
                 on_failure: args.on_failure,
             };
             let guest_id = args.which.guest_id(&db.pool).await?;
-            store::set(&db.pool, guest_id, &hook).await?;
+            hooks::set(&db.pool, guest_id, &hook).await?;
             let by = match guest_id {
                 Some(_) => "worker",
                 None => "scheduler",
@@ -116,12 +115,12 @@ pub(crate) async fn run(context: &Context, command: HookCommand) -> Result<()> {
             out.done(&format!(
                 "{} is `{}`, run by a {by} within {} s",
                 args.which.name(),
-                hooks::shown(&hook.command),
+                virtuozo_hooks::shown(&hook.command),
                 hook.limit_secs
             ))
         }
         HookCommand::List => out.list(
-            &store::list(&db.pool).await?,
+            &hooks::list(&db.pool).await?,
             "no hooks; `virtuozo hook set` sets one",
             &["Of", "When", "Limit", "A failure", "Command"],
             |line: &HookLine| {
@@ -136,13 +135,13 @@ pub(crate) async fn run(context: &Context, command: HookCommand) -> Result<()> {
                         OnFailure::Fail => "counts".to_owned(),
                         OnFailure::Ignore => "is ignored".to_owned(),
                     },
-                    hooks::shown(&line.hook.command),
+                    virtuozo_hooks::shown(&line.hook.command),
                 ]
             },
         ),
         HookCommand::Clear { which } => {
             let guest_id = which.guest_id(&db.pool).await?;
-            if !store::clear(&db.pool, guest_id, which.moment()).await? {
+            if !hooks::clear(&db.pool, guest_id, which.moment()).await? {
                 return Err(usage(format!(
                     "there is no such hook: {}; see `virtuozo hook list`",
                     which.name()

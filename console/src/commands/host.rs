@@ -16,14 +16,15 @@ use virtuozo_store::{
     operators,
 };
 
+use super::guest;
 use crate::{
     back_ends::{self, KnownBackEnds, PropertyArgs},
-    choice::{self, Choice},
     context::{Context, Database},
-    describe,
     error::{AlreadyReported, usage},
     key, output,
     password::PasswordArgs,
+    resettable::{self, Resettable},
+    text,
 };
 
 /// Commands on hosts.
@@ -133,18 +134,18 @@ pub(crate) struct Edit {
     #[arg(long, value_parser = back_ends::kind())]
     kind: Option<HostKind>,
     /// Connection string, or none
-    #[arg(long, value_name = "URL", value_parser = choice::or_none::<String>)]
-    address: Option<Choice<String>>,
+    #[arg(long, value_name = "URL", value_parser = resettable::or_none::<String>)]
+    address: Option<Resettable<String>>,
     /// User name, or none, which removes the password too
-    #[arg(long, value_parser = choice::or_none::<String>)]
-    user: Option<Choice<String>>,
+    #[arg(long, value_parser = resettable::or_none::<String>)]
+    user: Option<Resettable<String>>,
     #[command(flatten)]
     password: PasswordArgs,
     #[command(flatten)]
     properties: PropertyArgs,
     /// Guests in work at most, or site for the site's setting
-    #[arg(long, value_name = "N", value_parser = choice::or_site::<i32>)]
-    guest_threads: Option<Choice<i32>>,
+    #[arg(long, value_name = "N", value_parser = resettable::or_site::<i32>)]
+    guest_threads: Option<Resettable<i32>>,
     /// Leave it out of every run
     #[arg(long, value_name = "true|false")]
     ignored: Option<bool>,
@@ -184,7 +185,7 @@ pub(crate) async fn run(context: &Context, command: HostCommand) -> Result<()> {
 
 async fn add(context: &Context, db: &Database, args: Add) -> Result<()> {
     let mut properties = BTreeMap::new();
-    args.properties.change(&mut properties);
+    args.properties.apply(&mut properties);
     let config = HostConfig {
         name: args.name,
         kind: args.kind,
@@ -232,7 +233,7 @@ pub(super) async fn seal(
     password: &PasswordArgs,
     whose: &str,
 ) -> Result<Vec<u8>> {
-    let key = key::load_or_create(context, &db.pool).await?;
+    let key = key::load_or_create(&context.key_file(), &db.pool).await?;
     let password = password.read(&format!("Password of {whose}: "))?;
     Ok(key.seal(id, &password)?)
 }
@@ -244,10 +245,10 @@ async fn edit(context: &Context, db: &Database, args: Edit) -> Result<()> {
     config.name = args.rename.unwrap_or(config.name);
     config.kind = args.kind.unwrap_or(config.kind);
     config.ignored = args.ignored.unwrap_or(config.ignored);
-    choice::change(&mut config.address, args.address);
-    choice::change(&mut config.user_name, args.user);
-    args.properties.change(&mut config.properties);
-    choice::change(&mut config.guest_threads, args.guest_threads);
+    resettable::apply(&mut config.address, args.address);
+    resettable::apply(&mut config.user_name, args.user);
+    args.properties.apply(&mut config.properties);
+    resettable::apply(&mut config.guest_threads, args.guest_threads);
     if config.user_name.is_none() && args.password.is_given() {
         return Err(usage("a password needs a user: give --user"));
     }
@@ -297,7 +298,7 @@ fn state(host: &Host) -> String {
 
 /// Why it is in this state, and since when it is paused.
 fn why(host: &Host) -> Option<String> {
-    let parts = [describe::pause(&host.pause), host.state_reason.clone()];
+    let parts = [text::pause(&host.pause), host.state_reason.clone()];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join("; "))
 }
@@ -443,7 +444,7 @@ async fn check(context: &Context, db: &Database, name: Option<&str>) -> Result<(
             .json(&json!({ "ok": ok, "guests": found, "failures": failures }))?;
     } else {
         if !found.is_empty() || failures.is_empty() {
-            super::guest::table(context, &db.pool, found).await?;
+            guest::table(context, &db.pool, found).await?;
         }
         for (host, why) in &failures {
             context.out.failure(&format!("host {host}: {why}"));

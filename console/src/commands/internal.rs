@@ -1,4 +1,4 @@
-//! Hidden commands: children that our own processes start.
+//! Hidden commands that only processes of this program start.
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -39,7 +39,7 @@ pub(crate) fn hook_guard(args: &HookGuardArgs) -> ExitCode {
             code
         }
         Err(error) => {
-            eprintln!("the guard of a hook cannot begin: {error}");
+            eprintln!("the guard of a hook cannot start: {error}");
             ExitCode::FAILURE
         }
     }

@@ -19,7 +19,7 @@ use super::{host, settings};
 use crate::{
     context::Context,
     error::{AlreadyReported, usage},
-    output,
+    lookup, output,
     password::PasswordArgs,
 };
 
@@ -213,7 +213,7 @@ async fn preview(context: &Context, args: Preview) -> Result<()> {
             return Err(usage("a digest is about a day, not about a run"));
         }
         Some("latest") => views::run_ids(&db.pool).await?.first().copied(),
-        Some(text) => Some(output::find_id(
+        Some(text) => Some(lookup::find_id(
             text,
             "run",
             views::run_ids(&db.pool).await?,

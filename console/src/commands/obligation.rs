@@ -4,8 +4,10 @@ use anyhow::Result;
 use clap::Subcommand;
 use virtuozo_store::{operators, views};
 
-use super::run::user_name;
-use crate::{context::Context, describe, output};
+use crate::{
+    context::{Context, user_name},
+    lookup, output, text,
+};
 
 /// Commands on obligations.
 #[derive(Debug, Subcommand)]
@@ -50,7 +52,7 @@ pub(crate) async fn run(context: &Context, command: ObligationCommand) -> Result
                 vec![
                     output::short(one.id),
                     format!("{}/{}", one.host, one.guest),
-                    describe::obligation(one),
+                    text::obligation(one),
                     output::time(one.created_at),
                     one.attempts.to_string(),
                     match one.in_work {
@@ -63,7 +65,7 @@ pub(crate) async fn run(context: &Context, command: ObligationCommand) -> Result
         ),
         ObligationCommand::Forgive { obligation, reason } => {
             let ids = all.iter().map(|one| one.id);
-            let id = output::find_id(&obligation, "obligation", ids)?;
+            let id = lookup::find_id(&obligation, "obligation", ids)?;
             let reason = match reason.trim() {
                 "" => String::new(),
                 why => format!("{why} (user {})", user_name()),

@@ -1,31 +1,22 @@
-//! `virtuozo point …` and `virtuozo restore`. What only reads a repository works without a database
-//! too: a restore point may be named by its directory.
+//! `virtuozo point …` and `virtuozo restore`. A command that only reads a repository needs no database: a restore
+//! point may be given as its directory.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
-use virtuozo_repository::{
-    CopyObserver, Manifest, Repository, RepositoryError, Stopped, VerifyReport,
-};
+use virtuozo_repository::{Manifest, RepositoryError, VerifyReport};
 use virtuozo_store::views::{self, PointLine};
 
+use super::point_delete::{self, DeleteArgs};
 use crate::{
     context::{Context, Database},
-    describe,
-    error::{AlreadyReported, Interrupted, usage},
-    live::{Live, LiveLine},
-    names, output,
+    error::{AlreadyReported, usage},
+    lookup,
+    operation::{self, damage, verify},
+    output,
 };
 
 /// Commands on restore points.
@@ -61,7 +52,7 @@ pub(crate) enum PointCommand {
         all: bool,
     },
     /// Delete restore points, out of their repository and out of the catalogue
-    Delete(super::point_delete::DeleteArgs),
+    Delete(DeleteArgs),
 }
 
 /// Options of `restore`.
@@ -91,12 +82,12 @@ pub(crate) async fn run(context: &Context, command: PointCommand) -> Result<()> 
             };
             verify_all(context, points).await
         }
-        PointCommand::Delete(args) => super::point_delete::run(context, args).await,
+        PointCommand::Delete(args) => point_delete::run(context, args).await,
     }
 }
 
 async fn list(context: &Context, guest: Option<&str>) -> Result<()> {
-    let names = guest.map(names::split_guest).transpose()?;
+    let names = guest.map(lookup::split_guest).transpose()?;
     let db = context.database().await?;
     let (host, guest) = names.unzip();
     let points = views::points(&db.pool, host, guest).await?;
@@ -138,7 +129,7 @@ impl Located {
             return Ok(Self { dir, row: None });
         }
         let db = context.database().await?;
-        let line = names::point(&db.pool, text).await?;
+        let line = lookup::point(&db.pool, text).await?;
         Ok(Self::new(line, db))
     }
 
@@ -274,42 +265,13 @@ async fn verify_all(context: &Context, points: Vec<Located>) -> Result<()> {
     }
 }
 
-/// What a verification found, as one text; none if all is good.
-pub(crate) fn damage(report: &VerifyReport) -> Option<String> {
-    (!report.ok).then(|| {
-        let problems = report
-            .problems
-            .iter()
-            .map(|problem| match problem.offset_bytes {
-                Some(at) => format!("{} at {at}: {}", problem.file, problem.what),
-                None => format!("{}: {}", problem.file, problem.what),
-            });
-        problems.collect::<Vec<_>>().join("; ")
-    })
-}
-
-/// Verifies the restore point in a directory.
-pub(crate) async fn verify(context: &Context, dir: &Path, name: &str) -> Result<VerifyReport> {
-    // A point lies at HOST/GUEST/POINT below its repository.
-    let root = dir
-        .ancestors()
-        .nth(3)
-        .ok_or_else(|| usage(format!("{} is not in a repository", dir.display())))?
-        .to_owned();
-    let below = dir.strip_prefix(&root)?.to_owned();
-    watched(context, &format!("verify {name}"), move |watch| {
-        Repository::open(root)?.verify(&below, watch)
-    })
-    .await
-}
-
 pub(crate) async fn restore(context: &Context, args: RestoreArgs) -> Result<()> {
     let point = Located::find(context, &args.point).await?;
     let (from, to) = (point.dir.clone(), args.to.clone());
-    let report = watched(
+    let report = operation::run(
         context,
         &format!("restore {}", point.name()),
-        move |watch| virtuozo_repository::restore(&from, &to, watch),
+        move |observer| virtuozo_repository::restore(&from, &to, observer),
     )
     .await?;
     if context.out.is_json() {
@@ -324,71 +286,4 @@ pub(crate) async fn restore(context: &Context, args: RestoreArgs) -> Result<()> 
         output::size(report.bytes),
         args.to.display()
     ))
-}
-
-/// Counts what is done, and stops it when told to.
-#[derive(Default)]
-struct Watch {
-    stop: AtomicBool,
-    files: Mutex<BTreeMap<String, (u64, u64)>>,
-}
-
-impl CopyObserver for Watch {
-    fn progress(&self, device_or_file: &str, copied_bytes: u64, total_bytes: u64) {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        files.insert(device_or_file.to_owned(), (copied_bytes, total_bytes));
-    }
-
-    fn wait_allowed(&self) -> Result<(), Stopped> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(Stopped {
-                reason: "Ctrl-C or SIGTERM".to_owned(),
-            });
-        }
-        Ok(())
-    }
-}
-
-/// Runs a long operation on a repository with progress on stderr, stopped by Ctrl-C.
-async fn watched<T: Send + 'static>(
-    context: &Context,
-    what: &str,
-    work: impl FnOnce(&Watch) -> virtuozo_repository::Result<T> + Send + 'static,
-) -> Result<T> {
-    let stop = context.catch_signals()?;
-    let watch = Arc::new(Watch::default());
-    let watched = watch.clone();
-    let mut task = tokio::task::spawn_blocking(move || work(&watched));
-    let mut live = Live::on_stderr();
-    let done = loop {
-        tokio::select! {
-            done = &mut task => break done,
-            () = stop.cancelled(), if !watch.stop.load(Ordering::Relaxed) => watch.stop.store(true, Ordering::Relaxed),
-            () = tokio::time::sleep(Duration::from_millis(200)) => live.draw(&watch.lines(what)),
-        }
-    };
-    live.clear();
-    match done? {
-        Err(RepositoryError::Stopped(_)) => Err(Interrupted.into()),
-        done => Ok(done?),
-    }
-}
-
-impl Watch {
-    fn lines(&self, what: &str) -> Vec<LiveLine> {
-        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        files
-            .iter()
-            .map(|(file, (done, total))| LiveLine {
-                about: format!("{what} {file}"),
-                text: format!(
-                    "{what}  {file}  {}  {} of {}",
-                    describe::bar(*done, *total),
-                    output::size(*done),
-                    output::size(*total)
-                ),
-                gist: String::new(),
-            })
-            .collect()
-    }
 }

@@ -1,4 +1,4 @@
-//! `virtuozo point delete`: restore points that nobody wants any more, the way retention deletes them.
+//! `virtuozo point delete`: deletes restore points, in the same order as retention does.
 
 use std::{
     fs, io,
@@ -20,14 +20,11 @@ use virtuozo_store::{
     views::PointLine,
 };
 
-use super::{
-    repository::{Standing, look},
-    run::user_name,
-};
 use crate::{
-    context::Context,
+    context::{Context, user_name},
     error::{AlreadyReported, WouldChange},
-    names, output,
+    lookup, output,
+    repositories::{self, RepositoryState},
 };
 
 /// Options of `point delete`.
@@ -73,9 +70,9 @@ enum Outcome {
     Deleted,
     Forgotten,
     WouldGo,
-    /// It is as it was.
+    /// Nothing was changed.
     Stays,
-    /// It is marked, and not gone.
+    /// It is marked as being deleted, and its directory still exists.
     Unfinished,
 }
 
@@ -101,23 +98,23 @@ struct Line {
     guest: String,
     dir: PathBuf,
     result: Outcome,
-    /// Why it is not gone.
+    /// Why it was not deleted.
     why: Option<String>,
 }
 
 pub(crate) async fn run(context: &Context, args: DeleteArgs) -> Result<()> {
     let db = context.database().await?;
-    // All are found before anything is deleted.
+    // An unknown id fails the command before anything is deleted.
     let mut found: Vec<PointLine> = Vec::new();
     for text in &args.points {
-        let point = names::point(&db.pool, text).await?;
+        let point = lookup::point(&db.pool, text).await?;
         if found.iter().all(|other| other.id != point.id) {
             found.push(point);
         }
     }
     let mut lines = Vec::new();
     let ended = delete_all(&db.pool, &found, &args, &mut lines).await;
-    // What was done is told also where the database went away in the middle of it.
+    // The results so far are printed also if the database became unreachable on the way.
     if ended.is_ok() || !lines.is_empty() {
         show(context, &lines)?;
     }
@@ -154,7 +151,7 @@ async fn delete_all(
     args: &DeleteArgs,
     lines: &mut Vec<Line>,
 ) -> Result<()> {
-    // The marks of a dry run are made together, so that each counts for the others, and are never committed.
+    // A dry run makes all marks in one transaction, so that each counts for the others, and rolls it back.
     let mut dry_run = if args.dry_run {
         Some(pool.begin().await.map_err(StoreError::from)?)
     } else {
@@ -162,7 +159,10 @@ async fn delete_all(
     };
     for point in found {
         let dir = Path::new(&point.repository).join(&point.path);
-        let (result, why) = match (whether_there(pool, point, &dir, args).await?, &mut dry_run) {
+        let (result, why) = match (
+            check_directory(pool, point, &dir, args).await?,
+            &mut dry_run,
+        ) {
             (Err(why), _) => (Outcome::Stays, Some(why)),
             (Ok(()), None) => delete(pool, point, args).await?,
             (Ok(()), Some(tx)) => match mark(tx, point, args).await? {
@@ -181,7 +181,7 @@ async fn delete_all(
     Ok(())
 }
 
-/// First the mark, then the directory, then the row.
+/// Marks the row, deletes the directory, then deletes the row: an interrupted deletion can be repeated.
 async fn delete(
     pool: &PgPool,
     point: &PointLine,
@@ -212,14 +212,14 @@ async fn delete(
     Ok((Outcome::Deleted, None))
 }
 
-/// Marks it, and tells who wanted that.
+/// Marks the row as being deleted, and records an event with the user's name.
 async fn mark(
     tx: &mut PgConnection,
     point: &PointLine,
     args: &DeleteArgs,
 ) -> Result<Deletion, StoreError> {
     let marked = points::begin_delete(&mut *tx, point.id, args.cover()).await?;
-    // Of one that was marked before it was told then.
+    // A point that was marked earlier has its event already.
     if marked == Deletion::Begun || (marked == Deletion::UnderWay && args.forget) {
         let message = format!(
             "guest {}: its restore point {} of {} is {} by user {}",
@@ -253,8 +253,9 @@ fn uncovered(point: &PointLine) -> String {
     )
 }
 
-/// Whether its directory is there to be deleted, or gone to be forgotten; the inner error says why not.
-async fn whether_there(
+/// Checks that the directory can be deleted, or, with `--forget`, that it no longer exists. The inner error says why
+/// the point stays.
+async fn check_directory(
     pool: &PgPool,
     point: &PointLine,
     dir: &Path,
@@ -273,9 +274,9 @@ async fn whether_there(
             )),
         });
     }
-    let here = look(pool, &point.repository).await?;
-    Ok(match (here.state, here.problem) {
-        (Standing::Mounted, _) => Ok(()),
+    let check = repositories::check(pool, &point.repository).await?;
+    Ok(match (check.state, check.problem) {
+        (RepositoryState::Mounted, _) => Ok(()),
         (_, Some(problem)) => Err(format!(
             "{problem}; where the repository is gone for good, give --forget"
         )),

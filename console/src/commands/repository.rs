@@ -1,35 +1,30 @@
-//! `virtuozo repository …`: where restore points go, whether that is there, and how many guests may be in work.
+//! `virtuozo repository …`: the repositories, whether they are mounted here, and how many guests each may take at once.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
 use sqlx::PgPool;
-use uuid::Uuid;
 use virtuozo_model::Severity;
 use virtuozo_postgres::StoreError;
-use virtuozo_repository::{Repository, RepositoryError};
+use virtuozo_repository::Repository;
 use virtuozo_store::{
     caps,
     events::{self, NewEvent},
-    repositories,
     views::{self, PointLine},
 };
 
+use super::scan::{self, ScanArgs};
 use crate::{
-    choice::{self, Choice},
     context::Context,
     error::usage,
     output,
+    repositories::{self, RepositoryCheck, same_directory},
+    resettable::{self, Resettable},
+    text,
 };
-
-/// A storage that takes longer to answer hangs.
-const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Commands on repositories.
 #[derive(Debug, Subcommand)]
@@ -38,7 +33,7 @@ pub(crate) enum RepositoryCommand {
     #[command(after_help = "Example:\n  virtuozo repository list")]
     List,
     /// Hold the catalogue of restore points against the repositories, and enter what it lacks
-    Scan(super::scan::ScanArgs),
+    Scan(ScanArgs),
     /// Say how many guests may be in work at once whose restore points go to a directory
     #[command(after_help = "Examples:
   virtuozo repository limit /srv/backup 8
@@ -47,8 +42,8 @@ pub(crate) enum RepositoryCommand {
         /// The directory; the site's destination or that of a guest
         dir: String,
         /// How many, over all hosts; none takes the cap away
-        #[arg(value_name = "N", value_parser = choice::or_none::<i32>)]
-        guests: Choice<i32>,
+        #[arg(value_name = "N", value_parser = resettable::or_none::<i32>)]
+        guests: Resettable<i32>,
     },
     /// Take what lies in a directory for the site's repository from now on, after it was replaced on purpose
     #[command(after_help = "Example:
@@ -65,7 +60,7 @@ repository is mounted, and let `repository scan` hold the catalogue against it t
 
 pub(crate) async fn run(context: &Context, command: RepositoryCommand) -> Result<()> {
     match command {
-        RepositoryCommand::Scan(args) => super::scan::run(context, args).await,
+        RepositoryCommand::Scan(args) => scan::run(context, args).await,
         RepositoryCommand::Adopt { dir } => adopt(context, &dir).await,
         RepositoryCommand::List => list(context).await,
         RepositoryCommand::Limit { dir, guests } => {
@@ -77,12 +72,12 @@ pub(crate) async fn run(context: &Context, command: RepositoryCommand) -> Result
             caps::set_repository(&db.pool, &dir, guests.0).await?;
             context
                 .out
-                .done(&format!("{dir}: {}", choice::at_most(guests.0)))
+                .done(&format!("{dir}: {}", text::guest_limit(guests.0)))
         }
     }
 }
 
-/// A cap holds for the guests that go to a directory: none would ever be held up by one that nobody names.
+/// Refuses a limit for a directory that is nobody's destination: it would apply to no guest.
 async fn refuse_unused(pool: &PgPool, dir: &str) -> Result<()> {
     let mut named = caps::repositories(pool).await?;
     named.retain(|repository| repository.is_destination);
@@ -102,90 +97,18 @@ async fn refuse_unused(pool: &PgPool, dir: &str) -> Result<()> {
     }))
 }
 
-/// How a repository stands on this machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Standing {
-    /// What is there is what the site wrote to.
-    Mounted,
-    /// The site has not used it: its first backup makes it.
-    NotUsedYet,
-    /// What is there is not a repository, or none of the site's points is in it.
-    NotMounted,
-    /// What is there is another repository.
-    OtherRepository,
-    /// Nobody can tell.
-    Unreadable,
-}
-
-impl Standing {
-    fn text(self) -> &'static str {
-        match self {
-            Self::Mounted => "mounted",
-            Self::NotUsedYet => "not used yet",
-            Self::NotMounted => "NOT MOUNTED",
-            Self::OtherRepository => "OTHER REPOSITORY",
-            Self::Unreadable => "CANNOT BE READ",
-        }
-    }
-}
-
-/// What a look at a repository on this machine has found.
-#[derive(Debug, Serialize)]
-pub(crate) struct Seen {
-    pub(crate) state: Standing,
-    /// The one that the site knows.
-    id: Option<Uuid>,
-    /// The one that is there.
-    id_here: Option<Uuid>,
-    /// What is wrong, and what to do about it.
-    pub(crate) problem: Option<String>,
-}
-
-/// Holds a directory on this machine against what the site knows of it, and changes nothing.
-pub(crate) async fn look(pool: &PgPool, path: &str) -> Result<Seen> {
-    let repositories::KnownRepository { id, points } = repositories::known(pool, path).await?;
-    let is_used = id.is_some() || !points.is_empty();
-    let root = PathBuf::from(path);
-    let looking = tokio::task::spawn_blocking(move || Repository::recognise(&root, id, &points));
-    let seen = |state, id_here, problem| Seen {
-        state,
-        id,
-        id_here,
-        problem,
-    };
-    let Ok(found) = tokio::time::timeout(LOOK_LIMIT, looking).await else {
-        let problem = format!("{path} does not answer within {LOOK_LIMIT:?}: look at its storage");
-        return Ok(seen(Standing::Unreadable, None, Some(problem)));
-    };
-    Ok(match found? {
-        Ok(id_here) if is_used => seen(Standing::Mounted, id_here, None),
-        Ok(id_here) => seen(Standing::NotUsedYet, id_here, None),
-        Err(error) => {
-            let (state, id_here) = match error {
-                RepositoryError::NotMounted { .. } => (Standing::NotMounted, None),
-                RepositoryError::OtherRepository { found, .. } => {
-                    (Standing::OtherRepository, Some(found))
-                }
-                _ => (Standing::Unreadable, None),
-            };
-            seen(state, id_here, Some(error.to_string()))
-        }
-    })
-}
-
 async fn list(context: &Context) -> Result<()> {
     #[derive(Serialize)]
     struct Line {
         #[serde(flatten)]
         repository: caps::Repository,
         #[serde(flatten)]
-        here: Seen,
+        here: RepositoryCheck,
     }
     let db = context.database().await?;
     let mut lines = Vec::new();
     for repository in caps::repositories(&db.pool).await? {
-        let here = look(&db.pool, &repository.path).await?;
+        let here = repositories::check(&db.pool, &repository.path).await?;
         lines.push(Line { repository, here });
     }
     context.out.list(
@@ -211,11 +134,11 @@ async fn list(context: &Context) -> Result<()> {
 async fn adopt(context: &Context, dir: &Path) -> Result<()> {
     let db = context.database().await?;
     let points = views::points(&db.pool, None, None).await?;
-    let path = spelled(dir, &places(&db.pool, &points).await?)?;
+    let path = repositories::recorded_path(dir, &repositories::paths(&db.pool, &points).await?)?;
     let root = PathBuf::from(&path);
     let id = tokio::task::spawn_blocking(move || Repository::adopt(root)).await??;
     let mut tx = db.pool.begin().await.map_err(StoreError::from)?;
-    let was = repositories::adopt(&mut *tx, &path, id).await?;
+    let was = virtuozo_store::repositories::adopt(&mut *tx, &path, id).await?;
     let was = was.filter(|was| *was != id);
     let before = was.map_or(String::new(), |was| format!("; it was {was}"));
     let message = format!("{path} is the repository {id} from now on{before}");
@@ -225,7 +148,7 @@ async fn adopt(context: &Context, dir: &Path) -> Result<()> {
 
     let here: Vec<&PointLine> = points
         .iter()
-        .filter(|point| same_place(Path::new(&point.repository), Path::new(&path)))
+        .filter(|point| same_directory(Path::new(&point.repository), Path::new(&path)))
         .collect();
     let missing = here
         .iter()
@@ -249,42 +172,4 @@ async fn adopt(context: &Context, dir: &Path) -> Result<()> {
         ))?;
     }
     Ok(())
-}
-
-/// The directories that restore points go to or lie in, as the database spells them.
-pub(crate) async fn places<'a>(
-    pool: &PgPool,
-    points: impl IntoIterator<Item = &'a PointLine>,
-) -> Result<Vec<String>> {
-    let mut all: Vec<String> = caps::repositories(pool)
-        .await?
-        .into_iter()
-        .map(|repository| repository.path)
-        .chain(points.into_iter().map(|point| point.repository.clone()))
-        .collect();
-    all.sort();
-    all.dedup();
-    Ok(all)
-}
-
-/// A directory that somebody has named, as `places` spell it.
-pub(crate) fn spelled(dir: &Path, places: &[String]) -> Result<String> {
-    let dir: PathBuf = std::path::absolute(dir)?.components().collect();
-    if !dir.is_dir() {
-        return Err(usage(format!("{} is not a directory", dir.display())));
-    }
-    let same = places.iter().find(|name| same_place(Path::new(name), &dir));
-    match (same, dir.to_str()) {
-        (Some(name), _) => Ok(name.clone()),
-        (None, Some(dir)) => Ok(dir.to_owned()),
-        (None, None) => Err(usage(format!("{} is not valid UTF-8", dir.display()))),
-    }
-}
-
-/// Whether both lead to the same directory, or are the same where there is none.
-pub(crate) fn same_place(one: &Path, other: &Path) -> bool {
-    match (one.canonicalize(), other.canonicalize()) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => one == other,
-    }
 }

@@ -15,15 +15,15 @@ use virtuozo_store::{
 };
 
 use crate::{
-    context::Context,
-    describe,
+    context::{Context, user_name},
     error::{AlreadyReported, Interrupted},
-    live::{Live, LiveLine},
-    names, output,
+    lookup, output,
+    progress::{ProgressDisplay, ProgressLine},
+    text,
 };
 
-/// How often a run that is watched is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// How often `run now --wait` reads the run's state.
+const POLL_EVERY: Duration = Duration::from_millis(300);
 
 /// Commands on runs.
 #[derive(Debug, Subcommand)]
@@ -136,11 +136,11 @@ pub(crate) async fn run(context: &Context, command: RunCommand) -> Result<()> {
             )
         }
         RunCommand::Show { run } => {
-            let id = names::run(pool, &run).await?;
+            let id = lookup::run(pool, &run).await?;
             show(context, &RunView::load(pool, id).await?)
         }
         RunCommand::Cancel { run } => {
-            let id = names::run(pool, &run).await?;
+            let id = lookup::run(pool, &run).await?;
             runs::cancel(pool, id).await?;
             out.done(&format!(
                 "run {} is cancelled; what was in work is being undone",
@@ -148,13 +148,13 @@ pub(crate) async fn run(context: &Context, command: RunCommand) -> Result<()> {
             ))
         }
         RunCommand::Retry { run } => {
-            let id = names::run(pool, &run).await?;
+            let id = lookup::run(pool, &run).await?;
             out.done(&operators::retry_failed(pool, id).await?)
         }
     }
 }
 
-/// All that is told about one run.
+/// One run with everything that `run show` prints.
 #[derive(Debug, serde::Serialize)]
 pub(crate) struct RunView {
     #[serde(flatten)]
@@ -163,7 +163,7 @@ pub(crate) struct RunView {
     pub(crate) guest_runs: Vec<GuestRunLine>,
     pub(crate) steps: Vec<StepLine>,
     pub(crate) hook_runs: Vec<HookRunLine>,
-    /// Workers that were heard of lately.
+    /// How many workers are running.
     pub(crate) workers: usize,
 }
 
@@ -184,14 +184,14 @@ impl RunView {
         })
     }
 
-    /// Why nothing goes on at all, if that is so.
-    fn stands_still(&self) -> Option<&'static str> {
+    /// Why no part of the run can progress; `None` if that is not so.
+    fn why_stalled(&self) -> Option<&'static str> {
         (self.run.state == "running" && self.workers == 0)
             .then_some("no worker is running: start `virtuozo up` or `virtuozo worker`")
     }
 
-    /// Lines for watching it.
-    pub(crate) fn live_lines(&self) -> Vec<LiveLine> {
+    /// Its progress, a line for each host and guest.
+    pub(crate) fn progress_lines(&self) -> Vec<ProgressLine> {
         let width = self
             .guest_runs
             .iter()
@@ -203,66 +203,62 @@ impl RunView {
             .iter()
             .filter(|line| matches!(line.state.as_str(), "queued" | "running" | "failed"))
             .map(|line| {
-                let says = match (describe::why_host_waits(line), &line.error) {
+                let status = match (text::why_host_waits(line), &line.error) {
                     (Some(why), _) => why,
                     (None, Some(error)) => format!("{}: {error}", line.state),
                     (None, None) => "looks at the host and its guests".to_owned(),
                 };
-                LiveLine {
-                    about: line.host.clone(),
-                    text: format!("{:width$}  {says}", line.host),
-                    gist: says,
+                ProgressLine {
+                    subject: line.host.clone(),
+                    text: format!("{:width$}  {status}", line.host),
+                    summary: status,
                 }
             });
         let guests = self.guest_runs.iter().map(|line| {
-            let about = format!("{}/{}", line.host, line.guest);
-            LiveLine {
-                text: format!("{about:width$}  {}", describe::guest_run(line)),
-                gist: describe::guest_run_gist(line),
-                about,
+            let subject = format!("{}/{}", line.host, line.guest);
+            ProgressLine {
+                text: format!("{subject:width$}  {}", text::guest_run(line)),
+                summary: text::guest_run_summary(line),
+                subject,
             }
         });
-        let stands_still = self.stands_still().map(|why| LiveLine {
-            about: "site".to_owned(),
+        let why_stalled = self.why_stalled().map(|why| ProgressLine {
+            subject: "site".to_owned(),
             text: why.to_owned(),
-            gist: why.to_owned(),
+            summary: why.to_owned(),
         });
-        stands_still
-            .into_iter()
-            .chain(hosts)
-            .chain(guests)
-            .collect()
+        why_stalled.into_iter().chain(hosts).chain(guests).collect()
     }
 }
 
 /// Follows a run until it has ended, showing progress on stderr.
 pub(crate) async fn follow(pool: &PgPool, id: Uuid) -> Result<RunView> {
-    let mut live = Live::on_stderr();
-    let mut away = false;
+    let mut display = ProgressDisplay::on_stderr();
+    let mut is_silent = false;
     loop {
         match RunView::load(pool, id).await {
             Ok(view) => {
-                away = false;
-                live.draw(&view.live_lines());
+                is_silent = false;
+                display.draw(&view.progress_lines());
                 if view.run.state != "running" {
-                    live.clear();
+                    display.clear();
                     return Ok(view);
                 }
             }
-            // The work goes on without us, so does the watching.
-            Err(error) if is_away(&error) => {
-                if !away {
-                    live.say(&format!("{error:#}; still watching"));
-                    away = true;
+            // The run goes on while the database is unreachable from here.
+            Err(error) if is_unavailable(&error) => {
+                if !is_silent {
+                    display.print(&format!("{error:#}; still watching"));
+                    is_silent = true;
                 }
             }
             Err(error) => return Err(error),
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_EVERY).await;
     }
 }
 
-fn is_away(error: &anyhow::Error) -> bool {
+fn is_unavailable(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<virtuozo_postgres::StoreError>()
         .is_some_and(virtuozo_postgres::StoreError::is_unavailable)
@@ -311,18 +307,18 @@ fn show(context: &Context, view: &RunView) -> Result<()> {
     if let Some(error) = &run.error {
         out.line(error)?;
     }
-    if let Some(why) = view.stands_still() {
+    if let Some(why) = view.why_stalled() {
         out.line(why)?;
     }
     for host in &view.host_runs {
-        if let Some(why) = describe::why_host_waits(host).or_else(|| host.error.clone()) {
+        if let Some(why) = text::why_host_waits(host).or_else(|| host.error.clone()) {
             out.line(&format!("{}: {}: {why}", host.host, host.state))?;
         }
     }
-    // What keeps all guests of a host waiting is said once.
+    // A reason that holds for all guests of a host is printed once.
     let mut held: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
     for line in &view.guest_runs {
-        if let Some(why) = describe::held(line) {
+        if let Some(why) = text::why_blocked(line) {
             held.entry(&line.host).or_insert((0, why)).0 += 1;
         }
     }
@@ -330,7 +326,7 @@ fn show(context: &Context, view: &RunView) -> Result<()> {
         out.line(&format!("{host}: {} waiting: {why}", guests_text(guests)))?;
     }
     for line in &view.hook_runs {
-        out.line(&describe::hook_run(line))?;
+        out.line(&text::hook_run(line))?;
     }
     let mut steps: BTreeMap<Uuid, Vec<&StepLine>> = BTreeMap::new();
     for step in &view.steps {
@@ -342,22 +338,22 @@ fn show(context: &Context, view: &RunView) -> Result<()> {
             table.add_row([
                 format!("{}/{}", line.host, line.guest),
                 output::or_dash(line.mode.as_ref()),
-                // The reasons of failures are long: they stand below the table.
+                // The reasons of failures are long and stand below the table.
                 if line.state == "failed" {
                     line.state.clone()
-                } else if describe::held(line).is_some() {
+                } else if text::why_blocked(line).is_some() {
                     "waits for its host".to_owned()
                 } else {
-                    describe::guest_run(line)
+                    text::guest_run(line)
                 },
                 output::or_dash(line.point_id.map(output::short)),
                 output::size_or_dash(line.size_bytes),
-                describe::steps(steps.remove(&line.id).unwrap_or_default()),
+                text::steps(steps.remove(&line.id).unwrap_or_default()),
             ]);
         }
         out.table(&table)?;
     }
-    // Guests that failed with their host have one reason.
+    // Guests that failed for the same reason share a line.
     let mut failed: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     for line in view.guest_runs.iter().filter(|line| line.state == "failed") {
         let why = line.error.as_deref().unwrap_or("no reason was recorded");
@@ -381,12 +377,4 @@ fn guests_text(count: usize) -> String {
         1 => "1 guest".to_owned(),
         count => format!("{count} guests"),
     }
-}
-
-/// Who is at the keyboard.
-pub(crate) fn user_name() -> String {
-    ["SUDO_USER", "USER", "LOGNAME"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
-        .unwrap_or_else(|| format!("with uid {}", rustix::process::getuid().as_raw()))
 }

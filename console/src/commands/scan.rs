@@ -1,4 +1,4 @@
-//! `virtuozo repository scan`: the catalogue of restore points, from the repositories alone.
+//! `virtuozo repository scan`: compares the catalogue of restore points with the repositories, and completes it.
 
 mod unfinished;
 
@@ -22,14 +22,12 @@ use virtuozo_store::{
     views::{self, PointLine},
 };
 
-use super::{
-    point,
-    repository::{Standing, look, places, same_place, spelled},
-};
 use crate::{
     context::Context,
     error::{AlreadyReported, WouldChange},
+    operation::{self, damage},
     output,
+    repositories::{self, RepositoryState, recorded_path, same_directory},
 };
 
 /// Options of `repository scan`.
@@ -62,7 +60,7 @@ pub(crate) struct ScanArgs {
     remove_unfinished: bool,
 }
 
-/// What a scan has to say about a directory.
+/// What a scan found out about a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Finding {
@@ -84,7 +82,7 @@ enum Finding {
 }
 
 impl Finding {
-    /// The database is, or would be, changed for it.
+    /// Whether the catalogue is, or with `--dry-run` would be, changed because of it.
     fn changes(self) -> bool {
         matches!(
             self,
@@ -92,8 +90,8 @@ impl Finding {
         )
     }
 
-    /// Somebody has to look.
-    fn alarms(self) -> bool {
+    /// Whether it needs attention; the command fails then.
+    fn needs_attention(self) -> bool {
         matches!(
             self,
             Self::Missing
@@ -157,15 +155,15 @@ pub(crate) async fn run(context: &Context, args: ScanArgs) -> Result<()> {
     for repository in &mounted {
         scan.repository(repository).await?;
     }
-    // What is gone from one that was unmounted meanwhile is not missing.
+    // A point is not missing if its repository was unmounted during the scan.
     let mounted = scan.mounted(mounted).await?;
     scan.missing(&mounted).await?;
     if args.verify {
         scan.verify(context).await?;
     }
     show(context, &scan, args.dry_run)?;
-    // What is damaged is damaged, whatever else would change.
-    if scan.lines.iter().any(|line| line.finding.alarms()) {
+    // Damage decides the exit code, also where something would change.
+    if scan.lines.iter().any(|line| line.finding.needs_attention()) {
         return Err(AlreadyReported.into());
     }
     let changes = |line: &Line| line.finding.changes() || line.finding == Finding::Removed;
@@ -183,15 +181,21 @@ struct Scan<'a> {
     remove_unfinished: bool,
     /// Host, locator and UUID of the guests that are known.
     guests: Vec<(String, String, Option<Uuid>)>,
-    /// What the database knew before.
+    /// The rows that the database had before.
     rows: HashMap<Uuid, PointLine>,
-    /// Where points were found that the database knows.
+    /// The directories of the points that were found.
     found: HashMap<Uuid, PathBuf>,
     lines: Vec<Line>,
 }
 
 impl Scan<'_> {
-    fn say(&mut self, finding: Finding, dir: &Path, point: Option<Uuid>, about: impl Into<String>) {
+    fn report(
+        &mut self,
+        finding: Finding,
+        dir: &Path,
+        point: Option<Uuid>,
+        about: impl Into<String>,
+    ) {
         self.lines.push(Line {
             finding,
             dir: dir.to_owned(),
@@ -200,12 +204,12 @@ impl Scan<'_> {
         });
     }
 
-    /// The repositories to look at, each spelled as the database spells it.
+    /// The repositories to scan, by the paths that the database records, each directory once.
     async fn repositories(&self, given: &[PathBuf]) -> Result<Vec<String>> {
-        let known = places(self.pool, self.rows.values()).await?;
+        let known = repositories::paths(self.pool, self.rows.values()).await?;
         let mut wanted = Vec::new();
         for dir in given {
-            wanted.push(spelled(dir, &known)?);
+            wanted.push(recorded_path(dir, &known)?);
         }
         if given.is_empty() {
             wanted = known;
@@ -214,7 +218,7 @@ impl Scan<'_> {
         for dir in wanted {
             if !seen
                 .iter()
-                .any(|other| same_place(Path::new(other), Path::new(&dir)))
+                .any(|other| same_directory(Path::new(other), Path::new(&dir)))
             {
                 seen.push(dir);
             }
@@ -222,22 +226,22 @@ impl Scan<'_> {
         Ok(seen)
     }
 
-    /// Those of which what lies there is what the site knows: nothing else is held against the catalogue.
+    /// The repositories that are what the site knows, or not used yet. The others are reported and not scanned.
     async fn mounted(&mut self, repositories: Vec<String>) -> Result<Vec<String>> {
         let mut mounted = Vec::new();
         for repository in repositories {
-            let seen = look(self.pool, &repository).await?;
-            let finding = match seen.state {
-                Standing::Mounted | Standing::NotUsedYet => {
+            let check = repositories::check(self.pool, &repository).await?;
+            let finding = match check.state {
+                RepositoryState::Mounted | RepositoryState::NotUsedYet => {
                     mounted.push(repository);
                     continue;
                 }
-                Standing::NotMounted => Finding::NotMounted,
-                Standing::OtherRepository => Finding::OtherRepository,
-                Standing::Unreadable => Finding::Unlisted,
+                RepositoryState::NotMounted => Finding::NotMounted,
+                RepositoryState::OtherRepository => Finding::OtherRepository,
+                RepositoryState::Unreadable => Finding::Unlisted,
             };
-            let about = seen.problem.unwrap_or_default();
-            self.say(finding, Path::new(&repository), None, about);
+            let about = check.problem.unwrap_or_default();
+            self.report(finding, Path::new(&repository), None, about);
         }
         Ok(mounted)
     }
@@ -252,7 +256,7 @@ impl Scan<'_> {
             Ok(all) => all,
             Err(error) => {
                 let dir = Path::new(repository);
-                self.say(Finding::Unlisted, dir, None, error.to_string());
+                self.report(Finding::Unlisted, dir, None, error.to_string());
                 return Ok(());
             }
         };
@@ -261,13 +265,13 @@ impl Scan<'_> {
             match what {
                 FoundWhat::Point(point) => self.point(repository, &path, &point).await?,
                 FoundWhat::Broken(error) => {
-                    self.say(Finding::Broken, &dir, None, error.to_string());
+                    self.report(Finding::Broken, &dir, None, error.to_string());
                 }
                 FoundWhat::Unlisted(error) => {
-                    self.say(Finding::Unlisted, &dir, None, error.to_string());
+                    self.report(Finding::Unlisted, &dir, None, error.to_string());
                 }
                 FoundWhat::Foreign => {
-                    self.say(Finding::Foreign, &dir, None, "has no manifest");
+                    self.report(Finding::Foreign, &dir, None, "has no manifest");
                 }
                 FoundWhat::Unfinished(found) => {
                     self.unfinished(repository, path, &found).await?;
@@ -280,7 +284,7 @@ impl Scan<'_> {
     async fn point(&mut self, repository: &str, path: &Path, found: &PointSummary) -> Result<()> {
         let dir = Path::new(repository).join(path);
         let (about, id) = (&found.point, found.point.point_id);
-        // What a path of ours cannot hold, no program of ours has written.
+        // Paths that this program writes are UTF-8.
         let Some(below) = path.to_str() else {
             return Ok(());
         };
@@ -308,7 +312,7 @@ impl Scan<'_> {
         );
         if let Some(first) = self.found.get(&id) {
             let text = format!("{text}, also in {}", first.display());
-            self.say(Finding::Copy, &dir, Some(id), text);
+            self.report(Finding::Copy, &dir, Some(id), text);
             return Ok(());
         }
         match self.rows.get(&id).cloned() {
@@ -321,7 +325,7 @@ impl Scan<'_> {
         self.found.insert(point.id, dir.to_owned());
         if !self.dry_run {
             let mut tx = self.pool.begin().await.map_err(StoreError::from)?;
-            // Where retention was faster, or a run is at it, there is nothing to say.
+            // Retention may have deleted it meanwhile, or a run may be recording it.
             if !catalogue::record(&mut tx, point).await? || !dir.exists() {
                 self.found.remove(&point.id);
                 return Ok(());
@@ -333,7 +337,7 @@ impl Scan<'_> {
         } else {
             format!("{text}; its guest is not known, so retention leaves it alone")
         };
-        self.say(Finding::Recorded, dir, Some(point.id), text);
+        self.report(Finding::Recorded, dir, Some(point.id), text);
         Ok(())
     }
 
@@ -345,10 +349,10 @@ impl Scan<'_> {
         text: String,
     ) -> Result<()> {
         let recorded = Path::new(&row.repository).join(&row.path);
-        if !same_place(&recorded, dir) {
+        if !same_directory(&recorded, dir) {
             if holds(&recorded, point.id) {
                 let text = format!("{text}, recorded in {}", recorded.display());
-                self.say(Finding::Copy, dir, Some(point.id), text);
+                self.report(Finding::Copy, dir, Some(point.id), text);
                 return Ok(());
             }
             if !self.moved {
@@ -357,28 +361,28 @@ impl Scan<'_> {
                     recorded.display()
                 );
                 self.found.insert(point.id, dir.to_owned());
-                self.say(Finding::Elsewhere, dir, Some(point.id), text);
+                self.report(Finding::Elsewhere, dir, Some(point.id), text);
                 return Ok(());
             }
             if self.dry_run
                 || catalogue::relocate(self.pool, point, &row.repository, &row.path).await?
             {
                 let text = format!("{text}, was in {}", recorded.display());
-                self.say(Finding::Moved, dir, Some(point.id), text);
+                self.report(Finding::Moved, dir, Some(point.id), text);
             }
         }
         self.found.insert(point.id, dir.to_owned());
         if row.damage.as_deref() == Some(MISSING)
             && (self.dry_run || catalogue::found_again(self.pool, point.id).await?)
         {
-            self.say(Finding::FoundAgain, dir, Some(point.id), text.clone());
+            self.report(Finding::FoundAgain, dir, Some(point.id), text.clone());
         }
         if row.guest_id.is_none()
             && row.found_at.is_some()
             && self.is_known_guest(point)
             && (self.dry_run || catalogue::link(self.pool, point).await?)
         {
-            self.say(Finding::Linked, dir, Some(point.id), text);
+            self.report(Finding::Linked, dir, Some(point.id), text);
         }
         Ok(())
     }
@@ -390,24 +394,23 @@ impl Scan<'_> {
         })
     }
 
-    /// Points that are recorded in these repositories and are not there, or not as they are recorded. They are
-    /// marked, so that retention does not count on them and monitoring learns of it. What is known of a damage
-    /// stays.
+    /// Reports and marks the points that are recorded in these repositories and are missing there or differ from the
+    /// record. Retention does not count marked points, and monitoring shows them. A damage recorded earlier stays.
     async fn missing(&mut self, repositories: &[String]) -> Result<()> {
         let mut rows: Vec<PointLine> = self.rows.values().cloned().collect();
         rows.sort_by_key(|row| (row.host_name.clone(), row.guest_name.clone(), row.taken_at));
         for row in rows {
             let scanned = repositories
                 .iter()
-                .any(|name| same_place(Path::new(name), Path::new(&row.repository)));
+                .any(|name| same_directory(Path::new(name), Path::new(&row.repository)));
             let dir = Path::new(&row.repository).join(&row.path);
             if !scanned || self.found.contains_key(&row.id) {
                 continue;
             }
-            let (finding, damage, about) = match what_is_wrong(&dir, row.id) {
+            let (finding, damage, about) = match difference(&dir, row.id) {
                 None => continue,
-                Some(Wrong::Damaged(damage)) => (Finding::Damaged, damage.clone(), damage),
-                Some(Wrong::Missing) => {
+                Some(Difference::Damaged(damage)) => (Finding::Damaged, damage.clone(), damage),
+                Some(Difference::Missing) => {
                     let about = format!(
                         "{}/{} of {}",
                         row.host_name,
@@ -420,13 +423,13 @@ impl Scan<'_> {
             if row.state == "published" && !self.dry_run {
                 views::record_verification(self.pool, row.id, Some(&damage)).await?;
             }
-            // Retention marks a row before it deletes the directory, and forgets it then.
+            // Retention marks a row, deletes the directory, and then removes the row.
             let now = views::points(self.pool, Some(&row.host_name), Some(&row.guest_name)).await?;
             if now
                 .iter()
                 .any(|now| now.id == row.id && now.state != "deleting")
             {
-                self.say(finding, &dir, Some(row.id), about);
+                self.report(finding, &dir, Some(row.id), about);
             }
         }
         Ok(())
@@ -442,63 +445,63 @@ impl Scan<'_> {
             {
                 continue;
             }
-            // One that cannot be read does not keep the others from being read.
-            let verified = match point::verify(context, &dir, &output::short(row.id)).await {
+            // The next ones are verified also where one cannot be read.
+            let verified = match operation::verify(context, &dir, &output::short(row.id)).await {
                 Ok(verified) => verified,
                 Err(error) if error.is::<RepositoryError>() => {
-                    self.say(Finding::Unlisted, &dir, Some(row.id), error.to_string());
+                    self.report(Finding::Unlisted, &dir, Some(row.id), error.to_string());
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            let damage = point::damage(&verified);
+            let damage = damage(&verified);
             views::record_verification(self.pool, row.id, damage.as_deref()).await?;
             if let Some(damage) = damage {
-                self.say(Finding::Damaged, &dir, Some(row.id), damage);
+                self.report(Finding::Damaged, &dir, Some(row.id), damage);
             }
         }
         Ok(())
     }
 }
 
-/// What is not as it is recorded at a restore point's place.
-enum Wrong {
-    /// There is nothing.
+/// How a restore point's directory differs from its record.
+enum Difference {
+    /// It does not exist.
     Missing,
-    /// What is there is not the restore point, or not all of it.
+    /// It holds something else, or not all of the restore point.
     Damaged(String),
 }
 
-/// None if all is well as far as the manifest tells, or if nobody can tell: then the directory is reported as one
-/// that cannot be read.
-fn what_is_wrong(dir: &Path, id: Uuid) -> Option<Wrong> {
+/// The difference as far as the manifest shows it; `None` if there is none, or the directory cannot be read: the scan
+/// has reported that.
+fn difference(dir: &Path, id: Uuid) -> Option<Difference> {
     match Manifest::read(dir) {
         Ok(manifest) if manifest.point.point_id == id => None,
-        Ok(manifest) => Some(Wrong::Damaged(format!(
+        Ok(manifest) => Some(Difference::Damaged(format!(
             "another restore point, {}, is in its directory",
             output::short(manifest.point.point_id)
         ))),
         Err(RepositoryError::Io { .. }) => None,
         Err(RepositoryError::NotFound { .. }) => match dir.symlink_metadata() {
-            Ok(_) => Some(Wrong::Damaged("its manifest is not there".to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Wrong::Missing),
+            Ok(_) => Some(Difference::Damaged("its manifest is not there".to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Difference::Missing),
             Err(_) => None,
         },
-        Err(error) => Some(Wrong::Damaged(error.to_string())),
+        Err(error) => Some(Difference::Damaged(error.to_string())),
     }
 }
 
-/// Whether this restore point lies there.
+/// Whether a directory holds this restore point.
 fn holds(dir: &Path, id: Uuid) -> bool {
     Manifest::read(dir).is_ok_and(|manifest| manifest.point.point_id == id)
 }
 
 fn show(context: &Context, scan: &Scan<'_>, dry_run: bool) -> Result<()> {
     let out = &context.out;
-    let alarm = scan.lines.iter().any(|line| line.finding.alarms());
+    let needs_attention = scan.lines.iter().any(|line| line.finding.needs_attention());
     if out.is_json() {
         return out.json(&json!({
-            "ok": !alarm,
+            "ok": !needs_attention,
             "dry_run": dry_run,
             "points": scan.found.len(),
             "findings": scan.lines,
@@ -522,6 +525,6 @@ fn show(context: &Context, scan: &Scan<'_>, dry_run: bool) -> Result<()> {
         scan.found.len(),
         count(Finding::changes),
         if dry_run { " not made (--dry-run)" } else { "" },
-        count(Finding::alarms)
+        count(Finding::needs_attention)
     ))
 }

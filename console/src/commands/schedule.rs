@@ -19,9 +19,9 @@ use virtuozo_store::{
 };
 
 use crate::{
-    choice::{self, Choice},
     context::Context,
     output,
+    resettable::{self, Resettable},
 };
 
 /// Commands on schedules.
@@ -112,11 +112,11 @@ pub(crate) struct Edit {
     #[arg(long, value_name = "NAME")]
     rename: Option<String>,
     /// Cron expression, or site for Monday to Friday at the daily start time
-    #[arg(long, value_parser = choice::or_site::<String>)]
-    cron: Option<Choice<String>>,
+    #[arg(long, value_parser = resettable::or_site::<String>)]
+    cron: Option<Resettable<String>>,
     /// Time zone, or site for the site's setting
-    #[arg(long, value_name = "ZONE", value_parser = choice::or_site::<String>)]
-    time_zone: Option<Choice<String>>,
+    #[arg(long, value_name = "ZONE", value_parser = resettable::or_site::<String>)]
+    time_zone: Option<Resettable<String>>,
     /// Follow it
     #[arg(long, value_name = "true|false")]
     enabled: Option<bool>,
@@ -185,8 +185,8 @@ async fn edit(context: &Context, pool: &PgPool, args: Edit) -> Result<()> {
     if args.whole_site || !host_ids.is_empty() || !guest_ids.is_empty() {
         (config.host_ids, config.guest_ids) = (host_ids, guest_ids);
     }
-    choice::change(&mut config.cron, args.cron);
-    choice::change(&mut config.time_zone, args.time_zone);
+    resettable::apply(&mut config.cron, args.cron);
+    resettable::apply(&mut config.time_zone, args.time_zone);
     config.enabled = args.enabled.unwrap_or(config.enabled);
     config.name = args.rename.unwrap_or(config.name);
     schedules::update(pool, id, &config).await?;

@@ -1,4 +1,4 @@
-//! The processes that run on: `scheduler`, `worker`, and `up`, which is both.
+//! The services: `virtuozo scheduler`, `virtuozo worker`, and `virtuozo up`, which is both in one process.
 
 use std::{io::Read, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use virtuozo_postgres::{self as db, server::Cluster};
+use virtuozo_postgres::server::Cluster;
 use virtuozo_scheduler::{EventLog, Scheduler, SchedulerOptions};
 use virtuozo_telemetry::{metrics::Metrics, traces::Traces};
 use virtuozo_worker::{Worker, WorkerOptions};
@@ -14,10 +14,10 @@ use virtuozo_worker::{Worker, WorkerOptions};
 use super::workers::{self, WorkerCommand};
 use crate::{
     context::{Context, Database, machine_name},
-    listen, systemd,
+    http, systemd,
 };
 
-/// How long a worker that ends with the process that started it may take to bring its guests back.
+/// Longest drain of a worker that ends because its parent process has ended.
 const CHILD_DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Options of `up`.
@@ -28,9 +28,9 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "VIRTUOZO_NAME")]
     name: Option<String>,
     #[command(flatten)]
-    tell: Tell,
+    events: EventLogArgs,
     #[command(flatten)]
-    watch: Watch,
+    monitoring: MonitoringArgs,
 }
 
 /// Options of `scheduler`.
@@ -40,11 +40,11 @@ pub(crate) struct UpArgs {
 )]
 pub(crate) struct SchedulerArgs {
     #[command(flatten)]
-    tell: Tell,
+    events: EventLogArgs,
     #[command(flatten)]
-    watch: Watch,
+    monitoring: MonitoringArgs,
     #[command(flatten)]
-    life: Life,
+    lifetime: LifetimeArgs,
 }
 
 /// Options of `worker`.
@@ -69,14 +69,14 @@ pub(crate) struct WorkerArgs {
     )]
     drain_limit: u64,
     #[command(flatten)]
-    watch: Watch,
+    monitoring: MonitoringArgs,
     #[command(flatten)]
-    life: Life,
+    lifetime: LifetimeArgs,
 }
 
-/// Where a scheduler tells events to, besides the database.
+/// Where a scheduler forwards events to.
 #[derive(Debug, Args)]
-struct Tell {
+struct EventLogArgs {
     /// Log of this machine that gets the events of the fleet while this scheduler leads: journald, syslog (each
     /// with :SOCKET where it listens elsewhere), off, or auto for what there is
     #[arg(
@@ -88,41 +88,41 @@ struct Tell {
     event_log: EventLog,
 }
 
-/// How a process is watched.
+/// How a service is monitored.
 #[derive(Debug, Args)]
-struct Watch {
+struct MonitoringArgs {
     /// Answer http://ADDR:PORT/healthz, /readyz and /metrics; without a login, so take an address that only
     /// those who watch can reach [default: none]
     #[arg(long, env = "VIRTUOZO_LISTEN", value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
 }
 
-impl Watch {
-    /// Begins to count and to answer, before anything else: probes come early.
+impl MonitoringArgs {
+    /// Starts the metrics and the HTTP endpoints. Probes come early, so this precedes the wait for the database.
     async fn start(&self, process: &'static str) -> Result<Metrics> {
         let metrics = Metrics::begin(process, self.listen.is_some());
         if let Some(address) = self.listen {
-            listen::start(address).await?;
+            http::serve(address).await?;
         }
         Ok(metrics)
     }
 }
 
-/// How long a process lives.
+/// When a service ends.
 #[derive(Debug, Args)]
-struct Life {
+struct LifetimeArgs {
     /// End in order when stdin ends: with the process that started this one
     #[arg(long, hide = true)]
     stop_with_stdin: bool,
 }
 
-impl Life {
-    /// Cancelled by Ctrl-C, SIGTERM and, where asked for, the end of stdin.
+impl LifetimeArgs {
+    /// A token that SIGINT, SIGTERM and, with `--stop-with-stdin`, the end of stdin cancel.
     fn stop(&self, context: &Context) -> Result<CancellationToken> {
         let stop = context.catch_signals()?;
         if self.stop_with_stdin {
             let stop = stop.clone();
-            // A thread, not a task: nothing can interrupt the read, and nothing needs to.
+            // The read cannot be cancelled, so it has a thread that does not keep the process from ending.
             std::thread::spawn(move || {
                 let mut ignored = [0; 64];
                 while matches!(std::io::stdin().read(&mut ignored), Ok(n) if n > 0) {}
@@ -135,9 +135,9 @@ impl Life {
 
 pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
     let stop = context.catch_signals()?;
-    let metrics = args.watch.start("up").await?;
+    let metrics = args.monitoring.start("up").await?;
     let connectors = context.connectors();
-    systemd::tell(&stop);
+    systemd::notify(&stop);
     let (cluster, url) = match context.database_url()? {
         Some(url) => (None, url),
         None => {
@@ -155,15 +155,15 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
         } else {
             "named"
         },
-        "up; `virtuozo status` in another shell tells what goes on"
+        "up; `virtuozo status` in another shell shows what happens"
     );
     let done = traced("up", async {
         let both = stop.child_token();
-        let scheduler = run_scheduler(context, pool.clone(), args.tell, both.clone());
+        let scheduler = run_scheduler(context, pool.clone(), args.events, both.clone());
         let options = worker_options(context, args.name);
         let worker =
             async { Ok(Worker::run(pool.clone(), options, connectors, both.clone()).await?) };
-        // Where one ends, the other has to.
+        // When one ends, the other has to end too.
         let ended = |done: Result<()>| {
             both.cancel();
             done
@@ -181,15 +181,15 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
 }
 
 pub(crate) async fn scheduler(context: &Context, args: SchedulerArgs) -> Result<()> {
-    let stop = args.life.stop(context)?;
-    let metrics = args.watch.start("scheduler").await?;
-    systemd::tell(&stop);
+    let stop = args.lifetime.stop(context)?;
+    let metrics = args.monitoring.start("scheduler").await?;
+    systemd::notify(&stop);
     let Some(db) = database(context, &stop).await? else {
         return Ok(());
     };
     let done = traced(
         "scheduler",
-        run_scheduler(context, db.pool, args.tell, stop),
+        run_scheduler(context, db.pool, args.events, stop),
     )
     .await;
     metrics.end().await;
@@ -200,16 +200,16 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
     if let Some(command) = args.command {
         return workers::run(context, command).await;
     }
-    let stop = args.life.stop(context)?;
-    let metrics = args.watch.start("worker").await?;
+    let stop = args.lifetime.stop(context)?;
+    let metrics = args.monitoring.start("worker").await?;
     let connectors = context.connectors();
-    systemd::tell(&stop);
+    systemd::notify(&stop);
     let Some(db) = database(context, &stop).await? else {
         return Ok(());
     };
     let mut options = worker_options(context, args.name);
     options.drain_limit = Duration::from_secs(args.drain_limit);
-    if args.life.stop_with_stdin {
+    if args.lifetime.stop_with_stdin {
         options.drain_limit = options.drain_limit.min(CHILD_DRAIN_LIMIT);
     }
     let working = async { Ok(Worker::run(db.pool, options, connectors, stop).await?) };
@@ -218,7 +218,7 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
     done
 }
 
-/// Sends traces, where that is set up, as long as the work goes on.
+/// Exports traces, if that is configured, while `work` runs.
 async fn traced(process: &'static str, work: impl Future<Output = Result<()>>) -> Result<()> {
     let traces = Traces::begin(process);
     let done = work.await;
@@ -226,7 +226,7 @@ async fn traced(process: &'static str, work: impl Future<Output = Result<()>>) -
     done
 }
 
-/// A service's database: waits for it as long as it takes. None: told to stop meanwhile.
+/// Connects to a service's database, and waits for it without limit. `None` if `stop` is cancelled first.
 async fn database(context: &Context, stop: &CancellationToken) -> Result<Option<Database>> {
     match context.database_url()? {
         Some(url) => Ok(connect(&url, stop).await?.map(Database::named)),
@@ -236,14 +236,14 @@ async fn database(context: &Context, stop: &CancellationToken) -> Result<Option<
 
 async fn connect(url: &str, stop: &CancellationToken) -> Result<Option<PgPool>> {
     let ready = async {
-        let pool = db::connect(url).await?;
-        // The database may go away again in between: then the wait begins anew.
-        while let Err(error) = db::migrate(&pool).await {
+        let pool = virtuozo_postgres::connect(url).await?;
+        // The database may become unreachable again before its schema is up to date.
+        while let Err(error) = virtuozo_postgres::migrate(&pool).await {
             if !error.is_unavailable() {
                 return Err(error);
             }
-            tracing::debug!(%error, "the database went away again");
-            drop(db::connect(url).await?);
+            tracing::debug!(%error, "the database is unreachable again");
+            drop(virtuozo_postgres::connect(url).await?);
         }
         Ok(pool)
     };
@@ -271,12 +271,12 @@ async fn stop_cluster(cluster: Option<Cluster>) -> Result<()> {
 async fn run_scheduler(
     context: &Context,
     pool: PgPool,
-    tell: Tell,
+    events: EventLogArgs,
     stop: CancellationToken,
 ) -> Result<()> {
     let mut options = SchedulerOptions::new(machine_name());
     options.key_file = context.key_file();
-    options.event_log = tell.event_log;
+    options.event_log = events.event_log;
     options.hook_guard = std::env::current_exe().ok();
     Ok(Scheduler::run(pool, options, stop).await?)
 }

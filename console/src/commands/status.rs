@@ -11,11 +11,12 @@ use serde::Serialize;
 use sqlx::PgPool;
 use virtuozo_store::views::{self, DiskLine, GuestLine, HostLine, ObligationLine, ProcessLine};
 
-use crate::{context::Context, describe, output};
+use crate::{context::Context, output, text};
 
-/// How often `--watch` looks again.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often `--watch` reads the states again.
+const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
+/// Options of `status`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  virtuozo status\n  virtuozo status --watch\n  virtuozo status --json"
@@ -80,7 +81,7 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<()> {
             context.out.line(&text)?;
             before = text;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(REFRESH_EVERY).await;
     }
 }
 
@@ -113,7 +114,7 @@ impl Site {
         }
         let all_paused = self.hosts.iter().map(|host| &host.line.pause);
         if let Some(pause) = all_paused.into_iter().find(|pause| pause.paused_with_all)
-            && let Some(text) = describe::pause(pause)
+            && let Some(text) = text::pause(pause)
         {
             lines.push(format!(
                 "{text}: nothing new begins before `virtuozo host resume all`"
@@ -132,7 +133,7 @@ impl Site {
                     output::time(process.heartbeat_at)
                 ),
             };
-            lines.push(format!("{}: {heard}", describe::process(process)));
+            lines.push(format!("{}: {heard}", text::process(process)));
         }
         if !self.processes.iter().any(|process| process.is_alive) {
             lines.push("no scheduler and no worker is running: start `virtuozo up`".to_owned());
@@ -150,7 +151,7 @@ impl HostNode {
         let mut text = format!("{}  {}  ", host.name, host.kind);
         text += &state(host.ignored, &host.state, host.state_reason.as_deref());
         text += &format!("  {} of {} slots busy", host.slots_busy, host.slots);
-        if let Some(pause) = describe::pause(&host.pause) {
+        if let Some(pause) = text::pause(&host.pause) {
             text += &format!("  {}", pause.replacen("paused", "PAUSED", 1));
         }
         into.push(text);
@@ -182,7 +183,7 @@ impl HostNode {
 
 impl GuestNode {
     fn new(line: GuestLine, disks: &mut Vec<DiskLine>) -> Self {
-        let progress = describe::progress_now(&line);
+        let progress = text::guest_progress(&line);
         Self {
             bytes_per_sec: progress.and_then(|progress| progress.bytes_per_sec()),
             secs_left: progress.and_then(|progress| progress.secs_left()),
@@ -204,7 +205,7 @@ impl GuestNode {
         if guest.rpo_exceeded {
             text += " (TOO OLD)";
         }
-        match (describe::progress_now(guest), &guest.run_state, &guest.step) {
+        match (text::guest_progress(guest), &guest.run_state, &guest.step) {
             (Some(progress), _, Some(step)) => text += &format!("  {step}  {}", progress.text()),
             (None, Some(state), Some(step)) if state == "running" => text += &format!("  {step}"),
             (_, Some(state), _) => text += &format!("  {state}"),
@@ -224,7 +225,7 @@ fn disk_text(disk: &DiskLine) -> String {
     );
     if let (Some(copied), Some(total)) = (disk.bytes_copied, disk.bytes_total) {
         let bytes = |n: i64| u64::try_from(n).unwrap_or(0);
-        text += &format!("  {}", describe::bar(bytes(copied), bytes(total)));
+        text += &format!("  {}", text::bar(bytes(copied), bytes(total)));
     }
     text
 }
@@ -253,11 +254,11 @@ fn obligation(open: &ObligationLine) -> String {
         "STILL TO UNDO  {}/{}: {}{why}",
         open.host,
         open.guest,
-        describe::obligation(open)
+        text::obligation(open)
     )
 }
 
-/// Takes out of `from` what `wanted` says, in order.
+/// Moves the items that `wanted` picks out of `from`, in order.
 fn take<T>(from: &mut Vec<T>, wanted: impl Fn(&T) -> bool) -> Vec<T> {
     from.extract_if(.., |item| wanted(item)).collect()
 }

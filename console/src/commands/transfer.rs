@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use virtuozo_postgres::StoreError;
 use virtuozo_secrets::Key;
 use virtuozo_site_config::{
-    self as site_file, Change, Changed, Keys, Options, Outcome, Parsed, Sealing, SiteFileError,
+    Change, Changed, Keys, Options, Outcome, Parsed, Sealing, SiteFileError,
 };
 use virtuozo_store::{hosts, notices::config};
 
@@ -87,7 +87,9 @@ pub(crate) async fn export(context: &Context, args: ExportArgs) -> Result<()> {
         None
     };
     let sealing = sealing.as_ref().map(|(key, sealing)| (key, sealing));
-    let file = site_file::export(&db.pool, sealing).await.map_err(plain)?;
+    let file = virtuozo_site_config::export(&db.pool, sealing)
+        .await
+        .map_err(plain)?;
     match &args.out {
         None if context.out.is_json() => context.out.json(&file),
         None => context.out.line(file.to_text()?.trim_end()),
@@ -113,7 +115,7 @@ pub(crate) async fn export(context: &Context, args: ExportArgs) -> Result<()> {
 }
 
 /// The export that is about to be replaced, if there is one.
-fn earlier(path: &Path) -> Option<site_file::SiteFile> {
+fn earlier(path: &Path) -> Option<virtuozo_site_config::SiteFile> {
     let text = fs::read_to_string(path).ok()?;
     Some(Parsed::new(&text).ok()?.file)
 }
@@ -157,8 +159,8 @@ pub(crate) async fn import(context: &Context, args: ImportArgs) -> Result<()> {
     let db = context.database().await?;
     let site = match &opening {
         // A dry run makes none.
-        Some(_) if args.dry_run => key::load(context, &db.pool).await?,
-        Some(_) => Some(key::load_or_create(context, &db.pool).await?),
+        Some(_) if args.dry_run => key::load(&context.key_file(), &db.pool).await?,
+        Some(_) => Some(key::load_or_create(&context.key_file(), &db.pool).await?),
         None => None,
     };
     let keys = opening.as_ref().map(|file| Keys {
@@ -170,7 +172,7 @@ pub(crate) async fn import(context: &Context, args: ImportArgs) -> Result<()> {
         prune: args.prune,
         dry_run: args.dry_run,
     };
-    let outcome = site_file::import(&db.pool, &parsed, keys, &KnownBackEnds, options)
+    let outcome = virtuozo_site_config::import(&db.pool, &parsed, keys, &KnownBackEnds, options)
         .await
         .map_err(of_file)?;
     show(context, &outcome, options)?;

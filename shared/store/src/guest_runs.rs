@@ -11,7 +11,7 @@ use super::{
 };
 use virtuozo_model::{ErrorClass, Guest, Settings, StepName};
 use virtuozo_postgres::StoreError;
-use virtuozo_queue::{self as queue, GuestJob};
+use virtuozo_queue::GuestJob;
 use virtuozo_telemetry::metrics::LeaseKind;
 
 /// The right to act for a guest run, as long as its fence is the run's.
@@ -304,7 +304,7 @@ pub async fn end(
                 let job = GuestJob {
                     guest_run_id: lease.guest_run_id,
                 };
-                queue::push(tx, &[job], 0).await?;
+                virtuozo_queue::push(tx, &[job], 0).await?;
             }
             return Ok(Fence::of(changed.rows_affected() == 1));
         }
@@ -402,7 +402,7 @@ pub async fn hand_back(
     delay_secs: u32,
 ) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
-    queue::push(&mut tx, &[GuestJob { guest_run_id }], delay_secs).await?;
+    virtuozo_queue::push(&mut tx, &[GuestJob { guest_run_id }], delay_secs).await?;
     tx.commit().await?;
     Ok(())
 }

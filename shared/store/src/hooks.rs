@@ -11,7 +11,7 @@ use super::{
 };
 use virtuozo_model::{Hook, HookLine, HookMoment, NoticeKind, OnFailure};
 use virtuozo_postgres::StoreError;
-use virtuozo_queue::{self as queue, HostJob};
+use virtuozo_queue::HostJob;
 use virtuozo_telemetry::metrics::{self, LeaseKind};
 
 /// The longest that a hook may take, in seconds.
@@ -327,7 +327,7 @@ pub async fn end(
         }
     }
     events::record(&mut *tx, event).await?;
-    queue::push(&mut tx, &jobs, 0).await?;
+    virtuozo_queue::push(&mut tx, &jobs, 0).await?;
     tx.commit().await?;
     Ok(Fence::Held)
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use virtuozo_model::ErrorClass;
 use virtuozo_postgres::StoreError;
-use virtuozo_queue::{self as queue, HostJob};
+use virtuozo_queue::HostJob;
 use virtuozo_telemetry::metrics::LeaseKind;
 
 /// The right to act for a host run, as long as its fence is the run's.
@@ -234,7 +234,7 @@ pub async fn end(
     let fence = Fence::of(statement.execute(&mut *tx).await?.rows_affected() == 1);
     if fence == Fence::Held && matches!(ending, Ending::HandedOver { .. }) {
         let host_run_id = lease.host_run_id;
-        queue::push(tx, &[HostJob { host_run_id }], 0).await?;
+        virtuozo_queue::push(tx, &[HostJob { host_run_id }], 0).await?;
     }
     Ok(fence)
 }
@@ -262,7 +262,7 @@ pub async fn hand_back(
     delay_secs: u32,
 ) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
-    queue::push(&mut tx, &[HostJob { host_run_id }], delay_secs).await?;
+    virtuozo_queue::push(&mut tx, &[HostJob { host_run_id }], delay_secs).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use virtuozo_model::{Notice, NoticeChannel, NoticeKind, NoticeState};
 use virtuozo_postgres::StoreError;
-use virtuozo_queue::{self as queue, Job, NoticeJob};
+use virtuozo_queue::{Job, NoticeJob};
 
 /// How long the one who sends a notice has it to itself, in seconds. Sending has to come to its end, or
 /// be given up, well within this time.
@@ -263,7 +263,7 @@ pub async fn push_lost(pool: &PgPool) -> Result<usize, StoreError> {
         .iter()
         .map(|&notice_id| NoticeJob { notice_id })
         .collect();
-    queue::push(&mut tx, &jobs, 0).await?;
+    virtuozo_queue::push(&mut tx, &jobs, 0).await?;
     tx.commit().await?;
     Ok(jobs.len())
 }
@@ -304,7 +304,7 @@ async fn push(tx: &mut PgConnection, due: &[Due]) -> Result<(), StoreError> {
         let delay = u32::try_from(one.delay_secs).unwrap_or_default();
         let delay = delay + u32::from(delay > 0);
         let job = NoticeJob { notice_id: one.id };
-        queue::push(tx, &[job], delay).await?;
+        virtuozo_queue::push(tx, &[job], delay).await?;
     }
     Ok(())
 }

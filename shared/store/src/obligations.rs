@@ -11,7 +11,7 @@ use super::{
     leases::{self, Fence, Leased, Renewal, renewal},
 };
 use virtuozo_postgres::StoreError;
-use virtuozo_queue::{self as queue, UndoJob};
+use virtuozo_queue::UndoJob;
 use virtuozo_telemetry::metrics::LeaseKind;
 
 /// Something that must be undone on a guest.
@@ -304,14 +304,14 @@ pub async fn release(pool: &PgPool, claim: &UndoClaim) -> Result<(), StoreError>
 pub async fn push_due(pool: &PgPool) -> Result<usize, StoreError> {
     let mut tx = pool.begin().await?;
     let guests: Vec<Uuid> = sqlx::query_scalar(include_str!("obligations/due.sql"))
-        .bind(<UndoJob as queue::Job>::QUEUE)
+        .bind(<UndoJob as virtuozo_queue::Job>::QUEUE)
         .fetch_all(&mut *tx)
         .await?;
     let jobs: Vec<UndoJob> = guests
         .iter()
         .map(|&guest_id| UndoJob { guest_id })
         .collect();
-    queue::push(&mut tx, &jobs, 0).await?;
+    virtuozo_queue::push(&mut tx, &jobs, 0).await?;
     tx.commit().await?;
     Ok(jobs.len())
 }
@@ -322,7 +322,7 @@ pub async fn push_due(pool: &PgPool) -> Result<usize, StoreError> {
 /// What the database says.
 pub async fn hand_back(pool: &PgPool, guest_id: Uuid, delay_secs: u32) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
-    queue::push(&mut tx, &[UndoJob { guest_id }], delay_secs).await?;
+    virtuozo_queue::push(&mut tx, &[UndoJob { guest_id }], delay_secs).await?;
     tx.commit().await?;
     Ok(())
 }

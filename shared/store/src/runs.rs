@@ -10,7 +10,7 @@ use super::{
 };
 use virtuozo_model::{NoticeKind, Severity};
 use virtuozo_postgres::StoreError;
-use virtuozo_queue::{self as queue, HostJob};
+use virtuozo_queue::HostJob;
 use virtuozo_telemetry::metrics;
 
 /// What to back up. Nothing named: the whole site.
@@ -90,7 +90,7 @@ pub async fn start_run_in(tx: &mut PgConnection, new: &NewRun) -> Result<Uuid, S
         .iter()
         .map(|&host_run_id| HostJob { host_run_id })
         .collect();
-    queue::push(tx, &jobs, 0).await?;
+    virtuozo_queue::push(tx, &jobs, 0).await?;
     Ok(id)
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use virtuozo_model::Severity;
 use virtuozo_postgres::StoreError;
-use virtuozo_queue::{self as queue, GuestJob, HostJob, Job};
+use virtuozo_queue::{GuestJob, HostJob, Job};
 
 /// A run that was decided about without its owner: he stopped renewing its lease, or its host stays silent.
 #[derive(Debug, Clone, FromRow)]
@@ -85,7 +85,7 @@ pub async fn expire_guest_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError
         }
         events::record(&mut *tx, &one.event()).await?;
     }
-    queue::push(&mut tx, &jobs, 0).await?;
+    virtuozo_queue::push(&mut tx, &jobs, 0).await?;
     tx.commit().await?;
     Ok(expired)
 }
@@ -110,7 +110,7 @@ pub async fn expire_host_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError>
         }
         events::record(&mut *tx, &one.event()).await?;
     }
-    queue::push(&mut tx, &jobs, 0).await?;
+    virtuozo_queue::push(&mut tx, &jobs, 0).await?;
     tx.commit().await?;
     Ok(expired)
 }
@@ -136,8 +136,8 @@ pub async fn push_lost_jobs(pool: &PgPool) -> Result<usize, StoreError> {
         .into_iter()
         .map(|guest_run_id| GuestJob { guest_run_id })
         .collect();
-    queue::push(&mut tx, &hosts, 0).await?;
-    queue::push(&mut tx, &guests, 0).await?;
+    virtuozo_queue::push(&mut tx, &hosts, 0).await?;
+    virtuozo_queue::push(&mut tx, &guests, 0).await?;
     tx.commit().await?;
     Ok(hosts.len() + guests.len())
 }

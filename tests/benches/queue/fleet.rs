@@ -9,7 +9,6 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use virtuozo_hypervisor::{Connector, Connectors};
-use virtuozo_postgres as db;
 use virtuozo_scheduler::{Scheduler, SchedulerOptions};
 use virtuozo_store::{
     hosts::{self, HostConfig},
@@ -54,8 +53,8 @@ pub(crate) struct Measured {
 /// nothing is set.
 pub(crate) async fn measure(server: &Server, waiting: usize) -> Result<Measured> {
     let database = server.database(&format!("fleet_{waiting}")).await?;
-    let pool = db::connect(&database.url).await?;
-    db::migrate(&pool).await?;
+    let pool = virtuozo_postgres::connect(&database.url).await?;
+    virtuozo_postgres::migrate(&pool).await?;
     // Restore points of no content cost next to nothing in memory, but a sync each on a disk.
     let memory = Path::new("/dev/shm");
     let destination = if memory.is_dir() {
@@ -75,7 +74,7 @@ pub(crate) async fn measure(server: &Server, waiting: usize) -> Result<Measured>
     let connectors = Connectors::new([connector]);
     let mut processes = tokio::task::JoinSet::new();
     for n in 0..WORKERS {
-        let pool = db::connect(&database.url).await?;
+        let pool = virtuozo_postgres::connect(&database.url).await?;
         let options = WorkerOptions::new(format!("worker-{n}"));
         let (connectors, stop) = (connectors.clone(), stop.clone());
         processes.spawn(async move {

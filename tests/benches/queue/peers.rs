@@ -18,7 +18,6 @@ use apalis_postgres::{Config, PostgresStorage, queries};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::{sync::mpsc, time::timeout};
-use virtuozo_postgres as db;
 
 use crate::{percentile, server::Server};
 
@@ -69,8 +68,8 @@ impl Peer {
 /// apalis with the options that workers use, one job at a time.
 pub(crate) async fn apalis(server: &Server) -> Result<Peer> {
     let database = server.database("peer_apalis").await?;
-    let pool = db::connect(&database.url).await?;
-    db::migrate(&pool).await?;
+    let pool = virtuozo_postgres::connect(&database.url).await?;
+    virtuozo_postgres::migrate(&pool).await?;
     for _ in 0..JOBS / 500 {
         push(&pool, NOOP, 500).await?;
     }

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument as _;
 use uuid::Uuid;
 use virtuozo_hypervisor::Host;
-use virtuozo_model::{self as model, ErrorClass, Severity};
+use virtuozo_model::{ErrorClass, Severity};
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::HostJob;
 use virtuozo_store::{
@@ -63,7 +63,7 @@ impl Job for HostJob {
         Ok(Some(OnHost { host_id, settings }))
     }
 
-    fn on_host(assignment: &OnHost) -> (Uuid, &model::Settings) {
+    fn on_host(assignment: &OnHost) -> (Uuid, &virtuozo_model::Settings) {
         (assignment.host_id, &assignment.settings)
     }
 
@@ -129,13 +129,13 @@ struct HostRun<'a> {
     row: HostLease,
     lease: LeaseHandle,
     permit: ConnectionPermit,
-    settings: model::Settings,
-    host: model::Host,
+    settings: virtuozo_model::Settings,
+    host: virtuozo_model::Host,
 }
 
 /// What becomes of one guest.
 struct Found {
-    guest: model::Guest,
+    guest: virtuozo_model::Guest,
     start: GuestRunStart,
 }
 
@@ -196,7 +196,11 @@ impl HostRun<'_> {
 
     /// What can be said about a guest without looking at it. None: it is not part of this run. Waiting:
     /// look at it.
-    fn before_looking(&self, guest: &model::Guest, in_inventory: bool) -> Option<GuestRunStart> {
+    fn before_looking(
+        &self,
+        guest: &virtuozo_model::Guest,
+        in_inventory: bool,
+    ) -> Option<GuestRunStart> {
         let asked_for = self
             .row
             .guest_ids

@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Mutex;
 use virtuozo_hypervisor::{Guest, Host};
-use virtuozo_model as model;
 use virtuozo_store::{
     events::NewEvent,
     guest_runs::{Assignment, GuestLease},
@@ -22,9 +21,9 @@ pub(crate) struct GuestRun {
     /// Whether it holds.
     pub(crate) lease: LeaseHandle,
     /// The site's settings, as they were when the attempt began.
-    pub(crate) settings: model::Settings,
+    pub(crate) settings: virtuozo_model::Settings,
     /// The guest's configuration, as it was when the attempt began.
-    pub(crate) guest: model::Guest,
+    pub(crate) guest: virtuozo_model::Guest,
     pub(super) ignored_disks: Vec<String>,
     /// Something may have to be undone on the guest before anything else. What comes later comes from workers
     /// that act too late, and stays until it is met.

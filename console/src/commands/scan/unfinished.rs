@@ -1,4 +1,4 @@
-//! What attempts left behind in a repository: how large, how old and whose it is, and its removal.
+//! The remains of unfinished attempts in a repository: their size, age and owner, and their removal.
 
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,12 @@ use virtuozo_store::guest_runs;
 use super::{Finding, Scan};
 use crate::output;
 
-/// What was written to within this time is left alone, whatever is known about it: it may be the work of another
-/// site, or of a worker that is cut off from the database.
-const YOUNG: TimeDelta = TimeDelta::days(1);
+/// Files that were written to within this time are not removed: another site, or a worker that has lost the database,
+/// may be writing them.
+const MIN_AGE: TimeDelta = TimeDelta::days(1);
 
 impl Scan<'_> {
-    /// Says what it is; removes it if that is wanted, nobody needs it and it is old.
+    /// Reports the remains, and removes them if `--remove-unfinished` is given, they are old and no run needs them.
     pub(super) async fn unfinished(
         &mut self,
         repository: &str,
@@ -23,9 +23,9 @@ impl Scan<'_> {
         found: &Unfinished,
     ) -> Result<()> {
         let dir = Path::new(repository).join(&path);
-        let (whose, needed) = self.whose(found).await?;
+        let (owner, needed) = self.owner(found).await?;
         let about = format!(
-            "{whose}, {}, {}",
+            "{owner}, {}, {}",
             output::size(found.size_bytes),
             found
                 .changed_at
@@ -34,9 +34,9 @@ impl Scan<'_> {
                     output::time(at)
                 ))
         );
-        let is_old = found.changed_at.is_some_and(|at| Utc::now() - at > YOUNG);
+        let is_old = found.changed_at.is_some_and(|at| Utc::now() - at > MIN_AGE);
         if !self.remove_unfinished || needed || !is_old {
-            self.say(Finding::Unfinished, &dir, None, about);
+            self.report(Finding::Unfinished, &dir, None, about);
             return Ok(());
         }
         if !self.dry_run {
@@ -45,16 +45,16 @@ impl Scan<'_> {
                 Repository::open(root)?.remove_unfinished(&path)
             });
             if let Err(error) = removed.await? {
-                self.say(Finding::Unlisted, &dir, None, error.to_string());
+                self.report(Finding::Unlisted, &dir, None, error.to_string());
                 return Ok(());
             }
         }
-        self.say(Finding::Removed, &dir, None, about);
+        self.report(Finding::Removed, &dir, None, about);
         Ok(())
     }
 
-    /// Whose it is, and whether a run may still go on with it.
-    async fn whose(&self, found: &Unfinished) -> Result<(&'static str, bool)> {
+    /// What made the remains, and whether a run may still go on with them.
+    async fn owner(&self, found: &Unfinished) -> Result<(&'static str, bool)> {
         let Some((guest_run_id, fence)) = found.of else {
             return Ok(("a deletion that was begun", false));
         };

@@ -18,7 +18,7 @@ use super::super::{
     admission, host_runs, hosts, obligations, runs, sweeps, wakeup::WakeupListener,
 };
 use virtuozo_postgres::{StoreError, testing::TestDb};
-use virtuozo_queue::{self as queue, GuestJob, JobListener, UndoJob};
+use virtuozo_queue::{GuestJob, JobListener, UndoJob};
 
 /// Host alpha with two slots and a guest for each state, each with a guest run in that state; the ids are
 /// made from the names.
@@ -479,7 +479,7 @@ async fn rows_that_would_stop_the_workers_are_refused_and_good_ones_are_delivere
     execute(&db.pool, &good).await;
     let delivered = Arc::new(Mutex::new(Vec::new()));
     let (seen, stop) = (Arc::clone(&delivered), CancellationToken::new());
-    let serving = tokio::spawn(queue::serve(
+    let serving = tokio::spawn(virtuozo_queue::serve(
         db.pool.clone(),
         JobListener::start(db.pool.clone(), stop.clone()),
         Uuid::now_v7(),

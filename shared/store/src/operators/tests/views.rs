@@ -19,7 +19,7 @@ async fn jobs_are_shown_with_their_payload_decoded_even_if_it_cannot_be() {
         md5(&db.pool, "admitted").await,
         md5(&db.pool, "failed").await,
     ] {
-        queue::push(&mut tx, &[GuestJob { guest_run_id }], 0)
+        virtuozo_queue::push(&mut tx, &[GuestJob { guest_run_id }], 0)
             .await
             .unwrap();
     }

@@ -1,4 +1,4 @@
-//! What is going on, in words: how far a copy or its verification is, and why something waits.
+//! The text that commands print for states of runs, hosts, hooks and processes: progress, reasons for waiting, results.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use virtuozo_model::Pause;
@@ -11,8 +11,17 @@ use virtuozo_store::{
 
 use crate::output;
 
-/// A kind of host that no running worker serves: whose, why, and what to do.
-pub(crate) fn unserved(kind: &KindUnserved) -> String {
+/// How many guests may be backed up at once.
+pub(crate) fn guest_limit(guests: Option<i32>) -> String {
+    match guests {
+        Some(1) => "1 guest in work at most".to_owned(),
+        Some(n) => format!("{n} guests in work at most"),
+        None => "as many guests in work as their hosts permit".to_owned(),
+    }
+}
+
+/// A kind of host that no running worker serves: its hosts, the reason, and what to do.
+pub(crate) fn unserved_kind(kind: &KindUnserved) -> String {
     let hosts = kind.hosts.join(", ");
     let kind_word = &kind.kind;
     if kind.why.is_empty() {
@@ -26,7 +35,7 @@ pub(crate) fn unserved(kind: &KindUnserved) -> String {
     )
 }
 
-/// How far a step is that goes through all bytes: the copy, or its verification.
+/// The progress of a step that reads all bytes: the copy, or its verification.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Progress {
     done: u64,
@@ -35,7 +44,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// From the counters of a guest run; none while it is not known how much there is to do.
+    /// Progress from the counters of a guest run; `None` while the total is unknown.
     pub(crate) fn new(
         done: i64,
         total: Option<i64>,
@@ -58,18 +67,18 @@ impl Progress {
         })
     }
 
-    /// How fast, on average since the step began.
+    /// Average rate since the step began.
     pub(crate) fn bytes_per_sec(&self) -> Option<u64> {
         self.bytes_per_sec
     }
 
-    /// How long it still takes at that rate.
+    /// Seconds left at that rate.
     pub(crate) fn secs_left(&self) -> Option<u64> {
         self.bytes_per_sec
             .map(|rate| (self.total - self.done).div_ceil(rate))
     }
 
-    /// A bar with numbers.
+    /// A bar with bytes done, bytes in all, rate and time left.
     pub(crate) fn text(&self) -> String {
         let mut text = format!(
             "{}  {} of {}",
@@ -99,7 +108,7 @@ pub(crate) fn bar(done: u64, total: u64) -> String {
     )
 }
 
-/// How far the present step of a guest run is.
+/// The progress of the current step of a guest run.
 pub(crate) fn progress(line: &GuestRunLine) -> Option<Progress> {
     match (line.state.as_str(), line.step.as_deref()) {
         ("running", Some("copy")) => Progress::new(
@@ -118,8 +127,8 @@ pub(crate) fn progress(line: &GuestRunLine) -> Option<Progress> {
     }
 }
 
-/// How far the present step of a guest in the tree of `status` is.
-pub(crate) fn progress_now(line: &GuestLine) -> Option<Progress> {
+/// The progress of the current step of a guest, for the tree of `virtuozo status`.
+pub(crate) fn guest_progress(line: &GuestLine) -> Option<Progress> {
     match (line.run_state.as_deref(), line.step.as_deref()) {
         (Some("running"), Some("copy")) => Progress::new(
             line.bytes_copied.unwrap_or(0),
@@ -137,16 +146,16 @@ pub(crate) fn progress_now(line: &GuestLine) -> Option<Progress> {
     }
 }
 
-/// Why a guest run waits, if it does because nothing of its host is begun.
-pub(crate) fn held(line: &GuestRunLine) -> Option<&str> {
+/// Why a guest run waits for its host: the host is paused, or its circuit breaker is open. `None` if it does not.
+pub(crate) fn why_blocked(line: &GuestRunLine) -> Option<&str> {
     let held = line.held_reason.as_deref();
     held.filter(|_| line.state == "waiting")
 }
 
-/// Why a guest run is not being worked on, as a sentence; none if it is, or has ended.
+/// Why a guest run waits; `None` if it is running or has ended.
 pub(crate) fn why_waiting(line: &GuestRunLine) -> Option<String> {
-    // Nothing else matters before it is resumed, or answers.
-    if let Some(why) = held(line) {
+    // The host has to be resumed, or to answer, before anything else matters.
+    if let Some(why) = why_blocked(line) {
         return Some(why.to_owned());
     }
     match line.state.as_str() {
@@ -165,7 +174,7 @@ pub(crate) fn why_waiting(line: &GuestRunLine) -> Option<String> {
     }
 }
 
-/// Why a host run is not being worked on, as a sentence; none if it is, or has ended.
+/// Why a host run waits; `None` if it is running or has ended.
 pub(crate) fn why_host_waits(line: &HostRunLine) -> Option<String> {
     match line.state.as_str() {
         "queued" if line.held_reason.is_some() => line.held_reason.clone(),
@@ -179,22 +188,22 @@ pub(crate) fn why_host_waits(line: &HostRunLine) -> Option<String> {
     }
 }
 
-/// What became of a hook so far.
+/// The state of a hook run.
 pub(crate) fn hook_run(line: &HookRunLine) -> String {
     let guest = line.host.as_deref().zip(line.guest.as_deref());
-    let whose = guest.map_or(String::new(), |(host, guest)| {
+    let subject = guest.map_or(String::new(), |(host, guest)| {
         format!("guest {host}/{guest}: ")
     });
-    // The reason begins with the hook's name.
+    // The error begins with the hook's name.
     if let ("failed", Some(error)) = (line.state.as_str(), &line.error) {
-        return format!("{whose}{error}");
+        return format!("{subject}{error}");
     }
     let what = if guest.is_some() {
         "its backup"
     } else {
         "the run"
     };
-    let name = format!("{whose}the command {} {what}", line.moment);
+    let name = format!("{subject}the command {} {what}", line.moment);
     let state = match (line.state.as_str(), line.started_at, &line.machine) {
         ("running", Some(started), Some(machine)) => {
             format!("runs on {machine} since {}", output::time(started))
@@ -206,7 +215,7 @@ pub(crate) fn hook_run(line: &HookRunLine) -> String {
     format!("{name}: {state}")
 }
 
-/// Since when a host is paused, and by whom; none if it is not.
+/// Since when a host is paused, and by whom; `None` if it is not.
 pub(crate) fn pause(pause: &Pause) -> Option<String> {
     let since = output::time(pause.paused_since?);
     let with = if pause.paused_with_all {
@@ -219,7 +228,7 @@ pub(crate) fn pause(pause: &Pause) -> Option<String> {
     Some(format!("paused{with} since {since}{by}"))
 }
 
-/// Which scheduler or worker, and where.
+/// A scheduler or worker with its machine and process id.
 pub(crate) fn process(process: &ProcessLine) -> String {
     format!(
         "{} {} on {} (process {})",
@@ -227,7 +236,7 @@ pub(crate) fn process(process: &ProcessLine) -> String {
     )
 }
 
-/// What is to be undone, as it stands now.
+/// What an obligation requires to be undone.
 pub(crate) fn obligation(open: &ObligationLine) -> String {
     match &open.snapshot_name {
         Some(name) => format!("the snapshot {name} is still there"),
@@ -243,7 +252,7 @@ fn delayed(attempts: i32, at: DateTime<Utc>, error: Option<&str>) -> String {
     )
 }
 
-/// Where a guest run stands: its step, what it waits for, or how it ended.
+/// The state of a guest run: its step, why it waits, or how it ended.
 pub(crate) fn guest_run(line: &GuestRunLine) -> String {
     if let Some(why) = why_waiting(line) {
         return why;
@@ -255,7 +264,7 @@ pub(crate) fn guest_run(line: &GuestRunLine) -> String {
         },
         ("running", None, _) => "begins".to_owned(),
         ("succeeded", ..) if line.verified_at.is_some() => "succeeded, verified".to_owned(),
-        // What nobody worked on says where it was itself.
+        // The error of a run that no worker had begun names its state.
         ("cancelled", _, Some(error)) => error.clone(),
         ("cancelled", Some(step), None) => format!("cancelled in step {step}"),
         (state, _, Some(error)) => format!("{state}: {error}"),
@@ -263,15 +272,15 @@ pub(crate) fn guest_run(line: &GuestRunLine) -> String {
     }
 }
 
-/// The same without numbers that grow, for where each change makes a line.
-pub(crate) fn guest_run_gist(line: &GuestRunLine) -> String {
+/// The state of a guest run without numbers that grow, for output that prints each change as a line.
+pub(crate) fn guest_run_summary(line: &GuestRunLine) -> String {
     match (progress(line), &line.step) {
         (Some(_), Some(step)) => step.clone(),
         _ => guest_run(line),
     }
 }
 
-/// The steps of a guest run's attempts with their durations, a bar between attempts.
+/// The steps of a guest run with their durations; ` | ` separates attempts.
 pub(crate) fn steps<'a>(steps: impl IntoIterator<Item = &'a StepLine>) -> String {
     let mut text = String::new();
     let mut fence = None;

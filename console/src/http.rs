@@ -1,4 +1,4 @@
-//! What a service answers over HTTP to those who watch it: `/healthz`, `/readyz`, `/metrics`.
+//! The HTTP endpoints of a service: `/healthz`, `/readyz` and `/metrics`.
 
 use std::{collections::VecDeque, convert::Infallible, net::SocketAddr, time::Duration};
 
@@ -16,25 +16,25 @@ use tokio::{net::TcpListener, task::AbortHandle};
 use virtuozo_runtime::{liveness, readiness};
 use virtuozo_telemetry::metrics;
 
-/// Connections at the same time. Whoever comes then takes the place of the oldest: one that says nothing keeps no
-/// probe from its answer, which takes a moment.
+/// Most open connections. A further one closes the oldest, so that silent clients cannot keep probes from being
+/// answered.
 const MAX_CONNECTIONS: usize = 32;
-/// How long one connection may last. It is for one question, whose answer is short.
+/// How long a connection may last; each serves one request.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
-/// The pause after a connection could not be accepted, because there are too many open files, say.
-const PAUSE: Duration = Duration::from_millis(200);
+/// The pause after a connection could not be accepted, for example because too many files are open.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Listens, and answers for as long as the process lives.
+/// Listens on an address, and serves requests in the background until the process ends.
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub(crate) async fn start(address: SocketAddr) -> Result<()> {
+pub(crate) async fn serve(address: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}; name another address with --listen or VIRTUOZO_LISTEN")
     })?;
-    // With port 0 the system has chosen one.
+    // The system chooses a port for port 0.
     let address = listener.local_addr()?;
-    tracing::info!(%address, "answers /healthz, /readyz and /metrics");
+    tracing::info!(%address, "HTTP endpoints are listening");
     tokio::spawn(accept(listener));
     Ok(())
 }
@@ -54,13 +54,13 @@ async fn accept(listener: TcpListener) {
                 {
                     oldest.abort();
                 }
-                // What becomes of the answer is the asker's affair.
+                // An error on a connection concerns its client only.
                 let answering = tokio::time::timeout(CONNECTION_LIMIT, connection);
                 open.push_back(tokio::spawn(answering).abort_handle());
             }
             Err(error) => {
-                tracing::debug!(%error, "a connection could not be accepted");
-                tokio::time::sleep(PAUSE).await;
+                tracing::debug!(%error, "an HTTP connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -76,7 +76,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     }
     Ok(match request.uri().path() {
         "/healthz" => probe(liveness::standstill().map(|stands| stands.to_string())),
-        "/metrics" => figures().await,
+        "/metrics" => exposition().await,
         "/readyz" => probe(readiness::obstacle()),
         _ => text(
             StatusCode::NOT_FOUND,
@@ -85,14 +85,15 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     })
 }
 
-async fn figures() -> Response<Full<Bytes>> {
-    // Of a large fleet it is some megabytes.
+/// All metrics in the text format of Prometheus.
+async fn exposition() -> Response<Full<Bytes>> {
+    // The text of a large fleet has some megabytes.
     match tokio::task::spawn_blocking(metrics::text).await {
-        Ok(Some(Ok(figures))) => body(StatusCode::OK, metrics::CONTENT_TYPE, figures),
+        Ok(Some(Ok(text))) => body(StatusCode::OK, metrics::CONTENT_TYPE, text),
         Ok(Some(Err(error))) => internal(&error),
         Ok(None) => text(
             StatusCode::NOT_FOUND,
-            "there are no figures; the log says why\n".to_owned(),
+            "there are no metrics; the log says why\n".to_owned(),
         ),
         Err(error) => internal(&error),
     }
@@ -113,11 +114,11 @@ fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     body(status, "text/plain; charset=utf-8", text.into_bytes())
 }
 
-fn body(status: StatusCode, form: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
+fn body(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
     response
         .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(form));
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

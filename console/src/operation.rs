@@ -1,0 +1,129 @@
+//! Operations on a repository that take long: verify and restore, with progress on stderr, stopped by a signal.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Result;
+use virtuozo_repository::{CopyObserver, Repository, RepositoryError, Stopped, VerifyReport};
+
+use crate::{
+    context::Context,
+    error::{Interrupted, usage},
+    output,
+    progress::{ProgressDisplay, ProgressLine},
+    text,
+};
+
+/// How often the shown progress is updated.
+const REDRAW_EVERY: Duration = Duration::from_millis(200);
+
+/// The problems that a verification found, in one line; `None` if there are none.
+pub(crate) fn damage(report: &VerifyReport) -> Option<String> {
+    (!report.ok).then(|| {
+        let problems = report
+            .problems
+            .iter()
+            .map(|problem| match problem.offset_bytes {
+                Some(at) => format!("{} at {at}: {}", problem.file, problem.what),
+                None => format!("{}: {}", problem.file, problem.what),
+            });
+        problems.collect::<Vec<_>>().join("; ")
+    })
+}
+
+/// Verifies the restore point in a directory. `name` stands for it in the progress shown.
+///
+/// # Errors
+/// The directory is in no repository or cannot be read, or a signal stopped the verification.
+pub(crate) async fn verify(context: &Context, dir: &Path, name: &str) -> Result<VerifyReport> {
+    // The path of a restore point below its repository is HOST/GUEST/POINT.
+    let root = dir
+        .ancestors()
+        .nth(3)
+        .ok_or_else(|| usage(format!("{} is not in a repository", dir.display())))?
+        .to_owned();
+    let below = dir.strip_prefix(&root)?.to_owned();
+    run(context, &format!("verify {name}"), move |observer| {
+        Repository::open(root)?.verify(&below, observer)
+    })
+    .await
+}
+
+/// Runs an operation on a repository in a thread of its own, shows its progress on stderr, and stops it on a signal.
+/// `what` stands before each line of progress.
+///
+/// # Errors
+/// [`Interrupted`] after a signal; otherwise the operation's own error.
+pub(crate) async fn run<T: Send + 'static>(
+    context: &Context,
+    what: &str,
+    work: impl FnOnce(&Observer) -> virtuozo_repository::Result<T> + Send + 'static,
+) -> Result<T> {
+    let stop = context.catch_signals()?;
+    let observer = Arc::new(Observer::default());
+    let of_work = observer.clone();
+    let mut task = tokio::task::spawn_blocking(move || work(&of_work));
+    let mut display = ProgressDisplay::on_stderr();
+    let done = loop {
+        tokio::select! {
+            done = &mut task => break done,
+            () = stop.cancelled(), if !observer.stop.load(Ordering::Relaxed) => observer.stop.store(true, Ordering::Relaxed),
+            () = tokio::time::sleep(REDRAW_EVERY) => display.draw(&observer.lines(what)),
+        }
+    };
+    display.clear();
+    match done? {
+        Err(RepositoryError::Stopped(_)) => Err(Interrupted.into()),
+        done => Ok(done?),
+    }
+}
+
+/// Collects the progress of an operation, and stops it on request.
+#[derive(Default)]
+pub(crate) struct Observer {
+    stop: AtomicBool,
+    /// Bytes done and bytes in all, by file.
+    files: Mutex<BTreeMap<String, (u64, u64)>>,
+}
+
+impl CopyObserver for Observer {
+    fn progress(&self, device_or_file: &str, copied_bytes: u64, total_bytes: u64) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.insert(device_or_file.to_owned(), (copied_bytes, total_bytes));
+    }
+
+    fn wait_allowed(&self) -> Result<(), Stopped> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Stopped {
+                reason: "Ctrl-C or SIGTERM".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Observer {
+    fn lines(&self, what: &str) -> Vec<ProgressLine> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files
+            .iter()
+            .map(|(file, (done, total))| ProgressLine {
+                subject: format!("{what} {file}"),
+                text: format!(
+                    "{what}  {file}  {}  {} of {}",
+                    text::bar(*done, *total),
+                    output::size(*done),
+                    output::size(*total)
+                ),
+                summary: String::new(),
+            })
+            .collect()
+    }
+}
