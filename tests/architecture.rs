@@ -49,11 +49,7 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
         &["virtuozo-model", "virtuozo-runtime"],
         &["apalis", "apalis-postgres"],
     ),
-    (
-        "virtuozo-postgres",
-        &["virtuozo-runtime", "virtuozo-telemetry"],
-        &["apalis"],
-    ),
+    ("virtuozo-postgres", &["virtuozo-runtime"], &["apalis"]),
     (
         "virtuozo-queue",
         &["virtuozo-postgres", "virtuozo-runtime"],

@@ -15,6 +15,7 @@ use tracing::Level;
 use url::Url;
 use virtuozo_hypervisor::{Connector, Connectors, vix::VixConnector};
 use virtuozo_postgres::server::Cluster;
+use virtuozo_runtime::Health;
 use virtuozo_worker::Failpoints;
 
 use crate::{
@@ -36,6 +37,8 @@ pub(crate) struct Context {
     pub(crate) out: Output,
     /// Called by the workers of this process.
     pub(crate) failpoints: Arc<dyn Failpoints>,
+    /// How this process stands.
+    pub(crate) health: Health,
     /// Cancelled by SIGINT and SIGTERM; `None` before [`Self::catch_signals`].
     caught: Mutex<Option<CancellationToken>>,
 }
@@ -74,6 +77,7 @@ impl Context {
             configuration,
             out,
             failpoints,
+            health: Health::default(),
             caught: Mutex::new(None),
         }
     }
@@ -166,7 +170,7 @@ impl Context {
                 (cluster.url().to_owned(), Some(Arc::new(cluster)))
             }
         };
-        let pool = virtuozo_postgres::connect_within(&url, DATABASE_LIMIT)
+        let pool = virtuozo_postgres::connect_within(&url, &self.health, DATABASE_LIMIT)
             .await
             .map_err(|error| NoDatabase(error.to_string()))?;
         virtuozo_postgres::migrate(&pool).await?;

@@ -13,7 +13,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, task::AbortHandle};
-use virtuozo_runtime::{liveness, readiness};
+use virtuozo_runtime::Health;
 use virtuozo_telemetry::metrics;
 
 /// Most open connections. A further one closes the oldest, so that silent clients cannot keep probes from being
@@ -28,26 +28,30 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub(crate) async fn serve(address: SocketAddr) -> Result<()> {
+pub(crate) async fn serve(address: SocketAddr, health: Health) -> Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}; name another address with --listen or VIRTUOZO_LISTEN")
     })?;
     // The system chooses a port for port 0.
     let address = listener.local_addr()?;
     tracing::info!(%address, "HTTP endpoints are listening");
-    tokio::spawn(accept(listener));
+    tokio::spawn(accept(listener, health));
     Ok(())
 }
 
-async fn accept(listener: TcpListener) {
+async fn accept(listener: TcpListener, health: Health) {
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                let health = health.clone();
                 let connection = http1::Builder::new()
                     .keep_alive(false)
                     .timer(TokioTimer::new())
-                    .serve_connection(TokioIo::new(stream), service_fn(answer));
+                    .serve_connection(
+                        TokioIo::new(stream),
+                        service_fn(move |request| answer(request, health.clone())),
+                    );
                 open.retain(|one| !one.is_finished());
                 if open.len() >= MAX_CONNECTIONS
                     && let Some(oldest) = open.pop_front()
@@ -66,7 +70,10 @@ async fn accept(listener: TcpListener) {
     }
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    health: Health,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
         response
@@ -75,9 +82,14 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
         return Ok(response);
     }
     Ok(match request.uri().path() {
-        "/healthz" => probe(liveness::standstill().map(|stands| stands.to_string())),
+        "/healthz" => probe(
+            health
+                .liveness
+                .standstill()
+                .map(|stands| stands.to_string()),
+        ),
         "/metrics" => exposition().await,
-        "/readyz" => probe(readiness::obstacle()),
+        "/readyz" => probe(health.unready_reason()),
         _ => text(
             StatusCode::NOT_FOUND,
             "there are /healthz, /readyz and /metrics\n".to_owned(),

@@ -5,7 +5,7 @@ use std::{env, time::Duration};
 
 use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
-use virtuozo_runtime::{liveness, readiness};
+use virtuozo_runtime::Health;
 
 /// How often the status is read.
 const POLL_EVERY: Duration = Duration::from_secs(1);
@@ -14,14 +14,14 @@ const KEEP_ALIVES_PER_LIMIT: u32 = 4;
 
 /// Notifies systemd, if it started the process so, from now on until the process ends. A service counts as ready
 /// while it still waits for its database; an error for which it ends has to be found before this call.
-pub(crate) fn notify(stop: &CancellationToken) {
+pub(crate) fn notify(health: &Health, stop: &CancellationToken) {
     if env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
-    tokio::spawn(notify_until_end(stop.clone()));
+    tokio::spawn(notify_until_end(health.clone(), stop.clone()));
 }
 
-async fn notify_until_end(stop: CancellationToken) {
+async fn notify_until_end(health: Health, stop: CancellationToken) {
     let watchdog = sd_notify::watchdog_enabled();
     let pause = watchdog.map_or(POLL_EVERY, |limit| {
         POLL_EVERY.min(limit / KEEP_ALIVES_PER_LIMIT)
@@ -29,13 +29,15 @@ async fn notify_until_end(stop: CancellationToken) {
     let (mut status, mut stopping) = (String::new(), false);
     send(&[NotifyState::Ready]);
     loop {
-        let now = readiness::obstacle().unwrap_or_else(|| "works".to_owned());
+        let now = health
+            .unready_reason()
+            .unwrap_or_else(|| "works".to_owned());
         if now != status {
             send(&[NotifyState::Status(&now)]);
             status = now;
         }
         // Without the check of liveness, this task would keep a service alive whose work hangs.
-        if watchdog.is_some() && liveness::standstill().is_none() {
+        if watchdog.is_some() && health.liveness.standstill().is_none() {
             send(&[NotifyState::Watchdog]);
         }
         tokio::select! {

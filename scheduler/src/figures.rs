@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio::{sync::watch, task::JoinHandle};
+use virtuozo_postgres::count_error;
+use virtuozo_runtime::Availability;
 use virtuozo_store::gauges;
 use virtuozo_telemetry::metrics;
 
@@ -22,13 +24,13 @@ pub(crate) struct Teller {
 }
 
 impl Teller {
-    pub(crate) fn start(pool: PgPool) -> Self {
+    pub(crate) fn start(pool: PgPool, availability: Availability) -> Self {
         let (leads, led) = watch::channel(false);
         metrics::set_leads(Some(false));
         let gauges = metrics::are_read().then(|| FleetGauges::register(&metrics::meter()));
         let task = gauges
             .clone()
-            .map(|gauges| tokio::spawn(tell(pool, led, gauges)));
+            .map(|gauges| tokio::spawn(tell(pool, availability, led, gauges)));
         Self {
             leads,
             gauges,
@@ -56,12 +58,18 @@ impl Drop for Teller {
     }
 }
 
-async fn tell(pool: PgPool, mut leads: watch::Receiver<bool>, gauges: FleetGauges) {
+async fn tell(
+    pool: PgPool,
+    availability: Availability,
+    mut leads: watch::Receiver<bool>,
+    gauges: FleetGauges,
+) {
     loop {
         let figures = if *leads.borrow_and_update() {
             match tokio::time::timeout(LIMIT, gauges::read(&pool)).await {
                 Ok(Ok(figures)) => Some(figures),
                 Ok(Err(error)) => {
+                    count_error(&availability, &error);
                     tracing::debug!(%error, "the fleet's figures could not be read");
                     None
                 }

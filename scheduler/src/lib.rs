@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use virtuozo_hooks::Hooks;
 use virtuozo_model::ProcessKind;
-use virtuozo_postgres::StoreError;
-use virtuozo_runtime::{liveness, outage, readiness};
+use virtuozo_postgres::{StoreError, ask};
+use virtuozo_runtime::Health;
 use virtuozo_store::{hooks::HookScope, leadership, wakeup::WakeupListener, workers};
 
 pub use crate::mirror::EventLog;
@@ -84,13 +84,15 @@ impl SchedulerOptions {
 pub struct Scheduler;
 
 impl Scheduler {
-    /// Works until `shutdown`, and ends within [`STOP_LIMIT`] then. A database that is away is waited for.
+    /// Works until `shutdown`, and ends within [`STOP_LIMIT`] then. A database that is away is waited for. How the
+    /// scheduler stands is noted in `health`, as it is by whoever connected `pool`.
     ///
     /// # Errors
     /// If the scheduler cannot enter itself in the database.
     pub async fn run(
         pool: PgPool,
         options: SchedulerOptions,
+        health: Health,
         shutdown: CancellationToken,
     ) -> Result<(), StoreError> {
         let id = Uuid::now_v7();
@@ -103,60 +105,73 @@ impl Scheduler {
             looks: 0,
             registered: false,
         };
-        let telling = traces::tell(pool.clone(), state.leads.subscribe(), shutdown.clone());
+        let telling = traces::tell(
+            pool.clone(),
+            health.availability.clone(),
+            state.leads.subscribe(),
+            shutdown.clone(),
+        );
         let telling = tokio::spawn(telling);
         let log = options.event_log.clone();
-        let mirroring = mirror::tell(pool, log, state.leads.subscribe(), shutdown.clone());
+        let mirroring = mirror::tell(
+            pool,
+            health.availability.clone(),
+            log,
+            state.leads.subscribe(),
+            shutdown.clone(),
+        );
         let mirroring = tokio::spawn(mirroring);
         let (mut ticker, mut sweeper) = (Ticker::default(), Sweeper::new());
         tracing::info!(name = options.name, %id, "scheduler runs");
-        let looks = liveness::watch("schedules and sweeps", LOOKS_LIMIT);
-        let standing = readiness::starts("the scheduler");
-        let notices = Notices::new(state.pool.clone(), options.key_file.clone());
+        let looks = health.liveness.watch("schedules and sweeps", LOOKS_LIMIT);
+        let component = health.readiness.component("the scheduler");
+        let notices = Notices::new(
+            state.pool.clone(),
+            health.availability.clone(),
+            options.key_file.clone(),
+        );
         let stop_sending = shutdown.child_token();
         let sending = tokio::spawn(notices.serve(stop_sending.clone()));
         let _sends_until_here = stop_sending.drop_guard();
-        let hooks = Hooks::new(state.pool.clone(), id, HookScope::Site, options.hook_guard);
+        let hooks = Hooks::new(
+            state.pool.clone(),
+            health.availability.clone(),
+            id,
+            HookScope::Site,
+            options.hook_guard,
+        );
         let stop_hooks = shutdown.child_token();
         let hooks = tokio::spawn(hooks.serve(stop_hooks.clone()));
         let _hooks_until_here = stop_hooks.drop_guard();
-        let figures = Teller::start(state.pool.clone());
+        let figures = Teller::start(state.pool.clone(), health.availability.clone());
         while !shutdown.is_cancelled() {
             looks.turned();
-            let asked_at = Instant::now();
             let look = state.look(&options.name, &mut ticker, &mut sweeper);
+            let what = "schedules and sweeps";
             let looked = tokio::select! {
-                looked = tokio::time::timeout(LOOK_LIMIT, look) => looked,
+                looked = ask(&health.availability, what, LOOK_LIMIT, look) => looked,
                 () = told_to_end(&shutdown) => break,
             };
-            figures.leads(matches!(looked, Ok(Ok(()))) && *state.leads.borrow());
+            figures.leads(looked.is_ok() && *state.leads.borrow());
             match looked {
-                Ok(Ok(())) => {
-                    outage::answered(asked_at);
-                    standing.is_ready();
+                Ok(()) => {
+                    component.ready();
                     if state.refused {
                         tracing::info!("work goes on");
                         state.refused = false;
                     }
                 }
-                Ok(Err(error)) if !error.is_unavailable() && !state.registered => {
-                    return Err(error);
+                Err(error) if error.is_unavailable() => {
+                    sweeper.lost_sight();
+                    state.sign_of_life_is_due();
                 }
-                Ok(Err(error)) if !error.is_unavailable() => {
-                    standing.waits("is refused by the database; its log says why");
+                Err(error) if !state.registered => return Err(error),
+                Err(error) => {
+                    component.unready("is refused by the database; its log says why");
                     if !state.refused {
                         tracing::warn!(%error, "nothing can be done for now, trying again");
                         state.refused = true;
                     }
-                }
-                away => {
-                    sweeper.lost_sight();
-                    state.sign_of_life_is_due();
-                    let why = match away {
-                        Ok(Err(error)) => error.to_string(),
-                        _ => "it is silent".to_owned(),
-                    };
-                    outage::silent("schedules and sweeps", asked_at, &why);
                 }
             }
             tokio::select! {
@@ -164,7 +179,7 @@ impl Scheduler {
                 () = shutdown.cancelled() => {}
             }
         }
-        standing.waits("stops");
+        component.unready("stops");
         let ending = async {
             let _ = tokio::join!(sending, hooks);
             drop(figures);

@@ -11,7 +11,8 @@ use std::{io, time::Duration};
 use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use virtuozo_postgres::StoreError;
+use virtuozo_postgres::{StoreError, count_error};
+use virtuozo_runtime::Availability;
 use virtuozo_store::events::{Filter, forwarder::ForwarderPosition};
 
 pub use log::EventLog;
@@ -36,6 +37,7 @@ enum Failure {
 /// Tells what happens while this scheduler leads, until `shutdown` and once more then.
 pub(crate) async fn tell(
     pool: PgPool,
+    availability: Availability,
     log: EventLog,
     leads: watch::Receiver<bool>,
     shutdown: CancellationToken,
@@ -73,6 +75,9 @@ pub(crate) async fn tell(
         pause = match looked {
             Ok(()) => EVERY,
             Err(error) => {
+                if let Failure::Store(error) = &error {
+                    count_error(&availability, error);
+                }
                 teller.failed(&error);
                 (pause * 2).min(MAX_PAUSE)
             }

@@ -16,8 +16,9 @@ use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 use virtuozo_model::{NoticeChannel, NoticeKind, NoticeState};
-use virtuozo_postgres::StoreError;
+use virtuozo_postgres::{StoreError, count_error};
 use virtuozo_queue::{JobListener, NoticeJob};
+use virtuozo_runtime::Availability;
 use virtuozo_secrets::{Key, SecretError};
 use virtuozo_store::{
     notices::{
@@ -86,6 +87,7 @@ impl From<StoreError> for SendError {
 #[derive(Debug, Clone)]
 pub struct Notices {
     pool: PgPool,
+    availability: Availability,
     key_file: PathBuf,
     /// Tells this sender from others.
     id: Uuid,
@@ -93,9 +95,10 @@ pub struct Notices {
 
 impl Notices {
     /// One that opens the stored secrets with the key in `key_file`.
-    pub fn new(pool: PgPool, key_file: PathBuf) -> Self {
+    pub fn new(pool: PgPool, availability: Availability, key_file: PathBuf) -> Self {
         Self {
             pool,
+            availability,
             key_file,
             id: Uuid::now_v7(),
         }
@@ -106,18 +109,20 @@ impl Notices {
         let sending = TaskTracker::new();
         let (tracker, this) = (sending.clone(), Arc::new(self));
         let (pool, id) = (this.pool.clone(), this.id);
+        let availability = this.availability.clone();
         let handler = move |job: NoticeJob| {
             let this = Arc::clone(&this);
             // Outside of its delivery, which the queue drops when the database is away. What is lost
             // with this process, another scheduler takes over when the lease has run out.
             tracker.spawn(async move {
                 if let Err(error) = this.send(job.notice_id).await {
+                    count_error(&this.availability, &error);
                     tracing::debug!(%error, notice = %job.notice_id, "a notice was not taken");
                 }
             });
             async { Ok(()) }
         };
-        let listener = JobListener::start(pool.clone(), stop.clone());
+        let listener = JobListener::start(pool.clone(), availability, stop.clone());
         virtuozo_queue::serve(pool, listener, id, handler, stop).await;
         sending.close();
         if tokio::time::timeout(deliver::FAREWELL_LIMIT, sending.wait())

@@ -12,7 +12,8 @@ use opentelemetry_sdk::{error::OTelSdkError, trace::SpanData};
 use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use virtuozo_postgres::StoreError;
+use virtuozo_postgres::{StoreError, count_error};
+use virtuozo_runtime::Availability;
 use virtuozo_store::traces::{self as store, TracedGuest, TracedRun};
 use virtuozo_telemetry::traces::{self, SendError};
 
@@ -68,7 +69,12 @@ impl Refused {
 }
 
 /// Tells what has ended while this scheduler leads, until `shutdown` and once more then.
-pub(crate) async fn tell(pool: PgPool, leads: watch::Receiver<bool>, shutdown: CancellationToken) {
+pub(crate) async fn tell(
+    pool: PgPool,
+    availability: Availability,
+    leads: watch::Receiver<bool>,
+    shutdown: CancellationToken,
+) {
     if !traces::are_sent() {
         return;
     }
@@ -98,6 +104,9 @@ pub(crate) async fn tell(pool: PgPool, leads: watch::Receiver<bool>, shutdown: C
             Ok(()) => EVERY,
             // That a database or a receiver is away is said where that is found.
             Err(error) => {
+                if let Failure::Store(error) = &error {
+                    count_error(&availability, error);
+                }
                 tracing::debug!(%error, "what has ended is not told to the trace back end");
                 (pause * 2).min(MAX_PAUSE)
             }

@@ -13,6 +13,7 @@ use sqlx::PgPool;
 use tempfile::TempDir;
 use virtuozo_disk::vmdk::DiskKind;
 use virtuozo_postgres::testing::TestDb;
+use virtuozo_runtime::Health;
 use vix::lab::{DiskSpec, GuestSpec, HostSpec, Lab, LabGuest, LabHost, Power, Product};
 
 use crate::process::{Answer, Background, built};
@@ -69,7 +70,7 @@ impl Site {
     /// # Errors
     /// As [`Site::new`].
     pub async fn at(url: &str) -> Result<Self> {
-        let pool = virtuozo_postgres::connect(url).await?;
+        let pool = virtuozo_postgres::connect(url, &Health::default()).await?;
         Self::lay(pool, url.to_owned(), None, built("virtuozo")?)
     }
 

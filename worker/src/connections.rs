@@ -142,7 +142,13 @@ impl ConnectionPermit {
         let target = self.connections.targets.of(self.host_id).await?;
         let all = &self.connections;
         let connect = || all.connectors.connect(&target);
-        let host = circuit_breaker::connect(&all.targets.pool, self.host_id, connect).await?;
+        let host = circuit_breaker::connect(
+            &all.targets.pool,
+            &all.targets.availability,
+            self.host_id,
+            connect,
+        )
+        .await?;
         *connection = Some(Arc::clone(&host));
         Ok(host)
     }

@@ -8,17 +8,20 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
-use virtuozo_postgres::Pool;
+use virtuozo_postgres::{Pool, StoreError};
+use virtuozo_runtime::Availability;
 
 use crate::{
     connections::Connections, failpoints, missing_capability::MissingCapabilities,
-    repositories::Repositories, served::Served,
+    repositories::Repositories, retry, served::Served,
 };
 
 /// What all parts of a worker share.
 pub(crate) struct Context {
     /// Connections to the database.
     pub(crate) pool: Pool,
+    /// Whether the database answers.
+    pub(crate) availability: Availability,
     /// Connections to hosts.
     pub(crate) connections: Arc<Connections>,
     /// Its name, for people.
@@ -41,6 +44,21 @@ pub(crate) struct Context {
     pub(crate) failpoints: failpoints::Hooks,
     /// This worker stops: nothing new is begun, and what takes long is handed over.
     pub(crate) drain: CancellationToken,
+}
+
+impl Context {
+    /// [`retry::while_unavailable`] with the database of this worker.
+    pub(crate) async fn while_unavailable<T, F, Fut>(
+        &self,
+        what: &str,
+        operation: F,
+    ) -> Result<T, StoreError>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, StoreError>>,
+    {
+        retry::while_unavailable(&self.availability, what, operation).await
+    }
 }
 
 /// The runs that this process works on. A second delivery of one of these is nothing new; a lease of this process on

@@ -10,7 +10,6 @@ use virtuozo_telemetry::tree;
 
 use crate::{
     error::{StepError, Stop},
-    retry::while_unavailable,
     steps::{GuestRun, check},
 };
 
@@ -25,7 +24,11 @@ impl GuestRun {
 pub(crate) async fn expect_after(run: &GuestRun) -> Result<(), StepError> {
     if run.hook(HookMoment::After).is_some() {
         let expecting = || hooks::expect_after(&run.context.pool, &run.row);
-        check(while_unavailable("the word that a hook is to follow", expecting).await?)?;
+        check(
+            run.context
+                .while_unavailable("the word that a hook is to follow", expecting)
+                .await?,
+        )?;
     }
     Ok(())
 }
@@ -37,10 +40,12 @@ pub(crate) async fn before(run: &GuestRun, mode: PointMode) -> Result<(), StepEr
     };
     run.lease.allowed().await?;
     let pool = &run.context.pool;
-    let schedule = while_unavailable("the name of the schedule", || {
-        hooks::schedule_of(pool, run.row.run_id)
-    })
-    .await?;
+    let schedule = run
+        .context
+        .while_unavailable("the name of the schedule", || {
+            hooks::schedule_of(pool, run.row.run_id)
+        })
+        .await?;
     let name = run.guest.full_name();
     let subject = Subject::Guest(&name);
     let row = &run.row;
@@ -62,7 +67,9 @@ pub(crate) async fn before(run: &GuestRun, mode: PointMode) -> Result<(), StepEr
     tracing::info!(guest = name, "the command before the backup begins");
     let performed = perform(hook, subject, &environment, guard, told_to_stop(run)).await;
     let event = run.about(performed.event);
-    while_unavailable("what became of a hook", || events::record(pool, &event)).await?;
+    run.context
+        .while_unavailable("what became of a hook", || events::record(pool, &event))
+        .await?;
     match (performed.ended, performed.failure) {
         (Ended::Stopped(stop), _) => Err(stop.into()),
         (_, Some(why)) if hook.on_failure == OnFailure::Fail => Err(StepError::operator(why)),

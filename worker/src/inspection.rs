@@ -13,6 +13,7 @@ use virtuozo_hypervisor::{
 };
 use virtuozo_model::{ErrorClass, Guest, GuestState, HostState, Settings};
 use virtuozo_postgres::StoreError;
+use virtuozo_runtime::Availability;
 use virtuozo_store::{
     circuit_breakers, disks, guests,
     host_runs::GuestRunStart,
@@ -51,6 +52,7 @@ enum Failure {
 /// If the host cannot be connected to or read; its state then says so too.
 pub async fn check_host(
     pool: &PgPool,
+    availability: &Availability,
     key_file: &Path,
     connectors: &Connectors,
     host_id: Uuid,
@@ -61,7 +63,7 @@ pub async fn check_host(
     let checked = async {
         let host = connectors.connect(&target).await?;
         circuit_breakers::close(pool, host_id).await?;
-        let checked = check_guests(pool, host.as_ref(), host_id).await;
+        let checked = check_guests(pool, availability, host.as_ref(), host_id).await;
         host.close().await;
         checked
     };
@@ -78,15 +80,20 @@ pub async fn check_host(
         .map_err(|error| Failure::Host(error).into())
 }
 
-async fn check_guests(pool: &PgPool, host: &dyn Host, host_id: Uuid) -> Result<(), StepError> {
+async fn check_guests(
+    pool: &PgPool,
+    availability: &Availability,
+    host: &dyn Host,
+    host_id: Uuid,
+) -> Result<(), StepError> {
     let settings = settings::get(pool).await?;
-    let (guests, inventory) = take_stock(pool, host, host_id).await?;
+    let (guests, inventory) = take_stock(pool, availability, host, host_id).await?;
     for guest in guests
         .iter()
         .filter(|guest| inventory.contains(&guest.locator))
     {
         let facts = look(host, guest).await;
-        judge(pool, &settings, guest, facts).await?;
+        judge(pool, availability, &settings, guest, facts).await?;
     }
     Ok(())
 }
@@ -111,14 +118,17 @@ pub(crate) async fn note_host(
 /// and the locators of those that it knows.
 pub(crate) async fn take_stock(
     pool: &PgPool,
+    availability: &Availability,
     host: &dyn Host,
     host_id: Uuid,
 ) -> Result<(Vec<Guest>, BTreeSet<String>), StepError> {
     let facts = host.facts().await?;
-    let stored =
-        while_unavailable("the host's guests", || guests::list(pool, Some(host_id))).await?;
+    let stored = while_unavailable(availability, "the host's guests", || {
+        guests::list(pool, Some(host_id))
+    })
+    .await?;
     let listed = inventory_of(host, &facts, &stored).await?;
-    let guests = while_unavailable("the host's inventory", || async {
+    let guests = while_unavailable(availability, "the host's inventory", || async {
         let mut tx = pool.begin().await?;
         hosts::apply_host_facts(&mut tx, host_id, &facts.datastores, &facts.warnings).await?;
         let guests = inventory::apply_guest_inventory(&mut tx, host_id, &listed).await?;
@@ -132,6 +142,7 @@ pub(crate) async fn take_stock(
 /// Decides about a guest by what it is now, and notes that.
 pub(crate) async fn judge(
     pool: &PgPool,
+    availability: &Availability,
     settings: &Settings,
     guest: &Guest,
     facts: Result<GuestFacts, HypervisorError>,
@@ -145,7 +156,7 @@ pub(crate) async fn judge(
                 ErrorKind::GuestNotFound => GuestState::NotInInventory,
                 _ => GuestState::Invalid,
             };
-            while_unavailable("a guest's state", || async {
+            while_unavailable(availability, "a guest's state", || async {
                 let mut conn = pool.acquire().await?;
                 inventory::set_guest_state(&mut conn, guest.id, state, Some(&error.message)).await
             })
@@ -158,7 +169,7 @@ pub(crate) async fn judge(
             });
         }
     };
-    let (stored, owed) = while_unavailable("a guest's disks", || async {
+    let (stored, owed) = while_unavailable(availability, "a guest's disks", || async {
         Ok((
             disks::list(pool, Some(guest.id)).await?,
             obligations::of_guest(pool, guest.id).await?,
@@ -186,7 +197,7 @@ pub(crate) async fn judge(
         }
         Verdict::Fit => GuestRunStart::Waiting,
     };
-    while_unavailable("a guest's state", || async {
+    while_unavailable(availability, "a guest's state", || async {
         let mut tx = pool.begin().await?;
         inventory::apply_guest_facts(&mut *tx, guest.id, &seen.observation).await?;
         Ok(tx.commit().await?)

@@ -15,9 +15,7 @@ use virtuozo_postgres::StoreError;
 use virtuozo_queue::HandlerError;
 use virtuozo_store::leases::{BootInstant, LeaseHandle, LeaseKeeper, Leased};
 
-use crate::{
-    connections::ConnectionPermit, context::Context, missing_capability, retry::while_unavailable,
-};
+use crate::{connections::ConnectionPermit, context::Context, missing_capability};
 
 /// After how long another worker is offered a job that this one has no room for, in seconds.
 const HAND_BACK_SECS: u32 = 1;
@@ -104,10 +102,11 @@ pub(crate) async fn deliver<J: Job>(context: Arc<Context>, job: J) -> Result<(),
             async move {
                 let begun = begin(&context, job, in_work, is_repeated);
                 let begun = tokio::time::timeout(BEGIN_LIMIT, begun).await;
-                begun.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))
+                begun.unwrap_or(Err(StoreError::Silent { limit: BEGIN_LIMIT }))
             }
         };
-        if let Err(error) = while_unavailable(J::TAKING, beginning).await {
+        let begun = of_work.while_unavailable(J::TAKING, beginning);
+        if let Err(error) = begun.await {
             tracing::warn!(%error, "{} was refused", J::TAKING);
         }
     });
@@ -138,7 +137,12 @@ async fn begin<J: Job, InWork: Send + Sync + 'static>(
     let Some(row) = job.take(context, &assignment).await? else {
         return Ok(());
     };
-    let keeper = LeaseKeeper::start(PgPool::clone(&context.pool), row.clone(), taken_at);
+    let keeper = LeaseKeeper::start(
+        PgPool::clone(&context.pool),
+        context.availability.clone(),
+        row.clone(),
+        taken_at,
+    );
     let work = Work {
         context: Arc::clone(context),
         row: row.clone(),
@@ -152,7 +156,8 @@ async fn begin<J: Job, InWork: Send + Sync + 'static>(
         J::work(work).await;
         drop((keeper, in_work));
         let release = || J::release(&context_of_work, &row);
-        if let Err(error) = while_unavailable("the release of a lease", release).await {
+        let released = context_of_work.while_unavailable("the release of a lease", release);
+        if let Err(error) = released.await {
             tracing::warn!(%error, "a lease could not be given up; it runs out");
         }
     });

@@ -25,11 +25,7 @@ mod target;
 mod trace;
 mod undo;
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -37,9 +33,9 @@ use uuid::Uuid;
 use virtuozo_hooks::Hooks;
 use virtuozo_hypervisor::Connectors;
 use virtuozo_model::ProcessKind;
-use virtuozo_postgres::{Pool, StoreError};
+use virtuozo_postgres::{Pool, StoreError, ask};
 use virtuozo_queue::{GuestJob, HostJob, JobListener, UndoJob};
-use virtuozo_runtime::{liveness, outage, readiness};
+use virtuozo_runtime::Health;
 use virtuozo_store::{
     hooks::HookScope,
     workers::{self, HeartbeatAnswer},
@@ -110,7 +106,8 @@ pub struct Worker;
 impl Worker {
     /// Works until `shutdown`. Then it takes nothing more, brings back the guests that it copies and
     /// gives their runs to other workers, and finishes what is copied. Hosts whose back end lacks something
-    /// on this machine are left to other workers.
+    /// on this machine are left to other workers. How it stands is noted in `health`, as it is by whoever connected
+    /// `pool`.
     ///
     /// # Errors
     /// If the worker cannot enter itself in the database. One that is away is waited for.
@@ -118,14 +115,15 @@ impl Worker {
         pool: PgPool,
         options: WorkerOptions,
         connectors: Connectors,
+        health: Health,
         shutdown: CancellationToken,
     ) -> Result<(), StoreError> {
-        let pool = Pool::beside(pool, STATEMENT_CONNECTIONS);
+        let pool = Pool::beside(pool, STATEMENT_CONNECTIONS, &health.availability);
         let incarnation = Uuid::now_v7();
-        let standing = readiness::starts("the worker");
+        let component = health.readiness.component("the worker");
         let served = Served::look(connectors.clone(), options.look_every_lacking).await;
         let kinds = served.kinds();
-        while_unavailable("the worker's entry", || {
+        while_unavailable(&health.availability, "the worker's entry", || {
             workers::register(
                 &pool,
                 incarnation,
@@ -140,6 +138,7 @@ impl Worker {
         let shutdown = shutdown.child_token();
         let heart = tokio::spawn(beat(
             PgPool::clone(&pool),
+            health.clone(),
             incarnation,
             options.name.clone(),
             served.clone(),
@@ -147,15 +146,18 @@ impl Worker {
         ));
         let looking = tokio::spawn(served.clone().keep_looking(
             pool.clone(),
+            health.availability.clone(),
             incarnation,
             shutdown.clone(),
         ));
         let targets = Targets {
             pool: PgPool::clone(&pool),
+            availability: health.availability.clone(),
             key_file: options.key_file,
         };
         let context = Arc::new(Context {
             pool: pool.clone(),
+            availability: health.availability.clone(),
             connections: Connections::new(connectors, targets),
             name: options.name.clone(),
             incarnation,
@@ -163,7 +165,7 @@ impl Worker {
             runs_in_work: RunsInWork::default(),
             missing_capabilities: MissingCapabilities::default(),
             served: served.clone(),
-            repositories: Repositories::default(),
+            repositories: Repositories::new(health.availability.clone()),
             hook_guard: options.hook_guard.clone(),
             failpoints: failpoints::Hooks(options.failpoints),
             drain: shutdown.clone(),
@@ -176,27 +178,35 @@ impl Worker {
         );
         let hooks = Hooks::new(
             PgPool::clone(&pool),
+            health.availability.clone(),
             incarnation,
             HookScope::Guests,
             options.hook_guard,
         );
-        let listener = JobListener::start(PgPool::clone(&pool), shutdown.clone());
-        let watching_space = tokio::spawn(repository_space::watch(PgPool::clone(&pool)));
-        standing.is_ready();
+        let listener = JobListener::start(
+            PgPool::clone(&pool),
+            health.availability.clone(),
+            shutdown.clone(),
+        );
+        let watching_space = tokio::spawn(repository_space::watch(
+            PgPool::clone(&pool),
+            health.availability.clone(),
+        ));
+        component.ready();
         tokio::join!(
             async {
                 shutdown.cancelled().await;
-                standing.waits("drains: it takes nothing more, and ends");
+                component.unready("drains: it takes nothing more, and ends");
             },
             hooks.serve(shutdown.clone()),
             async {
                 if !served.serves_any() {
-                    standing.waits(
+                    component.unready(
                         "serves no kind of host, since this machine lacks what they need: `virtuozo worker list` \
                          says what",
                     );
                     tokio::select! {
-                        () = served.any() => standing.is_ready(),
+                        () = served.any() => component.ready(),
                         () = shutdown.cancelled() => return,
                     }
                 }
@@ -258,18 +268,18 @@ impl Worker {
 /// Gives signs of life, also while the worker drains, and begins to drain when it is asked to.
 async fn beat(
     pool: PgPool,
+    health: Health,
     incarnation: Uuid,
     name: String,
     served: Served,
     shutdown: CancellationToken,
 ) {
-    let signs = liveness::watch("signs of life", HEARTBEATS_LIMIT);
+    let signs = health.liveness.watch("signs of life", HEARTBEATS_LIMIT);
     let mut pause = HEARTBEAT;
     loop {
         signs.turned();
         tokio::time::sleep(pause).await;
         pause = HEARTBEAT;
-        let asked_at = Instant::now();
         let heard = async {
             let heard = workers::heartbeat(&pool, incarnation).await?;
             if heard == HeartbeatAnswer::Unknown {
@@ -278,21 +288,14 @@ async fn beat(
             }
             Ok::<_, StoreError>(heard)
         };
-        match tokio::time::timeout(HEARTBEAT, heard).await {
-            Ok(Ok(HeartbeatAnswer::Drain)) if !shutdown.is_cancelled() => {
+        match ask(&health.availability, "signs of life", HEARTBEAT, heard).await {
+            Ok(HeartbeatAnswer::Drain) if !shutdown.is_cancelled() => {
                 tracing::info!(name, "worker is drained: it takes nothing more, and ends");
                 shutdown.cancel();
             }
-            Ok(Ok(_)) => outage::answered(asked_at),
-            Ok(Err(error)) if error.is_unavailable() => {
-                pause = MISSED_HEARTBEAT;
-                outage::silent("signs of life", asked_at, &error);
-            }
-            Ok(Err(error)) => tracing::debug!(%error, "no sign of life could be given"),
-            Err(_) => {
-                pause = MISSED_HEARTBEAT;
-                outage::silent("signs of life", asked_at, &"it is silent");
-            }
+            Ok(_) => {}
+            Err(error) if error.is_unavailable() => pause = MISSED_HEARTBEAT,
+            Err(error) => tracing::debug!(%error, "no sign of life could be given"),
         }
     }
 }

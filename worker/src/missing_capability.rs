@@ -11,7 +11,7 @@ use virtuozo_model::ErrorClass;
 use virtuozo_postgres::StoreError;
 use virtuozo_store::workers;
 
-use crate::{context::Context, retry::while_unavailable};
+use crate::context::Context;
 
 /// The hosts for which this process has ever lacked something. The database is asked about these only.
 #[derive(Debug, Default)]
@@ -41,16 +41,17 @@ pub(crate) async fn note(
     context.missing_capabilities.hosts().insert(host_id);
     let here = format!("worker {} on {}", context.name, workers::machine());
     *message = format!("{here}: {message}");
-    let noted = while_unavailable("what this machine lacks", || {
-        workers::record_missing_capability(
-            &context.pool,
-            context.incarnation,
-            host_id,
-            run_id,
-            message,
-        )
-    })
-    .await?;
+    let noted = context
+        .while_unavailable("what this machine lacks", || {
+            workers::record_missing_capability(
+                &context.pool,
+                context.incarnation,
+                host_id,
+                run_id,
+                message,
+            )
+        })
+        .await?;
     if !noted.leaves_to_others {
         let advice = format!(
             "; no worker is left that can do it (tried: {}): run `virtuozo doctor` on these machines, or start a \

@@ -10,16 +10,28 @@ use std::{
 use uuid::Uuid;
 use virtuozo_postgres::Pool;
 use virtuozo_repository::{Repository, RepositoryError};
+use virtuozo_runtime::Availability;
 use virtuozo_store::repositories;
 
 use crate::{error::StepError, retry::while_unavailable, steps::blocking};
 
 /// The repositories that this process has seen, with their ids. The database is asked only about others, and where
 /// an id is not as it was.
-#[derive(Debug, Default)]
-pub(crate) struct Repositories(Mutex<HashMap<PathBuf, Uuid>>);
+#[derive(Debug)]
+pub(crate) struct Repositories {
+    availability: Availability,
+    seen: Mutex<HashMap<PathBuf, Uuid>>,
+}
 
 impl Repositories {
+    /// None seen so far.
+    pub(crate) fn new(availability: Availability) -> Self {
+        Self {
+            availability,
+            seen: Mutex::default(),
+        }
+    }
+
     /// Opens a repository before it is changed. At the site's first use of it the directory is made and marked.
     ///
     /// # Errors
@@ -32,14 +44,16 @@ impl Repositories {
             return Ok(repository);
         }
         let path = root.to_string_lossy();
-        let known =
-            while_unavailable("the repository's id", || repositories::known(pool, &path)).await?;
+        let known = while_unavailable(&self.availability, "the repository's id", || {
+            repositories::known(pool, &path)
+        })
+        .await?;
         let first_use = known.id.is_none();
         let (mut repository, mut id) = enter(root, known.id, known.points).await?;
         if first_use {
             tracing::info!(repository = %root.display(), %id, "the site uses this repository from now on");
             // Another worker may have come first, and to another directory: then this one is not it.
-            id = while_unavailable("the repository's id", || {
+            id = while_unavailable(&self.availability, "the repository's id", || {
                 repositories::learn(pool, &path, id)
             })
             .await?;
@@ -60,7 +74,7 @@ impl Repositories {
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Uuid>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,8 +5,9 @@ use std::{path::Path, time::Duration};
 
 use sqlx::PgPool;
 use uuid::Uuid;
-use virtuozo_postgres::StoreError;
+use virtuozo_postgres::{StoreError, count_error};
 use virtuozo_repository::Repository;
+use virtuozo_runtime::Availability;
 use virtuozo_store::{caps, repositories, space};
 use virtuozo_telemetry::metrics::{self, Space};
 
@@ -16,9 +17,10 @@ const EVERY: Duration = Duration::from_secs(60);
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
 
 /// Looks now and then; to be dropped when the worker ends.
-pub(crate) async fn watch(pool: PgPool) {
+pub(crate) async fn watch(pool: PgPool, availability: Availability) {
     loop {
         if let Err(error) = look(&pool).await {
+            count_error(&availability, &error);
             tracing::debug!(%error, "the space in the repositories is not known");
         }
         tokio::time::sleep(EVERY).await;

@@ -1,13 +1,10 @@
 //! Trying again: statements, while the database is away, so that nobody loses work because of it; and what has failed,
 //! after a pause.
 
-use std::{
-    future::Future,
-    time::{Duration, Instant},
-};
+use std::{future::Future, time::Duration};
 
-use virtuozo_postgres::StoreError;
-use virtuozo_runtime::outage;
+use virtuozo_postgres::{StoreError, ask};
+use virtuozo_runtime::Availability;
 
 /// The first pause between two attempts; doubled up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(100);
@@ -21,6 +18,7 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(20);
 /// Does something with the database, again and again while it does not answer. What is repeated has to
 /// be fenced or idempotent: nobody knows whether the attempt before was carried out.
 pub(crate) async fn while_unavailable<T, F, Fut>(
+    availability: &Availability,
     what: &str,
     mut operation: F,
 ) -> Result<T, StoreError>
@@ -30,18 +28,12 @@ where
 {
     let mut pause = MIN_PAUSE;
     loop {
-        let asked_at = Instant::now();
-        match tokio::time::timeout(ATTEMPT_LIMIT, operation()).await {
-            Ok(Ok(value)) => {
-                outage::answered(asked_at);
-                return Ok(value);
-            }
-            Ok(Err(error)) if error.is_conflict() => {
+        match ask(availability, what, ATTEMPT_LIMIT, operation()).await {
+            Err(error) if error.is_conflict() => {
                 tracing::debug!(what, %error, "another transaction came first, trying again");
             }
-            Ok(Err(error)) if error.is_unavailable() => outage::silent(what, asked_at, &error),
-            Ok(Err(error)) => return Err(error),
-            Err(_) => outage::silent(what, asked_at, &"it is silent"),
+            Err(error) if error.is_unavailable() => {}
+            answer => return answer,
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(MAX_PAUSE);

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use virtuozo_hypervisor::{Connectors, Probed};
 use virtuozo_model::KindServed;
 use virtuozo_postgres::Pool;
+use virtuozo_runtime::Availability;
 use virtuozo_store::workers;
 
 use crate::retry::while_unavailable;
@@ -60,7 +61,13 @@ impl Served {
     }
 
     /// Looks again from time to time, and notes what has changed.
-    pub(crate) async fn keep_looking(self, pool: Pool, id: Uuid, stop: CancellationToken) {
+    pub(crate) async fn keep_looking(
+        self,
+        pool: Pool,
+        availability: Availability,
+        id: Uuid,
+        stop: CancellationToken,
+    ) {
         loop {
             let pause = match self.lacks_any() {
                 true => self.look_every_lacking,
@@ -76,7 +83,8 @@ impl Served {
             }
             let noting = || workers::serves(&pool, id, &found);
             if let Err(error) =
-                while_unavailable("which kinds of host a worker serves", noting).await
+                while_unavailable(&availability, "which kinds of host a worker serves", noting)
+                    .await
             {
                 tracing::warn!(%error, "which kinds of host this worker serves could not be noted");
             }

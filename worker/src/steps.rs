@@ -40,7 +40,6 @@ use crate::{
     failpoints::Place,
     hooks,
     plan::{Output, Plan, PlannedStep},
-    retry::while_unavailable,
 };
 
 /// How often the progress of long work is written down.
@@ -115,10 +114,12 @@ impl GuestRun {
         if self.row.attempt_fence == self.row.fence {
             return Ok(Outputs::default());
         }
-        let recorded = while_unavailable("what an earlier worker has done", || {
-            steps::done_in_attempt(&self.context.pool, &self.row)
-        })
-        .await?;
+        let recorded = self
+            .context
+            .while_unavailable("what an earlier worker has done", || {
+                steps::done_in_attempt(&self.context.pool, &self.row)
+            })
+            .await?;
         let outputs = Outputs::recorded(recorded);
         if self.still_true(&outputs).await? {
             tracing::info!(
@@ -127,10 +128,12 @@ impl GuestRun {
             );
             return Ok(outputs);
         }
-        let fence = while_unavailable("a fresh start", || {
-            guest_runs::restart(&self.context.pool, &self.row)
-        })
-        .await?;
+        let fence = self
+            .context
+            .while_unavailable("a fresh start", || {
+                guest_runs::restart(&self.context.pool, &self.row)
+            })
+            .await?;
         check(fence)?;
         Ok(Outputs::default())
     }
@@ -172,7 +175,11 @@ impl GuestRun {
         if !begun {
             let mode = outputs.mode().map(|mode| mode.as_str());
             let begin = || steps::begin(pool, &self.row, step, mode);
-            check(while_unavailable("a step's begin", begin).await?)?;
+            check(
+                self.context
+                    .while_unavailable("a step's begin", begin)
+                    .await?,
+            )?;
         }
         self.context.failpoints.at(Place::Before(step)).await?;
         tracing::info!(guest = self.guest.full_name(), %step, "step begins");
@@ -201,7 +208,11 @@ impl GuestRun {
                 outputs.keep(planned.output, done.output.clone());
                 let follows = following(outputs);
                 let recording = || steps::done(pool, &self.row, step, &done, follows);
-                check(while_unavailable("a step's output", recording).await?)?;
+                check(
+                    self.context
+                        .while_unavailable("a step's output", recording)
+                        .await?,
+                )?;
                 self.change_is_recorded().await;
                 Vec::new()
             }

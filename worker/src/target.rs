@@ -6,6 +6,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_hypervisor::HostTarget;
 use virtuozo_postgres::StoreError;
+use virtuozo_runtime::Availability;
 use virtuozo_secrets::{Key, SecretError};
 use virtuozo_store::{datastores, hosts};
 
@@ -66,13 +67,14 @@ pub async fn host_target(
 /// Reads hosts for this worker's connections.
 pub(crate) struct Targets {
     pub(crate) pool: PgPool,
+    pub(crate) availability: Availability,
     pub(crate) key_file: PathBuf,
 }
 
 impl Targets {
     pub(crate) async fn of(&self, host_id: Uuid) -> Result<HostTarget, StepError> {
         // Two layers: a store that does not answer is waited for, a wrong key is left to others.
-        let target = while_unavailable("the host's configuration", || async {
+        let target = while_unavailable(&self.availability, "the host's configuration", || async {
             match host_target(&self.pool, &self.key_file, host_id).await {
                 Err(TargetError::Store(error)) => Err(error),
                 other => Ok(other),

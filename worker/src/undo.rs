@@ -11,7 +11,7 @@ use virtuozo_store::{
 };
 use virtuozo_telemetry::metrics::{self, SnapshotCall};
 
-use crate::{error::StepError, failpoints::Place, retry::while_unavailable, steps::GuestRun};
+use crate::{error::StepError, failpoints::Place, steps::GuestRun};
 
 /// How long powering a guest on, or cutting its power, may take.
 pub(crate) const POWER_LIMIT: Duration = Duration::from_secs(120);
@@ -69,7 +69,9 @@ pub(crate) async fn meet_own(run: &GuestRun) -> Result<Vec<Obligation>, StepErro
         None => {
             let pool = &run.context.pool;
             let asking = || obligations::of_guest(pool, run.row.guest_id);
-            while_unavailable("the obligations to the guest", asking).await?
+            run.context
+                .while_unavailable("the obligations to the guest", asking)
+                .await?
         }
     };
     let mut all_met = Vec::new();
@@ -111,10 +113,11 @@ pub(crate) async fn bring_back(run: &GuestRun) -> Result<(), StepError> {
 
 async fn forget(run: &GuestRun, met: &[Obligation]) -> Result<(), StepError> {
     for obligation in met {
-        while_unavailable("an obligation that is met", || {
-            obligations::met(&run.context.pool, obligation)
-        })
-        .await?;
+        run.context
+            .while_unavailable("an obligation that is met", || {
+                obligations::met(&run.context.pool, obligation)
+            })
+            .await?;
     }
     Ok(())
 }
@@ -129,7 +132,11 @@ async fn refuse_if_in_use(run: &GuestRun, ours: &[&String]) -> Result<(), StepEr
         .collect();
     let pool = &run.context.pool;
     let asking = || guest_runs::at_work_elsewhere(pool, &guest_runs, run.row.guest_id);
-    match while_unavailable("whose snapshot it is", asking).await? {
+    match run
+        .context
+        .while_unavailable("whose snapshot it is", asking)
+        .await?
+    {
         None => Ok(()),
         Some((guest_run_id, other)) => Err(StepError::operator(format!(
             "it has a snapshot that guest run {guest_run_id} of {other} uses now, so both names mean the same \
@@ -169,10 +176,12 @@ pub(crate) async fn clear_leftovers(
         removed = true;
     }
     let pool = &run.context.pool;
-    let unmet = while_unavailable("the obligations to the guest", || {
-        obligations::of_guest(pool, run.row.guest_id)
-    })
-    .await?;
+    let unmet = run
+        .context
+        .while_unavailable("the obligations to the guest", || {
+            obligations::of_guest(pool, run.row.guest_id)
+        })
+        .await?;
     if unmet.is_empty() {
         return Ok(removed);
     }

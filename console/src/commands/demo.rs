@@ -17,6 +17,7 @@ use sqlx::PgPool;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use virtuozo_postgres::server::Cluster;
+use virtuozo_runtime::Health;
 use virtuozo_secrets::Key;
 use virtuozo_store::{
     runs::{self, NewRun, Targets},
@@ -120,7 +121,7 @@ impl Demo {
         let before = site.power_states()?;
 
         self.step("Starting a private Postgres, a scheduler and two workers …")?;
-        let pool = self.start().await?;
+        let pool = self.start(&context.health).await?;
 
         self.step("Backing up all guests …")?;
         let new = NewRun {
@@ -180,12 +181,12 @@ impl Demo {
     }
 
     /// Database, configuration and processes.
-    async fn start(&mut self) -> Result<PgPool> {
+    async fn start(&mut self, health: &Health) -> Result<PgPool> {
         let postgres = self.path("postgres");
         let cluster = tokio::task::spawn_blocking(move || Cluster::start(&postgres)).await??;
         let url = cluster.url().to_owned();
         self.cluster = Some(cluster);
-        let pool = virtuozo_postgres::connect(&url).await?;
+        let pool = virtuozo_postgres::connect(&url, health).await?;
         self.pool = Some(pool.clone());
         virtuozo_postgres::migrate(&pool).await?;
 

@@ -421,8 +421,11 @@ async fn check(context: &Context, db: &Database, name: Option<&str>) -> Result<(
     let mut checks = JoinSet::new();
     for host in hosts {
         let (pool, connectors, key_file) = (db.pool.clone(), connectors.clone(), key_file.clone());
+        let availability = context.health.availability.clone();
         checks.spawn(async move {
-            let checked = virtuozo_worker::check_host(&pool, &key_file, &connectors, host.id).await;
+            let checking =
+                virtuozo_worker::check_host(&pool, &availability, &key_file, &connectors, host.id);
+            let checked = checking.await;
             (host.name, checked)
         });
     }

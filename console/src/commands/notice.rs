@@ -219,7 +219,11 @@ async fn preview(context: &Context, args: Preview) -> Result<()> {
             views::run_ids(&db.pool).await?,
         )?),
     };
-    let notices = Notices::new(db.pool.clone(), context.key_file());
+    let notices = Notices::new(
+        db.pool.clone(),
+        context.health.availability.clone(),
+        context.key_file(),
+    );
     let content = notices.preview(kind, run_id).await?;
     if context.out.is_json() {
         return context.out.json(&content);
@@ -244,7 +248,11 @@ async fn test(context: &Context, way: Option<Way>) -> Result<()> {
              webhook_url; see `virtuozo notice settings get`",
         ));
     }
-    let notices = Notices::new(db.pool.clone(), context.key_file());
+    let notices = Notices::new(
+        db.pool.clone(),
+        context.health.availability.clone(),
+        context.key_file(),
+    );
     let mut results = Vec::new();
     for channel in channels {
         results.push((channel, notices.test(channel).await?));

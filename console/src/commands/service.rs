@@ -7,6 +7,7 @@ use clap::Args;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use virtuozo_postgres::server::Cluster;
+use virtuozo_runtime::Health;
 use virtuozo_scheduler::{EventLog, Scheduler, SchedulerOptions};
 use virtuozo_telemetry::{metrics::Metrics, traces::Traces};
 use virtuozo_worker::{Worker, WorkerOptions};
@@ -99,10 +100,10 @@ struct MonitoringArgs {
 
 impl MonitoringArgs {
     /// Starts the metrics and the HTTP endpoints. Probes come early, so this precedes the wait for the database.
-    async fn start(&self, process: &'static str) -> Result<Metrics> {
-        let metrics = Metrics::begin(process, self.listen.is_some());
+    async fn start(&self, process: &'static str, health: &Health) -> Result<Metrics> {
+        let metrics = Metrics::begin(process, self.listen.is_some(), &health.availability);
         if let Some(address) = self.listen {
-            http::serve(address).await?;
+            http::serve(address, health.clone()).await?;
         }
         Ok(metrics)
     }
@@ -135,9 +136,9 @@ impl LifetimeArgs {
 
 pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
     let stop = context.catch_signals()?;
-    let metrics = args.monitoring.start("up").await?;
+    let metrics = args.monitoring.start("up", &context.health).await?;
     let connectors = context.connectors();
-    systemd::notify(&stop);
+    systemd::notify(&context.health, &stop);
     let (cluster, url) = match context.database_url()? {
         Some(url) => (None, url),
         None => {
@@ -146,7 +147,7 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
             (Some(cluster), url)
         }
     };
-    let Some(pool) = connect(&url, &stop).await? else {
+    let Some(pool) = connect(&url, &context.health, &stop).await? else {
         return stop_cluster(cluster).await;
     };
     tracing::info!(
@@ -161,8 +162,14 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
         let both = stop.child_token();
         let scheduler = run_scheduler(context, pool.clone(), args.events, both.clone());
         let options = worker_options(context, args.name);
-        let worker =
-            async { Ok(Worker::run(pool.clone(), options, connectors, both.clone()).await?) };
+        let worker = Worker::run(
+            pool.clone(),
+            options,
+            connectors,
+            context.health.clone(),
+            both.clone(),
+        );
+        let worker = async { Ok(worker.await?) };
         // When one ends, the other has to end too.
         let ended = |done: Result<()>| {
             both.cancel();
@@ -182,8 +189,8 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
 
 pub(crate) async fn scheduler(context: &Context, args: SchedulerArgs) -> Result<()> {
     let stop = args.lifetime.stop(context)?;
-    let metrics = args.monitoring.start("scheduler").await?;
-    systemd::notify(&stop);
+    let metrics = args.monitoring.start("scheduler", &context.health).await?;
+    systemd::notify(&context.health, &stop);
     let Some(db) = database(context, &stop).await? else {
         return Ok(());
     };
@@ -201,9 +208,9 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
         return workers::run(context, command).await;
     }
     let stop = args.lifetime.stop(context)?;
-    let metrics = args.monitoring.start("worker").await?;
+    let metrics = args.monitoring.start("worker", &context.health).await?;
     let connectors = context.connectors();
-    systemd::notify(&stop);
+    systemd::notify(&context.health, &stop);
     let Some(db) = database(context, &stop).await? else {
         return Ok(());
     };
@@ -212,7 +219,8 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
     if args.lifetime.stop_with_stdin {
         options.drain_limit = options.drain_limit.min(CHILD_DRAIN_LIMIT);
     }
-    let working = async { Ok(Worker::run(db.pool, options, connectors, stop).await?) };
+    let working = Worker::run(db.pool, options, connectors, context.health.clone(), stop);
+    let working = async { Ok(working.await?) };
     let done = traced("worker", working).await;
     metrics.end().await;
     done
@@ -229,21 +237,24 @@ async fn traced(process: &'static str, work: impl Future<Output = Result<()>>) -
 /// Connects to a service's database, and waits for it without limit. `None` if `stop` is cancelled first.
 async fn database(context: &Context, stop: &CancellationToken) -> Result<Option<Database>> {
     match context.database_url()? {
-        Some(url) => Ok(connect(&url, stop).await?.map(Database::named)),
+        Some(url) => {
+            let pool = connect(&url, &context.health, stop).await?;
+            Ok(pool.map(Database::named))
+        }
         None => context.database().await.map(Some),
     }
 }
 
-async fn connect(url: &str, stop: &CancellationToken) -> Result<Option<PgPool>> {
+async fn connect(url: &str, health: &Health, stop: &CancellationToken) -> Result<Option<PgPool>> {
     let ready = async {
-        let pool = virtuozo_postgres::connect(url).await?;
+        let pool = virtuozo_postgres::connect(url, health).await?;
         // The database may become unreachable again before its schema is up to date.
         while let Err(error) = virtuozo_postgres::migrate(&pool).await {
             if !error.is_unavailable() {
                 return Err(error);
             }
             tracing::debug!(%error, "the database is unreachable again");
-            drop(virtuozo_postgres::connect(url).await?);
+            drop(virtuozo_postgres::connect(url, health).await?);
         }
         Ok(pool)
     };
@@ -278,7 +289,7 @@ async fn run_scheduler(
     options.key_file = context.key_file();
     options.event_log = events.event_log;
     options.hook_guard = std::env::current_exe().ok();
-    Ok(Scheduler::run(pool, options, stop).await?)
+    Ok(Scheduler::run(pool, options, context.health.clone(), stop).await?)
 }
 
 fn worker_options(context: &Context, name: Option<String>) -> WorkerOptions {

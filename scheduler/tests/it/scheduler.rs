@@ -8,6 +8,7 @@ use uuid::Uuid;
 use virtuozo_model::ErrorClass;
 use virtuozo_postgres::testing::TestDb;
 use virtuozo_queue::{GuestJob, HostJob, Job};
+use virtuozo_runtime::Health;
 use virtuozo_scheduler::{Scheduler, SchedulerOptions};
 use virtuozo_store::{
     guest_runs,
@@ -76,7 +77,8 @@ struct Running {
 impl Running {
     fn start(pool: &PgPool, name: &str) -> Self {
         let stop = CancellationToken::new();
-        let work = Scheduler::run(pool.clone(), SchedulerOptions::new(name), stop.clone());
+        let options = SchedulerOptions::new(name);
+        let work = Scheduler::run(pool.clone(), options, Health::default(), stop.clone());
         Self {
             stop,
             task: tokio::spawn(async move { work.await.unwrap() }),

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use virtuozo_model::{Notice, NoticeChannel, NoticeKind, NoticeState};
 use virtuozo_postgres::testing::TestDb;
+use virtuozo_runtime::{Availability, Health};
 use virtuozo_scheduler::{Scheduler, SchedulerOptions, notices::Notices};
 use virtuozo_secrets::Key;
 use virtuozo_store::notices::{
@@ -47,7 +48,11 @@ impl Site {
     }
 
     pub(crate) fn notices(&self) -> Notices {
-        Notices::new(self.pool().clone(), self.key_file())
+        Notices::new(
+            self.pool().clone(),
+            Availability::default(),
+            self.key_file(),
+        )
     }
 
     pub(crate) async fn secret(&self, secret: Secret, text: &str) {
@@ -150,7 +155,8 @@ impl Site {
             .map(|n| {
                 let mut options = SchedulerOptions::new(format!("scheduler-{n}"));
                 options.key_file = self.key_file();
-                let work = Scheduler::run(self.pool().clone(), options, stop.clone());
+                let health = Health::default();
+                let work = Scheduler::run(self.pool().clone(), options, health, stop.clone());
                 tokio::spawn(async move { work.await.unwrap() })
             })
             .collect();

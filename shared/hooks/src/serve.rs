@@ -1,10 +1,6 @@
 //! Hooks that are to be run: taken, run under a lease, and recorded.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -13,8 +9,8 @@ use uuid::Uuid;
 
 use super::{Environment, Subject, perform, process::Ended, telling};
 use virtuozo_model::HookMoment;
-use virtuozo_postgres::StoreError;
-use virtuozo_runtime::outage;
+use virtuozo_postgres::{StoreError, ask, count_error};
+use virtuozo_runtime::Availability;
 use virtuozo_store::{
     events::NewEvent,
     hooks::{self, HookContext, HookLease, HookScope},
@@ -38,6 +34,7 @@ const TRIES: u32 = 5;
 #[derive(Debug, Clone)]
 pub struct Hooks {
     pool: PgPool,
+    availability: Availability,
     owner_id: Uuid,
     whose: HookScope,
     guard: Option<PathBuf>,
@@ -54,9 +51,16 @@ enum Stop {
 
 impl Hooks {
     /// One for the process `owner_id`; `guard` as in [`Call::guard`](super::Call::guard).
-    pub fn new(pool: PgPool, owner_id: Uuid, whose: HookScope, guard: Option<PathBuf>) -> Self {
+    pub fn new(
+        pool: PgPool,
+        availability: Availability,
+        owner_id: Uuid,
+        whose: HookScope,
+        guard: Option<PathBuf>,
+    ) -> Self {
         Self {
             pool,
+            availability,
             owner_id,
             whose,
             guard,
@@ -72,24 +76,20 @@ impl Hooks {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
                 break;
             };
-            let (asked_at, taken_at) = (Instant::now(), BootInstant::now());
+            let taken_at = BootInstant::now();
             let taking = hooks::take(&this.pool, this.whose, this.owner_id);
-            let taking = tokio::select! {
-                answer = tokio::time::timeout(ANSWER_LIMIT, taking) => answer,
+            let taken = tokio::select! {
+                taken = ask(&this.availability, "hooks", ANSWER_LIMIT, taking) => taken,
                 () = stop.cancelled() => break,
             };
-            match taking {
-                Ok(Ok(Some(taken))) => {
+            match taken {
+                Ok(Some(taken)) => {
                     let (this, stop) = (Arc::clone(&this), stop.clone());
                     work.spawn(async move { this.carry_out(taken, taken_at, stop, permit).await });
                     continue;
                 }
-                Ok(Ok(None)) => outage::answered(asked_at),
-                Ok(Err(error)) if error.is_unavailable() => {
-                    outage::silent("hooks", asked_at, &error);
-                }
-                Ok(Err(error)) => tracing::debug!(%error, "no hook could be taken"),
-                Err(_) => outage::silent("hooks", asked_at, &"it is silent"),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%error, "no hook could be taken"),
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -114,8 +114,14 @@ impl Hooks {
         stop: CancellationToken,
         _permit: OwnedSemaphorePermit,
     ) {
-        let keeper = LeaseKeeper::start(self.pool.clone(), taken.clone(), taken_at);
+        let keeper = LeaseKeeper::start(
+            self.pool.clone(),
+            self.availability.clone(),
+            taken.clone(),
+            taken_at,
+        );
         if let Err(error) = self.perform(&taken, &keeper.handle(), &stop).await {
+            count_error(&self.availability, &error);
             // The lease runs out, and somebody tries again.
             tracing::warn!(run = %taken.run_id, %error, "a hook was not run to its end");
         }
@@ -178,24 +184,29 @@ impl Hooks {
     ) -> Result<(), StoreError> {
         let mut refused = 0;
         loop {
-            let asked_at = Instant::now();
             let ending = hooks::end(&self.pool, taken, exit_code, failure, event);
-            match tokio::time::timeout(ANSWER_LIMIT, ending).await {
-                Ok(Ok(fence)) => {
+            match ask(
+                &self.availability,
+                "the end of a hook",
+                ANSWER_LIMIT,
+                ending,
+            )
+            .await
+            {
+                Ok(fence) => {
                     if fence == Fence::Lost {
                         tracing::info!(run = %taken.run_id, "a hook ended, but its run had ended before, or another process has it");
                     }
                     return Ok(());
                 }
-                Ok(Err(error)) if !error.is_unavailable() => {
+                Err(error) if error.is_unavailable() => {}
+                Err(error) => {
                     refused += 1;
                     if refused == TRIES {
                         return Err(error);
                     }
                     tracing::debug!(%error, "the end of a hook was not recorded, trying again");
                 }
-                Ok(Err(error)) => outage::silent("the end of a hook", asked_at, &error),
-                Err(_) => outage::silent("the end of a hook", asked_at, &"it is silent"),
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}

@@ -1,10 +1,8 @@
 //! What the database, or the store above it, can answer instead of doing what it was asked.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use sqlx::migrate::MigrateError;
-
-use virtuozo_telemetry::metrics;
 
 /// An operation on the database or on a stored object failed.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +11,12 @@ pub enum StoreError {
     /// Not the same as "0 rows", which is an answer.
     #[error("the database does not answer: {0}")]
     Unavailable(#[source] sqlx::Error),
+    /// The database gave no answer in time: nothing is known about the operation.
+    #[error("the database has given no answer for {} s", limit.as_secs_f64())]
+    Silent {
+        /// How long was waited.
+        limit: Duration,
+    },
     /// No connection to the database can be made.
     #[error("the database {place} cannot be reached: {source}")]
     Unreachable {
@@ -85,7 +89,10 @@ pub enum StoreError {
 impl StoreError {
     /// True if the database could not be reached, so that the same operation may succeed later.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Unreachable { .. })
+        matches!(
+            self,
+            Self::Unavailable(_) | Self::Silent { .. } | Self::Unreachable { .. }
+        )
     }
 
     /// True if another transaction came first and this one was rolled back, so that the same operation may
@@ -122,10 +129,7 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        let is_unavailable = is_connection_error(&error);
-        // Every error of a statement passes here, and is counted here.
-        metrics::database_error(is_unavailable);
-        if is_unavailable {
+        if is_connection_error(&error) {
             Self::Unavailable(error)
         } else {
             Self::Query(error)

@@ -1,5 +1,6 @@
 //! Connections to the database, its schema, and a private server.
 
+mod ask;
 mod error;
 mod migrate;
 mod pool;
@@ -16,8 +17,9 @@ use std::{
 use sqlx::{Connection, PgConnection, PgPool, postgres::PgConnectOptions};
 
 use crate::error::is_connection_error;
-use virtuozo_runtime::{liveness, outage};
+use virtuozo_runtime::Health;
 
+pub use ask::{ask, count_error};
 pub use error::StoreError;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use migrate::fingerprint;
@@ -48,13 +50,14 @@ const SESSION: [(&str, &str); 7] = [
     ("tcp_keepalives_count", "3"),
     ("tcp_user_timeout", "12000"),
 ];
-/// Connects to the database at `url` and waits as long as it takes until it answers. Says once what
-/// it waits for, and once when the wait is over.
+
+/// Connects to the database at `url` and waits as long as it takes until it answers. The wait is noted in `health`, as
+/// is how the connections of the pool are answered.
 ///
 /// # Errors
 /// Only if `url` itself cannot be used.
-pub async fn connect(url: &str) -> Result<PgPool, StoreError> {
-    connect_until(url, None).await
+pub async fn connect(url: &str, health: &Health) -> Result<PgPool, StoreError> {
+    connect_until(url, health, None).await
 }
 
 /// Like [`connect`], but gives up after `limit`, and at once where waiting cannot help (wrong
@@ -62,17 +65,27 @@ pub async fn connect(url: &str) -> Result<PgPool, StoreError> {
 ///
 /// # Errors
 /// If `url` cannot be used, or the last error of the database.
-pub async fn connect_within(url: &str, limit: Duration) -> Result<PgPool, StoreError> {
-    connect_until(url, Some(Instant::now() + limit)).await
+pub async fn connect_within(
+    url: &str,
+    health: &Health,
+    limit: Duration,
+) -> Result<PgPool, StoreError> {
+    connect_until(url, health, Some(Instant::now() + limit)).await
 }
 
-async fn connect_until(url: &str, deadline: Option<Instant>) -> Result<PgPool, StoreError> {
+async fn connect_until(
+    url: &str,
+    health: &Health,
+    deadline: Option<Instant>,
+) -> Result<PgPool, StoreError> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|e| StoreError::Url(e.to_string()))?
         .application_name("virtuozo")
         .options(SESSION);
     let place = describe(&options);
-    let attempts = liveness::watch("attempts to reach the database", ATTEMPTS_LIMIT);
+    let attempts = health
+        .liveness
+        .watch("attempts to reach the database", ATTEMPTS_LIMIT);
     loop {
         attempts.turned();
         // A connection of its own, not one of the pool: a pool tells of a refusal only that time ran out.
@@ -87,11 +100,11 @@ async fn connect_until(url: &str, deadline: Option<Instant>) -> Result<PgPool, S
             Ok(Ok(connection)) => {
                 // It has answered: whether it also hears the farewell does not matter.
                 let _ = connection.close().await;
-                outage::answered(asked_at);
+                health.availability.answered(asked_at);
                 return Ok(pool::lazy(
                     options,
                     MAX_CONNECTIONS,
-                    &ConnectionHealth::default(),
+                    &ConnectionHealth::new(&health.availability),
                 ));
             }
             Ok(Err(error)) => error,
@@ -106,7 +119,9 @@ async fn connect_until(url: &str, deadline: Option<Instant>) -> Result<PgPool, S
             Some(at) if !can_heal || Instant::now() + RETRY_PAUSE >= at => return Err(error),
             _ => {}
         }
-        outage::silent("the connection", asked_at, &error);
+        health
+            .availability
+            .no_answer("the connection", asked_at, &error);
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
@@ -143,9 +158,11 @@ mod tests {
         assert!(cluster.stop().unwrap());
 
         let limit = Duration::from_millis(1200);
-        let error = connect_within(&url, limit).await.unwrap_err();
+        let health = Health::default();
+        let error = connect_within(&url, &health, limit).await.unwrap_err();
         assert!(error.is_unavailable(), "{error}");
-        let early = tokio::spawn(async move { connect(&url).await });
+        assert_eq!(health.liveness.standstill(), None);
+        let early = tokio::spawn(async move { connect(&url, &health).await });
         let cluster = Cluster::start(&dir).unwrap();
         let pool = early.await.unwrap().unwrap();
         let (a, b, c) = tokio::join!(migrate(&pool), migrate(&pool), migrate(&pool));
@@ -159,7 +176,9 @@ mod tests {
         let db = TestDb::new().await;
         let name = db.url().replacen("/test_", "/absent_", 1);
         let limit = Duration::from_secs(3600);
-        let answer = tokio::time::timeout(ACQUIRE_LIMIT, connect_within(&name, limit)).await;
+        let health = Health::default();
+        let connecting = connect_within(&name, &health, limit);
+        let answer = tokio::time::timeout(ACQUIRE_LIMIT, connecting).await;
         let error = answer.expect("waiting cannot help").unwrap_err();
         assert!(error.to_string().contains("absent_"), "{error}");
     }
@@ -171,7 +190,7 @@ mod tests {
             "s3cret",
             "postgres://u:s3cret@[::/db",
         ] {
-            let error = connect(url).await.unwrap_err();
+            let error = connect(url, &Health::default()).await.unwrap_err();
             assert!(matches!(error, StoreError::Url(_)), "{error:?}");
             assert!(
                 !format!("{error} {error:?}").contains("s3cret"),

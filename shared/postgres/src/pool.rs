@@ -12,7 +12,7 @@ use sqlx::{
 };
 
 use super::ACQUIRE_LIMIT;
-use virtuozo_runtime::outage;
+use virtuozo_runtime::Availability;
 
 /// How long the answer to nothing but "are you there?" may take.
 const PING_LIMIT: Duration = Duration::from_secs(3);
@@ -22,8 +22,9 @@ const PROMPT: Duration = Duration::from_millis(300);
 pub(super) const FRESH: Duration = Duration::from_secs(1);
 
 /// When the connections of a pool were last answered, and which of them are not to be trusted.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ConnectionHealth {
+    availability: Availability,
     state: Arc<Mutex<State>>,
 }
 
@@ -35,6 +36,14 @@ struct State {
 }
 
 impl ConnectionHealth {
+    /// That of a pool that has not been asked anything. Answers are noted in `availability` too.
+    pub fn new(availability: &Availability) -> Self {
+        Self {
+            availability: availability.clone(),
+            state: Arc::default(),
+        }
+    }
+
     /// Waits until there was no answer for `limit`, counted from now on.
     pub async fn until_silent_for(&self, limit: Duration) {
         let mut last = Instant::now();
@@ -49,7 +58,7 @@ impl ConnectionHealth {
 
     /// A question that was asked at `asked_at` was answered.
     pub(super) fn answered(&self, asked_at: Instant) {
-        outage::answered(asked_at);
+        self.availability.answered(asked_at);
         self.change(|state| state.answered_at = Some(Instant::now()));
     }
 
@@ -77,7 +86,7 @@ impl ConnectionHealth {
         let answers = matches!(answer, Ok(Ok(())));
         question.answered = Some(answers);
         if answers {
-            outage::answered(question.asked_at);
+            self.availability.answered(question.asked_at);
         }
         answers
     }
@@ -107,9 +116,9 @@ impl Drop for Question<'_> {
 }
 
 /// A pool of one connection to the database of another.
-pub fn single_connection(pool: &PgPool) -> PgPool {
+pub fn single_connection(pool: &PgPool, availability: &Availability) -> PgPool {
     let options = pool.connect_options().as_ref().clone();
-    lazy(options, 1, &ConnectionHealth::default())
+    lazy(options, 1, &ConnectionHealth::new(availability))
 }
 
 /// A pool that connects when it is first used. What answers neither before nor after its use is closed.

@@ -26,6 +26,7 @@ use super::{
     pool::{self, ConnectionHealth, FRESH},
 };
 use crate::error::is_connection_error;
+use virtuozo_runtime::Availability;
 
 /// What claims jobs and takes guest runs through finds all of its rows by index, from the first one on: a plan
 /// that reads all of a small table would be kept while the table grows.
@@ -46,14 +47,15 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Beside the connections of `transactions`, up to `connections` for single statements.
-    pub fn beside(transactions: PgPool, connections: usize) -> Self {
+    /// Beside the connections of `transactions`, up to `connections` for single statements, whose answers are noted in
+    /// `availability`.
+    pub fn beside(transactions: PgPool, connections: usize, availability: &Availability) -> Self {
         let options = transactions.connect_options().as_ref().clone();
         Self::of(
             transactions,
             options.options(BY_INDEX),
             connections,
-            &ConnectionHealth::default(),
+            &ConnectionHealth::new(availability),
         )
     }
 
@@ -287,7 +289,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_is_used_again_also_after_a_statement_that_the_server_refused() {
         let db = TestDb::new().await;
-        let pool = Pool::beside(db.pool.clone(), 1);
+        let pool = Pool::beside(db.pool.clone(), 1, &Availability::default());
         let first = backend(&pool).await;
         let refused = sqlx::query("SELECT 1 / 0").execute(&pool).await;
         assert!(matches!(refused, Err(Error::Database(_))), "{refused:?}");
@@ -303,7 +305,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_whose_statement_was_given_up_is_not_used_again() {
         let db = TestDb::new().await;
-        let pool = Pool::beside(db.pool.clone(), 1);
+        let pool = Pool::beside(db.pool.clone(), 1, &Availability::default());
         let first = backend(&pool).await;
         let long = sqlx::query("SELECT pg_sleep(60)").execute(&pool);
         let given_up = timeout(Duration::from_millis(50), long).await;
@@ -314,7 +316,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_the_server_has_ended_costs_one_statement_at_most() {
         let db = TestDb::new().await;
-        let pool = Pool::beside(db.pool.clone(), 1);
+        let pool = Pool::beside(db.pool.clone(), 1, &Availability::default());
         let first = backend(&pool).await;
         sqlx::query("SELECT pg_terminate_backend($1, 10000)")
             .bind(first)
@@ -328,7 +330,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_too_long_for_a_connection_is_told_so() {
         let db = TestDb::new().await;
-        let pool = Pool::beside(db.pool.clone(), 1);
+        let pool = Pool::beside(db.pool.clone(), 1, &Availability::default());
         let _lent = pool.lend().await.unwrap();
         let late = sqlx::query("SELECT 1").execute(&pool).await;
         assert!(matches!(late, Err(Error::PoolTimedOut)), "{late:?}");

@@ -12,6 +12,8 @@ use std::{
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 use tokio::sync::OnceCell;
 
+use virtuozo_runtime::Health;
+
 use crate::{self as db, server::Cluster};
 
 /// A database of its own for one test. Dropped with this value.
@@ -144,7 +146,8 @@ impl Shared {
             )
             .await?;
             execute(&mut admin, format!("CREATE DATABASE {building}")).await?;
-            let pool = db::connect(&on_database(cluster.url(), &building)).await?;
+            let pool =
+                db::connect(&on_database(cluster.url(), &building), &Health::default()).await?;
             db::migrate(&pool).await?;
             pool.close().await;
             // Nobody may connect, since a database in use cannot be copied.

@@ -292,12 +292,13 @@ mod tests {
 
     use super::*;
     use crate::{self as queue, Job, UndoJob};
-    use virtuozo_postgres::testing::TestDb;
+    use virtuozo_postgres::{ConnectionHealth, testing::TestDb};
+    use virtuozo_runtime::Availability;
 
     async fn claimer(db: &TestDb, name: &str) -> (Claims, WorkerContext) {
         let (_, notifications) = mpsc::unbounded_channel();
         let config = Config::default().queue(UndoJob::QUEUE);
-        let pool = Pool::isolated(&db.pool, &virtuozo_postgres::ConnectionHealth::default());
+        let pool = Pool::isolated(&db.pool, &ConnectionHealth::new(&Availability::default()));
         let backend =
             QueueBackend::<UndoJob>::new(&pool, notifications, config, Duration::from_secs(60));
         let (mut claims, worker) = (Claims::clone(&backend.claims), WorkerContext::new(name));

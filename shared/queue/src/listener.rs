@@ -14,7 +14,7 @@ use sqlx::{PgPool, postgres::PgListener};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 use virtuozo_postgres::single_connection;
-use virtuozo_runtime::outage;
+use virtuozo_runtime::Availability;
 
 /// The channel on which apalis' trigger notifies of each new job.
 const CHANNEL: &str = "apalis::job::insert";
@@ -38,18 +38,27 @@ struct Inserted {
 }
 
 /// Notifies the queues of a process of their new jobs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct JobListener {
+    availability: Availability,
     queues: Mutex<HashMap<&'static str, UnboundedSender<Notification>>>,
 }
 
 impl JobListener {
     /// Listens until `stop`.
-    pub fn start(pool: PgPool, stop: CancellationToken) -> Arc<Self> {
-        let listener = Arc::<Self>::default();
+    pub fn start(pool: PgPool, availability: Availability, stop: CancellationToken) -> Arc<Self> {
+        let listener = Arc::new(Self {
+            availability,
+            queues: Mutex::default(),
+        });
         let running = Arc::clone(&listener);
         tokio::spawn(stop.run_until_cancelled_owned(async move { running.run(&pool).await }));
         listener
+    }
+
+    /// That of the database it listens to.
+    pub(super) fn availability(&self) -> &Availability {
+        &self.availability
     }
 
     /// The notifications for a queue from now on. An earlier subscriber of the queue gets no more.
@@ -88,8 +97,8 @@ impl JobListener {
     /// Connects again after each outage: a connection that only listens does not notice that it is gone.
     async fn run(&self, pool: &PgPool) {
         loop {
-            let mut outage_over = outage::over();
-            let own = single_connection(pool);
+            let mut outage_over = self.availability.outages_over();
+            let own = single_connection(pool, &self.availability);
             let broken = tokio::select! {
                 Err(error) = self.listen(&own) => Some(error),
                 _ = outage_over.changed() => None,
@@ -150,7 +159,11 @@ mod tests {
     #[tokio::test]
     async fn each_queue_is_notified_of_its_own_jobs_also_after_the_connection_was_ended() {
         let db = TestDb::new().await;
-        let listener = JobListener::start(db.pool.clone(), CancellationToken::new());
+        let listener = JobListener::start(
+            db.pool.clone(),
+            Availability::default(),
+            CancellationToken::new(),
+        );
         let mut guests = listener.subscribe(GuestJob::QUEUE);
         let mut undos = listener.subscribe(UndoJob::QUEUE);
         assert_eq!(next(&mut guests).await, Notification::MayHaveMissed);

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{Job, JobListener, backend::QueueBackend};
 use virtuozo_postgres::{ConnectionHealth, Pool};
-use virtuozo_runtime::outage;
+use virtuozo_runtime::Availability;
 
 /// How often a queue is polled without a notification: for jobs with a delay, and for lost notifications.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -67,6 +67,7 @@ pub async fn serve<J, H, F>(
     H: Fn(J) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<(), HandlerError>> + Send + 'static,
 {
+    let availability = listener.availability();
     let mut pause = MIN_PAUSE;
     let mut starts = 0_u64;
     while !stop.is_cancelled() {
@@ -77,7 +78,7 @@ pub async fn serve<J, H, F>(
             .queue(J::QUEUE)
             .heartbeat_interval(HEARTBEAT)
             .missed_heartbeats(MISSED_HEARTBEATS);
-        let health = ConnectionHealth::default();
+        let health = ConnectionHealth::new(availability);
         let own = Pool::isolated(&pool, &health);
         let backend =
             QueueBackend::<J>::new(&own, listener.subscribe(J::QUEUE), config, POLL_INTERVAL);
@@ -89,7 +90,7 @@ pub async fn serve<J, H, F>(
                 let work = handler(job);
                 async move { work.await.map_err(BoxDynError::from) }
             });
-        let mut outage_over = outage::over();
+        let mut outage_over = availability.outages_over();
         let began = Instant::now();
         // Boxed with its type written out: the compiler cannot tell that the bare future may be sent.
         let mut running: Pin<Box<dyn Future<Output = Result<(), WorkerError>> + Send>> =
@@ -119,7 +120,7 @@ pub async fn serve<J, H, F>(
             continue;
         };
         tokio::select! {
-            () = answer(&pool, J::QUEUE, &error) => {}
+            () = until_answered(&pool, availability, J::QUEUE, &error) => {}
             () = stop.cancelled() => return,
         }
         if began.elapsed() > MAX_PAUSE {
@@ -139,20 +140,20 @@ pub async fn serve<J, H, F>(
 }
 
 /// Waits until the database answers. If it does at once, `error` has another reason, and is told.
-async fn answer(pool: &PgPool, queue: &str, error: &str) {
+async fn until_answered(pool: &PgPool, availability: &Availability, queue: &str, error: &str) {
     let began = Instant::now();
     loop {
         let asked_at = Instant::now();
         let ping = tokio::time::timeout(ANSWER_LIMIT, async { pool.acquire().await?.ping().await });
         let why = match ping.await {
             Ok(Ok(())) => {
-                outage::answered(asked_at);
+                availability.answered(asked_at);
                 break;
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it is silent".to_owned(),
         };
-        outage::silent("the queues", asked_at, &why);
+        availability.no_answer("the queues", asked_at, &why);
         tokio::time::sleep(MIN_PAUSE).await;
     }
     if began.elapsed() < PROMPT {

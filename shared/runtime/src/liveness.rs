@@ -1,12 +1,12 @@
-//! Whether the loops of this process turn: each says so once a turn, and who watches over the process
-//! (systemd's watchdog, a health endpoint) asks whether one of them stands still. A loop that bears an
-//! outage of the database turns too.
+//! Whether the loops of a process turn: each reports every turn, and whoever watches the process (systemd's watchdog,
+//! a health endpoint) asks whether one of them stands still. A loop that waits for the database turns too.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+#[derive(Debug)]
 struct Loop {
     id: u64,
     what: &'static str,
@@ -14,55 +14,80 @@ struct Loop {
     turned_at: Instant,
 }
 
+#[derive(Debug, Default)]
 struct Loops {
     all: Vec<Loop>,
     next_id: u64,
 }
 
-static LOOPS: Mutex<Loops> = Mutex::new(Loops {
-    all: Vec::new(),
-    next_id: 0,
-});
-
-fn loops() -> MutexGuard<'static, Loops> {
-    // No holder can leave it half changed.
-    LOOPS.lock().unwrap_or_else(PoisonError::into_inner)
+/// The liveness of a process. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Liveness {
+    loops: Arc<Mutex<Loops>>,
 }
 
-/// A loop that is watched from now on, until this value goes.
+impl Liveness {
+    /// Watches a loop: from now on a turn of it may take as long as `limit`.
+    pub fn watch(&self, what: &'static str, limit: Duration) -> WatchedLoop {
+        let mut loops = self.loops();
+        let id = loops.next_id;
+        loops.next_id += 1;
+        loops.all.push(Loop {
+            id,
+            what,
+            limit,
+            turned_at: Instant::now(),
+        });
+        WatchedLoop {
+            liveness: self.clone(),
+            id,
+        }
+    }
+
+    /// The first loop that stands still; none: all turn.
+    pub fn standstill(&self) -> Option<Standstill> {
+        self.loops().all.iter().find_map(|one| {
+            let since = one.turned_at.elapsed();
+            (since > one.limit).then_some(Standstill {
+                what: one.what,
+                since,
+            })
+        })
+    }
+
+    fn loops(&self) -> MutexGuard<'_, Loops> {
+        // No holder can leave it half changed.
+        self.loops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A loop that is watched until this value is dropped.
 #[derive(Debug)]
-pub struct Watched {
+pub struct WatchedLoop {
+    liveness: Liveness,
     id: u64,
 }
 
-/// Watches a loop: from now on a turn of it may take as long as `limit`.
-pub fn watch(what: &'static str, limit: Duration) -> Watched {
-    let mut loops = loops();
-    let id = loops.next_id;
-    loops.next_id += 1;
-    loops.all.push(Loop {
-        id,
-        what,
-        limit,
-        turned_at: Instant::now(),
-    });
-    Watched { id }
-}
-
-impl Watched {
+impl WatchedLoop {
     /// To be called once in each turn of the loop.
     pub fn turned(&self) {
-        if let Some(this) = loops().all.iter_mut().find(|one| one.id == self.id) {
+        if let Some(this) = self
+            .liveness
+            .loops()
+            .all
+            .iter_mut()
+            .find(|one| one.id == self.id)
+        {
             this.turned_at = Instant::now();
         }
     }
 }
 
-impl Drop for Watched {
+impl Drop for WatchedLoop {
     fn drop(&mut self) {
-        // A loop that ends by a panic is to be missed.
+        // A loop that ended by a panic stays, and counts as one that stands still.
         if !std::thread::panicking() {
-            loops().all.retain(|one| one.id != self.id);
+            self.liveness.loops().all.retain(|one| one.id != self.id);
         }
     }
 }
@@ -77,44 +102,38 @@ pub struct Standstill {
     pub since: Duration,
 }
 
-/// Whether one of the loops stands still, and which.
-pub fn standstill() -> Option<Standstill> {
-    loops().all.iter().find_map(|one| {
-        let since = one.turned_at.elapsed();
-        (since > one.limit).then_some(Standstill {
-            what: one.what,
-            since,
-        })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// One test, as the loops are the process's.
+    fn standing_still(liveness: &Liveness) -> Option<&'static str> {
+        liveness.standstill().map(|standstill| standstill.what)
+    }
+
     #[test]
     fn a_loop_stands_still_from_its_limit_on_until_it_turns_or_ends() {
-        let patient = watch("patient loops", Duration::from_secs(3600));
-        let brisk = watch("brisk loops", Duration::from_millis(1));
-        while standstill().is_none() {
+        let liveness = Liveness::default();
+        let _slow = liveness.watch("slow loops", Duration::from_secs(3600));
+        let brisk = liveness.watch("brisk loops", Duration::from_millis(1));
+        while liveness.standstill().is_none() {
             std::thread::yield_now();
         }
-        let found = standstill().map(|stands| stands.what);
-        assert_eq!(found, Some("brisk loops"));
+        assert_eq!(standing_still(&liveness), Some("brisk loops"));
         brisk.turned();
         // It may stand still again by now: its turn counts for a millisecond only.
         drop(brisk);
-        assert_eq!(standstill(), None);
-        drop(patient);
+        assert_eq!(standing_still(&liveness), None);
+    }
 
-        let panics = std::thread::spawn(|| {
-            let _broken = watch("broken loops", Duration::ZERO);
+    #[test]
+    fn a_loop_that_ended_by_a_panic_stands_still() {
+        let liveness = Liveness::default();
+        let broken = liveness.watch("broken loops", Duration::ZERO);
+        let panics = std::thread::spawn(move || {
+            let _broken = broken;
             std::panic::resume_unwind(Box::new(()));
         });
         assert!(panics.join().is_err());
-        let found = standstill().map(|stands| stands.what);
-        assert_eq!(found, Some("broken loops"));
-        loops().all.retain(|one| one.what != "broken loops");
+        assert_eq!(standing_still(&liveness), Some("broken loops"));
     }
 }

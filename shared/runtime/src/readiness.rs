@@ -1,122 +1,114 @@
-//! Whether this process can work now, and if not, why: for load balancers, orchestrators and people. One that
-//! waits for the database is not ready, and not ill either: see [`liveness`].
+//! Whether the components of a process can work now, and if not, why: for load balancers, orchestrators and people.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{liveness, outage};
-
-struct Part {
+#[derive(Debug)]
+struct Entry {
     id: u64,
     name: &'static str,
-    /// Why it cannot work; none if it can.
-    waits: Option<&'static str>,
+    /// Why the component cannot work; none if it can.
+    unready_reason: Option<&'static str>,
 }
 
-struct Parts {
-    all: Vec<Part>,
+#[derive(Debug, Default)]
+struct Components {
+    all: Vec<Entry>,
     next_id: u64,
 }
 
-static PARTS: Mutex<Parts> = Mutex::new(Parts {
-    all: Vec::new(),
-    next_id: 0,
-});
-
-fn parts() -> MutexGuard<'static, Parts> {
-    // No holder can leave it half changed.
-    PARTS.lock().unwrap_or_else(PoisonError::into_inner)
+/// The readiness of a process. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness {
+    components: Arc<Mutex<Components>>,
 }
 
-/// A part of this process, scheduler or worker, until this value goes.
+impl Readiness {
+    /// Adds a component, which starts and is not ready yet.
+    pub fn component(&self, name: &'static str) -> Component {
+        let mut components = self.components();
+        let id = components.next_id;
+        components.next_id += 1;
+        components.all.push(Entry {
+            id,
+            name,
+            unready_reason: Some("starts"),
+        });
+        Component {
+            readiness: self.clone(),
+            id,
+        }
+    }
+
+    /// Why one of the components cannot work now; none if all can. A process without any has not started them yet.
+    pub fn unready_reason(&self) -> Option<String> {
+        let components = self.components();
+        if components.all.is_empty() {
+            return Some("starts".to_owned());
+        }
+        components
+            .all
+            .iter()
+            .find_map(|one| Some(format!("{} {}", one.name, one.unready_reason?)))
+    }
+
+    fn components(&self) -> MutexGuard<'_, Components> {
+        // No holder can leave it half changed.
+        self.components
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A component of the process, scheduler or worker, until this value is dropped.
 #[derive(Debug)]
-pub struct Standing {
+pub struct Component {
+    readiness: Readiness,
     id: u64,
 }
 
-/// A part that begins, and is not ready yet.
-pub fn starts(name: &'static str) -> Standing {
-    let mut parts = parts();
-    let id = parts.next_id;
-    parts.next_id += 1;
-    parts.all.push(Part {
-        id,
-        name,
-        waits: Some("starts"),
-    });
-    Standing { id }
-}
-
-impl Standing {
+impl Component {
     /// It can work.
-    pub fn is_ready(&self) {
+    pub fn ready(&self) {
         self.set(None);
     }
 
-    /// It cannot, for this reason.
-    pub fn waits(&self, why: &'static str) {
-        self.set(Some(why));
+    /// It cannot work, for this reason, which continues a sentence that begins with the component's name.
+    pub fn unready(&self, reason: &'static str) {
+        self.set(Some(reason));
     }
 
-    fn set(&self, waits: Option<&'static str>) {
-        if let Some(part) = parts().all.iter_mut().find(|part| part.id == self.id) {
-            part.waits = waits;
+    fn set(&self, unready_reason: Option<&'static str>) {
+        let mut components = self.readiness.components();
+        if let Some(entry) = components.all.iter_mut().find(|one| one.id == self.id) {
+            entry.unready_reason = unready_reason;
         }
     }
 }
 
-impl Drop for Standing {
+impl Drop for Component {
     fn drop(&mut self) {
-        parts().all.retain(|part| part.id != self.id);
+        let mut components = self.readiness.components();
+        components.all.retain(|one| one.id != self.id);
     }
-}
-
-/// Why this process cannot work now; none if it can.
-pub fn obstacle() -> Option<String> {
-    if let Some(standstill) = liveness::standstill() {
-        return Some(standstill.to_string());
-    }
-    obstacle_during(outage::silent_for())
-}
-
-fn obstacle_during(silence: Option<Duration>) -> Option<String> {
-    if let Some(silence) = silence {
-        return Some(format!(
-            "waits for the database, which has been silent for {} s",
-            silence.as_secs()
-        ));
-    }
-    let parts = parts();
-    if parts.all.is_empty() {
-        // It has not come so far.
-        return Some("starts".to_owned());
-    }
-    parts
-        .all
-        .iter()
-        .find_map(|part| Some(format!("{} {}", part.name, part.waits?)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// One test, as the parts are the process's.
     #[test]
-    fn a_process_is_ready_when_the_database_answers_and_all_its_parts_can_work() {
-        let now = || obstacle_during(None);
+    fn a_process_is_ready_when_all_its_components_can_work() {
+        let readiness = Readiness::default();
+        let now = || readiness.unready_reason();
         assert_eq!(now().as_deref(), Some("starts"));
-        let (scheduler, worker) = (starts("the scheduler"), starts("the worker"));
+        let scheduler = readiness.component("the scheduler");
+        let worker = readiness.component("the worker");
         assert_eq!(now().as_deref(), Some("the scheduler starts"));
-        scheduler.is_ready();
+        scheduler.ready();
         assert_eq!(now().as_deref(), Some("the worker starts"));
-        worker.is_ready();
+        worker.ready();
         assert_eq!(now(), None);
-        let why = obstacle_during(Some(Duration::from_secs(7))).unwrap();
-        assert!(why.contains("database") && why.contains("7 s"), "{why}");
-        worker.waits("drains");
+        worker.unready("drains");
         assert_eq!(now().as_deref(), Some("the worker drains"));
         drop(worker);
         assert_eq!(now(), None);

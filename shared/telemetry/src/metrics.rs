@@ -19,7 +19,7 @@ use opentelemetry::{
     metrics::{Counter, Histogram, Meter, UpDownCounter},
 };
 
-use virtuozo_runtime::outage;
+use virtuozo_runtime::Availability;
 
 pub use export::{CONTENT_TYPE, Metrics, text};
 
@@ -142,7 +142,6 @@ struct Instruments {
     steps: Histogram<f64>,
     snapshot_calls: Histogram<f64>,
     leases: UpDownCounter<i64>,
-    database_errors: Counter<u64>,
 }
 
 /// Made when first used: after [`Metrics::begin`], or they lead nowhere.
@@ -211,11 +210,6 @@ impl Instruments {
                 .with_unit("{lease}")
                 .with_description("Leases that this worker holds, by what they are about")
                 .build(),
-            database_errors: counter(
-                "virtuozo.database.errors",
-                "{error}",
-                "Statements that got an error (refused) or no answer (unavailable)",
-            ),
         }
     }
 
@@ -239,9 +233,6 @@ impl Instruments {
         for kind in [LeaseKind::Guest, LeaseKind::Host] {
             self.expired.add(0, &[kind.label()]);
         }
-        for kind in ["refused", "unavailable"] {
-            self.database_errors.add(0, &[KeyValue::new("kind", kind)]);
-        }
         for counter in [&self.take_overs, &self.copied] {
             counter.add(0, &[]);
         }
@@ -249,18 +240,33 @@ impl Instruments {
 }
 
 /// Figures that are asked for when they are read.
-fn observe(meter: &Meter) {
+fn observe(meter: &Meter, availability: &Availability) {
+    let database = availability.clone();
     meter
         .u64_observable_gauge("virtuozo.database.available")
         .with_unit("{database}")
         .with_description("1 while the database answers this process, 0 while it waits for it")
-        .with_callback(|into| into.observe(u64::from(outage::silent_for().is_none()), &[]))
+        .with_callback(move |into| {
+            into.observe(u64::from(database.unavailable_for().is_none()), &[]);
+        })
         .build();
+    let database = availability.clone();
     meter
         .u64_observable_counter("virtuozo.database.outages")
         .with_unit("{outage}")
         .with_description("Outages of the database that this process met")
-        .with_callback(|into| into.observe(outage::count(), &[]))
+        .with_callback(move |into| into.observe(database.outages(), &[]))
+        .build();
+    let database = availability.clone();
+    meter
+        .u64_observable_counter("virtuozo.database.errors")
+        .with_unit("{error}")
+        .with_description("Statements that got an error (refused) or no answer (unavailable)")
+        .with_callback(move |into| {
+            let errors = database.statement_errors();
+            into.observe(errors.refused, &[KeyValue::new("kind", "refused")]);
+            into.observe(errors.unavailable, &[KeyValue::new("kind", "unavailable")]);
+        })
         .build();
     meter
         .u64_observable_gauge("virtuozo.scheduler.leads")
@@ -351,18 +357,6 @@ pub fn snapshot_called(call: SnapshotCall, lasted: Duration) {
     INSTRUMENTS
         .snapshot_calls
         .record(lasted.as_secs_f64(), &labels);
-}
-
-/// A statement got an error, or no answer.
-pub fn database_error(is_unavailable: bool) {
-    let kind = if is_unavailable {
-        "unavailable"
-    } else {
-        "refused"
-    };
-    INSTRUMENTS
-        .database_errors
-        .add(1, &[KeyValue::new("kind", kind)]);
 }
 
 /// A lease in this process, until this value goes.

@@ -18,6 +18,7 @@ use apalis_postgres::{Config, PostgresStorage, queries};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::{sync::mpsc, time::timeout};
+use virtuozo_runtime::Health;
 
 use crate::{percentile, server::Server};
 
@@ -68,7 +69,7 @@ impl Peer {
 /// apalis with the options that workers use, one job at a time.
 pub(crate) async fn apalis(server: &Server) -> Result<Peer> {
     let database = server.database("peer_apalis").await?;
-    let pool = virtuozo_postgres::connect(&database.url).await?;
+    let pool = virtuozo_postgres::connect(&database.url, &Health::default()).await?;
     virtuozo_postgres::migrate(&pool).await?;
     for _ in 0..JOBS / 500 {
         push(&pool, NOOP, 500).await?;

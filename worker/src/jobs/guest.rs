@@ -27,7 +27,7 @@ use crate::{
     missing_capability,
     plan::Retry,
     retention,
-    retry::{delay_secs, while_unavailable},
+    retry::delay_secs,
     steps::{FailedAttempt, GuestRun, check, verify},
     undo,
 };
@@ -166,7 +166,9 @@ async fn conclude(run: &GuestRun, failed: &FailedAttempt) -> Result<(), StepErro
     let bad_copies_before = match error {
         StepError::BadCopy(_) => {
             let counting = || steps::bad_copies(pool, &run.row, BadCopy::ERROR_TYPE);
-            while_unavailable("the bad copies before this one", counting).await?
+            run.context
+                .while_unavailable("the bad copies before this one", counting)
+                .await?
         }
         _ => 0,
     };
@@ -185,26 +187,28 @@ async fn conclude(run: &GuestRun, failed: &FailedAttempt) -> Result<(), StepErro
     };
     let decision = decide(error, &attempt);
     let error_type = error.error_type();
-    let fence = while_unavailable("the end of an attempt", || async {
-        let mut tx = pool.begin().await?;
-        if let Some(step) = attempt.step {
-            let failure = StepFailure {
-                message: &message,
-                error_type: &error_type,
-                code: error.hypervisor_code(),
-            };
-            steps::failed(&mut tx, &run.row, step, failure).await?;
-        }
-        let failure = decision.failure.map(|class| (message.as_str(), class));
-        let fence = guest_runs::end(&mut tx, &run.row, &decision.ending, failure).await?;
-        if fence == Fence::Held {
-            if let Some(event) = &decision.event {
-                events::record(&mut *tx, &run.about(event.clone())).await?;
+    let fence = run
+        .context
+        .while_unavailable("the end of an attempt", || async {
+            let mut tx = pool.begin().await?;
+            if let Some(step) = attempt.step {
+                let failure = StepFailure {
+                    message: &message,
+                    error_type: &error_type,
+                    code: error.hypervisor_code(),
+                };
+                steps::failed(&mut tx, &run.row, step, failure).await?;
             }
-            tx.commit().await?;
-        }
-        Ok(fence)
-    });
+            let failure = decision.failure.map(|class| (message.as_str(), class));
+            let fence = guest_runs::end(&mut tx, &run.row, &decision.ending, failure).await?;
+            if fence == Fence::Held {
+                if let Some(event) = &decision.event {
+                    events::record(&mut *tx, &run.about(event.clone())).await?;
+                }
+                tx.commit().await?;
+            }
+            Ok(fence)
+        });
     check(fence.await?)?;
     decision.log(&attempt);
     metrics::attempt_ended(decision.outcome);

@@ -32,7 +32,7 @@ use crate::{
     context::Context,
     error::{StepError, Stop},
     inspection, missing_capability,
-    retry::{delay_secs, while_unavailable},
+    retry::delay_secs,
     steps::check,
     trace::HostTrace,
 };
@@ -89,7 +89,7 @@ async fn look_at_host(work: Work<HostJob>) {
         assignment,
         permit,
     } = work;
-    let found = while_unavailable("the host's configuration", || {
+    let found = context.while_unavailable("the host's configuration", || {
         hosts::by_id(&context.pool, row.host_id)
     });
     let host = match found.await {
@@ -152,9 +152,11 @@ impl HostRun<'_> {
     }
 
     async fn look_at(&self, host: &Arc<dyn Host>) -> Result<Vec<Found>, StepError> {
-        let pool = &self.context.pool;
+        let Context {
+            pool, availability, ..
+        } = self.context;
         let (guests, inventory) =
-            inspection::take_stock(pool, host.as_ref(), self.row.host_id).await?;
+            inspection::take_stock(pool, availability, host.as_ref(), self.row.host_id).await?;
 
         let mut found = Vec::new();
         let mut to_look_at = Vec::new();
@@ -187,7 +189,8 @@ impl HostRun<'_> {
             };
             let (guest, facts) = looked
                 .map_err(|e| StepError::retry(format!("a guest could not be looked at: {e}")))?;
-            let start = inspection::judge(pool, &self.settings, &guest, facts).await?;
+            let start =
+                inspection::judge(pool, availability, &self.settings, &guest, facts).await?;
             found.push(Found { guest, start });
         }
         found.sort_by(|a, b| a.guest.name.cmp(&b.guest.name));
@@ -237,7 +240,7 @@ impl HostRun<'_> {
                 start: f.start.clone(),
             })
             .collect();
-        let fence = while_unavailable("the guest runs", || async {
+        let fence = self.context.while_unavailable("the guest runs", || async {
             let mut tx = self.context.pool.begin().await?;
             let fence = host_runs::succeed(&mut tx, &self.row, &guests).await?;
             if fence == Fence::Held {
@@ -310,22 +313,24 @@ impl HostRun<'_> {
             Ending::Retry { .. } | Ending::Failed | Ending::HostGivenUp
         );
         let pool = &self.context.pool;
-        let fence = while_unavailable("the end of a host run", || async {
-            let mut tx = pool.begin().await?;
-            let failure = decision.failure.map(|class| (message.as_str(), class));
-            let fence = host_runs::end(&mut tx, &self.row, &decision.ending, failure).await?;
-            if fence == Fence::Held {
-                if says_something_about_host {
-                    inspection::note_host(&mut *tx, host_id, class, &message).await?;
+        let fence = self
+            .context
+            .while_unavailable("the end of a host run", || async {
+                let mut tx = pool.begin().await?;
+                let failure = decision.failure.map(|class| (message.as_str(), class));
+                let fence = host_runs::end(&mut tx, &self.row, &decision.ending, failure).await?;
+                if fence == Fence::Held {
+                    if says_something_about_host {
+                        inspection::note_host(&mut *tx, host_id, class, &message).await?;
+                    }
+                    if let Some(event) = &decision.event {
+                        let event = event.clone().run(run_id).host(host_id);
+                        events::record(&mut *tx, &event).await?;
+                    }
+                    tx.commit().await?;
                 }
-                if let Some(event) = &decision.event {
-                    let event = event.clone().run(run_id).host(host_id);
-                    events::record(&mut *tx, &event).await?;
-                }
-                tx.commit().await?;
-            }
-            Ok(fence)
-        });
+                Ok(fence)
+            });
         check(fence.await?)?;
         decision.log(&attempt);
         Ok(())

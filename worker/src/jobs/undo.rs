@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use opentelemetry::trace::FutureExt;
-use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_model::{Guest, Settings, Severity};
 use virtuozo_postgres::StoreError;
@@ -21,12 +20,8 @@ use super::{
     decide::{Attempt, Decision, LOUD_FROM, Subject, decide},
 };
 use crate::{
-    context::Context,
-    error::StepError,
-    missing_capability,
-    retry::{delay_secs, while_unavailable},
-    steps::secs,
-    trace, undo,
+    context::Context, error::StepError, missing_capability, retry::delay_secs, steps::secs, trace,
+    undo,
 };
 
 /// The pause after the first failure, in seconds.
@@ -87,19 +82,21 @@ impl Job for UndoJob {
 async fn meet_all(work: &Work<UndoJob>) -> Result<(), StepError> {
     let (pool, claim) = (&work.context.pool, &work.row);
     let snapshot_limit = secs(work.assignment.settings.snapshot_limit_secs);
-    let (guest, unmet) = while_unavailable("the obligations to the guest", || async {
-        Ok((
-            guests::by_id(pool, claim.guest_id).await?,
-            obligations::of_guest(pool, claim.guest_id).await?,
-        ))
-    })
-    .await?;
+    let reading = work
+        .context
+        .while_unavailable("the obligations to the guest", || async {
+            Ok((
+                guests::by_id(pool, claim.guest_id).await?,
+                obligations::of_guest(pool, claim.guest_id).await?,
+            ))
+        });
+    let (guest, unmet) = reading.await?;
     for obligation in &unmet {
         work.lease.held().await?;
         let meeting = meet(work, &guest, obligation, snapshot_limit);
         let (_unit, below) = trace::of_undo(obligation);
         match meeting.with_context(below).await {
-            Ok(()) => is_met(pool, claim, obligation, &guest).await?,
+            Ok(()) => is_met(&work.context, claim, obligation, &guest).await?,
             Err(error) => {
                 let ending = conclude(work, obligation, &guest, &error).await?;
                 // The circuit breaker knows when it is time to try again, for all obligations to its guests.
@@ -127,14 +124,14 @@ async fn meet(
 }
 
 async fn is_met(
-    pool: &PgPool,
+    context: &Context,
     claim: &UndoClaim,
     obligation: &Obligation,
     guest: &Guest,
 ) -> Result<(), StepError> {
     tracing::info!(guest = guest.full_name(), duty = ?obligation.action(), "obligation met");
     let recording = || async {
-        let mut tx = pool.begin().await?;
+        let mut tx = context.pool.begin().await?;
         obligations::met(&mut *tx, obligation).await?;
         if obligation.attempts >= LOUD_FROM {
             let event = NewEvent::user(Severity::Info, met_at_last(guest, obligation));
@@ -142,7 +139,9 @@ async fn is_met(
         }
         Ok(tx.commit().await?)
     };
-    Ok(while_unavailable("an obligation that is met", recording).await?)
+    Ok(context
+        .while_unavailable("an obligation that is met", recording)
+        .await?)
 }
 
 /// Records what becomes of an obligation that was not met.
@@ -172,12 +171,13 @@ async fn conclude(
     };
     let decision = decide(error, &attempt);
     if let Ending::Retry { delay_secs, .. } = decision.ending {
-        while_unavailable("an obligation that is not met", || {
-            record_failure(
-                context, &work.row, obligation, &decision, &message, delay_secs,
-            )
-        })
-        .await?;
+        context
+            .while_unavailable("an obligation that is not met", || {
+                record_failure(
+                    context, &work.row, obligation, &decision, &message, delay_secs,
+                )
+            })
+            .await?;
     }
     decision.log(&attempt);
     Ok(decision.ending)

@@ -23,7 +23,6 @@ use super::{
 use crate::{
     error::StepError,
     failpoints::{self, Place},
-    retry::while_unavailable,
     trace::BlockGroups,
 };
 
@@ -49,10 +48,11 @@ pub(super) async fn run(
     // Only an earlier attempt can have left some.
     if run.row.fence > 1 {
         let pool = &run.context.pool;
-        while_unavailable("the copy's progress", || {
-            guest_runs::clear_progress(pool, &run.row)
-        })
-        .await?;
+        run.context
+            .while_unavailable("the copy's progress", || {
+                guest_runs::clear_progress(pool, &run.row)
+            })
+            .await?;
     }
 
     let watch = Arc::new(Watch::new(run));
@@ -227,12 +227,14 @@ async fn sweep_partials(
     }
     let guest_run_id = run.row.guest_run_id;
     let pool = &run.context.pool;
-    let needed_from: HashMap<Uuid, i64> = while_unavailable("attempts that are over", || {
-        guest_runs::needed_from(pool, &found)
-    })
-    .await?
-    .into_iter()
-    .collect();
+    let needed_from: HashMap<Uuid, i64> = run
+        .context
+        .while_unavailable("attempts that are over", || {
+            guest_runs::needed_from(pool, &found)
+        })
+        .await?
+        .into_iter()
+        .collect();
     blocking(move || {
         // What is not known here may belong to another site that shares the directory.
         repository_again.sweep_partials(

@@ -6,7 +6,7 @@ use virtuozo_hypervisor::snapshot_name;
 use virtuozo_store::obligations::{self, UndoAction};
 
 use super::GuestRun;
-use crate::{error::StepError, retry::while_unavailable};
+use crate::error::StepError;
 
 /// A change that has to be undone.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +44,9 @@ impl GuestRun {
         };
         let recording =
             || obligations::record_late(&self.context.pool, self.row.guest_run_id, duty);
-        Ok(while_unavailable("the undoing of a change that came too late", recording).await?)
+        Ok(self
+            .context
+            .while_unavailable("the undoing of a change that came too late", recording)
+            .await?)
     }
 }

@@ -7,7 +7,7 @@ use virtuozo_model::StepName;
 use virtuozo_store::{obligations, runs};
 
 use super::{Frozen, GuestRun, Validated, check, late_change::Change, secs};
-use crate::{error::StepError, failpoints::Place, retry::while_unavailable, undo::POWER_LIMIT};
+use crate::{error::StepError, failpoints::Place, undo::POWER_LIMIT};
 
 /// Powers the guest off, after writing down that it has to be powered on again. A guest that is off or
 /// suspended stays as it is.
@@ -17,9 +17,11 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
     let mut power = guest.power_state().await?;
     if power == PowerState::On {
         if validated.resume_power {
-            let recorded = while_unavailable("the obligation to power the guest on", || {
-                obligations::record_power_on(pool, &run.row)
-            });
+            let recorded = run
+                .context
+                .while_unavailable("the obligation to power the guest on", || {
+                    obligations::record_power_on(pool, &run.row)
+                });
             check(recorded.await?)?;
         }
         run.lease.allowed().await?;
@@ -40,7 +42,10 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
     }
     match power {
         PowerState::Off | PowerState::Suspended => {
-            let taken_at = while_unavailable("the time", || runs::database_now(pool)).await?;
+            let taken_at = run
+                .context
+                .while_unavailable("the time", || runs::database_now(pool))
+                .await?;
             Ok(Frozen {
                 taken_at,
                 snapshot: None,

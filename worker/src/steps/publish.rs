@@ -15,7 +15,6 @@ use crate::{
     context::Context,
     error::{StepError, Stop},
     failpoints::Place,
-    retry::while_unavailable,
 };
 
 /// Renames what was copied to its place, and ends the guest run. Returns all restore points of the guest.
@@ -38,14 +37,17 @@ pub(super) async fn run(run: &GuestRun, before: &Outputs) -> Result<Vec<GuestPoi
     };
     failpoints.at(Place::Effect(StepName::Publish)).await?;
     let record = || record(run, &validated, &frozen, &published, verified.read_back);
-    let Published { admitted, points } = while_unavailable("the restore point", record)
+    let Published { admitted, points } = run
+        .context
+        .while_unavailable("the restore point", record)
         .await?
         .ok_or(Stop::Fenced)?;
     if !admitted.contains(&run.row.run_id) {
-        while_unavailable("the end of the run", || {
-            guest_runs::end_run(&run.context.pool, &run.row)
-        })
-        .await?;
+        run.context
+            .while_unavailable("the end of the run", || {
+                guest_runs::end_run(&run.context.pool, &run.row)
+            })
+            .await?;
     }
     failpoints.at(Place::Recorded(StepName::Publish)).await?;
     Ok(points)

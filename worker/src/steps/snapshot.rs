@@ -9,7 +9,6 @@ use super::{Frozen, GuestRun, Validated, late_change::Change};
 use crate::{
     error::{StepError, Stop},
     failpoints::Place,
-    retry::while_unavailable,
     undo,
 };
 
@@ -30,7 +29,10 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
         Some(now) => now,
         None => {
             let owing = || obligations::record_snapshot(pool, &run.row, &name);
-            let owed_at = while_unavailable("the obligation to remove the snapshot", owing).await?;
+            let owed_at = run
+                .context
+                .while_unavailable("the obligation to remove the snapshot", owing)
+                .await?;
             owed_at.ok_or(Stop::Fenced)?
         }
     };

@@ -12,10 +12,7 @@ use virtuozo_store::{
 };
 
 use super::GuestRun;
-use crate::{
-    error::{StepError, Stop},
-    retry::while_unavailable,
-};
+use crate::error::{StepError, Stop};
 
 /// The obligation, while nobody has met it.
 #[derive(Default)]
@@ -45,7 +42,9 @@ impl GuestRun {
             .map(|name| Obligation::of_snapshot(row, name));
         let pool = &self.context.pool;
         let recording = || steps::validated(pool, row, output, next, obligation.as_ref(), seen);
-        let at = while_unavailable("what validation has found out", recording)
+        let at = self
+            .context
+            .while_unavailable("what validation has found out", recording)
             .await?
             .ok_or(Stop::Fenced)?;
         *self.snapshot_obligation.0.lock().await = obligation.map(|obligation| Recorded {

@@ -11,7 +11,6 @@ use super::{GuestRun, Validated};
 use crate::{
     assess::{self, Verdict},
     error::StepError,
-    retry::while_unavailable,
     undo,
 };
 
@@ -38,7 +37,10 @@ pub(super) async fn run(run: &GuestRun) -> Result<(Validated, GuestObservation),
 pub(super) async fn note(run: &GuestRun, seen: &GuestObservation) -> Result<(), StepError> {
     let pool = &run.context.pool;
     let noting = || guest_runs::saw(pool, &run.row, seen);
-    Ok(while_unavailable("the guest's state", noting).await?)
+    Ok(run
+        .context
+        .while_unavailable("the guest's state", noting)
+        .await?)
 }
 
 async fn judge(

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use virtuozo_disk::{BlockSource, vmdk::Chain};
 use virtuozo_hypervisor::{Connector, Connectors, PowerState, snapshot_name};
 use virtuozo_postgres::testing::TestDb;
+use virtuozo_runtime::Health;
 use virtuozo_store::{
     hosts::{self, HostConfig},
     obligations,
@@ -305,9 +306,10 @@ impl WorkerProcess {
         let (sender, done) = tokio::sync::oneshot::channel();
         let token = stop.clone();
         runtime.spawn(async move {
-            let pool = virtuozo_postgres::connect(&url).await.unwrap();
+            let health = Health::default();
+            let pool = virtuozo_postgres::connect(&url, &health).await.unwrap();
             let connectors = Connectors::new([Arc::new(connector) as Arc<dyn Connector>]);
-            Worker::run(pool.clone(), options, connectors, token)
+            Worker::run(pool.clone(), options, connectors, health, token)
                 .await
                 .unwrap();
             pool.close().await;

@@ -9,6 +9,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::*;
+use virtuozo_runtime::Health;
 
 /// Set for the process that `holder` starts: the directory of the cluster to hold.
 const HELD_DIR: &str = "VIRTUOZO_TEST_HELD_CLUSTER";
@@ -61,7 +62,7 @@ fn the_process_that_another_test_kills() {
 }
 
 async fn one(url: &str) -> i32 {
-    let pool = crate::connect_within(url, Duration::from_secs(10))
+    let pool = crate::connect_within(url, &Health::default(), Duration::from_secs(10))
         .await
         .unwrap();
     sqlx::query_scalar("SELECT 1")
@@ -101,7 +102,9 @@ fn fsync_is_on_and_no_port_is_open() {
     let cluster = Cluster::start(&place.path().join("pg")).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let shown: (String, String) = runtime.block_on(async {
-        let pool = crate::connect(cluster.url()).await.unwrap();
+        let pool = crate::connect(cluster.url(), &Health::default())
+            .await
+            .unwrap();
         sqlx::query_as("SELECT current_setting('fsync'), current_setting('listen_addresses')")
             .fetch_one(&pool)
             .await

@@ -1,18 +1,13 @@
 //! Keeping a lease: renewing it in time, and telling those who work under it when to wait or stop.
 
-use std::{
-    future::Future,
-    ops::Add,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::Future, ops::Add, sync::Arc, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 use sqlx::PgPool;
 use tokio::{sync::watch, task::JoinHandle};
 
-use virtuozo_postgres::StoreError;
-use virtuozo_runtime::outage;
+use virtuozo_postgres::{StoreError, ask};
+use virtuozo_runtime::Availability;
 use virtuozo_telemetry::metrics::{HeldLease, LeaseKind};
 
 use super::{Leased, Renewal, renew};
@@ -57,7 +52,7 @@ pub enum LeaseEnd {
 
 /// What is known of a lease.
 #[derive(Debug, Clone, Copy)]
-struct Standing {
+struct LeaseState {
     /// Until when this machine may act: by its own clock, counted from before the renewal was sent,
     /// and some time before the database would let others take over.
     valid_until: BootInstant,
@@ -65,7 +60,7 @@ struct Standing {
     lost: bool,
 }
 
-impl Standing {
+impl LeaseState {
     fn after(renewal: Renewal, asked_at: BootInstant) -> Self {
         let length = renewal.length();
         Self {
@@ -91,15 +86,20 @@ impl Renewal {
 #[derive(Debug)]
 pub struct LeaseKeeper {
     _counted: HeldLease,
-    standing: watch::Receiver<Standing>,
+    state: watch::Receiver<LeaseState>,
     task: JoinHandle<()>,
 }
 
 impl LeaseKeeper {
     /// Begins to renew what was taken at `taken_at`, an instant before the statement was sent.
-    pub fn start<L: Leased>(pool: PgPool, lease: L, taken_at: BootInstant) -> Self {
+    pub fn start<L: Leased>(
+        pool: PgPool,
+        availability: Availability,
+        lease: L,
+        taken_at: BootInstant,
+    ) -> Self {
         let (taken, lease) = (lease.taken(), Arc::new(lease));
-        Self::renewing(L::KIND, taken, taken_at, move || {
+        Self::renewing(L::KIND, availability, taken, taken_at, move || {
             let (pool, lease) = (pool.clone(), Arc::clone(&lease));
             async move { renew(&pool, lease.as_ref()).await }
         })
@@ -107,6 +107,7 @@ impl LeaseKeeper {
 
     fn renewing<Renew, Answer>(
         kind: LeaseKind,
+        availability: Availability,
         taken: Renewal,
         taken_at: BootInstant,
         renew: Renew,
@@ -115,18 +116,18 @@ impl LeaseKeeper {
         Renew: FnMut() -> Answer + Send + 'static,
         Answer: Future<Output = Result<Option<Renewal>, StoreError>> + Send + 'static,
     {
-        let (sender, standing) = watch::channel(Standing::after(taken, taken_at));
+        let (sender, state) = watch::channel(LeaseState::after(taken, taken_at));
         Self {
             _counted: HeldLease::of(kind),
-            standing,
-            task: tokio::spawn(keep(taken, sender, renew)),
+            state,
+            task: tokio::spawn(keep(availability, taken, sender, renew)),
         }
     }
 
     /// A handle for those who work under the lease.
     pub fn handle(&self) -> LeaseHandle {
         LeaseHandle {
-            standing: self.standing.clone(),
+            state: self.state.clone(),
         }
     }
 }
@@ -137,33 +138,33 @@ impl Drop for LeaseKeeper {
     }
 }
 
-async fn keep<Renew, Answer>(taken: Renewal, standing: watch::Sender<Standing>, mut renew: Renew)
-where
+async fn keep<Renew, Answer>(
+    availability: Availability,
+    taken: Renewal,
+    state: watch::Sender<LeaseState>,
+    mut renew: Renew,
+) where
     Renew: FnMut() -> Answer,
     Answer: Future<Output = Result<Option<Renewal>, StoreError>>,
 {
     let mut interval = taken.interval();
     loop {
         tokio::time::sleep(interval).await;
-        let (asked_at, sent_at) = (Instant::now(), BootInstant::now());
+        let sent_at = BootInstant::now();
         // The limit keeps one lost packet from costing the whole lease.
-        let answer = match tokio::time::timeout(interval, renew()).await {
-            Ok(answer) => answer,
-            Err(_) => Err(StoreError::from(sqlx::Error::PoolTimedOut)),
-        };
-        match answer {
+        match ask(&availability, "the renewal of leases", interval, renew()).await {
             Ok(Some(renewal)) => {
-                outage::answered(asked_at);
                 interval = renewal.interval();
-                standing.send_replace(Standing::after(renewal, sent_at));
+                state.send_replace(LeaseState::after(renewal, sent_at));
             }
             Ok(None) => {
-                standing.send_modify(|s| s.lost = true);
+                state.send_modify(|s| s.lost = true);
                 return;
             }
             // No answer is not "lost": work goes on while the lease holds, and pauses then.
+            Err(error) if error.is_unavailable() => {}
             Err(error) => {
-                outage::silent("the renewal of leases", asked_at, &error);
+                tracing::warn!(%error, "a lease could not be renewed, trying again");
             }
         }
     }
@@ -172,7 +173,7 @@ where
 /// A lease, as those see it who work under it.
 #[derive(Debug, Clone)]
 pub struct LeaseHandle {
-    standing: watch::Receiver<Standing>,
+    state: watch::Receiver<LeaseState>,
 }
 
 impl LeaseHandle {
@@ -181,9 +182,9 @@ impl LeaseHandle {
     /// # Errors
     /// [`LeaseEnd::Lost`].
     pub async fn held(&self) -> Result<(), LeaseEnd> {
-        let mut standing = self.standing.clone();
+        let mut state = self.state.clone();
         loop {
-            let now = *standing.borrow_and_update();
+            let now = *state.borrow_and_update();
             if now.lost {
                 return Err(LeaseEnd::Lost);
             }
@@ -191,7 +192,7 @@ impl LeaseHandle {
                 return Ok(());
             }
             // The keeper ends only with the lease.
-            standing.changed().await.map_err(|_| LeaseEnd::Lost)?;
+            state.changed().await.map_err(|_| LeaseEnd::Lost)?;
         }
     }
 
@@ -201,7 +202,7 @@ impl LeaseHandle {
     /// Why it is not to go on.
     pub async fn allowed(&self) -> Result<(), LeaseEnd> {
         self.held().await?;
-        if self.standing.borrow().cancelled {
+        if self.state.borrow().cancelled {
             Err(LeaseEnd::Cancelled)
         } else {
             Ok(())
@@ -210,7 +211,7 @@ impl LeaseHandle {
 
     /// Whether work may go on at this instant; none if that is uncertain.
     pub fn now(&self) -> Option<Result<(), LeaseEnd>> {
-        let now = *self.standing.borrow();
+        let now = *self.state.borrow();
         if now.lost {
             Some(Err(LeaseEnd::Lost))
         } else if now.cancelled {
@@ -224,16 +225,16 @@ impl LeaseHandle {
 
     /// Waits until work is not to go on. A database that does not answer is no reason.
     pub async fn ended(&self) -> LeaseEnd {
-        let mut standing = self.standing.clone();
+        let mut state = self.state.clone();
         loop {
-            let now = *standing.borrow_and_update();
+            let now = *state.borrow_and_update();
             if now.lost {
                 return LeaseEnd::Lost;
             }
             if now.cancelled {
                 return LeaseEnd::Cancelled;
             }
-            if standing.changed().await.is_err() {
+            if state.changed().await.is_err() {
                 return LeaseEnd::Lost;
             }
         }
@@ -262,7 +263,13 @@ mod tests {
             let at = counted.fetch_add(1, Ordering::SeqCst);
             std::future::ready(answers[at.min(answers.len() - 1)]())
         };
-        let keeper = LeaseKeeper::renewing(LeaseKind::Probe, RENEWAL, BootInstant::now(), renew);
+        let keeper = LeaseKeeper::renewing(
+            LeaseKind::Probe,
+            Availability::default(),
+            RENEWAL,
+            BootInstant::now(),
+            renew,
+        );
         (keeper, asked)
     }
 

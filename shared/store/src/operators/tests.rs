@@ -19,6 +19,7 @@ use super::super::{
 };
 use virtuozo_postgres::{StoreError, testing::TestDb};
 use virtuozo_queue::{GuestJob, JobListener, UndoJob};
+use virtuozo_runtime::Availability;
 
 /// Host alpha with two slots and a guest for each state, each with a guest run in that state; the ids are
 /// made from the names.
@@ -481,7 +482,7 @@ async fn rows_that_would_stop_the_workers_are_refused_and_good_ones_are_delivere
     let (seen, stop) = (Arc::clone(&delivered), CancellationToken::new());
     let serving = tokio::spawn(virtuozo_queue::serve(
         db.pool.clone(),
-        JobListener::start(db.pool.clone(), stop.clone()),
+        JobListener::start(db.pool.clone(), Availability::default(), stop.clone()),
         Uuid::now_v7(),
         move |job: UndoJob| {
             seen.lock().unwrap().push(job.guest_id);

@@ -19,6 +19,7 @@ use opentelemetry_sdk::{
     },
 };
 use prometheus::{Encoder, Registry, TextEncoder};
+use virtuozo_runtime::Availability;
 
 use super::{ARE_READ, INSTRUMENTS, observe};
 use crate::otlp::{self, Signal};
@@ -40,7 +41,7 @@ impl Metrics {
     /// Begins, if somebody wants them: an endpoint is named for OTLP, or the process `listens`. Once in a
     /// process, on its runtime, before anything is counted. What cannot be set up is told, and the process
     /// goes on without. `process` is `scheduler`, `worker` or `up`.
-    pub fn begin(process: &'static str, listens: bool) -> Self {
+    pub fn begin(process: &'static str, listens: bool, availability: &Availability) -> Self {
         let registry = listens.then(Registry::new);
         let scraped = registry.as_ref().and_then(|registry| {
             let exporter = opentelemetry_prometheus::exporter()
@@ -82,7 +83,7 @@ impl Metrics {
         let provider = builder.build();
         global::set_meter_provider(provider.clone());
         INSTRUMENTS.begin_at_zero();
-        observe(&super::meter());
+        observe(&super::meter(), availability);
         if let Some(registry) = registry {
             // Only the first one counts, as for all that is global here.
             let _ = REGISTRY.set(registry);
