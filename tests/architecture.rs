@@ -89,6 +89,19 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
         &[],
     ),
     (
+        "virtuozo-notices",
+        &[
+            "virtuozo-model",
+            "virtuozo-postgres",
+            "virtuozo-queue",
+            "virtuozo-runtime",
+            "virtuozo-secrets",
+            "virtuozo-store",
+            "virtuozo-telemetry",
+        ],
+        &[],
+    ),
+    (
         "virtuozo-scheduler",
         &[],
         &[
@@ -137,10 +150,6 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
         &["vix::child::calls", "vix::child::protocol"],
     ),
     ("virtuozo-repository", &["copy", "sink"]),
-    (
-        "virtuozo-scheduler",
-        &["notices::content", "notices::digest"],
-    ),
     ("virtuozo-site-config", &["apply", "notices", "read"]),
     ("virtuozo-store", &["guest_runs", "hooks", "runs", "sweeps"]),
     (
@@ -172,6 +181,7 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
 const SHARED: &[&str] = &[
     "virtuozo-hooks",
     "virtuozo-model",
+    "virtuozo-notices",
     "virtuozo-postgres",
     "virtuozo-queue",
     "virtuozo-runtime",

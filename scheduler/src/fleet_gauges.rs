@@ -1,225 +1,89 @@
-//! What is true of the whole fleet, as the leading scheduler read it last. The others tell nothing of it, so
-//! nothing is told twice.
+//! The gauges of the whole fleet, read from the database by the scheduler that leads.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::time::Duration;
 
-use opentelemetry::{KeyValue, metrics::Meter};
+use sqlx::PgPool;
+use tokio::{sync::watch, task::JoinHandle};
+use virtuozo_postgres::count_error;
+use virtuozo_runtime::Availability;
+use virtuozo_store::gauges as store;
+use virtuozo_telemetry::metrics;
 
-use virtuozo_store::{
-    gauges::{Gauge, GaugeReadings},
-    views::RpoLine,
-};
+mod instruments;
 
-/// The gauges, and what they tell: none where another scheduler leads or nothing is known.
-#[derive(Clone, Default)]
-pub(crate) struct FleetGauges {
-    read: Arc<Mutex<Option<Arc<Fleet>>>>,
+use instruments::FleetGauges;
+
+/// How old a value may be.
+const EVERY: Duration = Duration::from_secs(10);
+/// A reading that takes longer is not exported: its values would be of the past.
+const LIMIT: Duration = Duration::from_secs(8);
+
+/// Reads the gauges while this scheduler leads, until it is dropped; does nothing where no metrics are exported.
+pub(crate) struct FleetGaugeReader {
+    leads: watch::Sender<bool>,
+    gauges: Option<FleetGauges>,
+    task: Option<JoinHandle<()>>,
 }
 
-struct Fleet {
-    figures: HashMap<String, Vec<Gauge>>,
-    guests: Vec<Guest>,
-}
-
-/// A guest and its recovery point objective.
-struct Guest {
-    labels: [KeyValue; 2],
-    line: RpoLine,
-}
-
-impl FleetGauges {
-    /// Enters the gauges among the instruments of this process.
-    pub(crate) fn register(meter: &Meter) -> Self {
-        let gauges = Self::default();
-        gauges.observe(meter);
-        gauges
-    }
-
-    /// What the gauges tell from now on.
-    pub(crate) fn set(&self, figures: Option<GaugeReadings>) {
-        let fleet = figures.map(|figures| {
-            let mut by_name: HashMap<String, Vec<Gauge>> = HashMap::new();
-            for figure in figures.all {
-                by_name.entry(figure.name.clone()).or_default().push(figure);
-            }
-            Arc::new(Fleet {
-                figures: by_name,
-                guests: guests(figures.guests),
-            })
-        });
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = fleet;
-    }
-
-    fn now(&self) -> Option<Arc<Fleet>> {
-        self.read
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+impl FleetGaugeReader {
+    pub(crate) fn start(pool: PgPool, availability: Availability) -> Self {
+        let (leads, led) = watch::channel(false);
+        metrics::set_leads(Some(false));
+        let gauges = metrics::are_read().then(|| FleetGauges::register(&metrics::meter()));
+        let task = gauges
             .clone()
+            .map(|gauges| tokio::spawn(read(pool, availability, led, gauges)));
+        Self {
+            leads,
+            gauges,
+            task,
+        }
     }
 
-    fn observe(&self, meter: &Meter) {
-        for (figure, name, unit, label, about) in FIGURES {
-            let gauges = self.clone();
-            meter
-                .f64_observable_gauge(name)
-                .with_unit(unit)
-                .with_description(about)
-                .with_callback(move |into| {
-                    let Some(fleet) = gauges.now() else { return };
-                    for one in fleet.figures.get(figure).into_iter().flatten() {
-                        let of = one.of.as_ref().map(|of| KeyValue::new(label, of.clone()));
-                        into.observe(one.value, of.as_slice());
-                    }
-                })
-                .build();
+    /// Says whether this scheduler leads, for certain.
+    pub(crate) fn leads(&self, leads: bool) {
+        metrics::set_leads(Some(leads));
+        self.leads
+            .send_if_modified(|before| std::mem::replace(before, leads) != leads);
+    }
+}
+
+impl Drop for FleetGaugeReader {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
         }
-        type Read = fn(&RpoLine) -> Option<f64>;
-        let of_guests: [(_, _, _, Read); 3] = [
-            (
-                "virtuozo.guest.last_restore_point.timestamp",
-                "s",
-                "The instant that the guest's newest good restore point holds, in seconds since 1970",
-                |line| line.last_point_at.map(|at| at.timestamp() as f64),
-            ),
-            (
-                "virtuozo.guest.rpo",
-                "s",
-                "How old the guest's newest good restore point may be",
-                |line| line.rpo_secs.map(f64::from),
-            ),
-            (
-                "virtuozo.guest.rpo_exceeded",
-                "{guest}",
-                "1 if the guest's newest good restore point is older than that, or there is none in that time",
-                |line| Some(f64::from(u8::from(line.exceeded))),
-            ),
-        ];
-        for (name, unit, about, value) in of_guests {
-            let gauges = self.clone();
-            meter
-                .f64_observable_gauge(name)
-                .with_unit(unit)
-                .with_description(about)
-                .with_callback(move |into| {
-                    let Some(fleet) = gauges.now() else { return };
-                    for guest in &fleet.guests {
-                        if let Some(value) = value(&guest.line) {
-                            into.observe(value, &guest.labels);
-                        }
-                    }
-                })
-                .build();
+        metrics::set_leads(None);
+        if let Some(gauges) = &self.gauges {
+            gauges.set(None);
         }
     }
 }
 
-/// Two guests of a host may have one name; then the paths of their `.vmx` tell them apart.
-fn guests(lines: Vec<RpoLine>) -> Vec<Guest> {
-    let mut named: HashMap<(String, String), usize> = HashMap::new();
-    for line in &lines {
-        *named
-            .entry((line.host.clone(), line.guest.clone()))
-            .or_default() += 1;
+async fn read(
+    pool: PgPool,
+    availability: Availability,
+    mut leads: watch::Receiver<bool>,
+    gauges: FleetGauges,
+) {
+    loop {
+        let values = if *leads.borrow_and_update() {
+            match tokio::time::timeout(LIMIT, store::read(&pool)).await {
+                Ok(Ok(values)) => Some(values),
+                Ok(Err(error)) => {
+                    count_error(&availability, &error);
+                    tracing::debug!(%error, "the gauges of the fleet could not be read");
+                    None
+                }
+                Err(_) => None,
+            }
+        } else {
+            None
+        };
+        gauges.set(values);
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            changed = leads.changed() => if changed.is_err() { return },
+        }
     }
-    let of = |line: RpoLine| {
-        let is_alone = named.get(&(line.host.clone(), line.guest.clone())) == Some(&1);
-        let name = if is_alone { &line.guest } else { &line.locator };
-        let labels = [
-            KeyValue::new("host", line.host.clone()),
-            KeyValue::new("guest", name.clone()),
-        ];
-        Guest { labels, line }
-    };
-    lines.into_iter().map(of).collect()
 }
-
-/// Name in the statement, name of the metric, unit, label, what it is.
-const FIGURES: [(&str, &str, &str, &str, &str); 12] = [
-    (
-        "queue_jobs",
-        "virtuozo.queue.jobs",
-        "{job}",
-        "queue",
-        "Jobs that are due and that no worker has claimed",
-    ),
-    (
-        "queue_age",
-        "virtuozo.queue.oldest.age",
-        "s",
-        "queue",
-        "How long the oldest of them has been due; 0 without any",
-    ),
-    (
-        "guest_runs",
-        "virtuozo.guest_runs.open",
-        "{guest_run}",
-        "state",
-        "Guest runs that have not ended",
-    ),
-    (
-        "runs",
-        "virtuozo.runs.open",
-        "{run}",
-        "",
-        "Runs that have not ended",
-    ),
-    (
-        "slots",
-        "virtuozo.host.slots",
-        "{slot}",
-        "host",
-        "Guests of a host that may be in work at once",
-    ),
-    (
-        "slots_used",
-        "virtuozo.host.slots_used",
-        "{slot}",
-        "host",
-        "Guests of a host that are in work",
-    ),
-    (
-        "host_up",
-        "virtuozo.host.reachable",
-        "{host}",
-        "host",
-        "0 where the host was unreachable or refused us when it was last looked at, otherwise 1",
-    ),
-    (
-        "obligations",
-        "virtuozo.obligations.open",
-        "{obligation}",
-        "kind",
-        "What is to be undone on hosts, also by runs that are in work",
-    ),
-    (
-        "obligations_failing",
-        "virtuozo.obligations.failing",
-        "{obligation}",
-        "kind",
-        "What could not be undone in three attempts or more",
-    ),
-    (
-        "snapshot_age",
-        "virtuozo.snapshot.oldest.age",
-        "s",
-        "",
-        "How long ago the oldest snapshot of ours was taken that is not removed yet; 0 without any",
-    ),
-    (
-        "processes",
-        "virtuozo.processes",
-        "{process}",
-        "kind",
-        "Schedulers and workers that give signs of life",
-    ),
-    (
-        "notices_failing",
-        "virtuozo.notices.failing",
-        "{notice}",
-        "channel",
-        "Notices that have not got through yet, or were given up in the last seven days",
-    ),
-];

@@ -3,13 +3,12 @@
 //! Any number of schedulers may run; one leads. Correctness does not rest on that: what a scheduler does
 //! is decided by single statements, which two may send at the same time.
 
-mod figures;
+mod digest;
+mod event_forwarder;
 mod fleet_gauges;
-mod mirror;
-pub mod notices;
 mod sweep;
 mod tick;
-mod traces;
+mod trace_exporter;
 
 use std::{
     path::PathBuf,
@@ -22,12 +21,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use virtuozo_hooks::Hooks;
 use virtuozo_model::ProcessKind;
+use virtuozo_notices::Notices;
 use virtuozo_postgres::{StoreError, ask};
 use virtuozo_runtime::Health;
 use virtuozo_store::{hooks::HookScope, leadership, wakeup::WakeupListener, workers};
 
-pub use crate::mirror::EventLog;
-use crate::{figures::Teller, notices::Notices, sweep::Sweeper, tick::Ticker};
+pub use crate::event_forwarder::EventLog;
+use crate::{fleet_gauges::FleetGaugeReader, sweep::Sweeper, tick::Ticker};
 
 /// The pause between two looks at everything.
 const EVERY: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ const LOOK_LIMIT: Duration = Duration::from_secs(30);
 /// A look and the pause after it are over by then, or nobody looks any more.
 const LOOKS_LIMIT: Duration = Duration::from_secs(60);
 /// How long the trace back end may take for the last runs when the process ends.
-const TELL_LIMIT: Duration = Duration::from_secs(5);
+const LAST_EXPORT_LIMIT: Duration = Duration::from_secs(5);
 /// If even the lead takes longer to renew, the database was away for everybody.
 const PROMPT: Duration = Duration::from_secs(1);
 /// How long a look that is under way may take when the scheduler is told to end. What it has not
@@ -105,22 +105,22 @@ impl Scheduler {
             looks: 0,
             registered: false,
         };
-        let telling = traces::tell(
+        let exporting = trace_exporter::run(
             pool.clone(),
             health.availability.clone(),
             state.leads.subscribe(),
             shutdown.clone(),
         );
-        let telling = tokio::spawn(telling);
+        let exporting = tokio::spawn(exporting);
         let log = options.event_log.clone();
-        let mirroring = mirror::tell(
+        let forwarding = event_forwarder::run(
             pool,
             health.availability.clone(),
             log,
             state.leads.subscribe(),
             shutdown.clone(),
         );
-        let mirroring = tokio::spawn(mirroring);
+        let forwarding = tokio::spawn(forwarding);
         let (mut ticker, mut sweeper) = (Ticker::default(), Sweeper::new());
         tracing::info!(name = options.name, %id, "scheduler runs");
         let looks = health.liveness.watch("schedules and sweeps", LOOKS_LIMIT);
@@ -143,7 +143,7 @@ impl Scheduler {
         let stop_hooks = shutdown.child_token();
         let hooks = tokio::spawn(hooks.serve(stop_hooks.clone()));
         let _hooks_until_here = stop_hooks.drop_guard();
-        let figures = Teller::start(state.pool.clone(), health.availability.clone());
+        let gauges = FleetGaugeReader::start(state.pool.clone(), health.availability.clone());
         while !shutdown.is_cancelled() {
             looks.turned();
             let look = state.look(&options.name, &mut ticker, &mut sweeper);
@@ -152,7 +152,7 @@ impl Scheduler {
                 looked = ask(&health.availability, what, LOOK_LIMIT, look) => looked,
                 () = told_to_end(&shutdown) => break,
             };
-            figures.leads(looked.is_ok() && *state.leads.borrow());
+            gauges.leads(looked.is_ok() && *state.leads.borrow());
             match looked {
                 Ok(()) => {
                     component.ready();
@@ -182,10 +182,10 @@ impl Scheduler {
         component.unready("stops");
         let ending = async {
             let _ = tokio::join!(sending, hooks);
-            drop(figures);
+            drop(gauges);
             // The lead is given up after it: what ended with this process is told by it.
-            let telling = async { tokio::join!(telling, mirroring) };
-            if tokio::time::timeout(TELL_LIMIT, telling).await.is_err() {
+            let last = async { tokio::join!(exporting, forwarding) };
+            if tokio::time::timeout(LAST_EXPORT_LIMIT, last).await.is_err() {
                 tracing::debug!("what has ended last is told by the next scheduler");
             }
         };
@@ -250,7 +250,7 @@ impl State {
         }
         ticker.tick(&self.pool).await?;
         if self.looks.is_multiple_of(LOOKS_PER_HEARTBEAT) {
-            notices::tick(&self.pool).await?;
+            digest::queue_due(&self.pool).await?;
         }
         sweeper.sweep(&self.pool).await
     }

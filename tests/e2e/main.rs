@@ -7,7 +7,7 @@ mod flow;
 mod monitoring;
 mod recovery;
 mod secrets;
-#[path = "../../scheduler/tests/it/servers.rs"]
+#[path = "../../shared/notices/tests/it/servers.rs"]
 #[allow(
     clippy::unwrap_used,
     clippy::expect_used,

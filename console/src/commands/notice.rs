@@ -5,7 +5,7 @@ use chrono::Utc;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use virtuozo_model::{Notice, NoticeChannel, NoticeKind, NoticeState};
-use virtuozo_scheduler::notices::Notices;
+use virtuozo_notices::Notices;
 use virtuozo_store::{
     notices::{
         self,

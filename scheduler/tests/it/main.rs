@@ -8,5 +8,3 @@
 
 mod notices;
 mod scheduler;
-mod servers;
-mod site;

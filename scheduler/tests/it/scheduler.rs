@@ -18,7 +18,7 @@ use virtuozo_store::{
     settings,
 };
 
-async fn until<T, F, Fut>(what: &str, mut look: F) -> T
+pub(crate) async fn until<T, F, Fut>(what: &str, mut look: F) -> T
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Option<T>>,

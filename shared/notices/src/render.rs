@@ -8,7 +8,7 @@ use minijinja::{
 use serde::Serialize;
 use virtuozo_model::human;
 
-use super::content::Content;
+use crate::content::Content;
 
 /// A notice as mail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,7 +22,7 @@ pub struct Rendered {
 }
 
 /// Renders a notice, with its times in a time zone.
-pub(super) fn mail(content: &Content, time_zone: &str) -> Result<Rendered, Error> {
+pub(crate) fn mail(content: &Content, time_zone: &str) -> Result<Rendered, Error> {
     // A zone that was checked when it was set.
     let zone: Tz = time_zone.parse().unwrap_or(Tz::UTC);
     let mut templates = Environment::new();

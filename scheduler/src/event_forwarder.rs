@@ -1,10 +1,10 @@
 //! Every event of the fleet also reaches the log of the machine, told there by the scheduler that leads.
 //!
-//! Beside its other work: a log that does not take them holds up nothing, and nothing is lost, as the place
+//! Beside its other work: a log that does not take them holds up nothing, and nothing is lost, as the watermark
 //! where it goes on is in the database. It is written down after each batch, so what a scheduler has told and not
 //! written down when it dies is told again by the next.
 
-mod log;
+mod machine_log;
 
 use std::{io, time::Duration};
 
@@ -15,7 +15,7 @@ use virtuozo_postgres::{StoreError, count_error};
 use virtuozo_runtime::Availability;
 use virtuozo_store::events::{Filter, forwarder::ForwarderPosition};
 
-pub use log::EventLog;
+pub use machine_log::EventLog;
 
 /// How often it looks for new events.
 const EVERY: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ const EVERY: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// How long the last look may take when the process ends.
 const LAST_LIMIT: Duration = Duration::from_secs(3);
-/// Events that are told before the place is written down.
+/// Events that are told before the watermark is written down.
 const AT_ONCE: i64 = 200;
 
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ enum Failure {
 }
 
 /// Tells what happens while this scheduler leads, until `shutdown` and once more then.
-pub(crate) async fn tell(
+pub(crate) async fn run(
     pool: PgPool,
     availability: Availability,
     log: EventLog,
@@ -45,7 +45,7 @@ pub(crate) async fn tell(
     if log == EventLog::Off {
         return;
     }
-    let mut teller = Teller {
+    let mut forwarder = EventForwarder {
         pool,
         log,
         leads,
@@ -59,18 +59,18 @@ pub(crate) async fn tell(
             () = tokio::time::sleep(pause) => {}
             () = shutdown.cancelled() => {}
         }
-        if !*teller.leads.borrow() {
-            // Who leads in between moves the place on.
-            teller.kept = None;
+        if !*forwarder.leads.borrow() {
+            // Who leads in between moves the watermark on.
+            forwarder.kept = None;
             continue;
         }
         let looked = if shutdown.is_cancelled() {
-            let Ok(looked) = tokio::time::timeout(LAST_LIMIT, teller.look()).await else {
+            let Ok(looked) = tokio::time::timeout(LAST_LIMIT, forwarder.look()).await else {
                 return;
             };
             looked
         } else {
-            teller.look().await
+            forwarder.look().await
         };
         pause = match looked {
             Ok(()) => EVERY,
@@ -78,7 +78,7 @@ pub(crate) async fn tell(
                 if let Failure::Store(error) = &error {
                     count_error(&availability, error);
                 }
-                teller.failed(&error);
+                forwarder.failed(&error);
                 (pause * 2).min(MAX_PAUSE)
             }
         };
@@ -93,16 +93,16 @@ enum Said {
     Away,
 }
 
-struct Teller {
+struct EventForwarder {
     pool: PgPool,
     log: EventLog,
     leads: watch::Receiver<bool>,
     kept: Option<ForwarderPosition>,
-    into: Option<log::Socket>,
+    into: Option<machine_log::Socket>,
     said: Said,
 }
 
-impl Teller {
+impl EventForwarder {
     /// Tells all that is new.
     async fn look(&mut self) -> Result<(), Failure> {
         if self.into.is_none() {
@@ -155,14 +155,14 @@ impl Teller {
                 }
                 told += 1;
             }
-            let place = kept.watermark().after(&batch, told);
+            let watermark = kept.watermark().after(&batch, told);
             let next = match told {
-                0 => Some(kept.at(place)),
-                _ => match kept.replace(&self.pool, place.clone()).await {
+                0 => Some(kept.at(watermark)),
+                _ => match kept.replace(&self.pool, watermark.clone()).await {
                     Ok(next) => next,
                     Err(error) => {
                         // Perhaps it is not written down; but it is told.
-                        self.kept = Some(kept.at(place));
+                        self.kept = Some(kept.at(watermark));
                         return Err(error.into());
                     }
                 },

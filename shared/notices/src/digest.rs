@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Serialize;
 use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_model::{
@@ -14,91 +13,20 @@ use virtuozo_store::{
     schedules, settings,
 };
 
-use super::{
-    NoticeError,
-    content::{self, Content, GUESTS_MAX, LINES_MAX, LeftBehind, RunPart},
-    words::{bounded, count, line},
+use crate::{
+    content::{
+        Content, Digest, GUESTS_MAX, LINES_MAX, LeftBehind, Missed, Problem, RunPart, SpacePart,
+        StalePart,
+    },
+    error::NoticeError,
+    runs,
+    text::{bounded, count, line},
 };
 
 /// A due time this shortly before the digest may still become a run; the next digest tells of it.
 const GRACE: TimeDelta = TimeDelta::minutes(5);
 /// Missed due times of one schedule that are counted.
 const MISSED_MAX: usize = 1000;
-
-/// What the last day brought.
-#[derive(Debug, Clone, Serialize)]
-pub struct Digest {
-    /// The beginning of the day.
-    pub from: DateTime<Utc>,
-    /// Its end.
-    pub to: DateTime<Utc>,
-    /// What is wrong, the oldest first.
-    pub problems: Vec<Problem>,
-    /// Further ones.
-    pub more_problems: usize,
-    /// What should have run and did not, or is left out.
-    pub not_run: Vec<Missed>,
-    /// Further ones.
-    pub more_not_run: usize,
-    /// Guests whose newest restore point is older than their RPO, the oldest first.
-    pub stale: Vec<StalePart>,
-    /// Further ones.
-    pub more_stale: usize,
-    /// Guests that have one that is not.
-    pub fresh: usize,
-    /// Where restore points go.
-    pub space: Vec<SpacePart>,
-}
-
-/// Something that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
-    /// Since when.
-    pub since: Option<DateTime<Utc>>,
-    /// What.
-    pub what: String,
-    /// What to do.
-    pub advice: String,
-}
-
-/// Something that did not run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Missed {
-    /// A schedule, host or guest.
-    pub what: String,
-    /// Why.
-    pub why: String,
-}
-
-/// A guest whose newest restore point is older than its RPO.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct StalePart {
-    /// `HOST/GUEST`.
-    pub guest: String,
-    /// Its newest good restore point.
-    pub last_point_at: Option<DateTime<Utc>>,
-    /// Since when there should be a newer one.
-    pub due_since: DateTime<Utc>,
-    /// Why there is none.
-    pub why: String,
-}
-
-/// A place that restore points go to.
-#[derive(Debug, Clone, Serialize)]
-pub struct SpacePart {
-    /// The directory.
-    pub path: String,
-    /// What was free there when a worker last looked.
-    pub free_bytes: Option<i64>,
-    /// When that was.
-    pub seen_at: Option<DateTime<Utc>>,
-    /// Restore points of the day.
-    pub new_points: i64,
-    /// Their size.
-    pub new_bytes: i64,
-    /// For how many more days like this one it would do, where it is less than ten.
-    pub days_left: Option<i64>,
-}
 
 /// A schedule that can be followed, and its due times.
 struct Followed<'a> {
@@ -118,33 +46,33 @@ impl Followed<'_> {
 }
 
 /// The digest of the day up to `to`.
-pub(super) async fn content(pool: &PgPool, to: DateTime<Utc>) -> Result<Content, NoticeError> {
+pub(crate) async fn content(pool: &PgPool, to: DateTime<Utc>) -> Result<Content, NoticeError> {
     let to_due = to - GRACE;
     let from = to - TimeDelta::days(1);
-    let day = digest::read(pool, from - GRACE, to).await?;
+    let data = digest::read(pool, from - GRACE, to).await?;
     let schedules = schedules::list(pool).await?;
     let site = settings::get(pool).await?;
     let mut runs = Vec::new();
-    for &id in &day.run_ids {
-        runs.extend(content::of_run(pool, id).await?);
+    for &id in &data.run_ids {
+        runs.extend(runs::of_run(pool, id).await?);
     }
-    let (followed, mut not_run) = follow(&schedules, &site, &day);
-    not_run.extend(missed(&followed, &day, from - GRACE, to_due));
-    not_run.extend(day.hosts.iter().filter_map(host_left_out));
-    not_run.extend(day.guests.iter().filter_map(guest_left_out));
-    let (stale, fresh) = stale(&day);
-    let mut left_behind = content::left_behind(pool).await?;
+    let (followed, mut not_run) = follow(&schedules, &site, &data);
+    not_run.extend(missed(&followed, &data, from - GRACE, to_due));
+    not_run.extend(data.hosts.iter().filter_map(host_left_out));
+    not_run.extend(data.guests.iter().filter_map(guest_left_out));
+    let (stale, fresh) = stale(&data);
+    let mut left_behind = runs::left_behind(pool).await?;
     let mut digest = Digest {
         from,
         to,
-        problems: problems(&day),
+        problems: problems(&data),
         more_problems: 0,
         not_run,
         more_not_run: 0,
         stale,
         more_stale: 0,
         fresh,
-        space: day.space.iter().map(space).collect(),
+        space: data.space.iter().map(space).collect(),
     };
     let subject = subject(&digest, &runs, &left_behind);
     digest.more_problems = bounded(&mut digest.problems, LINES_MAX);
@@ -185,9 +113,9 @@ fn shorten(runs: &mut Vec<RunPart>) -> usize {
 fn follow<'a>(
     schedules: &'a [Schedule],
     site: &Settings,
-    day: &DigestData,
+    data: &DigestData,
 ) -> (Vec<Followed<'a>>, Vec<Missed>) {
-    let since: HashMap<Uuid, DateTime<Utc>> = day.schedules_since.iter().copied().collect();
+    let since: HashMap<Uuid, DateTime<Utc>> = data.schedules_since.iter().copied().collect();
     let (mut followed, mut not) = (Vec::new(), Vec::new());
     for schedule in schedules {
         let what = format!("schedule {}", line(&schedule.name));
@@ -221,11 +149,11 @@ fn follow<'a>(
 /// Due times of the day that made no run.
 fn missed(
     followed: &[Followed<'_>],
-    day: &DigestData,
+    data: &DigestData,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
 ) -> Vec<Missed> {
-    let ticks: HashSet<(Uuid, DateTime<Utc>)> = day.ticks.iter().copied().collect();
+    let ticks: HashSet<(Uuid, DateTime<Utc>)> = data.ticks.iter().copied().collect();
     let mut all = Vec::new();
     for one in followed {
         let missed: Vec<DateTime<Utc>> = one
@@ -277,7 +205,7 @@ fn guest_left_out(guest: &DigestGuest) -> Option<Missed> {
 }
 
 /// Guests that have exceeded their RPO, and how many have a restore point that is new enough.
-fn stale(day: &DigestData) -> (Vec<StalePart>, usize) {
+fn stale(data: &DigestData) -> (Vec<StalePart>, usize) {
     let part = |guest: &DigestGuest| {
         Some(StalePart {
             guest: line(&guest.name),
@@ -286,11 +214,11 @@ fn stale(day: &DigestData) -> (Vec<StalePart>, usize) {
             why: why_stale(guest),
         })
     };
-    let mut stale: Vec<StalePart> = day.guests.iter().filter_map(part).collect();
+    let mut stale: Vec<StalePart> = data.guests.iter().filter_map(part).collect();
     // Those that never had one are the worst, then the oldest.
     stale.sort_by_key(|one| (one.last_point_at, one.due_since));
     let fresh = |guest: &&DigestGuest| guest.due_since.is_none() && guest.last_point_at.is_some();
-    (stale, day.guests.iter().filter(fresh).count())
+    (stale, data.guests.iter().filter(fresh).count())
 }
 
 fn why_stale(guest: &DigestGuest) -> String {
@@ -313,8 +241,8 @@ fn why_stale(guest: &DigestGuest) -> String {
     }
 }
 
-fn problems(day: &DigestData) -> Vec<Problem> {
-    let stuck = day.stuck.iter().map(|one| Problem {
+fn problems(data: &DigestData) -> Vec<Problem> {
+    let stuck = data.stuck.iter().map(|one| Problem {
         since: one.since,
         what: match &one.about {
             Some(about) => format!("{}: {}", line(about), line(&one.reason)),
@@ -322,7 +250,7 @@ fn problems(day: &DigestData) -> Vec<Problem> {
         },
         advice: line(&one.advice),
     });
-    let damaged = day.damaged.iter().map(|one| Problem {
+    let damaged = data.damaged.iter().map(|one| Problem {
         since: Some(one.taken_at),
         what: format!(
             "the restore point {} of {} is damaged: {}",
@@ -336,7 +264,7 @@ fn problems(day: &DigestData) -> Vec<Problem> {
         ),
         advice: "do not count on it; look at the destination's storage".to_owned(),
     });
-    let hosts = day
+    let hosts = data
         .hosts
         .iter()
         .filter(|host| {

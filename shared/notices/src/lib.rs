@@ -1,16 +1,19 @@
-//! Notices: what happened is put into words and sent by mail and webhook.
+//! Notices about runs, guests that could not be brought back, and the day: their content, and their way by mail and
+//! webhook.
 
 mod content;
 mod deliver;
 mod digest;
+mod error;
 mod mail;
 mod render;
+mod runs;
+mod text;
+mod tls;
 mod webhook;
-mod words;
 
 use std::{path::PathBuf, sync::Arc};
 
-use minijinja::Error as TemplateError;
 use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -25,71 +28,27 @@ use virtuozo_store::{
         self,
         config::{self, Secret},
     },
-    runs, settings, views,
+    settings, views,
 };
 
-pub use content::{Content, GuestPart, HostPart, LeftBehind, RunPart};
-pub use digest::{Digest, Missed, Problem, SpacePart, StalePart};
-pub use render::Rendered;
+pub use crate::{
+    content::{
+        Content, Digest, GuestPart, HostPart, LeftBehind, Missed, Problem, RunPart, SpacePart,
+        StalePart,
+    },
+    error::NoticeError,
+    render::Rendered,
+};
 
-/// A notice could not be put into words.
-#[derive(Debug, thiserror::Error)]
-pub enum NoticeError {
-    /// The store refused, or does not answer.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A template does not fit what is told.
-    #[error("a notice cannot be put into words: {0}")]
-    Template(#[from] TemplateError),
-}
+use crate::error::SendError;
 
-/// Why a notice was not sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct SendError {
-    /// What happened, where, and what to do.
-    message: String,
-    /// Another attempt with the same notice would end in the same way.
-    is_final: bool,
-    /// The receiver wants to be left alone for so long.
-    retry_after_secs: Option<u32>,
-}
-
-impl SendError {
-    fn again(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            is_final: false,
-            retry_after_secs: None,
-        }
-    }
-
-    fn last(message: impl Into<String>) -> Self {
-        Self {
-            is_final: true,
-            ..Self::again(message)
-        }
-    }
-}
-
-impl From<NoticeError> for SendError {
-    fn from(error: NoticeError) -> Self {
-        Self::again(error.to_string())
-    }
-}
-
-impl From<StoreError> for SendError {
-    fn from(error: StoreError) -> Self {
-        Self::again(error.to_string())
-    }
-}
-
-/// The one who puts notices into words and sends them.
+/// Makes notices and sends them.
 #[derive(Debug, Clone)]
 pub struct Notices {
     pool: PgPool,
     availability: Availability,
     key_file: PathBuf,
-    /// Tells this sender from others.
+    /// The owner of the leases on notices that this sender takes.
     id: Uuid,
 }
 
@@ -105,7 +64,7 @@ impl Notices {
     }
 
     /// Sends what is queued, until `stop`.
-    pub(crate) async fn serve(self, stop: CancellationToken) {
+    pub async fn serve(self, stop: CancellationToken) {
         let sending = TaskTracker::new();
         let (tracker, this) = (sending.clone(), Arc::new(self));
         let (pool, id) = (this.pool.clone(), this.id);
@@ -133,7 +92,7 @@ impl Notices {
         }
     }
 
-    /// Sends a test on this way now. None: it has arrived.
+    /// Sends a test by this channel now. None: it has arrived.
     ///
     /// # Errors
     /// What the database says.
@@ -148,7 +107,7 @@ impl Notices {
         }
     }
 
-    /// What would be told now about a run, about the newest run of that kind, or about the last day.
+    /// The content of a notice as it would be sent now: about a run, the newest run of that kind, or the last day.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if there is no such run.
@@ -159,16 +118,16 @@ impl Notices {
     ) -> Result<Content, NoticeError> {
         match kind {
             NoticeKind::Digest => {
-                let now = runs::database_now(&self.pool).await?;
+                let now = virtuozo_store::runs::database_now(&self.pool).await?;
                 digest::content(&self.pool, now).await
             }
-            NoticeKind::Test => Ok(content::of_test()),
+            NoticeKind::Test => Ok(Content::of_test()),
             NoticeKind::Failure | NoticeKind::Success | NoticeKind::Obligation => {
                 let run_id = match run_id {
                     Some(id) => id,
                     None => self.newest(kind).await?,
                 };
-                content::of_runs(&self.pool, kind, &[run_id], None).await
+                runs::content(&self.pool, kind, &[run_id], None).await
             }
         }
     }
@@ -209,33 +168,13 @@ impl Notices {
         let opened = Key::load(&self.key_file).and_then(|key| key.open(secret.id(), &sealed));
         match opened {
             Ok(secret) => Ok(Some(secret)),
-            Err(SecretError::WrongKey) => Err(SendError::again(format!(
+            Err(SecretError::WrongKey) => Err(SendError::transient(format!(
                 "the stored {secret} cannot be opened with the key file {} of this machine: copy the \
                  key file of the others here, or give the {secret} again with `{}`",
                 self.key_file.display(),
                 secret.command()
             ))),
-            Err(error) => Err(SendError::again(format!("the {secret}: {error}"))),
+            Err(error) => Err(SendError::transient(format!("the {secret}: {error}"))),
         }
     }
-}
-
-/// Queues the digest when it is due; of several that were missed only the last.
-///
-/// # Errors
-/// What the database says.
-pub(crate) async fn tick(pool: &PgPool) -> Result<(), StoreError> {
-    let how = config::get(pool).await?;
-    if how.digest_time.is_none() {
-        return Ok(());
-    }
-    let rhythm = config::digest_rhythm(&how, &settings::get(pool).await?)?;
-    let now = runs::database_now(pool).await?;
-    if let Some(due_at) = rhythm.and_then(|rhythm| rhythm.last_until(now))
-        && due_at > how.digest_done_until
-        && notices::digest(pool, due_at).await?
-    {
-        tracing::info!(%due_at, "digest queued");
-    }
-    Ok(())
 }

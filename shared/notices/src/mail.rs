@@ -1,6 +1,6 @@
 //! Mail over SMTP, in one conversation for all receivers, with what went wrong in clear words.
 
-use std::{error::Error as StdError, io, time::Duration};
+use std::{error::Error as _, io, time::Duration};
 
 use lettre::{
     Address, Message,
@@ -16,11 +16,16 @@ use lettre::{
         extension::{ClientId, Extension, MailParameter},
     },
 };
-use rustls::{CertificateError, Error as TlsError};
+use rustls::Error as TlsError;
 use secrecy::{ExposeSecret, SecretString};
 use virtuozo_model::{MailSecurity, NoticeSettings};
 
-use super::{SendError, render::Rendered, words::line};
+use crate::{
+    error::SendError,
+    render::Rendered,
+    text::line,
+    tls::{bad_ca, ca, cause, explain_tls},
+};
 
 /// How long the server may take to be reached and to greet.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
@@ -32,18 +37,18 @@ const CONTENT_LIMIT: Duration = Duration::from_secs(300);
 
 /// What became of a mail.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Delivery {
+pub(crate) struct Delivery {
     /// Whose mail the server has taken.
-    pub(super) sent: Vec<String>,
+    pub(crate) sent: Vec<String>,
     /// Whom it will never take mail for, and why.
-    pub(super) refused: Vec<(String, String)>,
+    pub(crate) refused: Vec<(String, String)>,
     /// Whom it will not take mail for just now, and why.
-    pub(super) later: Vec<(String, String)>,
+    pub(crate) later: Vec<(String, String)>,
 }
 
-/// What the server was asked when it went wrong.
+/// The part of the conversation in which something went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum Phase {
     Connection,
     Tls,
     Login,
@@ -59,14 +64,14 @@ struct Server<'a> {
 }
 
 /// Sends a mail to these receivers.
-pub(super) async fn send(
+pub(crate) async fn send(
     how: &NoticeSettings,
     password: Option<&SecretString>,
     message: &Message,
     receivers: &[String],
 ) -> Result<Delivery, SendError> {
     let Some(host) = how.mail_host.as_deref() else {
-        return Err(SendError::last("no mail server is set (mail_host)"));
+        return Err(SendError::permanent("no mail server is set (mail_host)"));
     };
     let usual = match how.mail_security {
         MailSecurity::Starttls => 587,
@@ -91,13 +96,13 @@ pub(super) async fn send(
 }
 
 /// A mail with text and HTML.
-pub(super) fn message(
+pub(crate) fn message(
     how: &NoticeSettings,
     rendered: &Rendered,
     message_id: &str,
 ) -> Result<Message, SendError> {
     let unfit = |what: &str, why: &dyn std::fmt::Display| {
-        SendError::last(format!("{} is no mail address: {why}", line(what)))
+        SendError::permanent(format!("{} is no mail address: {why}", line(what)))
     };
     let from = how.mail_from.as_deref().unwrap_or_default();
     let sender: Address = from.parse().map_err(|e| unfit(from, &e))?;
@@ -118,7 +123,7 @@ pub(super) fn message(
     let parts = MultiPart::alternative_plain_html(rendered.text.clone(), rendered.html.clone());
     builder
         .multipart(parts)
-        .map_err(|e| SendError::last(format!("the mail cannot be put together: {e}")))
+        .map_err(|e| SendError::permanent(format!("the mail cannot be put together: {e}")))
 }
 
 impl Server<'_> {
@@ -127,7 +132,7 @@ impl Server<'_> {
         let found = tokio::net::lookup_host((self.host, self.port)).await;
         let addresses: Vec<_> = found
             .map_err(|e| {
-                SendError::again(format!(
+                SendError::transient(format!(
                     "the mail server's name {} cannot be resolved ({e}): check mail_host and this machine's DNS",
                     self.host
                 ))
@@ -146,7 +151,7 @@ impl Server<'_> {
             None,
         );
         let silent = || {
-            SendError::again(format!(
+            SendError::transient(format!(
                 "{place} does not greet within {} s: check mail_port and mail_security (a server that \
                  expects TLS from the first byte waits in silence), and firewalls",
                 CONNECT_LIMIT.as_secs()
@@ -155,17 +160,17 @@ impl Server<'_> {
         let mut connection = tokio::time::timeout(CONNECT_LIMIT, connecting)
             .await
             .map_err(|_| silent())?
-            .map_err(|e| self.explain(Asked::Connection, &e))?;
+            .map_err(|e| self.explain(Phase::Connection, &e))?;
         if self.how.mail_security == MailSecurity::Starttls {
             if !connection.can_starttls() {
                 connection.abort().await;
-                return Err(SendError::again(format!(
+                return Err(SendError::transient(format!(
                     "{place} does not offer STARTTLS: set mail_security to tls if it speaks TLS from \
                      the first byte (then usually on port 465), or have it offer STARTTLS"
                 )));
             }
             let tls = self.tls().await?;
-            self.within(Asked::Tls, connection.starttls(tls, &hello))
+            self.within(Phase::Tls, connection.starttls(tls, &hello))
                 .await?;
         }
         Ok(connection)
@@ -180,7 +185,7 @@ impl Server<'_> {
     ) -> Result<Delivery, SendError> {
         if let Some(user) = &self.how.mail_user {
             let Some(password) = password else {
-                return Err(SendError::again(format!(
+                return Err(SendError::transient(format!(
                     "no password is stored for {} at {}: give it with `virtuozo notice secret mail`",
                     line(user),
                     self.place()
@@ -188,13 +193,13 @@ impl Server<'_> {
             };
             // Settings do not permit this; a password is never sent in the open.
             if !connection.is_encrypted() {
-                return Err(SendError::last(
+                return Err(SendError::permanent(
                     "the login is not sent over a connection that is not protected",
                 ));
             }
             let credentials = Credentials::new(user.clone(), password.expose_secret().to_owned());
             self.within(
-                Asked::Login,
+                Phase::Login,
                 connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials),
             )
             .await?;
@@ -206,7 +211,7 @@ impl Server<'_> {
                 .server_info()
                 .supports_feature(Extension::SmtpUtfEight)
             {
-                return Err(SendError::again(format!(
+                return Err(SendError::transient(format!(
                     "{} takes only addresses in ASCII: change mail_from or mail_to",
                     self.place()
                 )));
@@ -214,12 +219,12 @@ impl Server<'_> {
             options.push(MailParameter::SmtpUtfEight);
         }
         let from = message.envelope().from().cloned();
-        self.within(Asked::Sender, connection.command(Mail::new(from, options)))
+        self.within(Phase::Sender, connection.command(Mail::new(from, options)))
             .await?;
         let mut delivery = Delivery::default();
         for receiver in receivers {
             let address: Address = receiver.parse().map_err(|e| {
-                SendError::last(format!("{} is no mail address: {e}", line(receiver)))
+                SendError::permanent(format!("{} is no mail address: {e}", line(receiver)))
             })?;
             let asking = connection.command(Rcpt::new(address, Vec::new()));
             match tokio::time::timeout(ANSWER_LIMIT, asking).await {
@@ -230,44 +235,44 @@ impl Server<'_> {
                 Ok(Err(error)) if error.is_transient() => {
                     delivery.later.push((receiver.clone(), answer(&error)));
                 }
-                Ok(Err(error)) => return Err(self.explain(Asked::Content, &error)),
+                Ok(Err(error)) => return Err(self.explain(Phase::Content, &error)),
                 Err(_) => return Err(self.silent()),
             }
         }
         if delivery.sent.is_empty() {
             return Ok(delivery);
         }
-        self.within(Asked::Content, connection.command(Data))
+        self.within(Phase::Content, connection.command(Data))
             .await?;
-        self.within(Asked::Content, connection.message(&message.formatted()))
+        self.within(Phase::Content, connection.message(&message.formatted()))
             .await?;
         Ok(delivery)
     }
 
     async fn within<T>(
         &self,
-        asked: Asked,
+        phase: Phase,
         answer: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, SendError> {
-        let limit = match asked {
-            Asked::Content => CONTENT_LIMIT,
+        let limit = match phase {
+            Phase::Content => CONTENT_LIMIT,
             _ => ANSWER_LIMIT,
         };
         tokio::time::timeout(limit, answer)
             .await
             .map_err(|_| self.silent())?
-            .map_err(|e| self.explain(asked, &e))
+            .map_err(|e| self.explain(phase, &e))
     }
 
     fn silent(&self) -> SendError {
-        SendError::again(format!(
+        SendError::transient(format!(
             "{} has stopped answering in the middle of a mail",
             self.place()
         ))
     }
 
     async fn tls(&self) -> Result<TlsParameters, SendError> {
-        let failed = |e: Error| SendError::again(format!("TLS cannot be set up: {e}"));
+        let failed = |e: Error| SendError::transient(format!("TLS cannot be set up: {e}"));
         let mut tls = TlsParameters::builder(self.host.to_owned());
         if let Some(pem) = ca(self.how).await? {
             tls = tls
@@ -276,7 +281,7 @@ impl Server<'_> {
         // Reads the system's certificates.
         tokio::task::spawn_blocking(move || tls.build())
             .await
-            .map_err(|e| SendError::again(e.to_string()))?
+            .map_err(|e| SendError::transient(e.to_string()))?
             .map_err(failed)
     }
 
@@ -285,10 +290,10 @@ impl Server<'_> {
         format!("the mail server {}:{}", self.host, self.port)
     }
 
-    fn explain(&self, asked: Asked, error: &Error) -> SendError {
+    fn explain(&self, phase: Phase, error: &Error) -> SendError {
         let place = self.place();
         if let Some(tls) = cause::<TlsError>(error) {
-            return SendError::again(format!("{place}: {}", explain_tls(tls)));
+            return SendError::transient(format!("{place}: {}", explain_tls(tls)));
         }
         if let Some(io) = cause::<io::Error>(error) {
             let why = match io.kind() {
@@ -300,27 +305,27 @@ impl Server<'_> {
                 }
                 _ => format!("the connection to {place} broke: {io}"),
             };
-            return SendError::again(why);
+            return SendError::transient(why);
         }
         let says = answer(error);
         let user = self.how.mail_user.as_deref().map(line).unwrap_or_default();
         let from = self.how.mail_from.as_deref().map(line).unwrap_or_default();
-        match asked {
-            Asked::Login if error.is_client() => SendError::again(format!(
+        match phase {
+            Phase::Login if error.is_client() => SendError::transient(format!(
                 "{place} offers no login that Virtuozo knows (PLAIN, LOGIN): set mail_user to '' if it needs none"
             )),
-            Asked::Login => SendError::again(format!(
+            Phase::Login => SendError::transient(format!(
                 "{place} refuses the login of {user} ({says}): check mail_user, and give the password \
                  again with `virtuozo notice secret mail`"
             )),
-            Asked::Sender => SendError::again(format!(
+            Phase::Sender => SendError::transient(format!(
                 "{place} refuses the sender {from} ({says}): check mail_from, and whether it wants a login (mail_user)"
             )),
-            Asked::Content if error.is_permanent() => {
-                SendError::last(format!("{place} refuses the mail ({says})"))
+            Phase::Content if error.is_permanent() => {
+                SendError::permanent(format!("{place} refuses the mail ({says})"))
             }
-            Asked::Connection | Asked::Tls | Asked::Content => {
-                SendError::again(format!("{place} does not take mail now ({says})"))
+            Phase::Connection | Phase::Tls | Phase::Content => {
+                SendError::transient(format!("{place} does not take mail now ({says})"))
             }
         }
     }
@@ -346,61 +351,4 @@ fn hello() -> ClientId {
         return ClientId::default();
     }
     ClientId::Domain(name.into_owned())
-}
-
-/// The certificates that are trusted besides the system's.
-pub(super) async fn ca(how: &NoticeSettings) -> Result<Option<Vec<u8>>, SendError> {
-    let Some(file) = &how.ca_file else {
-        return Ok(None);
-    };
-    let read = tokio::fs::read(file).await;
-    read.map(Some).map_err(|e| {
-        SendError::again(format!(
-            "the file {file} (ca_file) cannot be read on this machine: {e}"
-        ))
-    })
-}
-
-pub(super) fn bad_ca(how: &NoticeSettings) -> SendError {
-    SendError::again(format!(
-        "the file {} (ca_file) holds no certificate in PEM form",
-        how.ca_file.as_deref().unwrap_or_default()
-    ))
-}
-
-/// What is wrong with a TLS connection, and what to do.
-pub(super) fn explain_tls(error: &TlsError) -> String {
-    match error {
-        TlsError::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "its certificate comes from an issuer that this machine does not know: name the issuer's certificate with ca_file".to_owned()
-        }
-        TlsError::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => "its certificate is for another name: use the name that stands in it".to_owned(),
-        TlsError::InvalidCertificate(
-            CertificateError::Expired | CertificateError::ExpiredContext { .. },
-        ) => "its certificate has expired".to_owned(),
-        TlsError::InvalidMessage(_) => {
-            "it does not speak TLS there: check the port and mail_security".to_owned()
-        }
-        other => format!("no TLS connection: {other}"),
-    }
-}
-
-/// The first error of a type among the causes of another, also inside of I/O errors.
-pub(super) fn cause<'a, T: StdError + 'static>(
-    error: &'a (dyn StdError + 'static),
-) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(one) = next {
-        if let Some(found) = one.downcast_ref::<T>() {
-            return Some(found);
-        }
-        let inner = one
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-            .map(|inner| inner as &(dyn StdError + 'static));
-        next = inner.or_else(|| one.source());
-    }
-    None
 }

@@ -1,4 +1,4 @@
-//! Sending one notice: take it, put it into words, send it, record what became of it.
+//! Sending one notice: take it, make its content, send it, record what became of it.
 
 use std::{future::Future, time::Duration};
 
@@ -15,16 +15,21 @@ use virtuozo_store::{
     runs,
 };
 
-use super::{
-    Content, Notices, SendError, content, digest, mail, webhook,
-    words::{line, shortened},
+use crate::{
+    Notices,
+    content::Content,
+    digest,
+    error::SendError,
+    mail,
+    runs::content as content_of_runs,
+    text::{line, shortened},
+    webhook,
 };
 
 /// How long sending may take: well within the lease.
 const SEND_LIMIT: Duration = Duration::from_secs(LEASE_SECS as u64 - 60);
-/// How long a process that stops waits for what it sends: beside all else it has to end within
-/// [`STOP_LIMIT`](crate::STOP_LIMIT).
-pub(super) const FAREWELL_LIMIT: Duration = Duration::from_secs(6);
+/// How long a process that stops waits for what it sends.
+pub(crate) const FAREWELL_LIMIT: Duration = Duration::from_secs(6);
 /// The pause before the second attempt, in seconds; doubled with each further one.
 const FIRST_PAUSE_SECS: f64 = 30.0;
 /// The longest pause, in seconds.
@@ -46,13 +51,13 @@ struct Reached {
 
 impl Notices {
     /// Sends a notice, if it is due. None: there was nothing to do.
-    pub(super) async fn send(&self, id: Uuid) -> Result<Option<Attempt>, StoreError> {
+    pub(crate) async fn send(&self, id: Uuid) -> Result<Option<Attempt>, StoreError> {
         let Some(taken) = notices::take(&self.pool, id, self.id).await? else {
             return Ok(None);
         };
         let tried = tokio::time::timeout(SEND_LIMIT, self.attempt(&taken)).await;
         let tried = tried.unwrap_or_else(|_| {
-            Err(SendError::again(format!(
+            Err(SendError::transient(format!(
                 "sending took longer than {} s",
                 SEND_LIMIT.as_secs()
             )))
@@ -84,7 +89,7 @@ impl Notices {
                     .collect();
                 if pending.is_empty() {
                     return match taken.sent_to.is_empty() {
-                        true => Err(SendError::last("there is no receiver (mail_to)")),
+                        true => Err(SendError::permanent("there is no receiver (mail_to)")),
                         false => Ok(Reached::default()),
                     };
                 }
@@ -121,14 +126,14 @@ impl Notices {
                 } else {
                     taken.kind
                 };
-                let told = Some(&taken.contents);
-                content::of_runs(&self.pool, kind, &taken.contents.run_ids, told).await?
+                let contents = Some(&taken.contents);
+                content_of_runs(&self.pool, kind, &taken.contents.run_ids, contents).await?
             }
             NoticeKind::Digest => {
                 let to = taken.due_at.unwrap_or_default();
                 digest::content(&self.pool, to).await?
             }
-            NoticeKind::Test => content::of_test(),
+            NoticeKind::Test => Content::of_test(),
         })
     }
 }

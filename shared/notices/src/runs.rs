@@ -1,7 +1,5 @@
-//! What a notice says, as data: the same for mail and webhook.
+//! The content of notices about runs and about guests that could not be brought back.
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
 use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_model::NoticeKind;
@@ -11,152 +9,23 @@ use virtuozo_store::{
     views::{self, GuestRunLine, HostRunLine, ObligationLine},
 };
 
-use super::{
-    NoticeError,
-    digest::Digest,
-    words::{bounded, count, line, shortened},
+use crate::{
+    content::{Content, GUESTS_MAX, GuestPart, HostPart, LINES_MAX, LeftBehind, RunPart},
+    error::NoticeError,
+    text::{bounded, count, line, shortened},
 };
 
 /// Runs that are told in full; more are counted.
 const RUNS_MAX: usize = 10;
-/// Guests of a run that are told in full; more are counted. Those that failed come first.
-pub(super) const GUESTS_MAX: usize = 100;
-/// Lines of any other list; more are counted.
-pub(super) const LINES_MAX: usize = 50;
 /// Longer subjects are cut by those who show them.
 const SUBJECT_CHARS_MAX: usize = 150;
 
-/// What a notice says.
-#[derive(Debug, Clone, Serialize)]
-pub struct Content {
-    /// What it tells.
-    pub kind: NoticeKind,
-    /// All of it in a line.
-    pub subject: String,
-    /// It waited because the limit of messages in an hour was reached.
-    pub held_by_limit: bool,
-    /// Guests that were changed and are not as they were.
-    pub left_behind: Vec<LeftBehind>,
-    /// Further ones.
-    pub more_left_behind: usize,
-    /// The runs that it is about.
-    pub runs: Vec<RunPart>,
-    /// Further runs.
-    pub more_runs: usize,
-    /// The last day.
-    pub digest: Option<Digest>,
-}
-
-/// Something that is still to be undone on a guest.
-#[derive(Debug, Clone, Serialize)]
-pub struct LeftBehind {
-    /// `HOST/GUEST`.
-    pub guest: String,
-    /// What is wrong with it.
-    pub what: String,
-    /// It was tried and failed; otherwise it is about to be tried.
-    pub is_tried: bool,
-    /// How often.
-    pub attempts: i32,
-    /// Why it failed.
-    pub error: Option<String>,
-    /// Since when.
-    pub since: DateTime<Utc>,
-    /// What to do.
-    pub advice: String,
-}
-
-/// A run.
-#[derive(Debug, Clone, Serialize)]
-pub struct RunPart {
-    /// Its id.
-    pub id: Uuid,
-    /// Who wanted it: `schedule NAME`, `user NAME`.
-    pub requested_by: String,
-    /// How it ended, or `running`.
-    pub state: String,
-    /// What failed, in figures.
-    pub error: Option<String>,
-    /// When it began.
-    pub started_at: DateTime<Utc>,
-    /// When it ended.
-    pub ended_at: Option<DateTime<Utc>>,
-    /// How long it took.
-    pub duration_secs: Option<i64>,
-    /// Guests in it.
-    pub guest_count: usize,
-    /// Guests with a new restore point.
-    pub succeeded: usize,
-    /// Guests without one, because something went wrong.
-    pub failed: usize,
-    /// Size of its restore points.
-    pub size_bytes: i64,
-    /// Its trace.
-    pub trace_id: String,
-    /// Hosts that could not be backed up.
-    pub failed_hosts: Vec<HostPart>,
-    /// Further ones.
-    pub more_failed_hosts: usize,
-    /// Guests, those that failed first.
-    pub guests: Vec<GuestPart>,
-    /// Further guests.
-    pub more_guests: usize,
-}
-
-/// A host that could not be backed up.
-#[derive(Debug, Clone, Serialize)]
-pub struct HostPart {
-    /// Its name.
-    pub host: String,
-    /// Why.
-    pub error: Option<String>,
-    /// What to do.
-    pub advice: Option<String>,
-}
-
-/// A guest of a run.
-#[derive(Debug, Clone, Serialize)]
-pub struct GuestPart {
-    /// `HOST/GUEST`.
-    pub guest: String,
-    /// How it ended.
-    pub state: String,
-    /// Hot or cold.
-    pub mode: Option<String>,
-    /// Size of its restore point.
-    pub size_bytes: Option<i64>,
-    /// How long it took.
-    pub duration_secs: Option<i64>,
-    /// Its restore point was read back.
-    pub is_verified: bool,
-    /// Attempts at it.
-    pub attempts: i32,
-    /// Why it has no restore point.
-    pub error: Option<String>,
-    /// What to do.
-    pub advice: Option<String>,
-}
-
-/// A notice that says nothing but that notices arrive.
-pub(super) fn of_test() -> Content {
-    Content {
-        kind: NoticeKind::Test,
-        subject: "Virtuozo: test, notices arrive".to_owned(),
-        held_by_limit: false,
-        left_behind: Vec::new(),
-        more_left_behind: 0,
-        runs: Vec::new(),
-        more_runs: 0,
-        digest: None,
-    }
-}
-
 /// A notice about runs.
-pub(super) async fn of_runs(
+pub(crate) async fn content(
     pool: &PgPool,
     kind: NoticeKind,
     run_ids: &[Uuid],
-    told: Option<&NoticeContents>,
+    contents: Option<&NoticeContents>,
 ) -> Result<Content, NoticeError> {
     let mut runs = Vec::new();
     for &id in run_ids.iter().take(RUNS_MAX) {
@@ -169,7 +38,7 @@ pub(super) async fn of_runs(
     Ok(Content {
         kind,
         subject: shortened(&subject, SUBJECT_CHARS_MAX),
-        held_by_limit: told.is_some_and(|told| told.is_held),
+        held_by_limit: contents.is_some_and(|contents| contents.is_held),
         more_left_behind: bounded(&mut left_behind, LINES_MAX),
         left_behind,
         runs,
@@ -179,7 +48,7 @@ pub(super) async fn of_runs(
 }
 
 /// What is to be undone and nobody works on.
-pub(super) async fn left_behind(pool: &PgPool) -> Result<Vec<LeftBehind>, StoreError> {
+pub(crate) async fn left_behind(pool: &PgPool) -> Result<Vec<LeftBehind>, StoreError> {
     let mut all: Vec<LeftBehind> = views::obligations(pool)
         .await?
         .into_iter()
@@ -214,7 +83,7 @@ fn behind(one: ObligationLine) -> LeftBehind {
 }
 
 /// A run as it stands; none if it is gone.
-pub(super) async fn of_run(pool: &PgPool, id: Uuid) -> Result<Option<RunPart>, StoreError> {
+pub(crate) async fn of_run(pool: &PgPool, id: Uuid) -> Result<Option<RunPart>, StoreError> {
     let Some(run) = views::run(pool, id).await? else {
         return Ok(None);
     };

@@ -15,11 +15,11 @@ use serde::Serialize;
 use sha2::Sha256;
 use virtuozo_model::{NoticeKind, NoticeSettings};
 
-use super::{
-    SendError,
+use crate::{
     content::Content,
-    mail::{bad_ca, ca, cause, explain_tls},
-    words::line,
+    error::SendError,
+    text::line,
+    tls::{bad_ca, ca, cause, explain_tls},
 };
 
 /// How long the receiver may take for its answer.
@@ -38,7 +38,7 @@ struct Posted<'a> {
 }
 
 /// Posts a notice under an id that stays the same when it is posted again.
-pub(super) async fn post(
+pub(crate) async fn post(
     how: &NoticeSettings,
     secret: Option<&SecretString>,
     content: &Content,
@@ -46,7 +46,7 @@ pub(super) async fn post(
     now: DateTime<Utc>,
 ) -> Result<(), SendError> {
     let Some(url) = how.webhook_url.as_deref() else {
-        return Err(SendError::last("no web address is set (webhook_url)"));
+        return Err(SendError::permanent("no web address is set (webhook_url)"));
     };
     let posted = Posted {
         version: VERSION,
@@ -54,7 +54,7 @@ pub(super) async fn post(
         sent_at: now,
         content,
     };
-    let body = serde_json::to_vec(&posted).map_err(|e| SendError::last(e.to_string()))?;
+    let body = serde_json::to_vec(&posted).map_err(|e| SendError::permanent(e.to_string()))?;
     let mut request = client(how)
         .await?
         .post(url)
@@ -76,7 +76,7 @@ pub(super) async fn post(
     }
     let says = format!("{place} answers {status}");
     if status.is_redirection() {
-        return Err(SendError::last(format!(
+        return Err(SendError::permanent(format!(
             "{says}: set webhook_url to the address that it leads to"
         )));
     }
@@ -86,7 +86,7 @@ pub(super) async fn post(
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
         );
     if !again {
-        return Err(SendError::last(format!(
+        return Err(SendError::permanent(format!(
             "{says}: check webhook_url, and whether it knows the secret"
         )));
     }
@@ -96,7 +96,7 @@ pub(super) async fn post(
         .and_then(|value| value.to_str().ok()?.parse().ok());
     Err(SendError {
         retry_after_secs: wait,
-        ..SendError::again(says)
+        ..SendError::transient(says)
     })
 }
 
@@ -107,7 +107,7 @@ fn kind(kind: NoticeKind) -> &'static str {
 /// `t=` the time in seconds, `v1=` HMAC-SHA256 of that time, a full stop and the body.
 fn signature(secret: &SecretString, now: DateTime<Utc>, body: &[u8]) -> Result<String, SendError> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes())
-        .map_err(|e| SendError::last(format!("the webhook secret cannot be used: {e}")))?;
+        .map_err(|e| SendError::permanent(format!("the webhook secret cannot be used: {e}")))?;
     let at = now.timestamp();
     mac.update(format!("{at}.").as_bytes());
     mac.update(body);
@@ -117,7 +117,8 @@ fn signature(secret: &SecretString, now: DateTime<Utc>, body: &[u8]) -> Result<S
 
 async fn client(how: &NoticeSettings) -> Result<reqwest::Client, SendError> {
     let extra = ca(how).await?;
-    let failed = |e: &dyn std::fmt::Display| SendError::again(format!("TLS cannot be set up: {e}"));
+    let failed =
+        |e: &dyn std::fmt::Display| SendError::transient(format!("TLS cannot be set up: {e}"));
     let roots = tokio::task::spawn_blocking(move || {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -156,16 +157,16 @@ fn place(url: &str) -> String {
 
 fn explain(place: &str, error: &reqwest::Error) -> SendError {
     if let Some(tls) = cause::<rustls::Error>(error) {
-        return SendError::again(format!("{place}: {}", explain_tls(tls)));
+        return SendError::transient(format!("{place}: {}", explain_tls(tls)));
     }
     if error.is_timeout() {
-        return SendError::again(format!(
+        return SendError::transient(format!(
             "{place} does not answer within {} s",
             ANSWER_LIMIT.as_secs()
         ));
     }
     if error.is_builder() {
-        return SendError::last(format!(
+        return SendError::permanent(format!(
             "{place} is no usable web address: check webhook_url"
         ));
     }
@@ -173,5 +174,5 @@ fn explain(place: &str, error: &reqwest::Error) -> SendError {
         Some(io) => io.to_string(),
         None => error.to_string(),
     };
-    SendError::again(format!("{place} cannot be reached: {}", line(&why)))
+    SendError::transient(format!("{place} cannot be reached: {}", line(&why)))
 }

@@ -36,8 +36,8 @@ enum Failure {
     Send(#[from] SendError),
 }
 
-/// Who tells.
-struct Teller {
+/// Makes and sends the spans.
+struct TraceExporter {
     pool: PgPool,
     /// The receiver refused all that it was sent last, and that was said.
     is_refused_all: bool,
@@ -69,7 +69,7 @@ impl Refused {
 }
 
 /// Tells what has ended while this scheduler leads, until `shutdown` and once more then.
-pub(crate) async fn tell(
+pub(crate) async fn run(
     pool: PgPool,
     availability: Availability,
     leads: watch::Receiver<bool>,
@@ -78,7 +78,7 @@ pub(crate) async fn tell(
     if !traces::are_sent() {
         return;
     }
-    let mut teller = Teller {
+    let mut exporter = TraceExporter {
         pool,
         is_refused_all: false,
     };
@@ -91,7 +91,7 @@ pub(crate) async fn tell(
         if !*leads.borrow() {
             continue;
         }
-        let looking = teller.look();
+        let looking = exporter.look();
         let looked = if shutdown.is_cancelled() {
             let Ok(looked) = tokio::time::timeout(LAST_LIMIT, looking).await else {
                 return;
@@ -114,7 +114,7 @@ pub(crate) async fn tell(
     }
 }
 
-impl Teller {
+impl TraceExporter {
     /// Guests first: a run is told when nothing of it is left.
     async fn look(&mut self) -> Result<(), Failure> {
         let mut refused = Refused::default();

@@ -1,10 +1,10 @@
-//! Names and messages of others in our sentences: on one line, and not without end.
+//! Text from others (names, messages) made fit for a line of a notice: no control characters, bounded length.
 
 /// The longest message that is quoted.
 const CHARS_MAX: usize = 2000;
 
 /// Text of others without anything that ends a line or controls a terminal.
-pub(super) fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     let clean = |c: char| match c {
         c if c.is_control() => ' ',
         // Line and paragraph separators, and what turns the direction of writing.
@@ -19,7 +19,7 @@ pub(super) fn line(text: &str) -> String {
 }
 
 /// The first `max` characters.
-pub(super) fn shortened(text: &str, max: usize) -> String {
+pub(crate) fn shortened(text: &str, max: usize) -> String {
     if text.chars().nth(max).is_none() {
         return text.to_owned();
     }
@@ -29,14 +29,14 @@ pub(super) fn shortened(text: &str, max: usize) -> String {
 }
 
 /// Leaves the first `max` of a list; returns how many there were more.
-pub(super) fn bounded<T>(list: &mut Vec<T>, max: usize) -> usize {
+pub(crate) fn bounded<T>(list: &mut Vec<T>, max: usize) -> usize {
     let more = list.len().saturating_sub(max);
     list.truncate(max);
     more
 }
 
 /// `1 guest`, `2 guests`.
-pub(super) fn count(n: usize, what: &str) -> String {
+pub(crate) fn count(n: usize, what: &str) -> String {
     let s = if n == 1 { "" } else { "s" };
     format!("{n} {what}{s}")
 }

@@ -8,9 +8,9 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use virtuozo_model::{Notice, NoticeChannel, NoticeKind, NoticeState};
+use virtuozo_notices::Notices;
 use virtuozo_postgres::testing::TestDb;
-use virtuozo_runtime::{Availability, Health};
-use virtuozo_scheduler::{Scheduler, SchedulerOptions, notices::Notices};
+use virtuozo_runtime::Availability;
 use virtuozo_secrets::Key;
 use virtuozo_store::notices::{
     self,
@@ -148,17 +148,11 @@ impl Site {
         .await
     }
 
-    /// Schedulers that send what is queued.
-    pub(crate) fn schedulers(&self, count: usize) -> Running {
+    /// Senders of what is queued, as schedulers have them.
+    pub(crate) fn senders(&self, count: usize) -> Running {
         let stop = CancellationToken::new();
         let tasks = (0..count)
-            .map(|n| {
-                let mut options = SchedulerOptions::new(format!("scheduler-{n}"));
-                options.key_file = self.key_file();
-                let health = Health::default();
-                let work = Scheduler::run(self.pool().clone(), options, health, stop.clone());
-                tokio::spawn(async move { work.await.unwrap() })
-            })
+            .map(|_| tokio::spawn(self.notices().serve(stop.clone())))
             .collect();
         Running { stop, tasks }
     }

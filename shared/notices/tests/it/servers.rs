@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Condvar, Mutex},
     time::Duration,
@@ -76,12 +75,9 @@ impl Server {
     }
 
     fn start(how: &Value) -> Self {
-        let script =
-            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scheduler/tests/it/servers.py");
         // Debian's own Python, for which Debian has the mail server's package.
         let mut child = Command::new("/usr/bin/python3")
-            .args(["-W", "ignore"])
-            .arg(script)
+            .args(["-W", "ignore", "-c", include_str!("servers.py")])
             .arg(how.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -1,0 +1,11 @@
+//! The integration tests of notices, in one program.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail them"
+)]
+
+mod notices;
+mod servers;
+mod site;
