@@ -142,39 +142,7 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
 
 /// Circles of files that are still there, by crate. A circle may lose files; none may be added.
 const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
-    ("virtuozo-disk", &["vmdk::directory", "vmdk::sparse"]),
-    ("virtuozo-hooks", &["guard", "process"]),
-    ("virtuozo-hypervisor", &["vix::guest", "vix::host"]),
-    (
-        "virtuozo-hypervisor",
-        &["vix::child::calls", "vix::child::protocol"],
-    ),
-    ("virtuozo-repository", &["copy", "sink"]),
-    ("virtuozo-site-config", &["apply", "notices", "read"]),
     ("virtuozo-store", &["guest_runs", "hooks", "runs", "sweeps"]),
-    (
-        "virtuozo-worker",
-        &[
-            "circuit_breaker",
-            "connections",
-            "context",
-            "error",
-            "hooks",
-            "missing_capability",
-            "steps",
-            "target",
-        ],
-    ),
-    ("vix-sim", &["core::chain", "core::snapshot"]),
-    (
-        "vix-sim",
-        &[
-            "api::handles",
-            "api::job",
-            "api::properties",
-            "api::variadic",
-        ],
-    ),
 ];
 
 /// The crates of `shared/`.

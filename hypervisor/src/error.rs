@@ -29,6 +29,11 @@ impl HypervisorError {
             code: None,
         }
     }
+
+    /// Whether everything on the connection to the host is lost, so that only a new connection helps.
+    pub fn is_connection_lost(&self) -> bool {
+        self.kind == ErrorKind::ConnectionLost
+    }
 }
 
 /// The failures that callers tell apart.

@@ -7,6 +7,7 @@
 mod back_end;
 mod child;
 mod codes;
+mod connection;
 mod connector;
 mod guest;
 mod host;

@@ -10,23 +10,20 @@
 
 use std::{
     os::unix::fs::FileExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     thread,
 };
 
-use virtuozo_disk::{
-    BlockSource, RangeKind,
-    vmdk::{Chain, ParentLink},
-};
+use virtuozo_disk::{BlockSource, RangeKind, vmdk::Chain};
 
 use crate::{
     CopyObserver, FileEntry, FileFormat, FileSpec, RepositoryError, Result, StoredFormat,
     grains::{self, GRAIN_BYTES, Run, RunKind},
     hash::{ChunkHasher, is_zero},
-    journal::{Block as NotedBlock, Earlier, Journal, Note, Subfile, TakeOver},
+    journal::{Block as NotedBlock, Journal, Note, Subfile, TakeOver},
     plan,
-    sink::Sink,
+    sink::{Sink, Target, Write},
 };
 
 /// What is read at once: large enough that hand-overs cost nothing, small enough to stay in the cache.
@@ -34,18 +31,6 @@ const BLOCK_GRAINS: u64 = 16;
 
 /// Buffers of one block each that are on their way.
 const BUFFERS: usize = 8;
-
-/// Where a file is to be stored.
-pub(crate) struct Target<'a> {
-    /// The restore point's directory.
-    pub(crate) dir: &'a Path,
-    /// Content id of the disk, if it is one.
-    pub(crate) content_id: u32,
-    /// The stored parent, for a delta.
-    pub(crate) parent: Option<ParentLink>,
-    /// What an earlier attempt has left.
-    pub(crate) earlier: Option<&'a Earlier>,
-}
 
 /// A file that was stored.
 pub(crate) struct StoredFile {
@@ -207,17 +192,6 @@ struct Stored {
     first_grain: Option<u64>,
     bytes: Vec<u8>,
     writes: Vec<Write>,
-}
-
-/// One write to the stored file.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Write {
-    /// Where in the file.
-    pub(crate) offset_bytes: u64,
-    /// How much.
-    pub(crate) len_bytes: u64,
-    /// Where the bytes stand in the block; none if they are not from it.
-    pub(crate) from: Option<usize>,
 }
 
 fn hash(

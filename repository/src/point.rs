@@ -12,11 +12,10 @@ use virtuozo_disk::{BlockSource, vmdk::ParentLink};
 
 use crate::{
     CopyObserver, FileEntry, FileFormat, FileSpec, Manifest, NewPoint, RepositoryError, Result,
-    StoredFormat,
-    copy::{self, Target},
-    durable, hash,
+    StoredFormat, copy, durable, hash,
     journal::{Earlier, Journal},
     names::{self, MANIFEST_NAME},
+    sink::Target,
 };
 
 /// A complete restore point that is not published yet. Plain data: it can be kept in a database and

@@ -2,17 +2,37 @@
 
 use std::{cell::RefCell, fs::File, io, mem, path::Path, path::PathBuf, rc::Rc};
 
-use virtuozo_disk::vmdk::{SparseOptions, SparseWriter, WriteAt};
+use virtuozo_disk::vmdk::{ParentLink, SparseOptions, SparseWriter, WriteAt};
 
 use crate::{
-    FileFormat, FileSpec, RepositoryError, Result,
-    copy::{Target, Write},
-    durable,
-    grains::GRAIN_BYTES,
+    FileFormat, FileSpec, RepositoryError, Result, durable, grains::GRAIN_BYTES, journal::Earlier,
 };
 
 /// The place of every write since the log was last taken: offset and length in bytes.
 type Log = Rc<RefCell<Vec<(u64, u64)>>>;
+
+/// Where a file is to be stored.
+pub(crate) struct Target<'a> {
+    /// The restore point's directory.
+    pub(crate) dir: &'a Path,
+    /// Content id of the disk, if it is one.
+    pub(crate) content_id: u32,
+    /// The stored parent, for a delta.
+    pub(crate) parent: Option<ParentLink>,
+    /// What an earlier attempt has left.
+    pub(crate) earlier: Option<&'a Earlier>,
+}
+
+/// One write to the stored file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Write {
+    /// Where in the file.
+    pub(crate) offset_bytes: u64,
+    /// How much.
+    pub(crate) len_bytes: u64,
+    /// Where the bytes stand in the block; none if they are not from it.
+    pub(crate) from: Option<usize>,
+}
 
 /// A file that notes where it is written, because only the disk's writer knows where grains go.
 struct LoggedFile {

@@ -180,7 +180,10 @@ impl ConnectionPermit {
         let reference = reference(guest)?;
         let mut host = self.host().await?;
         let mut answer = host.guest(&reference).await;
-        if answer.as_ref().is_err_and(is_lost) {
+        if answer
+            .as_ref()
+            .is_err_and(HypervisorError::is_connection_lost)
+        {
             self.discard(&host).await;
             host = self.host().await?;
             answer = host.guest(&reference).await;
@@ -221,9 +224,4 @@ pub(crate) fn reference(guest: &virtuozo_model::Guest) -> Result<GuestRef, Hyper
         locator,
         uuid: guest.uuid,
     })
-}
-
-/// Everything on this connection is gone.
-pub(crate) fn is_lost(error: &HypervisorError) -> bool {
-    error.kind == ErrorKind::ConnectionLost
 }

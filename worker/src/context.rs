@@ -13,7 +13,7 @@ use virtuozo_runtime::Availability;
 
 use crate::{
     connections::Connections, failpoints, missing_capability::MissingCapabilities,
-    repositories::Repositories, retry, served::Served,
+    repositories::Repositories, retry,
 };
 
 /// What all parts of a worker share.
@@ -24,8 +24,6 @@ pub(crate) struct Context {
     pub(crate) availability: Availability,
     /// Connections to hosts.
     pub(crate) connections: Arc<Connections>,
-    /// Its name, for people.
-    pub(crate) name: String,
     /// This start of this worker; owner of its leases.
     pub(crate) incarnation: Uuid,
     /// The work in progress. It outlives the delivery of its job.
@@ -34,8 +32,6 @@ pub(crate) struct Context {
     pub(crate) runs_in_work: RunsInWork,
     /// What this machine was found to lack for single hosts.
     pub(crate) missing_capabilities: MissingCapabilities,
-    /// The kinds of host that it can serve.
-    pub(crate) served: Served,
     /// Where restore points go.
     pub(crate) repositories: Repositories,
     /// The program that guards hooks; none: they outlive a worker that dies.

@@ -6,9 +6,12 @@ use virtuozo_hypervisor::HypervisorError;
 use virtuozo_model::ErrorClass;
 use virtuozo_postgres::StoreError;
 use virtuozo_repository::{RepositoryError, SealedPoint};
-use virtuozo_store::{circuit_breakers::HostDown, leases::LeaseEnd};
+use virtuozo_store::{
+    circuit_breakers::HostDown,
+    leases::{Fence, LeaseEnd},
+};
 
-use crate::{connections, failpoints::Failed};
+use crate::failpoints::Failed;
 
 /// Why work is given up that has not failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -126,7 +129,7 @@ impl StepError {
 
     /// Everything on the connection to the host is gone.
     pub(crate) fn is_lost(&self) -> bool {
-        matches!(self, Self::Hypervisor(error) if connections::is_lost(error))
+        matches!(self, Self::Hypervisor(error) if error.is_connection_lost())
     }
 
     /// Its kind, for programs: `stop.draining`, `hypervisor.timeout`, `repository`.
@@ -184,5 +187,13 @@ impl From<LeaseEnd> for StepError {
 impl From<Failed> for StepError {
     fn from(Failed(message): Failed) -> Self {
         Self::retry(message)
+    }
+}
+
+/// Ends the work after a statement that found its lease lost.
+pub(crate) fn check(fence: Fence) -> Result<(), Stop> {
+    match fence {
+        Fence::Held => Ok(()),
+        Fence::Lost => Err(Stop::Fenced),
     }
 }

@@ -150,7 +150,7 @@ pub(crate) async fn judge(
     let facts = match facts {
         Ok(facts) => facts,
         // That is about the host, not the guest.
-        Err(error) if connections::is_lost(&error) => return Err(error.into()),
+        Err(error) if error.is_connection_lost() => return Err(error.into()),
         Err(error) => {
             let state = match error.kind {
                 ErrorKind::GuestNotFound => GuestState::NotInInventory,
@@ -234,7 +234,7 @@ async fn inventory_of(
             }
             // One that opens is known too.
             match look(host, guest).await {
-                Err(error) if connections::is_lost(&error) => return Err(error.into()),
+                Err(error) if error.is_connection_lost() => return Err(error.into()),
                 Err(error) if error.kind == ErrorKind::GuestNotFound => {}
                 Ok(_) | Err(_) => {
                     listed.insert(guest.locator.clone(), guest.uuid);

@@ -15,7 +15,7 @@ use virtuozo_postgres::StoreError;
 use virtuozo_queue::HandlerError;
 use virtuozo_store::leases::{BootInstant, LeaseHandle, LeaseKeeper, Leased};
 
-use crate::{connections::ConnectionPermit, context::Context, missing_capability};
+use crate::{connections::ConnectionPermit, context::Context};
 
 /// After how long another worker is offered a job that this one has no room for, in seconds.
 const HAND_BACK_SECS: u32 = 1;
@@ -171,7 +171,10 @@ async fn connection_permit(
     settings: &Settings,
 ) -> Result<Option<ConnectionPermit>, StoreError> {
     if context.drain.is_cancelled()
-        || missing_capability::leaves_to_others(context, host_id).await?
+        || context
+            .missing_capabilities
+            .leaves_to_others(host_id)
+            .await?
     {
         return Ok(None);
     }

@@ -5,12 +5,12 @@
 //! end, here or with another worker. `docs/concepts/state-machine.md` says who moves what from where to where.
 
 mod assess;
+mod blocking;
 mod circuit_breaker;
 mod connections;
 mod context;
 mod error;
 mod failpoints;
-mod hooks;
 mod inspection;
 mod jobs;
 mod missing_capability;
@@ -159,12 +159,16 @@ impl Worker {
             pool: pool.clone(),
             availability: health.availability.clone(),
             connections: Connections::new(connectors, targets),
-            name: options.name.clone(),
             incarnation,
             work: TaskTracker::new(),
             runs_in_work: RunsInWork::default(),
-            missing_capabilities: MissingCapabilities::default(),
-            served: served.clone(),
+            missing_capabilities: MissingCapabilities::new(
+                pool.clone(),
+                health.availability.clone(),
+                options.name.clone(),
+                incarnation,
+                served.clone(),
+            ),
             repositories: Repositories::new(health.availability.clone()),
             hook_guard: options.hook_guard.clone(),
             failpoints: failpoints::Hooks(options.failpoints),

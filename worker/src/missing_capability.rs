@@ -1,5 +1,5 @@
-//! What this worker's machine lacks for a host: a key, a mount, a library. Another machine may have it, so others are
-//! asked first for some minutes, and nothing that they can do fails here.
+//! What this worker's machine lacks for a host: a key, a mount, a library. For some minutes the work for that host is
+//! left to workers on other machines, which may have it.
 
 use std::{
     collections::HashSet,
@@ -8,68 +8,96 @@ use std::{
 
 use uuid::Uuid;
 use virtuozo_model::ErrorClass;
-use virtuozo_postgres::StoreError;
+use virtuozo_postgres::{Pool, StoreError};
+use virtuozo_runtime::Availability;
 use virtuozo_store::workers;
 
-use crate::context::Context;
+use crate::{retry::while_unavailable, served::Served};
 
-/// The hosts for which this process has ever lacked something. The database is asked about these only.
-#[derive(Debug, Default)]
-pub(crate) struct MissingCapabilities(Mutex<HashSet<Uuid>>);
-
-impl MissingCapabilities {
-    fn hosts(&self) -> MutexGuard<'_, HashSet<Uuid>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// What this worker's machine was found to lack.
+pub(crate) struct MissingCapabilities {
+    pool: Pool,
+    availability: Availability,
+    /// The worker's name, for messages.
+    name: String,
+    /// The worker's id.
+    incarnation: Uuid,
+    served: Served,
+    /// The hosts for which the machine has lacked something since the worker's start. The database is asked about these
+    /// only.
+    hosts: Mutex<HashSet<Uuid>>,
 }
 
-/// Notes an error that is about this machine, and says in its message where that is, and where else it was tried.
-/// Returns whether another worker runs that may be able to do it.
-///
-/// # Errors
-/// What the database says.
-pub(crate) async fn note(
-    context: &Context,
-    host_id: Uuid,
-    run_id: Option<Uuid>,
-    class: ErrorClass,
-    message: &mut String,
-) -> Result<bool, StoreError> {
-    if class != ErrorClass::Elsewhere {
-        return Ok(false);
+impl MissingCapabilities {
+    pub(crate) fn new(
+        pool: Pool,
+        availability: Availability,
+        name: String,
+        incarnation: Uuid,
+        served: Served,
+    ) -> Self {
+        Self {
+            pool,
+            availability,
+            name,
+            incarnation,
+            served,
+            hosts: Mutex::default(),
+        }
     }
-    context.missing_capabilities.hosts().insert(host_id);
-    let here = format!("worker {} on {}", context.name, workers::machine());
-    *message = format!("{here}: {message}");
-    let noted = context
-        .while_unavailable("what this machine lacks", || {
+
+    fn hosts(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records an error of the class [`ErrorClass::Elsewhere`], and adds to its message the machine, and the others where
+    /// it was tried. Returns whether another worker runs that may be able to do the work. Other errors are left as they
+    /// are.
+    ///
+    /// # Errors
+    /// The database refuses the record.
+    pub(crate) async fn note(
+        &self,
+        host_id: Uuid,
+        run_id: Option<Uuid>,
+        class: ErrorClass,
+        message: &mut String,
+    ) -> Result<bool, StoreError> {
+        if class != ErrorClass::Elsewhere {
+            return Ok(false);
+        }
+        self.hosts().insert(host_id);
+        let here = format!("worker {} on {}", self.name, workers::machine());
+        *message = format!("{here}: {message}");
+        let noted = while_unavailable(&self.availability, "what this machine lacks", || {
             workers::record_missing_capability(
-                &context.pool,
-                context.incarnation,
+                &self.pool,
+                self.incarnation,
                 host_id,
                 run_id,
                 message,
             )
         })
         .await?;
-    if !noted.leaves_to_others {
-        let advice = format!(
-            "; no worker is left that can do it (tried: {}): run `virtuozo doctor` on these machines, or start a \
-             worker on another one",
-            noted.tried
-        );
-        message.push_str(&advice);
+        if !noted.leaves_to_others {
+            let advice = format!(
+                "; no worker is left that can do it (tried: {}): run `virtuozo doctor` on these machines, or start a \
+                 worker on another one",
+                noted.tried
+            );
+            message.push_str(&advice);
+        }
+        Ok(noted.leaves_to_others)
     }
-    Ok(noted.leaves_to_others)
-}
 
-/// Whether this worker leaves what there is to do for a host to others.
-///
-/// # Errors
-/// What the database says.
-pub(crate) async fn leaves_to_others(context: &Context, host_id: Uuid) -> Result<bool, StoreError> {
-    if !context.served.lacks_any() && !context.missing_capabilities.hosts().contains(&host_id) {
-        return Ok(false);
+    /// Whether this worker leaves the work for a host to other workers.
+    ///
+    /// # Errors
+    /// The database refuses the query.
+    pub(crate) async fn leaves_to_others(&self, host_id: Uuid) -> Result<bool, StoreError> {
+        if !self.served.lacks_any() && !self.hosts().contains(&host_id) {
+            return Ok(false);
+        }
+        workers::leaves_to_others(&self.pool, self.incarnation, host_id).await
     }
-    workers::leaves_to_others(&context.pool, context.incarnation, host_id).await
 }

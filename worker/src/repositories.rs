@@ -13,7 +13,7 @@ use virtuozo_repository::{Repository, RepositoryError};
 use virtuozo_runtime::Availability;
 use virtuozo_store::repositories;
 
-use crate::{error::StepError, retry::while_unavailable, steps::blocking};
+use crate::{blocking::blocking, error::StepError, retry::while_unavailable};
 
 /// The repositories that this process has seen, with their ids. The database is asked only about others, and where
 /// an id is not as it was.

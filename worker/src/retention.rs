@@ -9,10 +9,7 @@ use uuid::Uuid;
 use virtuozo_repository::retention::PointInfo;
 use virtuozo_store::points::{self, Cover, Deletion, GuestPoint};
 
-use crate::{
-    error::StepError,
-    steps::{self, GuestRun},
-};
+use crate::{blocking::blocking, error::StepError, steps::GuestRun};
 
 /// Deletes those of the guest's restore points that others of them cover. The new one is published whatever happens here,
 /// so what fails is a warning, and tried again after the next backup.
@@ -65,7 +62,7 @@ async fn delete(run: &GuestRun, point: &GuestPoint, keep_last: i32) -> Result<()
         Deletion::Gone | Deletion::Uncovered => return Ok(()),
     }
     let path = PathBuf::from(&point.path);
-    steps::blocking(move || Ok(repository.remove_point(&path)?)).await?;
+    blocking(move || Ok(repository.remove_point(&path)?)).await?;
     points::finish_delete(pool, point.id).await?;
     tracing::info!(
         guest = run.guest.full_name(),

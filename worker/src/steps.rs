@@ -3,6 +3,7 @@
 mod commit;
 mod copy;
 mod guest_run;
+mod hooks;
 mod late_change;
 mod outputs;
 mod permission;
@@ -24,7 +25,6 @@ use virtuozo_model::StepName;
 use virtuozo_store::{
     guest_runs,
     inventory::GuestObservation,
-    leases::Fence,
     points::GuestPoint,
     steps::{self, Done, Next},
 };
@@ -36,9 +36,9 @@ pub(crate) use self::{
     outputs::{Frozen, Validated, Verified},
 };
 use crate::{
-    error::{StepError, Stop},
+    blocking::blocking,
+    error::{StepError, Stop, check},
     failpoints::Place,
-    hooks,
     plan::{Output, Plan, PlannedStep},
 };
 
@@ -283,29 +283,9 @@ fn outcome<T>(performed: &Result<T, StepError>) -> Outcome {
     }
 }
 
-/// Turns a lost fence into the error that ends the work.
-pub(crate) fn check(fence: Fence) -> Result<(), Stop> {
-    match fence {
-        Fence::Held => Ok(()),
-        Fence::Lost => Err(Stop::Fenced),
-    }
-}
-
 /// A setting in seconds.
 pub(crate) fn secs(value: i32) -> Duration {
     Duration::from_secs(u64::try_from(value).unwrap_or_default())
-}
-
-/// Does something that blocks on a thread of its own.
-pub(crate) async fn blocking<T, F>(work: F) -> Result<T, StepError>
-where
-    T: Send + 'static,
-    F: FnOnce() -> Result<T, StepError> + Send + 'static,
-{
-    let span = tracing::Span::current();
-    tokio::task::spawn_blocking(move || span.in_scope(work))
-        .await
-        .map_err(|e| StepError::retry(format!("a thread of the worker died: {e}")))?
 }
 
 /// Waits for long work, and reports now and then how far it is.

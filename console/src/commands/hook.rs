@@ -115,7 +115,7 @@ pub(crate) async fn run(context: &Context, command: HookCommand) -> Result<()> {
             out.done(&format!(
                 "{} is `{}`, run by a {by} within {} s",
                 args.which.name(),
-                virtuozo_hooks::shown(&hook.command),
+                virtuozo_hooks::command_line(&hook.command),
                 hook.limit_secs
             ))
         }
@@ -135,7 +135,7 @@ pub(crate) async fn run(context: &Context, command: HookCommand) -> Result<()> {
                         OnFailure::Fail => "counts".to_owned(),
                         OnFailure::Ignore => "is ignored".to_owned(),
                     },
-                    virtuozo_hooks::shown(&line.hook.command),
+                    virtuozo_hooks::command_line(&line.hook.command),
                 ]
             },
         ),

@@ -1,16 +1,6 @@
-//! The grain directories of a sparse extent: where its grain tables are.
+//! A grain directory of a sparse extent: the places of its grain tables.
 
-use std::os::unix::fs::FileExt;
-
-use super::{
-    header::{FORMAT, TABLE_SECTORS},
-    malformed,
-    sparse::{SparseExtent, words},
-};
-use crate::{DiskError, SECTOR_BYTES, source::Access};
-
-/// Entries of the largest directory that is read: 62 TiB of 64 KiB grains four times over.
-const MAX_DIRECTORY_ENTRIES: u64 = 1 << 23;
+use super::header::TABLE_SECTORS;
 
 /// A grain directory.
 #[derive(Debug)]
@@ -18,13 +8,27 @@ pub(super) struct Directory {
     pub(super) sector: u64,
     /// The sector of each grain table, 0 where it is missing.
     pub(super) tables: Vec<u32>,
-    /// The same in order, without missing ones.
+    /// The sectors of the tables that exist, in ascending order.
     sorted: Vec<u32>,
 }
 
 impl Directory {
+    /// A directory at a sector, with the entries that were read there; or the sector at which two tables overlap.
+    pub(super) fn new(sector: u64, tables: Vec<u32>) -> Result<Self, u32> {
+        let mut sorted: Vec<u32> = tables.iter().copied().filter(|table| *table != 0).collect();
+        sorted.sort_unstable();
+        match overlapping(&sorted, TABLE_SECTORS) {
+            Some(table) => Err(table),
+            None => Ok(Self {
+                sector,
+                tables,
+                sorted,
+            }),
+        }
+    }
+
     /// Whether a run of sectors touches one of the tables.
-    fn has_table_in(&self, sector: u64, sectors: u64) -> bool {
+    pub(super) fn has_table_in(&self, sector: u64, sectors: u64) -> bool {
         let next = self
             .sorted
             .partition_point(|table| u64::from(*table) + TABLE_SECTORS <= sector);
@@ -33,7 +37,7 @@ impl Directory {
             .is_some_and(|table| u64::from(*table) < sector + sectors)
     }
 
-    /// Notes a table that was added.
+    /// Enters a table that was added to the file.
     pub(super) fn add(&mut self, index: usize, sector: u32) {
         if let Some(entry) = self.tables.get_mut(index) {
             *entry = sector;
@@ -43,95 +47,7 @@ impl Directory {
     }
 }
 
-impl SparseExtent {
-    /// Reads the grain directories; one that is damaged is made up for by the other, when only reading.
-    pub(super) fn read_directories(&mut self) -> Result<(), DiskError> {
-        let primary = self.read_directory(self.header.directory);
-        let redundant = self
-            .header
-            .redundant_directory()
-            .map(|sector| self.read_directory(sector));
-        self.directories = match (primary, redundant, self.access) {
-            (Ok(primary), None, _) => vec![primary],
-            (Ok(primary), Some(Ok(redundant)), _) => vec![primary, redundant],
-            (Ok(primary), Some(Err(_)), Access::Read) => vec![primary],
-            (Err(_), Some(Ok(redundant)), Access::Read) => vec![redundant],
-            (Err(error), _, _) | (Ok(_), Some(Err(error)), Access::ReadWrite) => return Err(error),
-        };
-        Ok(())
-    }
-
-    fn read_directory(&self, sector: u64) -> Result<Directory, DiskError> {
-        let bad = |reason: String| malformed(&self.path, FORMAT, reason);
-        let count = self.header.tables();
-        if count > MAX_DIRECTORY_ENTRIES {
-            return Err(bad(format!("its grain directory has {count} entries")));
-        }
-        let start_bytes = sector.saturating_mul(SECTOR_BYTES);
-        let cut_off = !self.reaches(start_bytes.saturating_add(count * 4))?;
-        if sector == 0 || cut_off {
-            return Err(bad(format!(
-                "its grain directory at sector {sector} is outside the file"
-            )));
-        }
-        let mut bytes = vec![0; count as usize * 4];
-        self.file
-            .read_exact_at(&mut bytes, start_bytes)
-            .map_err(DiskError::io("read the grain directory of", &self.path))?;
-        let tables: Vec<u32> = words(&bytes).collect();
-        for (index, table) in tables.iter().enumerate().filter(|(_, table)| **table != 0) {
-            let start = u64::from(*table);
-            if !self.reaches((start + TABLE_SECTORS) * SECTOR_BYTES)? {
-                return Err(bad(format!(
-                    "grain table {index} at sector {start} is outside the file"
-                )));
-            }
-            if self.is_metadata(start, TABLE_SECTORS) {
-                return Err(bad(format!(
-                    "grain table {index} lies on other metadata, at sector {start}"
-                )));
-            }
-        }
-        let mut sorted: Vec<u32> = tables.iter().copied().filter(|table| *table != 0).collect();
-        sorted.sort_unstable();
-        if let Some(table) = overlapping(&sorted, TABLE_SECTORS) {
-            return Err(bad(format!("two grain tables overlap at sector {table}")));
-        }
-        Ok(Directory {
-            sector,
-            tables,
-            sorted,
-        })
-    }
-
-    /// Whether a run of sectors touches header, descriptor, directories or tables.
-    pub(super) fn is_metadata_or_table(&self, sector: u64, sectors: u64) -> bool {
-        self.is_metadata(sector, sectors)
-            || self
-                .directories
-                .iter()
-                .any(|directory| directory.has_table_in(sector, sectors))
-    }
-
-    fn is_metadata(&self, sector: u64, sectors: u64) -> bool {
-        let directory_sectors = (self.header.tables() * 4).div_ceil(SECTOR_BYTES);
-        let directories = [
-            Some(self.header.directory),
-            self.header.redundant_directory(),
-        ];
-        let overlaps = |start: u64, len: u64| {
-            sector < start.saturating_add(len) && start < sector.saturating_add(sectors)
-        };
-        overlaps(0, 1)
-            || overlaps(self.header.descriptor, self.header.descriptor_len)
-            || directories
-                .into_iter()
-                .flatten()
-                .any(|start| overlaps(start, directory_sectors))
-    }
-}
-
-/// The first of some sorted sectors that is less than `len` behind the one before.
+/// The first of these sectors, in ascending order, that is less than `len` behind the one before.
 pub(super) fn overlapping(sorted: &[u32], len: u64) -> Option<u32> {
     let next = sorted.iter().skip(1);
     sorted
@@ -139,4 +55,10 @@ pub(super) fn overlapping(sorted: &[u32], len: u64) -> Option<u32> {
         .zip(next)
         .find(|(a, b)| u64::from(**b - **a) < len)
         .map(|(_, b)| *b)
+}
+
+/// Little-endian 32-bit numbers, as directories and tables hold them.
+pub(super) fn words(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
+    let (words, _) = bytes.as_chunks::<4>();
+    words.iter().map(|word| u32::from_le_bytes(*word))
 }

@@ -1,6 +1,8 @@
 //! Reads one sparse extent: header, grain directories, grain tables (as they are needed, a bounded
 //! number in memory), grains.
 
+mod directories;
+
 use std::{
     fs::File,
     os::unix::fs::FileExt,
@@ -12,7 +14,7 @@ use std::{
 };
 
 use super::{
-    directory::{Directory, overlapping},
+    directory::{Directory, overlapping, words},
     header::{ENTRY_ZERO, FORMAT, SparseHeader, TABLE_ENTRIES, TABLE_SECTORS},
     malformed,
 };
@@ -360,9 +362,4 @@ pub(super) fn read_header(
     file.read_exact_at(&mut sector, 0)
         .map_err(DiskError::io("read", path))?;
     SparseHeader::parse(path, &sector)
-}
-
-pub(super) fn words(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
-    let (words, _) = bytes.as_chunks::<4>();
-    words.iter().map(|word| u32::from_le_bytes(*word))
 }

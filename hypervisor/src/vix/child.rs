@@ -3,9 +3,10 @@
 mod calls;
 mod client;
 mod protocol;
+mod request_span;
 mod server;
 
-pub(super) use calls::noted;
+pub(super) use calls::recorded;
 pub(super) use client::ChildProcess;
 pub(super) use protocol::{Answer, ConnectTo, Operation};
 pub use server::run_vix_host;

@@ -14,7 +14,8 @@ use vix_sys::{
 };
 
 use super::{
-    child::Operation, host::Link, image::image, inspect::GuestFiles, locations::Locations,
+    child::Operation, connection::Connection, image::image, inspect::GuestFiles,
+    locations::Locations,
 };
 use crate::{
     ChangeId, ChangeIds, ErrorClass, ErrorKind, FreezeRequest, Guest, GuestFacts, GuestImage,
@@ -29,13 +30,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A guest by its path; opened afresh by each operation, so that no stale handle is ever used.
 pub(super) struct VixGuest {
-    link: Arc<Link>,
+    connection: Arc<Connection>,
     guest: GuestRef,
 }
 
 impl VixGuest {
-    pub(super) fn new(link: Arc<Link>, guest: GuestRef) -> Self {
-        Self { link, guest }
+    pub(super) fn new(connection: Arc<Connection>, guest: GuestRef) -> Self {
+        Self { connection, guest }
     }
 
     fn vmx_path(&self) -> String {
@@ -44,7 +45,7 @@ impl VixGuest {
 
     async fn tools_running(&self) -> Result<bool> {
         let vmx_path = self.vmx_path();
-        self.link
+        self.connection
             .flag(ASK_LIMIT, Operation::ToolsRunning { vmx_path })
             .await
     }
@@ -55,7 +56,7 @@ impl VixGuest {
         work: impl FnOnce(GuestFiles) -> T + Send + 'static,
     ) -> Result<T> {
         let guest = self.guest.clone();
-        self.link
+        self.connection
             .blocking(move |target| GuestFiles::load(Locations::load(target), &guest).map(work))
             .await?
     }
@@ -90,7 +91,7 @@ impl VixGuest {
             vmx_path: self.vmx_path(),
             soft: true,
         };
-        match self.link.order(limit, operation).await {
+        match self.connection.done(limit, operation).await {
             Ok(()) => {}
             Err(error) if error.kind == ErrorKind::ConnectionLost => return Err(error),
             Err(error) => {
@@ -139,7 +140,7 @@ impl VixGuest {
             class,
             format!(
                 "host {}: {} {what}",
-                self.link.target.name, self.guest.locator
+                self.connection.target.name, self.guest.locator
             ),
         )
     }
@@ -196,7 +197,7 @@ impl Guest for VixGuest {
     async fn power_state(&self) -> Result<PowerState> {
         let vmx_path = self.vmx_path();
         let bits = self
-            .link
+            .connection
             .number(ASK_LIMIT, Operation::PowerBits { vmx_path })
             .await?;
         power_state(bits).ok_or_else(|| {
@@ -215,8 +216,8 @@ impl Guest for VixGuest {
         }
         let vmx_path = self.vmx_path();
         let outcome = self
-            .link
-            .order(limit, Operation::PowerOn { vmx_path })
+            .connection
+            .done(limit, Operation::PowerOn { vmx_path })
             .await;
         self.settle(outcome, PowerState::On, deadline).await
     }
@@ -246,13 +247,13 @@ impl Guest for VixGuest {
             vmx_path: self.vmx_path(),
             soft: false,
         };
-        let outcome = self.link.order(how.hard_limit, operation).await;
+        let outcome = self.connection.done(how.hard_limit, operation).await;
         self.settle(outcome, PowerState::Off, deadline).await
     }
 
     async fn snapshots(&self) -> Result<Vec<String>> {
         let vmx_path = self.vmx_path();
-        self.link
+        self.connection
             .list(ASK_LIMIT, Operation::Snapshots { vmx_path })
             .await
     }
@@ -268,7 +269,7 @@ impl Guest for VixGuest {
             ));
         }
         if let Some(other) = existing.first()
-            && !self.link.capabilities().multiple_snapshots
+            && !self.connection.capabilities().multiple_snapshots
         {
             return Err(self.error(
                 ErrorKind::NotSupported,
@@ -284,7 +285,7 @@ impl Guest for VixGuest {
             name: name.clone(),
             description: request.description.clone(),
         };
-        self.link.order(request.limit, operation).await
+        self.connection.done(request.limit, operation).await
     }
 
     async fn release(&self, name: &str, limit: Duration) -> Result<bool> {
@@ -292,7 +293,7 @@ impl Guest for VixGuest {
             vmx_path: self.vmx_path(),
             name: name.to_owned(),
         };
-        match self.link.flag(limit, operation).await {
+        match self.connection.flag(limit, operation).await {
             // It went while we looked: somebody else removed it.
             Err(error) if error.kind == ErrorKind::SnapshotNotFound => Ok(false),
             outcome => outcome,

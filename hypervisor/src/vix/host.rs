@@ -10,14 +10,12 @@ use vix_sys::{
 
 use super::{
     back_end::Product,
-    child::{Answer, ChildProcess, ConnectTo, Operation},
+    child::{ChildProcess, ConnectTo, Operation},
+    connection::Connection,
     guest::VixGuest,
     locations::Locations,
 };
-use crate::{
-    Capabilities, ErrorClass, ErrorKind, Guest, GuestRef, Host, HostFacts, HostTarget,
-    HypervisorError, Result,
-};
+use crate::{Capabilities, Guest, GuestRef, Host, HostFacts, HostTarget, Result};
 
 /// How long the host may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
@@ -26,85 +24,7 @@ const LIST_LIMIT: Duration = Duration::from_secs(60);
 
 /// A connection to a host, in a process of its own.
 pub(super) struct VixHost {
-    link: Arc<Link>,
-}
-
-/// What guests need of their host.
-pub(super) struct Link {
-    child: ChildProcess,
-    pub(super) target: HostTarget,
-    product: Product,
-}
-
-impl Link {
-    /// Asks for an operation that answers nothing.
-    pub(super) async fn order(&self, limit: Duration, operation: Operation) -> Result<()> {
-        match self.child.call(limit, operation).await? {
-            Answer::Done => Ok(()),
-            other => Err(self.odd(&other)),
-        }
-    }
-
-    /// Asks for an operation that answers yes or no.
-    pub(super) async fn flag(&self, limit: Duration, operation: Operation) -> Result<bool> {
-        match self.child.call(limit, operation).await? {
-            Answer::Flag(flag) => Ok(flag),
-            other => Err(self.odd(&other)),
-        }
-    }
-
-    /// Asks for an operation that answers a number.
-    pub(super) async fn number(&self, limit: Duration, operation: Operation) -> Result<i32> {
-        match self.child.call(limit, operation).await? {
-            Answer::Number(number) => Ok(number),
-            other => Err(self.odd(&other)),
-        }
-    }
-
-    /// Asks for an operation that answers a list.
-    pub(super) async fn list(&self, limit: Duration, operation: Operation) -> Result<Vec<String>> {
-        match self.child.call(limit, operation).await? {
-            Answer::List(list) => Ok(list),
-            other => Err(self.odd(&other)),
-        }
-    }
-
-    /// What the host can do.
-    pub(super) fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            hot_snapshots: true,
-            // VMware Server keeps one snapshot for each guest and overwrites it.
-            multiple_snapshots: self.product != Product::Server2,
-        }
-    }
-
-    /// Runs work on files where it may block.
-    pub(super) async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&HostTarget) -> T + Send + 'static,
-    ) -> Result<T> {
-        let target = self.target.clone();
-        tokio::task::spawn_blocking(move || work(&target))
-            .await
-            .map_err(|error| {
-                HypervisorError::new(
-                    ErrorKind::Other,
-                    ErrorClass::Retry,
-                    format!("host {}: reading files failed: {error}", self.target.name),
-                )
-            })
-    }
-
-    fn odd(&self, answer: &Answer) -> HypervisorError {
-        HypervisorError::new(
-            ErrorKind::Other,
-            ErrorClass::Permanent,
-            format!(
-                "host {}: the process for its connection is of another version: it answered {answer:?}",
-                self.target.name
-            ),
-        )
-    }
+    connection: Arc<Connection>,
 }
 
 impl VixHost {
@@ -116,21 +36,23 @@ impl VixHost {
             Product::WorkstationShared => VIX_SERVICEPROVIDER_VMWARE_WORKSTATION_SHARED,
             Product::Workstation => VIX_SERVICEPROVIDER_VMWARE_WORKSTATION,
         };
-        let link = Link {
+        let connection = Connection {
             child,
             target,
             product,
         };
         let to = ConnectTo {
-            label: link.target.name.clone(),
+            label: connection.target.name.clone(),
             provider,
-            address: link.target.address.clone(),
-            user: link.target.user.clone(),
-            password: link.target.password.clone(),
+            address: connection.target.address.clone(),
+            user: connection.target.user.clone(),
+            password: connection.target.password.clone(),
         };
-        link.order(CONNECT_LIMIT, Operation::Connect(to)).await?;
+        connection
+            .done(CONNECT_LIMIT, Operation::Connect(to))
+            .await?;
         Ok(Self {
-            link: Arc::new(link),
+            connection: Arc::new(connection),
         })
     }
 }
@@ -138,19 +60,22 @@ impl VixHost {
 #[async_trait]
 impl Host for VixHost {
     fn capabilities(&self) -> Capabilities {
-        self.link.capabilities()
+        self.connection.capabilities()
     }
 
     async fn facts(&self) -> Result<HostFacts> {
-        let product = self.link.product;
+        let product = self.connection.product;
         let what = match product {
             Product::Workstation => VIX_FIND_RUNNING_VMS,
             Product::Server2 | Product::WorkstationShared | Product::Esxi => {
                 VIX_FIND_REGISTERED_VMS
             }
         };
-        let live = self.link.list(LIST_LIMIT, Operation::Find(what)).await?;
-        self.link
+        let live = self
+            .connection
+            .list(LIST_LIMIT, Operation::Find(what))
+            .await?;
+        self.connection
             .blocking(move |target| {
                 let mut locations = Locations::load(target);
                 let registered = locations.registered(target, product);
@@ -175,12 +100,12 @@ impl Host for VixHost {
 
     async fn guest(&self, guest: &GuestRef) -> Result<Arc<dyn Guest>> {
         Ok(Arc::new(VixGuest::new(
-            Arc::clone(&self.link),
+            Arc::clone(&self.connection),
             guest.clone(),
         )))
     }
 
     async fn close(&self) {
-        self.link.child.close().await;
+        self.connection.child.close().await;
     }
 }

@@ -15,7 +15,7 @@ use vix_sys::{
     VIX_VMPOWEROP_FROM_GUEST, VIX_VMPOWEROP_NORMAL, Vix, VixError, VixFindItemType, VixHandle,
 };
 
-use super::{child::noted, codes::to_error};
+use super::{child::recorded, codes::to_error};
 use crate::{ErrorClass, ErrorKind, HypervisorError, Result};
 
 /// The first pause between two looks at a job; it doubles up to [`LONGEST_PAUSE`].
@@ -98,7 +98,7 @@ impl Session {
         let doing = format!("host {}: cannot list the guests", self.label);
         let deadline = Instant::now() + limit;
         let host = self.host(&doing)?;
-        let items = noted("VixHost_FindItems", || {
+        let items = recorded("VixHost_FindItems", || {
             let (job, items) = self.vix.find_items(host, what);
             self.finish(job, limit, &doing).map(|_| items)
         })?;
@@ -225,7 +225,7 @@ impl Session {
 
     /// All snapshots; noted as the one call that begins it.
     fn tree(&self, vm: &Handle, vmx_path: &str) -> Result<Vec<(String, Handle)>> {
-        noted("VixVM_GetRootSnapshot", || self.walk(vm, vmx_path))
+        recorded("VixVM_GetRootSnapshot", || self.walk(vm, vmx_path))
     }
 
     fn walk(&self, vm: &Handle, vmx_path: &str) -> Result<Vec<(String, Handle)>> {
@@ -274,7 +274,7 @@ impl Session {
         limit: Duration,
         what: &str,
     ) -> Result<Handle> {
-        noted(name, || self.finish(begin(), limit, what))
+        recorded(name, || self.finish(begin(), limit, what))
     }
 
     /// Waits for a job, at most `limit`. Every asynchronous call ends here.

@@ -1,4 +1,4 @@
-//! The guard: a process between ours and a hook, which ends the hook when ours dies, however it dies.
+//! The guard of a hook: a process that runs the hook, and kills it when the process that started the guard has ended.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,14 +13,12 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::process::exit_code;
-use virtuozo_store::workers;
+use super::exit_code::{exit_code, not_started};
 
-/// The hidden command of `virtuozo` that is the guard.
+/// The hidden command of `virtuozo` that runs the guard.
 pub(super) const COMMAND: &str = "hook-guard";
 
-/// Runs a command as [`Call`](super::Call) asks for, and ends as it ends. When stdin ends, the whole process
-/// group is killed, this process too.
+/// Runs a command, and returns its exit code. When stdin ends, kills the whole process group, this process included.
 pub async fn guard(command: &[OsString]) -> ExitCode {
     let code = supervise(command).await.unwrap_or_else(|(code, why)| {
         eprintln!("{why}");
@@ -32,8 +30,8 @@ pub async fn guard(command: &[OsString]) -> ExitCode {
 async fn supervise(command: &[OsString]) -> Result<i32, (i32, String)> {
     let program = command.first().map_or(OsStr::new(""), OsString::as_os_str);
     let failed = |error: io::Error| not_started(program, &error);
-    // The hook gets it too, and has some time to end.
-    let mut told_to_end = signal(SignalKind::terminate()).map_err(failed)?;
+    // SIGTERM goes to the whole group. The guard outlives it, so that the hook has time to end.
+    let mut terminated = signal(SignalKind::terminate()).map_err(failed)?;
     let mut child = Command::new(program)
         .args(command.get(1..).unwrap_or_default())
         .stdin(Stdio::null())
@@ -43,29 +41,14 @@ async fn supervise(command: &[OsString]) -> Result<i32, (i32, String)> {
     loop {
         tokio::select! {
             status = child.wait() => return Ok(exit_code(status.map_err(failed)?)),
-            _ = told_to_end.recv() => {}
+            _ = terminated.recv() => {}
             read = stdin.read(&mut ignored) => {
                 if !matches!(read, Ok(count) if count > 0) {
-                    // It leads that group: who starts it sees to that.
+                    // The guard leads its process group.
                     let _ = kill_process_group(getpid(), Signal::KILL);
                     std::process::exit(1);
                 }
             }
         }
     }
-}
-
-/// The exit code of a command that could not be started, as in a shell, and why.
-pub(super) fn not_started(program: &OsStr, error: &io::Error) -> (i32, String) {
-    let code = if error.kind() == io::ErrorKind::NotFound {
-        127
-    } else {
-        126
-    };
-    let program = program.display();
-    let machine = workers::machine();
-    (
-        code,
-        format!("{program} cannot be started on the machine {machine}: {error}"),
-    )
 }

@@ -1,13 +1,6 @@
-//! One command in a process group of its own: its output, its limit, and its end with all that it started.
+//! Runs one command in a process group of its own, within a limit, and keeps the end of its output.
 
-use std::{
-    ffi::OsString,
-    io,
-    os::{fd::OwnedFd, unix::process::ExitStatusExt},
-    path::Path,
-    process::{ExitStatus, Stdio},
-    time::Duration,
-};
+use std::{ffi::OsString, io, os::fd::OwnedFd, path::Path, process::Stdio, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
@@ -17,39 +10,42 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::guard;
+use crate::{
+    exit_code::{exit_code, not_started},
+    guard,
+};
 
-/// The last bytes of the output that are kept.
+/// How many of the last bytes of the output are kept.
 const OUTPUT_BYTES: usize = 16 << 10;
 /// How long a command has to end after SIGTERM, before SIGKILL.
-const GRACE: Duration = Duration::from_secs(5);
-/// How long the output is read after the command's end: what it left in the background may hold it open.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-/// Where programs are looked for if this process does not know.
-const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const TERMINATION_LIMIT: Duration = Duration::from_secs(5);
+/// How long the output is read after the command's end: its background processes may hold the pipe open.
+const OUTPUT_LIMIT: Duration = Duration::from_millis(500);
+/// The `PATH` of a command if this process has none.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A command to be run.
 #[derive(Debug)]
 pub struct Call<'a> {
     /// The program and its arguments.
     pub command: &'a [String],
-    /// What it is told, beside where programs, home, language and time zone are.
+    /// Its environment variables, beside PATH, HOME, LANG and TZ.
     pub environment: &'a [(&'static str, String)],
     /// How long it may take.
     pub limit: Duration,
-    /// The program `virtuozo`, which then ends the command if this process dies. None: the command goes on.
+    /// The program `virtuozo`, as a guard that kills the command if this process dies; `None`: the command goes on then.
     pub guard: Option<&'a Path>,
 }
 
-/// How a command came to its end.
+/// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended<T> {
-    /// By itself, with this exit code; 128 and the signal's number after a signal, 126 and 127 if it could
-    /// not be started, as in a shell.
+    /// By itself, with this exit code; as in a shell, 128 plus the number of a signal, or 126 or 127 if it could not be
+    /// started.
     Exited(i32),
     /// It was killed at its limit.
     TimedOut,
-    /// It was killed because it was to stop, for this reason.
+    /// It was killed when `stop` completed, with that result.
     Stopped(T),
 }
 
@@ -57,12 +53,12 @@ pub enum Ended<T> {
 #[derive(Debug)]
 pub(super) struct Finished<T> {
     pub(super) ended: Ended<T>,
-    /// The end of what it wrote, stdout and stderr together.
+    /// The end of its output, stdout and stderr in the order of writing.
     pub(super) output: String,
     pub(super) took: Duration,
 }
 
-/// Runs a command to its end, its limit, or until `stop`. If this is dropped, it is killed.
+/// Runs a command until it ends, its limit, or until `stop` completes. Dropping the future kills the command.
 pub(super) async fn run<T>(call: &Call<'_>, stop: impl Future<Output = T>) -> Finished<T> {
     let began = Instant::now();
     let (ended, output) = match Running::start(call) {
@@ -73,7 +69,7 @@ pub(super) async fn run<T>(call: &Call<'_>, stop: impl Future<Output = T>) -> Fi
         Err(error) => {
             let program = call.guard.map(|path| path.as_os_str().to_owned());
             let program = program.or_else(|| call.command.first().map(OsString::from));
-            let (code, why) = guard::not_started(&program.unwrap_or_default(), &error);
+            let (code, why) = not_started(&program.unwrap_or_default(), &error);
             (Ended::Exited(code), why)
         }
     };
@@ -84,16 +80,10 @@ pub(super) async fn run<T>(call: &Call<'_>, stop: impl Future<Output = T>) -> Fi
     }
 }
 
-/// The exit code as a shell tells it.
-pub(super) fn exit_code(status: ExitStatus) -> i32 {
-    let signal = || status.signal().map(|signal| 128 + signal);
-    status.code().or_else(signal).unwrap_or(-1)
-}
-
 struct Running {
     child: Child,
-    /// The guard ends with it. Not left to `child`, which closes it as soon as it is waited for.
-    _guarded: Option<ChildStdin>,
+    /// The guard kills the command when this is closed. `child` would close it as soon as it is waited for.
+    _guard_stdin: Option<ChildStdin>,
     group: Option<Group>,
     output: Option<pipe::Receiver>,
     tail: Tail,
@@ -109,7 +99,7 @@ impl Running {
             Some(guard) => {
                 let mut command = Command::new(guard);
                 command.args([guard::COMMAND, "--", program]);
-                // It ends with this pipe, and so with this process.
+                // The system closes this pipe when this process ends.
                 command.stdin(Stdio::piped());
                 command
             }
@@ -126,7 +116,7 @@ impl Running {
         command
             .args(arguments)
             .env_clear()
-            .env("PATH", USUAL_PATH)
+            .env("PATH", DEFAULT_PATH)
             .envs(inherited)
             .envs(call.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
@@ -138,7 +128,7 @@ impl Running {
         let mut child = command.spawn()?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
         Ok(Self {
-            _guarded: child.stdin.take(),
+            _guard_stdin: child.stdin.take(),
             child,
             group: pid.and_then(Pid::from_raw).map(Group),
             output: Some(output),
@@ -153,7 +143,7 @@ impl Running {
                 biased;
                 status = self.child.wait() => {
                     let code = status.map_or(-1, exit_code);
-                    // What it has left in the background is left alone.
+                    // Its background processes are left running.
                     if let Some(group) = self.group.take() {
                         group.forget();
                     }
@@ -172,11 +162,11 @@ impl Running {
                 read(&mut self.output, &mut self.tail).await;
             }
         };
-        let _ = timeout(LAST_WORDS, rest).await;
+        let _ = timeout(OUTPUT_LIMIT, rest).await;
         ended
     }
 
-    /// Ends the whole group: asks first.
+    /// Sends SIGTERM to the whole group, and SIGKILL after the limit.
     async fn kill(&mut self) {
         let Some(group) = self.group.take() else {
             return;
@@ -191,14 +181,14 @@ impl Running {
                 }
             }
         };
-        let _ = timeout(GRACE, ending).await;
-        // Also after its end, for what it has started.
+        let _ = timeout(TERMINATION_LIMIT, ending).await;
+        // The command may have ended while processes that it started have not.
         drop(group);
-        let _ = timeout(GRACE, self.child.wait()).await;
+        let _ = timeout(TERMINATION_LIMIT, self.child.wait()).await;
     }
 }
 
-/// Reads some of the output; nothing more comes after its end.
+/// Reads some of the output; waits for ever after its end.
 async fn read(output: &mut Option<pipe::Receiver>, tail: &mut Tail) {
     let Some(from) = output else {
         return std::future::pending().await;
@@ -215,7 +205,7 @@ struct Group(Pid);
 
 impl Group {
     fn signal(&self, signal: Signal) {
-        // Nothing to be done where nobody is left in it.
+        // Fails if the group has no process any more.
         let _ = kill_process_group(self.0, signal);
     }
 
@@ -230,7 +220,7 @@ impl Drop for Group {
     }
 }
 
-/// The end of an output.
+/// The last bytes of an output.
 #[derive(Default)]
 struct Tail {
     bytes: Vec<u8>,
@@ -240,7 +230,7 @@ struct Tail {
 impl Tail {
     fn push(&mut self, part: &[u8]) {
         self.bytes.extend_from_slice(part);
-        // Not with each part: moving the rest costs more than keeping twice as much.
+        // Cutting at twice the size is rare; cutting after each part would move the bytes each time.
         if self.bytes.len() > 2 * OUTPUT_BYTES {
             self.cut();
         }
@@ -253,7 +243,7 @@ impl Tail {
         }
     }
 
-    /// As text that any table can hold.
+    /// As text without NUL, which PostgreSQL cannot store.
     fn text(&mut self) -> String {
         self.cut();
         let text = String::from_utf8_lossy(&self.bytes).replace('\0', "\u{fffd}");

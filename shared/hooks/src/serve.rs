@@ -1,4 +1,4 @@
-//! Hooks that are to be run: taken, run under a lease, and recorded.
+//! Runs the hooks that are due: takes each under a lease, runs it, and records the result.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -7,7 +7,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use super::{Environment, Subject, perform, process::Ended, telling};
 use virtuozo_model::HookMoment;
 use virtuozo_postgres::{StoreError, ask, count_error};
 use virtuozo_runtime::Availability;
@@ -18,25 +17,31 @@ use virtuozo_store::{
 };
 use virtuozo_telemetry::tree;
 
-/// How many hooks one process runs at the same time.
-const AT_ONCE: usize = 8;
-/// How often a process looks whether a hook is to be run.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// An answer that takes longer waits on a connection that is dead.
-const ANSWER_LIMIT: Duration = Duration::from_secs(20);
-/// How long a process that ends waits for its hooks to be killed and left to others.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(8);
-/// How often the end of a hook is recorded anew after the database has refused it: the next reason for that may be
-/// none, and otherwise the hook would be run again.
-const TRIES: u32 = 5;
+use crate::{
+    environment::Environment,
+    perform::{given_up, perform, severity},
+    process::Ended,
+    subject::Subject,
+};
 
-/// Runs the hooks of one scope.
+/// How many hooks one process runs at the same time.
+const MAX_RUNNING: usize = 8;
+/// How often a process looks for a due hook.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+/// A statement that takes longer waits on a dead connection.
+const STATEMENT_LIMIT: Duration = Duration::from_secs(20);
+/// How long a process that ends waits until its hooks are killed and handed over.
+const STOP_LIMIT: Duration = Duration::from_secs(8);
+/// How many times the database may refuse the record of a hook's end. Without the record, the hook is run again.
+const RECORD_ATTEMPTS: u32 = 5;
+
+/// Runs the hooks of runs, or those of guests.
 #[derive(Debug, Clone)]
 pub struct Hooks {
     pool: PgPool,
     availability: Availability,
     owner_id: Uuid,
-    whose: HookScope,
+    scope: HookScope,
     guard: Option<PathBuf>,
 }
 
@@ -50,36 +55,36 @@ enum Stop {
 }
 
 impl Hooks {
-    /// One for the process `owner_id`; `guard` as in [`Call::guard`](super::Call::guard).
+    /// Hooks of a scope, run by the process `owner_id`; `guard` as in [`Call::guard`](super::Call::guard).
     pub fn new(
         pool: PgPool,
         availability: Availability,
         owner_id: Uuid,
-        whose: HookScope,
+        scope: HookScope,
         guard: Option<PathBuf>,
     ) -> Self {
         Self {
             pool,
             availability,
             owner_id,
-            whose,
+            scope,
             guard,
         }
     }
 
-    /// Runs hooks until `stop`. What runs then is killed and left to other processes.
+    /// Runs hooks until `stop`. Hooks that run then are killed, and other processes run them again.
     pub async fn serve(self, stop: CancellationToken) {
         let this = Arc::new(self);
-        let permits = Arc::new(Semaphore::new(AT_ONCE));
+        let permits = Arc::new(Semaphore::new(MAX_RUNNING));
         let work = TaskTracker::new();
         while !stop.is_cancelled() {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
                 break;
             };
             let taken_at = BootInstant::now();
-            let taking = hooks::take(&this.pool, this.whose, this.owner_id);
+            let taking = hooks::take(&this.pool, this.scope, this.owner_id);
             let taken = tokio::select! {
-                taken = ask(&this.availability, "hooks", ANSWER_LIMIT, taking) => taken,
+                taken = ask(&this.availability, "hooks", STATEMENT_LIMIT, taking) => taken,
                 () = stop.cancelled() => break,
             };
             match taken {
@@ -92,15 +97,12 @@ impl Hooks {
                 Err(error) => tracing::debug!(%error, "no hook could be taken"),
             }
             tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(POLL_EVERY) => {}
                 () = stop.cancelled() => {}
             }
         }
         work.close();
-        if tokio::time::timeout(FAREWELL_LIMIT, work.wait())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(STOP_LIMIT, work.wait()).await.is_err() {
             tracing::warn!(
                 "hooks were not stopped in time; others run them again when the leases run out"
             );
@@ -122,8 +124,8 @@ impl Hooks {
         );
         if let Err(error) = self.perform(&taken, &keeper.handle(), &stop).await {
             count_error(&self.availability, &error);
-            // The lease runs out, and somebody tries again.
-            tracing::warn!(run = %taken.run_id, %error, "a hook was not run to its end");
+            // Another process runs it again when the lease has expired.
+            tracing::warn!(run = %taken.run_id, %error, "hook was not completed");
         }
     }
 
@@ -139,8 +141,8 @@ impl Hooks {
         let subject = name.as_deref().map_or(Subject::Run, Subject::Guest);
         let hook = &taken.hook;
         if taken.is_given_up {
-            let why = telling::given_up(hook, subject, taken.fence - 1);
-            let event = NewEvent::user(telling::severity(hook), subject.says(&why));
+            let why = given_up(hook, subject, taken.fence - 1);
+            let event = NewEvent::user(severity(hook), subject.sentence(&why));
             let event = about(taken, &facts, event);
             return self.record(taken, None, Some(&why), &event, stop).await;
         }
@@ -148,7 +150,7 @@ impl Hooks {
         tracing::info!(hook = subject.kind(hook.moment), run = %taken.run_id, "hook begins");
         let stopped = async {
             tokio::select! {
-                // A database that does not answer ends no hook.
+                // A lease that cannot be renewed because the database is unreachable ends no hook.
                 _ = lease.ended() => Stop::Lost,
                 () = stop.cancelled() => Stop::Draining,
             }
@@ -158,11 +160,11 @@ impl Hooks {
         let event = about(taken, &facts, performed.event.clone());
         match performed.ended {
             Ended::Stopped(Stop::Draining) => {
-                tracing::info!(run = %taken.run_id, "a hook was stopped; another process runs it again");
+                tracing::info!(run = %taken.run_id, "hook was stopped; another process runs it again");
                 hooks::put_back(&self.pool, taken).await
             }
             Ended::Stopped(Stop::Lost) => {
-                tracing::info!(run = %taken.run_id, "a hook was stopped: its run has ended, or another process has it");
+                tracing::info!(run = %taken.run_id, "hook was stopped: its run has ended, or another process has the lease");
                 virtuozo_store::events::record(&self.pool, &event).await
             }
             Ended::Exited(_) | Ended::TimedOut => {
@@ -173,7 +175,7 @@ impl Hooks {
         }
     }
 
-    /// Records the end, again and again while the database does not answer.
+    /// Records the end; repeats that while the database is unreachable.
     async fn record(
         &self,
         taken: &HookLease,
@@ -188,29 +190,29 @@ impl Hooks {
             match ask(
                 &self.availability,
                 "the end of a hook",
-                ANSWER_LIMIT,
+                STATEMENT_LIMIT,
                 ending,
             )
             .await
             {
                 Ok(fence) => {
                     if fence == Fence::Lost {
-                        tracing::info!(run = %taken.run_id, "a hook ended, but its run had ended before, or another process has it");
+                        tracing::info!(run = %taken.run_id, "hook ended after its run, or after another process had taken the lease");
                     }
                     return Ok(());
                 }
                 Err(error) if error.is_unavailable() => {}
                 Err(error) => {
                     refused += 1;
-                    if refused == TRIES {
+                    if refused == RECORD_ATTEMPTS {
                         return Err(error);
                     }
-                    tracing::debug!(%error, "the end of a hook was not recorded, trying again");
+                    tracing::debug!(%error, "end of a hook was not recorded, trying again");
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-                // It will be run again.
+                () = tokio::time::sleep(POLL_EVERY) => {}
+                // Another process runs the hook again.
                 () = stop.cancelled() => return Ok(()),
             }
         }
@@ -234,23 +236,23 @@ fn environment(taken: &HookLease, facts: &HookContext, subject: Subject<'_>) -> 
     };
     let kind = subject.kind(taken.hook.moment);
     let mut all = Environment::new(kind, taken.run_id, taken.fence, taken.fence, &span);
-    all.say("VIRTUOZO_REQUESTED_BY", &facts.requested_by);
-    all.say_if("VIRTUOZO_SCHEDULE", facts.schedule.as_ref());
-    all.say_if("VIRTUOZO_OUTCOME", taken.outcome.as_ref());
+    all.set("VIRTUOZO_REQUESTED_BY", &facts.requested_by);
+    all.set_if_some("VIRTUOZO_SCHEDULE", facts.schedule.as_ref());
+    all.set_if_some("VIRTUOZO_OUTCOME", taken.outcome.as_ref());
     if taken.hook.moment == HookMoment::After {
-        all.say_if("VIRTUOZO_ERROR", facts.error.as_ref());
+        all.set_if_some("VIRTUOZO_ERROR", facts.error.as_ref());
     }
-    all.say_if("VIRTUOZO_HOST", facts.host.as_ref());
-    all.say_if("VIRTUOZO_GUEST", facts.guest.as_ref());
-    all.say_if("VIRTUOZO_GUEST_LOCATOR", facts.locator.as_ref());
-    all.say_if("VIRTUOZO_MODE", facts.mode.as_ref());
-    all.say_if("VIRTUOZO_POINT", facts.point.as_ref());
+    all.set_if_some("VIRTUOZO_HOST", facts.host.as_ref());
+    all.set_if_some("VIRTUOZO_GUEST", facts.guest.as_ref());
+    all.set_if_some("VIRTUOZO_GUEST_LOCATOR", facts.locator.as_ref());
+    all.set_if_some("VIRTUOZO_MODE", facts.mode.as_ref());
+    all.set_if_some("VIRTUOZO_POINT", facts.point.as_ref());
     if subject == Subject::Run && taken.hook.moment == HookMoment::After {
-        all.say("VIRTUOZO_GUESTS", facts.guests);
-        all.say("VIRTUOZO_GUESTS_SUCCEEDED", facts.succeeded);
-        all.say("VIRTUOZO_GUESTS_FAILED", facts.failed);
-        all.say("VIRTUOZO_HOSTS_FAILED", facts.hosts_failed);
-        all.say("VIRTUOZO_FAILED_GUESTS", facts.failed_guests.join("\n"));
+        all.set("VIRTUOZO_GUESTS", facts.guests);
+        all.set("VIRTUOZO_GUESTS_SUCCEEDED", facts.succeeded);
+        all.set("VIRTUOZO_GUESTS_FAILED", facts.failed);
+        all.set("VIRTUOZO_HOSTS_FAILED", facts.hosts_failed);
+        all.set("VIRTUOZO_FAILED_GUESTS", facts.failed_guests.join("\n"));
     }
     all
 }

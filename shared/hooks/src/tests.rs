@@ -1,11 +1,13 @@
-//! Hooks as processes: what they are told, what is kept of what they say, and how they end.
+//! Hooks as processes: their environment, the kept output, and how they end.
 
 use std::{collections::BTreeSet, future::pending, time::Duration};
 
-use super::process::{self, Call, Ended, Finished};
 use virtuozo_model::{Hook, HookMoment, OnFailure};
 
-use super::{Environment, Subject, perform, shown};
+use super::{
+    Environment, Subject, command_line, perform,
+    process::{self, Call, Ended, Finished},
+};
 
 async fn run(command: &[&str], limit: Duration) -> Finished<()> {
     let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
@@ -164,7 +166,7 @@ async fn a_failure_is_told_with_command_machine_output_and_what_to_do() {
         "{missing}"
     );
     assert_eq!(
-        shown(&["a b".into(), "it's".into(), String::new()]),
+        command_line(&["a b".into(), "it's".into(), String::new()]),
         r"'a b' 'it'\''s' ''"
     );
 }

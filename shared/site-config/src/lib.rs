@@ -8,6 +8,7 @@ mod apply;
 mod diff;
 mod notices;
 mod read;
+mod sealing;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -22,7 +23,8 @@ use virtuozo_store::notices::config::Secret;
 pub use apply::{Keys, Options, import};
 pub use diff::{Change, Changed, FieldChange, Outcome};
 pub use notices::NoticeSecrets;
-pub use read::{Sealing, export};
+pub use read::export;
+pub use sealing::Sealing;
 
 /// The version of the format described by the types here, and the newest that can be read.
 pub const FORMAT_VERSION: i64 = 1;

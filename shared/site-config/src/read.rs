@@ -1,102 +1,38 @@
-//! From the database to the file.
+//! Export: reads the configuration of the site from the database.
 
 use std::collections::{BTreeMap, HashMap};
 
-use secrecy::{ExposeSecret, SecretString};
 use sqlx::{PgConnection, PgPool};
 use toml::Spanned;
 use uuid::Uuid;
 
-use super::{
-    DatastoreEntry, End, FORMAT_VERSION, GuestEntry, HostEntry, NoticeSecrets, RepositoryEntry,
-    Scalar, ScheduleEntry, SiteFile, SiteFileError, notices,
-};
 use virtuozo_model::{Disk, Guest, Host, Schedule};
 use virtuozo_postgres::StoreError;
-use virtuozo_secrets::{Key, Lock, SecretError};
+use virtuozo_secrets::Key;
 use virtuozo_store::{
     caps, datastores, disks, guests, hooks, hosts,
-    notices::config::{self, Secret},
+    notices::config,
     schedules,
     settings::{self, Key as Setting},
 };
 
-/// How the passwords of an export are encrypted.
-pub struct Sealing {
-    lock: Lock,
-    key: Key,
-    /// Encrypted passwords and secrets of an earlier export, by what they are bound to. Those that did not change keep their text, so
-    /// that two exports differ in what has changed only.
-    earlier: HashMap<Uuid, String>,
-}
+use super::{
+    DatastoreEntry, End, FORMAT_VERSION, GuestEntry, HostEntry, NoticeSecrets, RepositoryEntry,
+    Scalar, ScheduleEntry, SiteFile, SiteFileError,
+    notices::{self, placed},
+    sealing::{Sealing, password_id},
+};
 
-impl Sealing {
-    /// With a passphrase, and the file that will be replaced, if there is one.
-    ///
-    /// # Errors
-    /// [`SiteFileError::Secret`].
-    pub fn new(
-        passphrase: &SecretString,
-        earlier: Option<SiteFile>,
-    ) -> Result<Self, SiteFileError> {
-        if let Some(earlier) = earlier
-            && let Some(lock) = earlier.passwords
-            && let Ok(key) = lock.open(passphrase)
-        {
-            let passwords = earlier.hosts.into_iter().filter_map(|host| {
-                let host = host.into_inner();
-                Some((whose(&host.name), host.password?))
-            });
-            let secrets = Secret::ALL.into_iter().filter_map(|secret| {
-                let sealed = earlier.notice_secrets.of(secret)?.as_ref().clone();
-                Some((secret.id(), sealed))
-            });
-            return Ok(Self {
-                lock,
-                key,
-                earlier: passwords.chain(secrets).collect(),
-            });
-        }
-        let (lock, key) = Lock::new(passphrase)?;
-        Ok(Self {
-            lock,
-            key,
-            earlier: HashMap::new(),
-        })
-    }
-
-    /// A password, bound to what it is for.
-    pub(super) fn seal(&self, whose: Uuid, password: &SecretString) -> Result<String, SecretError> {
-        if let Some(earlier) = self.earlier.get(&whose)
-            && open(&self.key, whose, earlier)
-                .is_ok_and(|kept| kept.expose_secret() == password.expose_secret())
-        {
-            return Ok(earlier.clone());
-        }
-        Ok(hex::encode(self.key.seal(whose, password)?))
-    }
-}
-
-/// What an encrypted password of a file is bound to: the name of its host.
-pub(super) fn whose(host: &str) -> Uuid {
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, host.as_bytes())
-}
-
-/// Opens an encrypted password in a file.
-pub(super) fn open(key: &Key, whose: Uuid, sealed: &str) -> Result<SecretString, SecretError> {
-    let bytes = hex::decode(sealed).map_err(|_| SecretError::WrongKey)?;
-    key.open(whose, &bytes)
-}
-
-/// The configuration as it stands, with passwords if a key for them and a sealing is given.
+/// Reads the configuration of the site; with passwords and secrets, if the site's key and an encryption are given.
 ///
 /// # Errors
-/// What the database says, [`SiteFileError::Sealed`] or [`SiteFileError::SealedSecret`].
+/// The database refuses a query, or the key does not decrypt a stored password ([`SiteFileError::Sealed`]) or secret
+/// ([`SiteFileError::SealedSecret`]).
 pub async fn export(
     pool: &PgPool,
     passwords: Option<(&Key, &Sealing)>,
 ) -> Result<SiteFile, SiteFileError> {
-    // All of one instant.
+    // One snapshot of the database for all queries.
     let mut tx = pool
         .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         .await
@@ -114,7 +50,7 @@ pub async fn export(
                 reason,
             };
             let password = key.open(id, &sealed).map_err(named)?;
-            host.password = Some(sealing.seal(whose(&host.name), &password)?);
+            host.password = Some(sealing.seal(password_id(&host.name), &password)?);
         }
         notices::export_secrets(&mut tx, sealing, key, &mut file).await?;
         if !file.notice_secrets.is_empty()
@@ -126,10 +62,10 @@ pub async fn export(
     Ok(file)
 }
 
-/// The configuration as it stands, without passwords.
+/// Reads the configuration of the site without passwords.
 pub(super) async fn current(conn: &mut PgConnection) -> Result<SiteFile, StoreError> {
     let settings = settings::get(&mut *conn).await?;
-    let how_told = config::get(&mut *conn).await?;
+    let notice_settings = config::get(&mut *conn).await?;
     let mut of_host: HashMap<Uuid, HostEntry> = HashMap::new();
     for host in hosts::list(&mut *conn).await? {
         of_host.insert(host.id, host_entry(host));
@@ -171,7 +107,7 @@ pub(super) async fn current(conn: &mut PgConnection) -> Result<SiteFile, StoreEr
         format_version: FORMAT_VERSION,
         passwords: None,
         settings: by_name(settings::KEYS, &settings),
-        notices: by_name(config::KEYS, &how_told),
+        notices: by_name(config::KEYS, &notice_settings),
         notice_secrets: NoticeSecrets::default(),
         hooks: hooks::list(&mut *conn)
             .await?
@@ -201,7 +137,7 @@ fn by_name<S>(keys: &'static [Setting<S>], values: &S) -> BTreeMap<String, Spann
         .collect()
 }
 
-/// By name, byte for byte: the order of the database is that of its language.
+/// Sorts entries by name, byte by byte: the database sorts by its locale.
 fn sort(file: &mut SiteFile) {
     file.hooks.sort_by_key(|hook| hook.as_ref().moment.as_str());
     file.repositories
@@ -275,9 +211,4 @@ fn schedule_entry(
         time_zone: schedule.time_zone,
         enabled: schedule.enabled,
     }
-}
-
-/// An entry that stands in no text yet.
-pub(super) fn placed<T>(entry: T) -> Spanned<T> {
-    Spanned::new(0..0, entry)
 }

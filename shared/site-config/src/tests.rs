@@ -402,7 +402,7 @@ fn any_file() -> impl Strategy<Value = SiteFile> {
                 schedules: schedules.collect(),
                 settings: settings
                     .into_iter()
-                    .map(|(name, value)| (name, read::placed(value.into())))
+                    .map(|(name, value)| (name, notices::placed(value.into())))
                     .collect(),
                 ..parsed(TEXT).file
             }

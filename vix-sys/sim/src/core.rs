@@ -10,5 +10,6 @@ pub(crate) mod host;
 pub(crate) mod power;
 pub(crate) mod process;
 pub(crate) mod product;
+mod recovery;
 pub(crate) mod snapshot;
 pub(crate) mod state;

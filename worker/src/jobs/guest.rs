@@ -23,12 +23,11 @@ use super::{
 };
 use crate::{
     context::Context,
-    error::{BadCopy, StepError, Stop},
-    missing_capability,
+    error::{BadCopy, StepError, Stop, check},
     plan::Retry,
     retention,
     retry::delay_secs,
-    steps::{FailedAttempt, GuestRun, check, verify},
+    steps::{FailedAttempt, GuestRun, verify},
     undo,
 };
 
@@ -154,14 +153,16 @@ async fn conclude(run: &GuestRun, failed: &FailedAttempt) -> Result<(), StepErro
         }
         message = format!("{message}; and the guest could not be brought back yet: {left}");
     }
-    let leaves_to_others = missing_capability::note(
-        &run.context,
-        run.row.host_id,
-        Some(run.row.run_id),
-        error.class(),
-        &mut message,
-    )
-    .await?;
+    let leaves_to_others = run
+        .context
+        .missing_capabilities
+        .note(
+            run.row.host_id,
+            Some(run.row.run_id),
+            error.class(),
+            &mut message,
+        )
+        .await?;
     let pool = &run.context.pool;
     let bad_copies_before = match error {
         StepError::BadCopy(_) => {

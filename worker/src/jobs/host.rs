@@ -30,10 +30,9 @@ use super::{
 use crate::{
     connections::ConnectionPermit,
     context::Context,
-    error::{StepError, Stop},
-    inspection, missing_capability,
+    error::{StepError, Stop, check},
+    inspection,
     retry::delay_secs,
-    steps::check,
     trace::HostTrace,
 };
 
@@ -292,9 +291,11 @@ impl HostRun<'_> {
         let (host_id, run_id) = (self.row.host_id, self.row.run_id);
         let mut message = error.to_string();
         let class = error.class();
-        let leaves_to_others =
-            missing_capability::note(self.context, host_id, Some(run_id), class, &mut message)
-                .await?;
+        let leaves_to_others = self
+            .context
+            .missing_capabilities
+            .note(host_id, Some(run_id), class, &mut message)
+            .await?;
         let attempt = Attempt {
             subject: Subject::Host(&self.host.name),
             step: None,

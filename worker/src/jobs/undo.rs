@@ -19,10 +19,7 @@ use super::{
     HAND_BACK_SECS, Job, OnHost, Work,
     decide::{Attempt, Decision, LOUD_FROM, Subject, decide},
 };
-use crate::{
-    context::Context, error::StepError, missing_capability, retry::delay_secs, steps::secs, trace,
-    undo,
-};
+use crate::{context::Context, error::StepError, retry::delay_secs, steps::secs, trace, undo};
 
 /// The pause after the first failure, in seconds.
 const FIRST_DELAY_SECS: i32 = 5;
@@ -154,8 +151,10 @@ async fn conclude(
     let mut message = error.to_string();
     let host_id = work.row.host_id;
     let context = work.context.as_ref();
-    let leaves_to_others =
-        missing_capability::note(context, host_id, None, error.class(), &mut message).await?;
+    let leaves_to_others = context
+        .missing_capabilities
+        .note(host_id, None, error.class(), &mut message)
+        .await?;
     let name = guest.full_name();
     let attempt = Attempt {
         subject: Subject::Obligation(&name, obligation.action()),

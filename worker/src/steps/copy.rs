@@ -17,10 +17,9 @@ use virtuozo_repository::{
 use virtuozo_store::guest_runs::{self, DeviceProgress};
 use virtuozo_telemetry::metrics;
 
-use super::{
-    Frozen, GuestRun, REPORT_LIMIT, Validated, blocking, permission::Permission, reporting,
-};
+use super::{Frozen, GuestRun, REPORT_LIMIT, Validated, permission::Permission, reporting};
 use crate::{
+    blocking::blocking,
     error::StepError,
     failpoints::{self, Place},
     trace::BlockGroups,

@@ -6,8 +6,12 @@ use virtuozo_hypervisor::{PowerOff, PowerState};
 use virtuozo_model::StepName;
 use virtuozo_store::{obligations, runs};
 
-use super::{Frozen, GuestRun, Validated, check, late_change::Change, secs};
-use crate::{error::StepError, failpoints::Place, undo::POWER_LIMIT};
+use super::{Frozen, GuestRun, Validated, late_change::Change, secs};
+use crate::{
+    error::{StepError, check},
+    failpoints::Place,
+    undo::POWER_LIMIT,
+};
 
 /// Powers the guest off, after writing down that it has to be powered on again. A guest that is off or
 /// suspended stays as it is.

@@ -10,8 +10,9 @@ use virtuozo_store::{
     points::{self, GuestPoint, NewPoint, Published},
 };
 
-use super::{Frozen, GuestRun, Validated, blocking, outputs::Outputs};
+use super::{Frozen, GuestRun, Validated, outputs::Outputs};
 use crate::{
+    blocking::blocking,
     context::Context,
     error::{StepError, Stop},
     failpoints::Place,

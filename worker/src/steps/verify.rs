@@ -9,10 +9,9 @@ use std::sync::{
 use virtuozo_repository::{CopyObserver, RepositoryError, SealedPoint, Stopped, VerifyReport};
 use virtuozo_store::steps;
 
-use super::{
-    GuestRun, REPORT_LIMIT, Validated, Verified, blocking, permission::Permission, reporting,
-};
+use super::{GuestRun, REPORT_LIMIT, Validated, Verified, permission::Permission, reporting};
 use crate::{
+    blocking::blocking,
     error::{BadCopy, StepError},
     failpoints::{self, Place},
     trace::BlockGroups,

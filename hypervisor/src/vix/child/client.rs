@@ -23,8 +23,8 @@ use tokio::{
 };
 
 use super::{
-    calls::RequestSpan,
     protocol::{self, Answer, LENGTH_BYTES, Operation, Request, Response},
+    request_span::RequestSpan,
 };
 use crate::{ErrorClass, ErrorKind, HypervisorError, Result};
 
@@ -126,7 +126,7 @@ impl ChildProcess {
         }
         // The span before those below it: they are sent in this order, if at all.
         span.end(&outcome);
-        span.made(&calls, self.pid);
+        span.calls(&calls, self.pid);
         outcome
     }
 

@@ -1,86 +1,23 @@
 //! The table of live handles: counted references to hosts, guests, snapshots, jobs and property lists.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicI32, Ordering},
+        atomic::{AtomicI32, Ordering},
     },
 };
 
 use vix_sys::{
-    VIX_E_INVALID_HANDLE, VIX_E_NOT_SUPPORTED_ON_HANDLE_TYPE, VIX_HANDLETYPE_HOST,
-    VIX_HANDLETYPE_JOB, VIX_HANDLETYPE_NONE, VIX_HANDLETYPE_PROPERTY_LIST, VIX_HANDLETYPE_SNAPSHOT,
-    VIX_HANDLETYPE_VM, VIX_INVALID_HANDLE, VixHandle, VixHandleType, VixPropertyId,
-    VixServiceProvider,
+    VIX_E_INVALID_HANDLE, VIX_E_NOT_SUPPORTED_ON_HANDLE_TYPE, VIX_HANDLETYPE_NONE,
+    VIX_INVALID_HANDLE, VixHandle, VixHandleType,
 };
 
-use super::{job::Job, properties::Value};
-use crate::core::{
-    connection::Connection,
-    error::{Result, SimError},
-    guest::Guest,
-    host::Host,
-};
+use super::objects::{HostObject, Job, Object, SnapshotObject, VmObject};
+use crate::core::error::{Result, SimError};
 
 /// Behind VMware's wrapper the top byte of a handle names the library; the rest is ours.
 const NUMBER_MASK: i32 = 0x00FF_FFFF;
-
-/// A connected host.
-pub(super) struct HostObject {
-    pub(super) host: Host,
-    pub(super) provider: VixServiceProvider,
-    /// Set by Disconnect; jobs that wait for ever look at it.
-    pub(super) closed: AtomicBool,
-    /// Taken by Disconnect: jobs that still run do not keep the connection open.
-    pub(super) connection: Mutex<Option<Connection>>,
-}
-
-/// An open guest.
-pub(super) struct VmObject {
-    pub(super) host: Arc<HostObject>,
-    pub(super) guest: Guest,
-    /// As the caller named it.
-    pub(super) path: String,
-}
-
-/// A snapshot of an open guest.
-pub(super) struct SnapshotObject {
-    pub(super) vm: Arc<VmObject>,
-    pub(super) uid: u64,
-}
-
-#[derive(Clone)]
-pub(super) enum Object {
-    Host(Arc<HostObject>),
-    Vm(Arc<VmObject>),
-    Snapshot(Arc<SnapshotObject>),
-    Job(Arc<Job>),
-    Properties(Arc<BTreeMap<VixPropertyId, Value>>),
-}
-
-impl Object {
-    fn kind(&self) -> VixHandleType {
-        match self {
-            Self::Host(_) => VIX_HANDLETYPE_HOST,
-            Self::Vm(_) => VIX_HANDLETYPE_VM,
-            Self::Snapshot(_) => VIX_HANDLETYPE_SNAPSHOT,
-            Self::Job(_) => VIX_HANDLETYPE_JOB,
-            Self::Properties(_) => VIX_HANDLETYPE_PROPERTY_LIST,
-        }
-    }
-
-    /// The host through which it was obtained.
-    fn host(&self) -> Option<&Arc<HostObject>> {
-        match self {
-            Self::Host(host) => Some(host),
-            Self::Vm(vm) => Some(&vm.host),
-            Self::Snapshot(snapshot) => Some(&snapshot.vm.host),
-            Self::Job(job) => job.host.as_ref(),
-            Self::Properties(_) => None,
-        }
-    }
-}
 
 struct Slot {
     references: u32,

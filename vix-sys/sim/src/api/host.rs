@@ -14,8 +14,9 @@ use vix_sys::{
 };
 
 use super::{
-    handles::{self, HostObject, Object, VmObject},
+    handles,
     job::{Callback, Context, Target, start},
+    objects::{HostObject, Object, VmObject},
     support::{guarded, required_text, text},
 };
 use crate::core::{

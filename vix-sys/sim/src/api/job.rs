@@ -4,45 +4,24 @@ use std::{
     collections::BTreeMap,
     ffi::{c_int, c_void},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
 };
 
 use vix_sys::{
-    VIX_E_FAIL, VIX_E_OUT_OF_MEMORY, VIX_E_UNFINISHED_JOB, VIX_EVENTTYPE_FIND_ITEM,
-    VIX_EVENTTYPE_JOB_COMPLETED, VIX_INVALID_HANDLE, VIX_OK, VIX_PROPERTY_FOUND_ITEM_LOCATION,
-    VixBool, VixError, VixEventProc, VixEventType, VixHandle, VixPropertyId,
+    VIX_E_FAIL, VIX_E_OUT_OF_MEMORY, VIX_EVENTTYPE_FIND_ITEM, VIX_EVENTTYPE_JOB_COMPLETED,
+    VIX_INVALID_HANDLE, VIX_OK, VIX_PROPERTY_FOUND_ITEM_LOCATION, VixBool, VixError, VixEventProc,
+    VixEventType, VixHandle, VixPropertyId,
 };
 
 use super::{
-    handles::{self, HostObject, Object},
-    properties::Value,
+    handles,
+    objects::{HostObject, Job, Object, Outcome, Value},
     support::{code_of, guarded, put},
 };
 use crate::core::{
     error::{Result, SimError},
     faults::{self, When},
 };
-
-/// How a job ended.
-#[derive(Debug, Clone, Copy)]
-struct Outcome {
-    error: VixError,
-    handle: VixHandle,
-}
-
-#[derive(Debug, Default)]
-struct JobState {
-    outcome: Option<Outcome>,
-    /// The callback has returned: only now waiting ends, so that a caller may free its client data.
-    delivered: bool,
-}
-
-/// The state of an asynchronous operation.
-pub(super) struct Job {
-    pub(super) host: Option<Arc<HostObject>>,
-    state: Mutex<JobState>,
-    changed: Condvar,
-}
 
 /// The caller's callback with its client data.
 #[derive(Clone, Copy)]
@@ -99,51 +78,12 @@ pub(super) struct Target {
     pub(super) host: Option<Arc<HostObject>>,
 }
 
-impl Job {
-    fn new(host: Option<Arc<HostObject>>) -> Arc<Self> {
-        Arc::new(Self {
-            host,
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        })
-    }
-
-    fn state(&self) -> MutexGuard<'_, JobState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ends the job and gives back the reference that kept its handle alive until here.
-    fn finish(&self, job: VixHandle, callback: Callback, outcome: Outcome) {
-        self.state().outcome = Some(outcome);
-        callback.call(job, VIX_EVENTTYPE_JOB_COMPLETED, VIX_INVALID_HANDLE);
-        handles::release(job);
-        self.state().delivered = true;
-        self.changed.notify_all();
-    }
-
-    /// Blocks until the job has ended; its error.
-    pub(super) fn wait(&self) -> VixError {
-        let mut state = self.state();
-        while !state.delivered {
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        state.outcome.map_or(VIX_E_FAIL, |outcome| outcome.error)
-    }
-
-    /// The job's error; 29 while it runs.
-    pub(super) fn error(&self) -> VixError {
-        let outcome = self.state().outcome;
-        outcome.map_or(VIX_E_UNFINISHED_JOB, |outcome| outcome.error)
-    }
-
-    /// The handle the job made; 0 for none.
-    pub(super) fn result_handle(&self) -> VixHandle {
-        let outcome = self.state().outcome;
-        outcome.map_or(VIX_INVALID_HANDLE, |outcome| outcome.handle)
-    }
+/// Ends a job and gives back the reference that kept its handle alive until here.
+fn finish(object: &Job, job: VixHandle, callback: Callback, outcome: Outcome) {
+    object.set_outcome(outcome);
+    callback.call(job, VIX_EVENTTYPE_JOB_COMPLETED, VIX_INVALID_HANDLE);
+    handles::release(job);
+    object.set_delivered();
 }
 
 /// Starts a job whose work makes a handle or none. An error found before (a bad argument) is the
@@ -174,7 +114,7 @@ pub(super) fn start(
                     .inspect_err(|_| handles::release(made))?;
                 Ok(made)
             }));
-            job.finish(handle, callback, outcome_of(result));
+            finish(&job, handle, callback, outcome_of(result));
         }
     };
     if std::thread::Builder::new()
@@ -186,7 +126,7 @@ pub(super) fn start(
             error: VIX_E_OUT_OF_MEMORY,
             handle: VIX_INVALID_HANDLE,
         };
-        job.finish(handle, callback, outcome);
+        finish(&job, handle, callback, outcome);
     }
     handle
 }
@@ -214,7 +154,7 @@ pub(super) unsafe extern "C" fn VixJob_CheckCompletion(
     complete: *mut VixBool,
 ) -> VixError {
     code_of(|| {
-        let done = handles::job(job)?.state().delivered;
+        let done = handles::job(job)?.is_delivered();
         // SAFETY: the caller's pointer to a Bool.
         unsafe { put(complete, VixBool::from(done)) }
     })
@@ -272,7 +212,7 @@ pub(super) extern "C" fn VixJob_OnFinishAsynchOpWithHandle(
                 error,
                 handle: result,
             };
-            object.finish(job, callback, outcome);
+            finish(&object, job, callback, outcome);
         }
     });
 }

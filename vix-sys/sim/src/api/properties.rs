@@ -14,10 +14,10 @@ use vix_sys::{
 };
 
 use super::{
-    handles::{self, HostObject, Object, SnapshotObject, VmObject},
-    job::Job,
+    arguments::Arguments,
+    handles,
+    objects::{HostObject, Job, Object, SnapshotObject, Value, VmObject},
     support::{code_of, malloc_text, put},
-    variadic::Arguments,
 };
 use crate::core::{
     error::{Result, SimError},
@@ -26,16 +26,6 @@ use crate::core::{
 
 /// The version that `VIX_PROPERTY_HOST_API_VERSION` answers.
 const API_VERSION: i32 = 13;
-
-/// The value of a property.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
-    Int(i32),
-    Text(String),
-    Bool(bool),
-    Handle(VixHandle),
-    Int64(i64),
-}
 
 /// The storage type of a property that handles or lists may have.
 fn type_of(id: VixPropertyId) -> Option<VixPropertyType> {

@@ -12,8 +12,9 @@ use vix_sys::{
 };
 
 use super::{
-    handles::{self, Object, SnapshotObject, VmObject},
+    handles,
     job::{Callback, start},
+    objects::{Object, SnapshotObject, VmObject},
     support::{code_of, guarded, put, required_text, text},
     vm::vm_job,
 };

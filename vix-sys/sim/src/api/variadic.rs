@@ -11,14 +11,14 @@ use vix_sys::{
     VIX_E_ARGUMENT_TOO_BIG, VIX_E_BAD_VM_INDEX, VIX_OK, VixError, VixHandle, VixPropertyId,
 };
 
-use super::{handles, properties, support::code_of, support::put};
+use super::{
+    arguments::Arguments,
+    handles,
+    objects::Object,
+    properties,
+    support::{code_of, put},
+};
 use crate::core::error::{Result, SimError};
-
-/// A variable number of integer or pointer arguments.
-pub(super) trait Arguments {
-    /// The next one.
-    fn next(&mut self) -> Result<usize>;
-}
 
 impl Arguments for std::array::IntoIter<usize, DIRECT> {
     fn next(&mut self) -> Result<usize> {
@@ -75,7 +75,7 @@ fn wait(job: VixHandle, first: VixPropertyId, more: &mut dyn Arguments) -> VixEr
         let object = handles::job(job)?;
         match object.wait() {
             // SAFETY: the arguments of the C call.
-            VIX_OK => unsafe { properties::answer(&handles::Object::Job(object), first, more) },
+            VIX_OK => unsafe { properties::answer(&Object::Job(object), first, more) },
             error => Err(SimError::new(error, "the job failed")),
         }
     })

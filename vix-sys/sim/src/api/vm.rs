@@ -12,8 +12,9 @@ use vix_sys::{
 };
 
 use super::{
-    handles::{self, VmObject},
+    handles,
     job::{Callback, Context, Target, start},
+    objects::VmObject,
     support::guarded,
 };
 use crate::core::{

@@ -1,5 +1,4 @@
-//! The files of a guest's disk chains: who names them, whose parent they are, and how a change of them
-//! begins, ends and is put right after a crash.
+//! The files of a guest's disk chains: what names them, their parents, and the begin and end of a change of them.
 
 use std::{
     collections::HashSet,
@@ -16,7 +15,6 @@ use super::{
     error::{Result, SimError},
     files,
     guest::{Guest, Locked},
-    snapshot,
 };
 
 /// Who names a file of a chain.
@@ -114,40 +112,6 @@ impl Locked<'_> {
         }
         self.state.removing = None;
         self.save_state()
-    }
-
-    /// Puts in order what a process that died in a change left: a removal goes on, an unfinished
-    /// snapshot (its frozen file is still the one the guest writes to) goes away. Nobody must have the
-    /// disks open. A guest whose configuration cannot be read is left alone.
-    pub(crate) fn recover(&mut self) -> Result<()> {
-        if self.state.is_settled() {
-            return Ok(());
-        }
-        let Ok(config) = self.guest.config() else {
-            return Ok(());
-        };
-        let mut vmsd = self.guest.vmsd()?;
-        if let Some(uid) = self.state.removing {
-            return if vmsd.get(uid).is_some() {
-                snapshot::remove_one(self, uid)
-            } else {
-                self.end()
-            };
-        }
-        let disks = self.guest.disks(&config);
-        if let Some(current) = vmsd.current.and_then(|uid| vmsd.get(uid)) {
-            let active = current
-                .disks
-                .iter()
-                .any(|frozen| disks.iter().any(|disk| disk.file_name == frozen.file_name));
-            let uid = current.uid;
-            if active && let Some(removed) = vmsd.remove(uid) {
-                self.remove_state_files(removed.state_file.as_deref())?;
-                self.write_vmsd(&vmsd)?;
-            }
-        }
-        self.state.generation += 1;
-        self.end()
     }
 
     /// Deletes a snapshot's state file and memory.

@@ -1,17 +1,14 @@
-//! The hooks of a guest, as far as they belong to its guest run: the command before its backup, and the word
-//! that one is to follow.
+//! The hooks of a guest as part of its guest run: the command before its backup is run here, the command after it is
+//! recorded as due.
 
 use virtuozo_hooks::{Ended, Environment, Subject, perform};
-use virtuozo_model::StepName;
-use virtuozo_model::{Hook, HookMoment, OnFailure};
+use virtuozo_model::{Hook, HookMoment, OnFailure, StepName};
 use virtuozo_repository::PointMode;
 use virtuozo_store::{events, hooks};
 use virtuozo_telemetry::tree;
 
-use crate::{
-    error::{StepError, Stop},
-    steps::{GuestRun, check},
-};
+use super::GuestRun;
+use crate::error::{StepError, Stop, check};
 
 impl GuestRun {
     fn hook(&self, moment: HookMoment) -> Option<&Hook> {
@@ -19,14 +16,14 @@ impl GuestRun {
     }
 }
 
-/// Says that the command after the guest's backup is to be run, if there is one: from now on it will be,
-/// whoever ends the guest run.
+/// Records that the command after the guest's backup is to be run, if there is one. It is run then however the guest run
+/// ends.
 pub(crate) async fn expect_after(run: &GuestRun) -> Result<(), StepError> {
     if run.hook(HookMoment::After).is_some() {
         let expecting = || hooks::expect_after(&run.context.pool, &run.row);
         check(
             run.context
-                .while_unavailable("the word that a hook is to follow", expecting)
+                .while_unavailable("a hook that is to follow", expecting)
                 .await?,
         )?;
     }
@@ -58,28 +55,28 @@ pub(crate) async fn before(run: &GuestRun, mode: PointMode) -> Result<(), StepEr
     let attempt = i64::from(row.attempts) + 1;
     let kind = subject.kind(hook.moment);
     let mut environment = Environment::new(kind, row.run_id, attempt, row.fence, &span);
-    environment.say_if("VIRTUOZO_SCHEDULE", schedule);
-    environment.say("VIRTUOZO_HOST", &run.guest.host_name);
-    environment.say("VIRTUOZO_GUEST", &run.guest.name);
-    environment.say("VIRTUOZO_GUEST_LOCATOR", &run.guest.locator);
-    environment.say("VIRTUOZO_MODE", mode.as_str());
+    environment.set_if_some("VIRTUOZO_SCHEDULE", schedule);
+    environment.set("VIRTUOZO_HOST", &run.guest.host_name);
+    environment.set("VIRTUOZO_GUEST", &run.guest.name);
+    environment.set("VIRTUOZO_GUEST_LOCATOR", &run.guest.locator);
+    environment.set("VIRTUOZO_MODE", mode.as_str());
     let guard = run.context.hook_guard.as_deref();
-    tracing::info!(guest = name, "the command before the backup begins");
-    let performed = perform(hook, subject, &environment, guard, told_to_stop(run)).await;
-    let event = run.about(performed.event);
+    tracing::info!(guest = name, "hook before the backup begins");
+    let result = perform(hook, subject, &environment, guard, stopped(run)).await;
+    let event = run.about(result.event);
     run.context
-        .while_unavailable("what became of a hook", || events::record(pool, &event))
+        .while_unavailable("the result of a hook", || events::record(pool, &event))
         .await?;
-    match (performed.ended, performed.failure) {
+    match (result.ended, result.failure) {
         (Ended::Stopped(stop), _) => Err(stop.into()),
         (_, Some(why)) if hook.on_failure == OnFailure::Fail => Err(StepError::operator(why)),
         _ => Ok(()),
     }
 }
 
-/// Until the lease is lost, the run cancelled, or this worker told to end. That the database does not answer
-/// is no reason: the hook could not be taken up again where it was.
-async fn told_to_stop(run: &GuestRun) -> Stop {
+/// Completes when the lease is lost, the run is cancelled, or this worker drains. An unreachable database does not end
+/// a hook, since an interrupted hook could not be continued.
+async fn stopped(run: &GuestRun) -> Stop {
     tokio::select! {
         biased;
         end = run.lease.ended() => end.into(),
