@@ -636,7 +636,7 @@ BEGIN
     ELSIF virtuozo_core.job_key(new.job_type) IS NOT NULL
       AND (tg_op = 'INSERT' OR new.job IS DISTINCT FROM old.job OR new.job_type IS DISTINCT FROM old.job_type)
       AND virtuozo_core.job_subject(new.job_type, new.job) IS NULL THEN
-        why := 'its payload is not a JSON object with the id of a host run, guest run, guest or notice';
+        why := 'its payload is not a JSON object with the id of a host run, guest run, guest, notice or request';
     ELSIF new.metadata::text LIKE '%=>NULL%'
       AND (tg_op = 'INSERT' OR new.metadata::text IS DISTINCT FROM old.metadata::text)
       AND regexp_replace(new.metadata::text, '"(\\.|[^"\\])*"', '', 'g') LIKE '%NULL%' THEN
@@ -781,6 +781,8 @@ BEGIN
             SELECT 1 FROM virtuozo_core.obligations o WHERE o.guest_id = subject)
         WHEN 'virtuozo-notice' THEN EXISTS (
             SELECT 1 FROM virtuozo_core.notices n WHERE n.id = subject AND n.state IN ('waiting', 'sending'))
+        WHEN 'virtuozo-request' THEN EXISTS (
+            SELECT 1 FROM virtuozo_core.requests q WHERE q.id = subject AND q.state = 'waiting')
         ELSE true
     END;
 END $$;
@@ -1055,7 +1057,7 @@ END $$;
 -- Name: job_key(text); Type: FUNCTION; Schema: virtuozo_core
 CREATE FUNCTION virtuozo_core.job_key(queue text) RETURNS text
     LANGUAGE sql IMMUTABLE
-    RETURN CASE queue WHEN 'virtuozo-host'::text THEN 'host_run_id'::text WHEN 'virtuozo-guest'::text THEN 'guest_run_id'::text WHEN 'virtuozo-undo'::text THEN 'guest_id'::text WHEN 'virtuozo-notice'::text THEN 'notice_id'::text ELSE NULL::text END;
+    RETURN CASE queue WHEN 'virtuozo-host'::text THEN 'host_run_id'::text WHEN 'virtuozo-guest'::text THEN 'guest_run_id'::text WHEN 'virtuozo-undo'::text THEN 'guest_id'::text WHEN 'virtuozo-notice'::text THEN 'notice_id'::text WHEN 'virtuozo-request'::text THEN 'request_id'::text ELSE NULL::text END;
 
 -- Name: job_payload(text, uuid); Type: FUNCTION; Schema: virtuozo_core
 CREATE FUNCTION virtuozo_core.job_payload(queue text, id uuid) RETURNS bytea
@@ -1338,6 +1340,15 @@ BEGIN
     UPDATE virtuozo_core.runs SET state = 'running', ended_at = NULL, error = NULL, cancel_requested = false,
            trace_before = coalesce(trace_id, id), trace_id = gen_random_uuid(), trace_since = now(), traced = false
      WHERE id = r.id AND state <> 'running';
+END $$;
+
+-- Name: request_changed(); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.request_changed() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    PERFORM pg_notify('virtuozo::request', new.id::text);
+    RETURN NULL;
 END $$;
 
 -- Name: serves(uuid, uuid); Type: FUNCTION; Schema: virtuozo_core
@@ -1904,6 +1915,34 @@ CREATE TABLE virtuozo_core.obligations (
     CONSTRAINT obligations_times CHECK (((GREATEST(next_attempt_at, lease_until, created_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(next_attempt_at, lease_until, created_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
 );
 
+-- Name: requests; Type: TABLE; Schema: virtuozo_core
+CREATE TABLE virtuozo_core.requests (
+    id uuid NOT NULL,
+    kind text NOT NULL,
+    host_id uuid NOT NULL,
+    requested_by text NOT NULL,
+    state text DEFAULT 'waiting'::text NOT NULL,
+    fence bigint DEFAULT 0 NOT NULL,
+    owner_id uuid,
+    lease_until timestamp with time zone,
+    crashes integer DEFAULT 0 NOT NULL,
+    taken_by text,
+    answer jsonb,
+    error text,
+    error_class text,
+    asked_at timestamp with time zone DEFAULT now() NOT NULL,
+    wanted_until timestamp with time zone NOT NULL,
+    ended_at timestamp with time zone,
+    CONSTRAINT requests_check CHECK (((state = 'running'::text) = (lease_until IS NOT NULL))),
+    CONSTRAINT requests_check1 CHECK (((state = 'succeeded'::text) = (answer IS NOT NULL))),
+    CONSTRAINT requests_check2 CHECK (((state = 'failed'::text) = (error IS NOT NULL))),
+    CONSTRAINT requests_check3 CHECK (((state = ANY (ARRAY['waiting'::text, 'running'::text])) = (ended_at IS NULL))),
+    CONSTRAINT requests_error_class_check CHECK ((error_class = ANY (ARRAY['retry'::text, 'permanent'::text, 'operator'::text]))),
+    CONSTRAINT requests_kind_check CHECK ((kind = ANY (ARRAY['host_test'::text, 'host_check'::text]))),
+    CONSTRAINT requests_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'cancelled'::text]))),
+    CONSTRAINT requests_times CHECK (((GREATEST(lease_until, asked_at, wanted_until, ended_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(lease_until, asked_at, wanted_until, ended_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+);
+
 -- Name: jobs; Type: VIEW; Schema: virtuozo
 CREATE VIEW virtuozo.jobs AS
  SELECT j.id,
@@ -1936,12 +1975,13 @@ CREATE VIEW virtuozo.jobs AS
     j.lock_at AS claimed_at,
     w.name AS worker,
     j.done_at
-   FROM ((((((apalis.jobs j
+   FROM (((((((apalis.jobs j
      CROSS JOIN LATERAL ( SELECT virtuozo_core.payload(j.job) AS doc) p)
      LEFT JOIN virtuozo_core.guest_runs g ON ((g.id = virtuozo_core.uuid_or_null((p.doc ->> 'guest_run_id'::text)))))
      LEFT JOIN virtuozo_core.host_runs r ON ((r.id = virtuozo_core.uuid_or_null((p.doc ->> 'host_run_id'::text)))))
      LEFT JOIN virtuozo_core.guests u ON ((u.id = COALESCE(g.guest_id, virtuozo_core.uuid_or_null((p.doc ->> 'guest_id'::text))))))
-     LEFT JOIN virtuozo_core.hosts h ON ((h.id = COALESCE(u.host_id, r.host_id))))
+     LEFT JOIN virtuozo_core.requests q ON ((q.id = virtuozo_core.uuid_or_null((p.doc ->> 'request_id'::text)))))
+     LEFT JOIN virtuozo_core.hosts h ON ((h.id = COALESCE(u.host_id, r.host_id, q.host_id))))
      LEFT JOIN virtuozo_core.workers w ON ((w.id = virtuozo_core.uuid_or_null(split_part(j.lock_by, '/'::text, 1)))))
   WHERE (j.job_type ~~ 'virtuozo-%'::text);
 
@@ -2624,6 +2664,10 @@ ALTER TABLE ONLY virtuozo_core.repository_ids
 ALTER TABLE ONLY virtuozo_core.repository_space
     ADD CONSTRAINT repository_space_pkey PRIMARY KEY (path);
 
+-- Name: requests requests_pkey; Type: CONSTRAINT; Schema: virtuozo_core
+ALTER TABLE ONLY virtuozo_core.requests
+    ADD CONSTRAINT requests_pkey PRIMARY KEY (id);
+
 -- Name: restore_points restore_points_guest_run_id_key; Type: CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.restore_points
     ADD CONSTRAINT restore_points_guest_run_id_key UNIQUE (guest_run_id);
@@ -2750,6 +2794,15 @@ CREATE UNIQUE INDEX obligations_power ON virtuozo_core.obligations USING btree (
 -- Name: obligations_snapshot; Type: INDEX; Schema: virtuozo_core
 CREATE UNIQUE INDEX obligations_snapshot ON virtuozo_core.obligations USING btree (guest_id, snapshot_name) WHERE (kind = 'remove_snapshot'::text);
 
+-- Name: requests_ended; Type: INDEX; Schema: virtuozo_core
+CREATE INDEX requests_ended ON virtuozo_core.requests USING btree (ended_at) WHERE (ended_at IS NOT NULL);
+
+-- Name: requests_host; Type: INDEX; Schema: virtuozo_core
+CREATE INDEX requests_host ON virtuozo_core.requests USING btree (host_id);
+
+-- Name: requests_open; Type: INDEX; Schema: virtuozo_core
+CREATE INDEX requests_open ON virtuozo_core.requests USING btree (asked_at) WHERE (state = ANY (ARRAY['waiting'::text, 'running'::text]));
+
 -- Name: restore_points_guest; Type: INDEX; Schema: virtuozo_core
 CREATE INDEX restore_points_guest ON virtuozo_core.restore_points USING btree (guest_id, taken_at DESC);
 
@@ -2773,6 +2826,9 @@ CREATE TRIGGER virtuozo_trace BEFORE INSERT ON apalis.jobs FOR EACH ROW EXECUTE 
 
 -- Name: guest_slots slot_is_left; Type: TRIGGER; Schema: virtuozo_core
 CREATE TRIGGER slot_is_left AFTER UPDATE OF guest_run_id ON virtuozo_core.guest_slots FOR EACH ROW WHEN (((old.guest_run_id IS NOT NULL) AND (new.guest_run_id IS NULL))) EXECUTE FUNCTION virtuozo_core.slot_is_left();
+
+-- Name: requests virtuozo_changed; Type: TRIGGER; Schema: virtuozo_core
+CREATE TRIGGER virtuozo_changed AFTER UPDATE OF state ON virtuozo_core.requests FOR EACH ROW WHEN ((old.state IS DISTINCT FROM new.state)) EXECUTE FUNCTION virtuozo_core.request_changed();
 
 -- Name: guest_runs virtuozo_hook; Type: TRIGGER; Schema: virtuozo_core
 CREATE TRIGGER virtuozo_hook AFTER UPDATE OF state ON virtuozo_core.guest_runs FOR EACH ROW WHEN ((new.after_hook AND (old.ended_at IS NULL) AND (new.ended_at IS NOT NULL))) EXECUTE FUNCTION virtuozo_core.hook_after_guest_run();
@@ -2887,6 +2943,10 @@ ALTER TABLE ONLY virtuozo_core.obligations
 -- Name: obligations obligations_host_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.obligations
     ADD CONSTRAINT obligations_host_id_fkey FOREIGN KEY (host_id) REFERENCES virtuozo_core.hosts(id) ON DELETE RESTRICT;
+
+-- Name: requests requests_host_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
+ALTER TABLE ONLY virtuozo_core.requests
+    ADD CONSTRAINT requests_host_id_fkey FOREIGN KEY (host_id) REFERENCES virtuozo_core.hosts(id) ON DELETE CASCADE;
 
 -- Name: restore_points restore_points_guest_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.restore_points

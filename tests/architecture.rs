@@ -78,6 +78,17 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
         &[],
     ),
     (
+        "virtuozo-services",
+        &[
+            "virtuozo-model",
+            "virtuozo-postgres",
+            "virtuozo-secrets",
+            "virtuozo-site-config",
+            "virtuozo-store",
+        ],
+        &[],
+    ),
+    (
         "virtuozo-hooks",
         &[
             "virtuozo-model",
@@ -153,6 +164,7 @@ const SHARED: &[&str] = &[
     "virtuozo-queue",
     "virtuozo-runtime",
     "virtuozo-secrets",
+    "virtuozo-services",
     "virtuozo-site-config",
     "virtuozo-store",
     "virtuozo-telemetry",

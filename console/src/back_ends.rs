@@ -83,14 +83,9 @@ pub(crate) struct PropertyArgs {
 }
 
 impl PropertyArgs {
-    /// Sets and removes the given properties.
-    pub(crate) fn apply(self, properties: &mut BTreeMap<String, String>) {
-        for (name, value) in self.given {
-            match value {
-                Some(value) => properties.insert(name, value),
-                None => properties.remove(&name),
-            };
-        }
+    /// What is set, and what is removed.
+    pub(crate) fn given(self) -> BTreeMap<String, Option<String>> {
+        self.given
     }
 
     fn take(&mut self, name: &str, value: &str) {
@@ -162,14 +157,10 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
 mod tests {
     use super::*;
 
-    fn parsed(arguments: &[&str]) -> BTreeMap<String, String> {
+    fn parsed(arguments: &[&str]) -> BTreeMap<String, Option<String>> {
         let command = PropertyArgs::augment_args(Command::new("host").no_binary_name(true));
         let matches = command.try_get_matches_from(arguments).unwrap();
-        let mut properties = BTreeMap::from([("other".to_owned(), "stays".to_owned())]);
-        PropertyArgs::from_arg_matches(&matches)
-            .unwrap()
-            .apply(&mut properties);
-        properties
+        PropertyArgs::from_arg_matches(&matches).unwrap().given()
     }
 
     #[test]
@@ -179,10 +170,10 @@ mod tests {
             ["--property", "config-dir=/mnt/alpha"],
         ] {
             let properties = parsed(&arguments);
-            assert_eq!(properties["config-dir"], "/mnt/alpha");
-            assert_eq!(properties["other"], "stays");
+            assert_eq!(properties.len(), 1);
+            assert_eq!(properties["config-dir"].as_deref(), Some("/mnt/alpha"));
         }
-        assert_eq!(parsed(&["--property", "other=none"]).len(), 0);
+        assert_eq!(parsed(&["--property", "other=none"])["other"], None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{io, process::ExitCode};
 
 use virtuozo_postgres::StoreError;
+use virtuozo_services::ServiceError;
 
 use crate::output::Output;
 
@@ -74,6 +75,11 @@ fn exit_code(failure: &anyhow::Error) -> u8 {
     }
     if failure.is::<Interrupted>() {
         return INTERRUPTED;
+    }
+    match failure.downcast_ref::<ServiceError>() {
+        Some(error) if error.is_refused() => return 2,
+        Some(error) if error.is_unavailable() => return 3,
+        _ => {}
     }
     match failure.downcast_ref() {
         Some(

@@ -10,8 +10,6 @@ mod context;
 mod deployment;
 mod error;
 mod http;
-mod key;
-mod lookup;
 mod operation;
 mod options;
 mod output;

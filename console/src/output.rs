@@ -6,9 +6,9 @@ use chrono::{DateTime, Local, Utc};
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 use serde_json::json;
-use uuid::Uuid;
 use virtuozo_model::human;
 pub(crate) use virtuozo_model::human::span;
+pub(crate) use virtuozo_services::names::short;
 
 /// A terminal that reports fewer columns is taken for one that does not know its width.
 const MIN_COLUMNS: u16 = 40;
@@ -151,13 +151,6 @@ pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
 /// `yes` or `no`.
 pub(crate) fn yes_no(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
-}
-
-/// The short form of an id: its last eight digits. (The first digits are a time, equal in all ids of the same
-/// minute.) Every command takes any beginning or end that only one id has.
-pub(crate) fn short(id: Uuid) -> String {
-    let digits = id.simple().to_string();
-    digits.chars().skip(digits.len() - 8).collect()
 }
 
 #[cfg(test)]

@@ -10,11 +10,8 @@ use serde::Serialize;
 use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_repository::{Repository, RepositoryError};
-use virtuozo_store::{
-    caps,
-    repositories::{KnownRepository, known},
-    views::PointLine,
-};
+use virtuozo_services::repositories;
+use virtuozo_store::repositories::KnownRepository;
 
 use crate::error::usage;
 
@@ -67,7 +64,7 @@ pub(crate) struct RepositoryCheck {
 /// # Errors
 /// The database cannot be asked. Whatever is wrong with the directory is in the result.
 pub(crate) async fn check(pool: &PgPool, path: &str) -> Result<RepositoryCheck> {
-    let KnownRepository { id, points } = known(pool, path).await?;
+    let KnownRepository { id, points } = repositories::known(pool, path).await?;
     let is_used = id.is_some() || !points.is_empty();
     let root = PathBuf::from(path);
     let reading = tokio::task::spawn_blocking(move || Repository::recognise(&root, id, &points));
@@ -96,22 +93,6 @@ pub(crate) async fn check(pool: &PgPool, path: &str) -> Result<RepositoryCheck> 
             result(state, id_here, Some(error.to_string()))
         }
     })
-}
-
-/// The paths of all repositories, as the database records them: destinations, and where restore points are.
-pub(crate) async fn paths<'a>(
-    pool: &PgPool,
-    points: impl IntoIterator<Item = &'a PointLine>,
-) -> Result<Vec<String>> {
-    let mut all: Vec<String> = caps::repositories(pool)
-        .await?
-        .into_iter()
-        .map(|repository| repository.path)
-        .chain(points.into_iter().map(|point| point.repository.clone()))
-        .collect();
-    all.sort();
-    all.dedup();
-    Ok(all)
 }
 
 /// The path in `recorded` of the same directory as `dir`, or the absolute path of `dir` if there is none.

@@ -36,11 +36,9 @@ where
     PossibleValuesParser::new(words).try_map(|word| word.parse::<T>())
 }
 
-/// Sets or resets a setting if its option was given.
-pub(crate) fn apply<T>(setting: &mut Option<T>, given: Option<Resettable<T>>) {
-    if let Some(Resettable(value)) = given {
-        *setting = value;
-    }
+/// What an operation is told: nothing, a new value, or to reset the setting.
+pub(crate) fn given<T>(option: Option<Resettable<T>>) -> Option<Option<T>> {
+    option.map(|Resettable(value)| value)
 }
 
 #[cfg(test)]
@@ -51,13 +49,11 @@ mod tests {
 
     #[test]
     fn a_setting_is_set_reset_or_left_alone() {
-        let mut mode = Some(Mode::Hot);
-        apply(&mut mode, None);
-        assert_eq!(mode, Some(Mode::Hot));
-        apply(&mut mode, Some(or_site("cold").unwrap()));
-        assert_eq!(mode, Some(Mode::Cold));
-        apply(&mut mode, Some(or_site("site").unwrap()));
-        assert_eq!(mode, None);
+        assert_eq!(given(None::<Resettable<Mode>>), None);
+        let cold = or_site("cold").unwrap();
+        assert_eq!(given(Some(cold)), Some(Some(Mode::Cold)));
+        let site = or_site::<Mode>("site").unwrap();
+        assert_eq!(given(Some(site)), Some(None));
         let error = or_site::<Mode>("warm").unwrap_err();
         assert!(
             error.contains("hot, cold, auto") && error.contains("site"),

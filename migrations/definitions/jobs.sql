@@ -30,6 +30,7 @@ RETURN CASE queue
            WHEN 'virtuozo-guest' THEN 'guest_run_id'
            WHEN 'virtuozo-undo' THEN 'guest_id'
            WHEN 'virtuozo-notice' THEN 'notice_id'
+           WHEN 'virtuozo-request' THEN 'request_id'
        END;
 
 -- The payload of a job, byte for byte: the sweeps compare payloads.
@@ -67,7 +68,7 @@ BEGIN
     ELSIF virtuozo_core.job_key(new.job_type) IS NOT NULL
       AND (tg_op = 'INSERT' OR new.job IS DISTINCT FROM old.job OR new.job_type IS DISTINCT FROM old.job_type)
       AND virtuozo_core.job_subject(new.job_type, new.job) IS NULL THEN
-        why := 'its payload is not a JSON object with the id of a host run, guest run, guest or notice';
+        why := 'its payload is not a JSON object with the id of a host run, guest run, guest, notice or request';
     ELSIF new.metadata::text LIKE '%=>NULL%'
       AND (tg_op = 'INSERT' OR new.metadata::text IS DISTINCT FROM old.metadata::text)
       AND regexp_replace(new.metadata::text, '"(\\.|[^"\\])*"', '', 'g') LIKE '%NULL%' THEN
@@ -164,6 +165,8 @@ BEGIN
             SELECT 1 FROM virtuozo_core.obligations o WHERE o.guest_id = subject)
         WHEN 'virtuozo-notice' THEN EXISTS (
             SELECT 1 FROM virtuozo_core.notices n WHERE n.id = subject AND n.state IN ('waiting', 'sending'))
+        WHEN 'virtuozo-request' THEN EXISTS (
+            SELECT 1 FROM virtuozo_core.requests q WHERE q.id = subject AND q.state = 'waiting')
         ELSE true
     END;
 END $$;

@@ -22,7 +22,11 @@ BEGIN
 
         'CREATE TRIGGER slot_is_left AFTER UPDATE OF guest_run_id ON virtuozo_core.guest_slots '
         'FOR EACH ROW WHEN (((old.guest_run_id IS NOT NULL) AND (new.guest_run_id IS NULL))) '
-        'EXECUTE FUNCTION virtuozo_core.slot_is_left()'
+        'EXECUTE FUNCTION virtuozo_core.slot_is_left()',
+
+        'CREATE TRIGGER virtuozo_changed AFTER UPDATE OF state ON virtuozo_core.requests '
+        'FOR EACH ROW WHEN ((old.state IS DISTINCT FROM new.state)) '
+        'EXECUTE FUNCTION virtuozo_core.request_changed()'
     ] LOOP
         IF NOT EXISTS (SELECT 1 FROM pg_trigger t WHERE NOT t.tgisinternal AND pg_get_triggerdef(t.oid) = definition) THEN
             EXECUTE replace(definition, 'CREATE TRIGGER', 'CREATE OR REPLACE TRIGGER');

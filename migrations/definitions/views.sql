@@ -138,7 +138,8 @@ SELECT j.id, j.job_type AS queue, j.status, p.doc AS payload,
   LEFT JOIN virtuozo_core.guest_runs g ON g.id = virtuozo_core.uuid_or_null(p.doc ->> 'guest_run_id')
   LEFT JOIN virtuozo_core.host_runs r ON r.id = virtuozo_core.uuid_or_null(p.doc ->> 'host_run_id')
   LEFT JOIN virtuozo_core.guests u ON u.id = coalesce(g.guest_id, virtuozo_core.uuid_or_null(p.doc ->> 'guest_id'))
-  LEFT JOIN virtuozo_core.hosts h ON h.id = coalesce(u.host_id, r.host_id)
+  LEFT JOIN virtuozo_core.requests q ON q.id = virtuozo_core.uuid_or_null(p.doc ->> 'request_id')
+  LEFT JOIN virtuozo_core.hosts h ON h.id = coalesce(u.host_id, r.host_id, q.host_id)
   LEFT JOIN virtuozo_core.workers w ON w.id = virtuozo_core.uuid_or_null(split_part(j.lock_by, '/', 1))
  WHERE j.job_type LIKE 'virtuozo-%';
 

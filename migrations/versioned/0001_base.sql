@@ -611,6 +611,38 @@ CREATE INDEX hook_runs_run ON virtuozo_core.hook_runs (run_id);
 CREATE INDEX hook_runs_guest_run ON virtuozo_core.hook_runs (guest_run_id) WHERE guest_run_id IS NOT NULL;
 CREATE INDEX hook_runs_open ON virtuozo_core.hook_runs (created_at, id) WHERE state IN ('waiting', 'running');
 
+-- Requests -------------------------------------------------------------------------------------------
+
+-- What somebody has asked of a host and waits to hear: one worker that serves its kind does it, and its answer is
+-- written here. There is no place for a secret in it: workers read the sealed password as they do for runs.
+CREATE TABLE virtuozo_core.requests (
+    id           uuid PRIMARY KEY,
+    kind         text NOT NULL CHECK (kind IN ('host_test', 'host_check')),
+    host_id      uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
+    requested_by text NOT NULL,
+    state        text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running', 'succeeded', 'failed', 'cancelled')),
+    fence        bigint NOT NULL DEFAULT 0,
+    owner_id     uuid,
+    lease_until  timestamptz,
+    crashes      integer NOT NULL DEFAULT 0,
+    taken_by     text,                                                  -- the worker that took it last: NAME on MACHINE
+    answer       jsonb,
+    error        text,
+    error_class  text CHECK (error_class IN ('retry', 'permanent', 'operator')),
+    asked_at     timestamptz NOT NULL DEFAULT now(),
+    wanted_until timestamptz NOT NULL,                                  -- from then on nobody waits for the answer
+    ended_at     timestamptz,
+    CHECK ((state = 'running') = (lease_until IS NOT NULL)),
+    CHECK ((state = 'succeeded') = (answer IS NOT NULL)),
+    CHECK ((state = 'failed') = (error IS NOT NULL)),
+    CHECK ((state IN ('waiting', 'running')) = (ended_at IS NULL)),
+    CONSTRAINT requests_times CHECK (greatest(lease_until, asked_at, wanted_until, ended_at) < '9999-01-01Z'
+                                     AND least(lease_until, asked_at, wanted_until, ended_at) > '1000-01-01Z')
+);
+CREATE INDEX requests_host ON virtuozo_core.requests (host_id);
+CREATE INDEX requests_open ON virtuozo_core.requests (asked_at) WHERE state IN ('waiting', 'running');
+CREATE INDEX requests_ended ON virtuozo_core.requests (ended_at) WHERE ended_at IS NOT NULL;
+
 -- apalis' queues -------------------------------------------------------------------------------------
 
 -- Jobs on their way, by payload: the sweeps look for lost ones every second.

@@ -73,7 +73,15 @@ impl Sweeper {
                     expired.error
                 );
             }
+            for _ in 0..sweeps::expire_requests(pool).await? {
+                metrics::lease_expired(LeaseKind::Request);
+            }
         }
+        let dropped = sweeps::drop_requests(pool).await?;
+        said(
+            "requests dropped that nobody waits for",
+            usize::try_from(dropped).unwrap_or(usize::MAX),
+        );
         said("guest runs admitted", sweeps::admit_all(pool).await?);
         said("undo jobs pushed", obligations::push_due(pool).await?);
         said(

@@ -12,6 +12,7 @@ mod mixed;
 mod mounts;
 mod notices;
 mod points;
+mod requests;
 
 use anyhow::{Context, Result, ensure};
 use tests::{PointDisks, Site};

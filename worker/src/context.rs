@@ -8,6 +8,7 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
+use virtuozo_hypervisor::Connectors;
 use virtuozo_postgres::{Pool, StoreError};
 use virtuozo_runtime::Availability;
 
@@ -24,6 +25,10 @@ pub(crate) struct Context {
     pub(crate) availability: Availability,
     /// Connections to hosts.
     pub(crate) connections: Arc<Connections>,
+    /// The ways to hosts, for what has a connection of its own.
+    pub(crate) connectors: Connectors,
+    /// The file with the key that opens host passwords.
+    pub(crate) key_file: PathBuf,
     /// This start of this worker; owner of its leases.
     pub(crate) incarnation: Uuid,
     /// The work in progress. It outlives the delivery of its job.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use virtuozo_hypervisor::{
     Connectors, ErrorKind, GuestFacts, Host, HostFacts, HypervisorError, PowerState,
 };
-use virtuozo_model::{ErrorClass, Guest, GuestState, HostState, Settings};
+use virtuozo_model::{ErrorClass, Guest, GuestState, HostState, HostTested, Settings};
 use virtuozo_postgres::StoreError;
 use virtuozo_runtime::Availability;
 use virtuozo_store::{
@@ -43,6 +43,51 @@ enum Failure {
     Target(#[from] TargetError),
     #[error(transparent)]
     Host(#[from] StepError),
+}
+
+impl From<CheckError> for StepError {
+    fn from(CheckError(failure): CheckError) -> Self {
+        match failure {
+            Failure::Target(TargetError::Store(error)) => error.into(),
+            Failure::Target(error) => Self::elsewhere(error.to_string()),
+            Failure::Host(error) => error,
+        }
+    }
+}
+
+/// Connects to a host outside of any run, over a connection of its own, and asks what it has. Notes only that it
+/// answers.
+///
+/// # Errors
+/// If the host cannot be connected to or read.
+pub async fn test_host(
+    pool: &PgPool,
+    key_file: &Path,
+    connectors: &Connectors,
+    host_id: Uuid,
+) -> Result<HostTested, CheckError> {
+    let target = host_target(pool, key_file, host_id)
+        .await
+        .map_err(Failure::from)?;
+    let tested = async {
+        let back_end = match connectors.of_kind(&target.kind) {
+            Some(connector) => connector.probe().await?,
+            None => String::new(),
+        };
+        let host = connectors.connect(&target).await?;
+        circuit_breakers::close(pool, host_id).await?;
+        let facts = host.facts().await;
+        host.close().await;
+        let facts = facts?;
+        Ok(HostTested {
+            back_end,
+            guests: facts.guests.len(),
+            datastores: facts.datastores,
+            warnings: facts.warnings,
+        })
+    };
+    let tested: Result<HostTested, StepError> = tested.await;
+    tested.map_err(|error| Failure::Host(error).into())
 }
 
 /// Validates a host and all its guests outside of any run, over a connection of its own, and notes what

@@ -4,6 +4,7 @@
 mod decide;
 mod guest;
 mod host;
+mod request;
 mod undo;
 
 use std::{future::Future, sync::Arc, time::Duration};

@@ -34,7 +34,7 @@ use virtuozo_hooks::Hooks;
 use virtuozo_hypervisor::Connectors;
 use virtuozo_model::ProcessKind;
 use virtuozo_postgres::{Pool, StoreError, ask};
-use virtuozo_queue::{GuestJob, HostJob, JobListener, UndoJob};
+use virtuozo_queue::{GuestJob, HostJob, JobListener, RequestJob, UndoJob};
 use virtuozo_runtime::Health;
 use virtuozo_store::{
     hooks::HookScope,
@@ -52,7 +52,7 @@ use crate::{
 };
 
 pub use failpoints::{Disturbance, Failpoints, NoFailpoints, Place};
-pub use inspection::{CheckError, check_host};
+pub use inspection::{CheckError, check_host, test_host};
 pub use target::{TargetError, host_target};
 
 /// For the single statements that take guest runs through. Few, since they are short, and a server process that
@@ -153,12 +153,14 @@ impl Worker {
         let targets = Targets {
             pool: PgPool::clone(&pool),
             availability: health.availability.clone(),
-            key_file: options.key_file,
+            key_file: options.key_file.clone(),
         };
         let context = Arc::new(Context {
             pool: pool.clone(),
             availability: health.availability.clone(),
-            connections: Connections::new(connectors, targets),
+            connections: Connections::new(connectors.clone(), targets),
+            connectors,
+            key_file: options.key_file,
             incarnation,
             work: TaskTracker::new(),
             runs_in_work: RunsInWork::default(),
@@ -175,7 +177,8 @@ impl Worker {
             drain: shutdown.clone(),
         });
 
-        let (hosts, guests, undos) = (
+        let (hosts, guests, undos, requests) = (
+            Arc::clone(&context),
             Arc::clone(&context),
             Arc::clone(&context),
             Arc::clone(&context),
@@ -234,6 +237,13 @@ impl Worker {
                         Arc::clone(&listener),
                         incarnation,
                         move |job: UndoJob| jobs::deliver(Arc::clone(&undos), job),
+                        shutdown.clone()
+                    ),
+                    virtuozo_queue::serve(
+                        PgPool::clone(&pool),
+                        Arc::clone(&listener),
+                        incarnation,
+                        move |job: RequestJob| jobs::deliver(Arc::clone(&requests), job),
                         shutdown.clone()
                     ),
                 );

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Subcommand;
-use virtuozo_store::{caps, datastores, hosts};
+use virtuozo_services::datastores;
 
 use crate::{
     context::Context,
@@ -59,41 +59,34 @@ pub(crate) enum DatastoreCommand {
 pub(crate) async fn run(context: &Context, command: DatastoreCommand) -> Result<()> {
     let db = context.database().await?;
     match command {
-        DatastoreCommand::List { host } => {
-            let host = match host {
-                Some(name) => Some(hosts::by_name(&db.pool, &name).await?.id),
-                None => None,
-            };
-            context.out.list(
-                &datastores::list(&db.pool, host).await?,
-                "no datastores known yet; `virtuozo host check` finds those of a host",
-                &[
-                    "Host",
-                    "Datastore",
-                    "On the host",
-                    "Read by workers at",
-                    "At most",
-                    "Last seen",
-                ],
-                |store| {
-                    vec![
-                        store.host_name.clone(),
-                        store.name.clone(),
-                        output::or_dash(store.host_path.as_deref()),
-                        output::or_dash(store.local_path.as_deref().or(store.host_path.as_deref())),
-                        output::or_dash(store.guest_threads),
-                        output::time_or_dash(store.seen_at),
-                    ]
-                },
-            )
-        }
+        DatastoreCommand::List { host } => context.out.list(
+            &datastores::list(&db.pool, host.as_deref()).await?,
+            "no datastores known yet; `virtuozo host check` finds those of a host",
+            &[
+                "Host",
+                "Datastore",
+                "On the host",
+                "Read by workers at",
+                "At most",
+                "Last seen",
+            ],
+            |store| {
+                vec![
+                    store.host_name.clone(),
+                    store.name.clone(),
+                    output::or_dash(store.host_path.as_deref()),
+                    output::or_dash(store.local_path.as_deref().or(store.host_path.as_deref())),
+                    output::or_dash(store.guest_threads),
+                    output::time_or_dash(store.seen_at),
+                ]
+            },
+        ),
         DatastoreCommand::Map {
             host,
             datastore,
             dir,
         } => {
-            let host = hosts::by_name(&db.pool, &host).await?;
-            datastores::map(&db.pool, host.id, &datastore, &dir).await?;
+            let host = datastores::map(&db.pool, &host, &datastore, Some(&dir)).await?;
             context.out.done(&format!(
                 "workers read the datastore {datastore} of {} in {dir}",
                 host.name
@@ -104,8 +97,7 @@ pub(crate) async fn run(context: &Context, command: DatastoreCommand) -> Result<
             datastore,
             guests,
         } => {
-            let host = hosts::by_name(&db.pool, &host).await?;
-            caps::set_datastore(&db.pool, host.id, &datastore, guests.0).await?;
+            let host = datastores::limit(&db.pool, &host, &datastore, guests.0).await?;
             context.out.done(&format!(
                 "{datastore} of {}: {}",
                 host.name,
@@ -113,8 +105,7 @@ pub(crate) async fn run(context: &Context, command: DatastoreCommand) -> Result<
             ))
         }
         DatastoreCommand::Unmap { host, datastore } => {
-            let host = hosts::by_name(&db.pool, &host).await?;
-            datastores::unmap(&db.pool, host.id, &datastore).await?;
+            let host = datastores::map(&db.pool, &host, &datastore, None).await?;
             context.out.done(&format!(
                 "workers read the datastore {datastore} of {} at the path that the host gives",
                 host.name

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use virtuozo_postgres::server::Cluster;
 use virtuozo_runtime::Health;
 use virtuozo_secrets::Key;
+use virtuozo_services::runs::RunDetails;
 use virtuozo_store::{
     runs::{self, NewRun, Targets},
     settings,
@@ -31,7 +32,7 @@ use self::{
     site::{Expect, Site},
 };
 use crate::{
-    commands::run::{RunView, follow},
+    commands::run::follow,
     context::Context,
     error::{AlreadyReported, Interrupted},
     operation,
@@ -217,7 +218,7 @@ impl Demo {
     }
 
     /// Watches the run to its end.
-    async fn follow(&mut self, pool: &PgPool, run_id: uuid::Uuid) -> Result<RunView> {
+    async fn follow(&mut self, pool: &PgPool, run_id: uuid::Uuid) -> Result<RunDetails> {
         let logs = self.path("logs");
         let alive = async {
             loop {

@@ -1,12 +1,9 @@
 //! `virtuozo disk …`: which disks of a guest are backed up.
 
-use std::collections::HashMap;
-
 use anyhow::Result;
 use clap::Subcommand;
-use serde::Serialize;
 use virtuozo_model::Disk;
-use virtuozo_store::{disks, guests};
+use virtuozo_services::guests::{self, DiskLine};
 
 use crate::{context::Context, output};
 
@@ -46,39 +43,14 @@ pub(crate) async fn run(context: &Context, command: DiskCommand) -> Result<()> {
     }
 }
 
-#[derive(Serialize)]
-struct Line {
-    guest: String,
-    #[serde(flatten)]
-    disk: Disk,
-}
-
 async fn list(context: &Context, guest: Option<&str>) -> Result<()> {
     let db = context.database().await?;
-    let guests = match guest {
-        Some(name) => vec![guests::by_name(&db.pool, name).await?],
-        None => guests::list(&db.pool, None).await?,
-    };
-    let only = guest.and(guests.first()).map(|guest| guest.id);
-    let mut of_guest: HashMap<_, Vec<Disk>> = HashMap::new();
-    for disk in disks::list(&db.pool, only).await? {
-        of_guest.entry(disk.guest_id).or_default().push(disk);
-    }
-    let lines: Vec<Line> = guests
-        .iter()
-        .flat_map(|guest| {
-            let disks = of_guest.remove(&guest.id).unwrap_or_default();
-            disks.into_iter().map(|disk| Line {
-                guest: guest.full_name(),
-                disk,
-            })
-        })
-        .collect();
+    let lines = guests::disks(&db.pool, guest).await?;
     context.out.list(
         &lines,
         "no disks known yet; `virtuozo host check` finds them",
         &["Guest", "Device", "Size", "State", "Backup", "File", "Why"],
-        |Line { guest, disk }| {
+        |DiskLine { guest, disk }| {
             vec![
                 guest.clone(),
                 disk.device.clone(),
@@ -112,8 +84,7 @@ pub(crate) fn line(disk: &Disk) -> String {
 
 async fn edit(context: &Context, guest: &str, device: &str, ignored: bool) -> Result<()> {
     let db = context.database().await?;
-    let guest = guests::by_name(&db.pool, guest).await?;
-    disks::set_ignored(&db.pool, guest.id, device, ignored).await?;
+    let guest = guests::ignore_disk(&db.pool, guest, device, ignored).await?;
     let what = if ignored {
         "left out of backups"
     } else {

@@ -7,12 +7,13 @@ use clap::Args;
 use serde::Serialize;
 use virtuozo_model::Datastore;
 use virtuozo_secrets::{Key, SecretError};
+use virtuozo_services::keys;
 use virtuozo_store::{caps, datastores, settings, views, workers};
 
 use crate::{
     context::{Context, Database},
     error::AlreadyReported,
-    key, output,
+    output,
     repositories::{self, RepositoryState},
     text,
 };
@@ -48,7 +49,9 @@ pub(crate) async fn run(context: &Context, _args: DoctorArgs) -> Result<()> {
         .collect();
     match context.database().await {
         Ok(db) => {
-            let found = key::check(&context.key_file(), &db.pool).await;
+            let found = keys::check(&db.pool, &context.key_file())
+                .await
+                .map_err(anyhow::Error::from);
             checks.push(Check::new("key file", found));
             let place = match db.private_url() {
                 None => "answers, its schema is up to date".to_owned(),

@@ -7,12 +7,10 @@ use clap::Args;
 use sqlx::PgPool;
 use virtuozo_model::Event;
 use virtuozo_postgres::StoreError;
-use virtuozo_store::{
-    events::{self, Filter, follow::Watermark},
-    guests, hosts,
-};
+use virtuozo_services::events::Wanted;
+use virtuozo_store::events::{self, Filter, follow::Watermark};
 
-use crate::{context::Context, lookup, output};
+use crate::{context::Context, output};
 
 /// How often `--follow` looks again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -54,19 +52,13 @@ pub(crate) struct EventsArgs {
 pub(crate) async fn run(context: &Context, args: EventsArgs) -> Result<()> {
     let db = context.database().await?;
     let (pool, out) = (&db.pool, &context.out);
-    let mut filter = Filter::default();
-    if args.user {
-        filter.min_code = events::USER;
-    }
-    if let Some(run) = &args.run {
-        filter.run_id = Some(lookup::run(pool, run).await?);
-    }
-    if let Some(host) = &args.host {
-        filter.host_id = Some(hosts::by_name(pool, host).await?.id);
-    }
-    if let Some(guest) = &args.guest {
-        filter.guest_id = Some(guests::by_name(pool, guest).await?.id);
-    }
+    let wanted = Wanted {
+        only_for_users: args.user,
+        run: args.run,
+        host: args.host,
+        guest: args.guest,
+    };
+    let filter = virtuozo_services::events::filter(pool, &wanted).await?;
     let limit = i64::from(args.limit);
     if args.follow {
         return follow(context, pool, &filter, limit).await;

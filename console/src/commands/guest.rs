@@ -1,19 +1,9 @@
 //! `virtuozo guest …`: the virtual machines on the hosts.
 
-use std::collections::HashMap;
-
 use anyhow::Result;
-use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
-use serde::Serialize;
-use sqlx::PgPool;
-use virtuozo_model::{Disk, Guest, Mode};
-use virtuozo_store::{
-    disks,
-    guests::{self, GuestConfig},
-    hosts::{self, Rules as _},
-    views,
-};
+use virtuozo_model::{Guest, Mode};
+use virtuozo_services::guests::{self, Added, GuestChanges, GuestDetails, GuestLine};
 
 use super::disk;
 use crate::{
@@ -108,43 +98,13 @@ pub(crate) async fn run(context: &Context, command: GuestCommand) -> Result<()> 
 
 async fn list(context: &Context, host: Option<&str>) -> Result<()> {
     let db = context.database().await?;
-    let host = match host {
-        Some(name) => Some(hosts::by_name(&db.pool, name).await?.id),
-        None => None,
-    };
-    let guests = guests::list(&db.pool, host).await?;
-    table(context, &db.pool, guests).await
-}
-
-/// A guest and whether its newest restore point is new enough.
-#[derive(Serialize)]
-struct Line {
-    #[serde(flatten)]
-    guest: Guest,
-    last_point_at: Option<DateTime<Utc>>,
-    rpo_exceeded: bool,
+    table(context, &guests::list(&db.pool, host).await?)
 }
 
 /// Guests with their states, as `guest list` and `host check` show them.
-pub(crate) async fn table(context: &Context, pool: &PgPool, guests: Vec<Guest>) -> Result<()> {
-    let mut rpo: HashMap<_, _> = views::rpo(pool)
-        .await?
-        .into_iter()
-        .map(|line| (line.id, line))
-        .collect();
-    let lines: Vec<Line> = guests
-        .into_iter()
-        .map(|guest| {
-            let rpo = rpo.remove(&guest.id);
-            Line {
-                last_point_at: rpo.as_ref().and_then(|line| line.last_point_at),
-                rpo_exceeded: rpo.is_some_and(|line| line.exceeded),
-                guest,
-            }
-        })
-        .collect();
+pub(crate) fn table(context: &Context, lines: &[GuestLine]) -> Result<()> {
     context.out.list(
-        &lines,
+        lines,
         "no guests yet; `virtuozo host check` finds those of a host",
         &["Guest", "State", "Power", "Backup", "Last point", "Why"],
         |line| {
@@ -178,101 +138,70 @@ fn backup(guest: &Guest) -> String {
     }
 }
 
-#[derive(Serialize)]
-struct View {
-    #[serde(flatten)]
-    guest: Guest,
-    disks: Vec<Disk>,
-}
-
 async fn show(context: &Context, name: &str) -> Result<()> {
     let db = context.database().await?;
-    let guest = guests::by_name(&db.pool, name).await?;
-    let disks = disks::list(&db.pool, Some(guest.id)).await?;
+    let details = guests::show(&db.pool, name).await?;
     let site = |value: Option<String>| value.unwrap_or_else(|| "site".to_owned());
-    context
-        .out
-        .show(&View { guest, disks }, |View { guest, disks }| {
-            let mut fields = vec![
-                ("Guest", guest.full_name()),
-                ("Locator", guest.locator.clone()),
-                (
-                    "UUID",
-                    output::or_dash(guest.uuid.map(|uuid| uuid.to_string())),
-                ),
-                ("Node", output::or_dash(guest.node.as_deref())),
-                ("State", guest.state.to_string()),
-                ("Why", output::or_dash(guest.state_reason.as_deref())),
-                ("Power", output::or_dash(guest.power)),
-                ("Checked", output::time_or_dash(guest.checked_at)),
-                ("Configured", output::yes_no(guest.configured)),
-                ("Ignored", output::yes_no(guest.ignored)),
-                ("Mode", site(guest.mode.map(|mode| mode.to_string()))),
-                ("Destination", site(guest.destination.clone())),
-                (
-                    "Resume power state",
-                    site(guest.resume_power_state.map(output::yes_no)),
-                ),
-                (
-                    "Backup when off",
-                    site(guest.backup_when_off.map(output::yes_no)),
-                ),
-                ("Keep last", site(guest.keep_last.map(|n| n.to_string()))),
-                ("RPO", site(guest.rpo_secs.map(rpo_text))),
-            ];
-            fields.extend(disks.iter().map(|disk| ("Disk", disk::line(disk))));
-            fields
-        })
+    context.out.show(&details, |GuestDetails { guest, disks }| {
+        let mut fields = vec![
+            ("Guest", guest.full_name()),
+            ("Locator", guest.locator.clone()),
+            (
+                "UUID",
+                output::or_dash(guest.uuid.map(|uuid| uuid.to_string())),
+            ),
+            ("Node", output::or_dash(guest.node.as_deref())),
+            ("State", guest.state.to_string()),
+            ("Why", output::or_dash(guest.state_reason.as_deref())),
+            ("Power", output::or_dash(guest.power)),
+            ("Checked", output::time_or_dash(guest.checked_at)),
+            ("Configured", output::yes_no(guest.configured)),
+            ("Ignored", output::yes_no(guest.ignored)),
+            ("Mode", site(guest.mode.map(|mode| mode.to_string()))),
+            ("Destination", site(guest.destination.clone())),
+            (
+                "Resume power state",
+                site(guest.resume_power_state.map(output::yes_no)),
+            ),
+            (
+                "Backup when off",
+                site(guest.backup_when_off.map(output::yes_no)),
+            ),
+            ("Keep last", site(guest.keep_last.map(|n| n.to_string()))),
+            ("RPO", site(guest.rpo_secs.map(rpo_text))),
+        ];
+        fields.extend(disks.iter().map(|disk| ("Disk", disk::line(disk))));
+        fields
+    })
 }
 
 async fn add(context: &Context, host: &str, guest: &str) -> Result<()> {
     let db = context.database().await?;
-    let host = hosts::by_name(&db.pool, host).await?;
-    let known = match guests::on_host(&db.pool, host.id, guest).await {
-        Err(virtuozo_postgres::StoreError::NotFound { .. }) => None,
-        known => Some(known?),
-    };
-    let message = match known {
-        Some(known) => {
-            if !guests::configure(&db.pool, known.id).await? {
-                return Err(virtuozo_postgres::StoreError::Exists {
-                    what: "guest",
-                    name: known.full_name(),
-                }
-                .into());
-            }
-            format!("guest {} is backed up from now on", known.full_name())
+    let added = guests::add(&db.pool, &KnownBackEnds, host, guest).await?;
+    context.out.done(&match added {
+        Added::Configured(guest) => {
+            format!("guest {} is backed up from now on", guest.full_name())
         }
-        None => {
-            KnownBackEnds
-                .check_locator(&host.kind, guest)
-                .map_err(virtuozo_postgres::StoreError::Refused)?;
-            let id = guests::insert(&db.pool, &host, guest).await?;
-            let added = guests::by_id(&db.pool, id).await?;
-            format!(
-                "guest {} added; `virtuozo host check {}` looks whether the host knows it",
-                added.full_name(),
-                host.name
-            )
-        }
-    };
-    context.out.done(&message)
+        Added::New(guest) => format!(
+            "guest {} added; `virtuozo host check {}` looks whether the host knows it",
+            guest.full_name(),
+            guest.host_name
+        ),
+    })
 }
 
 async fn edit(context: &Context, args: Edit) -> Result<()> {
     let db = context.database().await?;
-    let guest = guests::by_name(&db.pool, &args.guest).await?;
-    let mut config = GuestConfig::from(&guest);
-    if let Some(ignored) = args.ignored {
-        config.ignored = ignored;
-    }
-    resettable::apply(&mut config.mode, args.mode);
-    resettable::apply(&mut config.destination, args.destination);
-    resettable::apply(&mut config.resume_power_state, args.resume_power_state);
-    resettable::apply(&mut config.backup_when_off, args.backup_when_off);
-    resettable::apply(&mut config.keep_last, args.keep_last);
-    resettable::apply(&mut config.rpo_secs, args.rpo_secs);
-    guests::update(&db.pool, guest.id, &config).await?;
+    let changes = GuestChanges {
+        ignored: args.ignored,
+        mode: resettable::given(args.mode),
+        destination: resettable::given(args.destination),
+        resume_power_state: resettable::given(args.resume_power_state),
+        backup_when_off: resettable::given(args.backup_when_off),
+        keep_last: resettable::given(args.keep_last),
+        rpo_secs: resettable::given(args.rpo_secs),
+    };
+    let guest = guests::edit(&db.pool, &args.guest, changes).await?;
     context
         .out
         .done(&format!("guest {} changed", guest.full_name()))
@@ -280,8 +209,7 @@ async fn edit(context: &Context, args: Edit) -> Result<()> {
 
 async fn remove(context: &Context, name: &str) -> Result<()> {
     let db = context.database().await?;
-    let guest = guests::by_name(&db.pool, name).await?;
-    guests::remove(&db.pool, &guest).await?;
+    let guest = guests::remove(&db.pool, name).await?;
     context.out.done(&format!(
         "guest {} forgotten; its restore points stay. If its host still has it, it comes back as a new \
          guest: to leave it out for good use `virtuozo guest edit --ignored true`",

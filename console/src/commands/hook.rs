@@ -2,12 +2,10 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use sqlx::PgPool;
-use uuid::Uuid;
 use virtuozo_model::{Hook, HookLine, HookMoment, OnFailure};
-use virtuozo_store::{guests, hooks};
+use virtuozo_services::hooks;
 
-use crate::{context::Context, error::usage, resettable};
+use crate::{context::Context, resettable};
 
 /// Commands on hooks.
 #[derive(Debug, Subcommand)]
@@ -78,19 +76,10 @@ impl Which {
         }
     }
 
-    async fn guest_id(&self, pool: &PgPool) -> Result<Option<Uuid>> {
-        Ok(match &self.guest {
-            Some(name) => Some(guests::by_name(pool, name).await?.id),
-            None => None,
-        })
-    }
-
-    /// The hook, in words.
-    fn name(&self) -> String {
-        let moment = self.moment();
-        match &self.guest {
-            Some(guest) => format!("the command {moment} the backup of {guest}"),
-            None => format!("the command {moment} each run"),
+    fn named(&self) -> hooks::Which {
+        hooks::Which {
+            guest: self.guest.clone(),
+            moment: self.moment(),
         }
     }
 }
@@ -106,15 +95,15 @@ pub(crate) async fn run(context: &Context, command: HookCommand) -> Result<()> {
                 limit_secs: args.limit_secs,
                 on_failure: args.on_failure,
             };
-            let guest_id = args.which.guest_id(&db.pool).await?;
-            hooks::set(&db.pool, guest_id, &hook).await?;
-            let by = match guest_id {
+            let which = args.which.named();
+            hooks::set(&db.pool, which.guest.as_deref(), &hook).await?;
+            let by = match which.guest {
                 Some(_) => "worker",
                 None => "scheduler",
             };
             out.done(&format!(
                 "{} is `{}`, run by a {by} within {} s",
-                args.which.name(),
+                which.name(),
                 virtuozo_hooks::command_line(&hook.command),
                 hook.limit_secs
             ))
@@ -140,13 +129,8 @@ pub(crate) async fn run(context: &Context, command: HookCommand) -> Result<()> {
             },
         ),
         HookCommand::Clear { which } => {
-            let guest_id = which.guest_id(&db.pool).await?;
-            if !hooks::clear(&db.pool, guest_id, which.moment()).await? {
-                return Err(usage(format!(
-                    "there is no such hook: {}; see `virtuozo hook list`",
-                    which.name()
-                )));
-            }
+            let which = which.named();
+            hooks::clear(&db.pool, &which).await?;
             out.done(&format!("{} is taken away", which.name()))
         }
     }

@@ -1,31 +1,27 @@
 //! `virtuozo host …`: the hypervisors to back up.
 
-use std::collections::BTreeMap;
+mod ask;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use serde::Serialize;
-use serde_json::json;
-use tokio::task::JoinSet;
-use uuid::Uuid;
-use virtuozo_model::{Datastore, Guest, Host, HostKind};
-use virtuozo_postgres::StoreError;
-use virtuozo_store::{
-    circuit_breakers, datastores, guests,
-    hosts::{self, HostConfig, Rules as _},
-    operators,
+use secrecy::SecretString;
+use virtuozo_model::{Host, HostKind};
+use virtuozo_secrets::Key;
+use virtuozo_services::{
+    hosts::{self, HostChanges, HostDetails, Sealing},
+    keys,
 };
+use virtuozo_store::hosts::HostConfig;
 
-use super::guest;
 use crate::{
     back_ends::{self, KnownBackEnds, PropertyArgs},
     context::{Context, Database},
-    error::{AlreadyReported, usage},
-    key, output,
+    output,
     password::PasswordArgs,
     resettable::{self, Resettable},
     text,
 };
+use ask::AskArgs;
 
 /// Commands on hosts.
 #[derive(Debug, Subcommand)]
@@ -67,17 +63,25 @@ pub(crate) enum HostCommand {
         /// Its name
         name: String,
     },
-    /// Try the connection and say what answers; changes nothing
-    #[command(after_help = "Example:\n  virtuozo host test alpha")]
+    /// Have a worker try the connection and say what answers; changes nothing
+    #[command(
+        after_help = "Examples:\n  virtuozo host test alpha\n  virtuozo host test alpha --local"
+    )]
     Test {
         /// Its name
         name: String,
+        #[command(flatten)]
+        how: AskArgs,
     },
-    /// Hold the stored configuration against the live one now, as every run does first
-    #[command(after_help = "Examples:\n  virtuozo host check\n  virtuozo host check alpha")]
+    /// Have a worker hold the stored configuration against the live one now, as every run does first
+    #[command(
+        after_help = "Examples:\n  virtuozo host check\n  virtuozo host check alpha --timeout 60"
+    )]
     Check {
         /// Only this host
         name: Option<String>,
+        #[command(flatten)]
+        how: AskArgs,
     },
     /// Begin no guest of a host any more; what is in work goes on
     #[command(after_help = "Examples:\n  virtuozo host pause alpha\n  virtuozo host pause all")]
@@ -153,56 +157,48 @@ pub(crate) struct Edit {
 
 pub(crate) async fn run(context: &Context, command: HostCommand) -> Result<()> {
     let db = context.database().await?;
+    let (pool, out) = (&db.pool, &context.out);
     match command {
         HostCommand::Add(args) => add(context, &db, args).await,
         HostCommand::List => list(context, &db).await,
         HostCommand::Show { name } => show(context, &db, &name).await,
         HostCommand::Edit(args) => edit(context, &db, args).await,
         HostCommand::Password { name, password } => {
-            let host = hosts::by_name(&db.pool, &name).await?;
-            let sealed = seal(context, &db, host.id, &password, &host.name).await?;
-            hosts::set_password(&db.pool, host.id, Some(&sealed)).await?;
-            context
-                .out
-                .done(&format!("password of host {} changed", host.name))
+            let host = hosts::by_name(pool, &name).await?;
+            let (key, password) = read_password(context, &db, &password, &host.name).await?;
+            hosts::set_password(pool, &host, sealing(&key, &password)).await?;
+            out.done(&format!("password of host {} changed", host.name))
         }
         HostCommand::Remove { name } => {
-            let host = hosts::by_name(&db.pool, &name).await?;
-            hosts::remove(&db.pool, &host).await?;
-            context.out.done(&format!(
+            let host = hosts::remove(pool, &name).await?;
+            out.done(&format!(
                 "host {} and its guests removed; their restore points stay",
                 host.name
             ))
         }
-        HostCommand::Test { name } => test(context, &db, &name).await,
-        HostCommand::Check { name } => check(context, &db, name.as_deref()).await,
-        HostCommand::Pause { name } => context.out.done(&operators::pause(&db.pool, &name).await?),
-        HostCommand::Resume { name } => {
-            context.out.done(&operators::resume(&db.pool, &name).await?)
-        }
+        HostCommand::Test { name, how } => ask::test(context, &db, &name, &how).await,
+        HostCommand::Check { name, how } => ask::check(context, &db, name.as_deref(), &how).await,
+        HostCommand::Pause { name } => out.done(&hosts::pause(pool, &name).await?),
+        HostCommand::Resume { name } => out.done(&hosts::resume(pool, &name).await?),
     }
 }
 
 async fn add(context: &Context, db: &Database, args: Add) -> Result<()> {
-    let mut properties = BTreeMap::new();
-    args.properties.apply(&mut properties);
+    let given = args.properties.given().into_iter();
+    let properties = given.filter_map(|(name, value)| Some((name, value?)));
     let config = HostConfig {
         name: args.name,
         kind: args.kind,
         address: args.address,
         user_name: args.user,
-        properties,
+        properties: properties.collect(),
         ignored: args.ignored,
         guest_threads: args.guest_threads,
     };
     // Before anybody types a password for nothing.
-    config.check()?;
-    KnownBackEnds
-        .check_host(&config)
-        .map_err(StoreError::Refused)?;
-    let id = Uuid::now_v7();
+    hosts::check_new(&KnownBackEnds, &config, args.password.is_given())?;
     let mut done = format!("host {} added", config.name);
-    let sealed = match &config.user_name {
+    let password = match &config.user_name {
         Some(user) => {
             let file = context.key_file();
             if !file.exists() {
@@ -213,58 +209,52 @@ async fn add(context: &Context, db: &Database, args: Add) -> Result<()> {
                 );
             }
             let whose = format!("{user}@{}", config.name);
-            Some(seal(context, db, id, &args.password, &whose).await?)
-        }
-        None if args.password.is_given() => {
-            return Err(usage("a password needs a user: give --user"));
+            Some(read_password(context, db, &args.password, &whose).await?)
         }
         None => None,
     };
-    hosts::insert(&db.pool, id, &config, sealed.as_deref()).await?;
+    let password = password.as_ref();
+    let password = password.map(|(key, password)| sealing(key, password));
+    hosts::add(&db.pool, &KnownBackEnds, &config, password).await?;
     done += &format!("; `virtuozo host check {}` finds its guests", config.name);
     context.out.done(&done)
 }
 
-/// Reads a password and seals it for a host, or for what else has this id.
-pub(super) async fn seal(
+/// Reads a password, and the key of this machine that seals it.
+pub(super) async fn read_password(
     context: &Context,
     db: &Database,
-    id: Uuid,
     password: &PasswordArgs,
     whose: &str,
-) -> Result<Vec<u8>> {
-    let key = key::load_or_create(&context.key_file(), &db.pool).await?;
+) -> Result<(Key, SecretString)> {
+    // First what can go wrong before anybody types.
+    let key = keys::load_or_create(&db.pool, &context.key_file()).await?;
     let password = password.read(&format!("Password of {whose}: "))?;
-    Ok(key.seal(id, &password)?)
+    Ok((key, password))
+}
+
+fn sealing<'a>(key: &'a Key, password: &'a SecretString) -> Sealing<'a> {
+    Sealing { key, password }
 }
 
 async fn edit(context: &Context, db: &Database, args: Edit) -> Result<()> {
-    let host = hosts::by_name(&db.pool, &args.name).await?;
-    let (id, has_password) = (host.id, host.has_password);
-    let mut config = HostConfig::from(host);
-    config.name = args.rename.unwrap_or(config.name);
-    config.kind = args.kind.unwrap_or(config.kind);
-    config.ignored = args.ignored.unwrap_or(config.ignored);
-    resettable::apply(&mut config.address, args.address);
-    resettable::apply(&mut config.user_name, args.user);
-    args.properties.apply(&mut config.properties);
-    resettable::apply(&mut config.guest_threads, args.guest_threads);
-    if config.user_name.is_none() && args.password.is_given() {
-        return Err(usage("a password needs a user: give --user"));
-    }
-    KnownBackEnds
-        .check_host(&config)
-        .map_err(StoreError::Refused)?;
-    // First what can still go wrong for the one who types.
-    let sealed = match args.password.is_given() {
-        true => Some(seal(context, db, id, &args.password, &config.name).await?),
+    let changes = HostChanges {
+        name: args.rename,
+        kind: args.kind,
+        address: resettable::given(args.address),
+        user_name: resettable::given(args.user),
+        properties: args.properties.given(),
+        guest_threads: resettable::given(args.guest_threads),
+        ignored: args.ignored,
+    };
+    let password = match args.password.is_given() {
+        true => Some(read_password(context, db, &args.password, &args.name).await?),
         false => None,
     };
-    hosts::update(&db.pool, id, &config).await?;
-    if sealed.is_some() || (has_password && config.user_name.is_none()) {
-        hosts::set_password(&db.pool, id, sealed.as_deref()).await?;
-    }
-    context.out.done(&format!("host {} changed", config.name))
+    let password = password.as_ref();
+    let password = password.map(|(key, password)| sealing(key, password));
+    let name = hosts::edit(&db.pool, &KnownBackEnds, &args.name, changes, password).await?;
+    context.out.done(&format!("host {name} changed"))
 }
 
 async fn list(context: &Context, db: &Database) -> Result<()> {
@@ -303,32 +293,10 @@ fn why(host: &Host) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
-#[derive(Serialize)]
-struct View {
-    #[serde(flatten)]
-    host: Host,
-    datastores: Vec<Datastore>,
-    guests: usize,
-    /// Change ids for which the host keeps something, by guest.
-    change_ids: BTreeMap<String, Vec<String>>,
-}
-
 async fn show(context: &Context, db: &Database, name: &str) -> Result<()> {
-    let host = hosts::by_name(&db.pool, name).await?;
-    let datastores = datastores::list(&db.pool, Some(host.id)).await?;
-    let all = guests::list(&db.pool, Some(host.id)).await?;
-    let guests = all.len();
-    let kept =
-        |guest: Guest| (!guest.change_ids.is_empty()).then_some((guest.name, guest.change_ids));
-    let change_ids = all.into_iter().filter_map(kept).collect();
-    context.out.show(
-        &View {
-            host,
-            datastores,
-            guests,
-            change_ids,
-        },
-        |view| {
+    context
+        .out
+        .show(&hosts::show(&db.pool, name).await?, |view: &HostDetails| {
             let host = &view.host;
             let site = || "site".to_owned();
             let mut fields = vec![
@@ -368,94 +336,5 @@ async fn show(context: &Context, db: &Database, name: &str) -> Result<()> {
                 }),
             );
             fields
-        },
-    )
-}
-
-async fn test(context: &Context, db: &Database, name: &str) -> Result<()> {
-    let host = hosts::by_name(&db.pool, name).await?;
-    let target = virtuozo_worker::host_target(&db.pool, &context.key_file(), host.id).await?;
-    let connectors = context.connectors();
-    let found = match connectors.of_kind(&target.kind) {
-        Some(connector) => connector.probe().await?,
-        None => String::new(),
-    };
-    let connection = connectors.connect(&target).await?;
-    circuit_breakers::close(&db.pool, host.id).await?;
-    let facts = connection.facts().await;
-    connection.close().await;
-    let facts = facts?;
-    if context.out.is_json() {
-        return context.out.json(&json!({
-            "ok": true,
-            "back_end": found,
-            "guests": facts.guests.len(),
-            "datastores": facts.datastores,
-            "warnings": facts.warnings,
-        }));
-    }
-    context.out.line(&found)?;
-    context.out.line(&format!(
-        "host {} answers; {} guests in its inventory, {} datastores in its configuration",
-        host.name,
-        facts.guests.len(),
-        facts.datastores.len()
-    ))?;
-    facts
-        .warnings
-        .iter()
-        .try_for_each(|warning| context.out.line(&format!("warning: {warning}")))
-}
-
-async fn check(context: &Context, db: &Database, name: Option<&str>) -> Result<()> {
-    let hosts = match name {
-        Some(name) => vec![hosts::by_name(&db.pool, name).await?],
-        None => hosts::list(&db.pool)
-            .await?
-            .into_iter()
-            .filter(|host| !host.ignored)
-            .collect(),
-    };
-    let connectors = context.connectors();
-    let key_file = context.key_file();
-    let mut checks = JoinSet::new();
-    for host in hosts {
-        let (pool, connectors, key_file) = (db.pool.clone(), connectors.clone(), key_file.clone());
-        let availability = context.health.availability.clone();
-        checks.spawn(async move {
-            let checking =
-                virtuozo_worker::check_host(&pool, &availability, &key_file, &connectors, host.id);
-            let checked = checking.await;
-            (host.name, checked)
-        });
-    }
-    let mut found = Vec::new();
-    let mut failures = BTreeMap::new();
-    for (host, checked) in checks.join_all().await {
-        match checked {
-            Ok(guests) => found.extend(guests),
-            Err(error) => {
-                failures.insert(host, error.to_string());
-            }
-        }
-    }
-    found.sort_by_cached_key(|guest| (guest.host_name.clone(), guest.name.clone()));
-    if context.out.is_json() {
-        let ok = failures.is_empty();
-        context
-            .out
-            .json(&json!({ "ok": ok, "guests": found, "failures": failures }))?;
-    } else {
-        if !found.is_empty() || failures.is_empty() {
-            guest::table(context, &db.pool, found).await?;
-        }
-        for (host, why) in &failures {
-            context.out.failure(&format!("host {host}: {why}"));
-        }
-    }
-    if failures.is_empty() {
-        Ok(())
-    } else {
-        Err(AlreadyReported.into())
-    }
+        })
 }

@@ -6,22 +6,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use virtuozo_model::{Notice, NoticeChannel, NoticeKind, NoticeState};
 use virtuozo_notices::Notices;
-use virtuozo_store::{
-    notices::{
-        self,
-        config::{self, KEYS, Secret},
-    },
-    settings::key,
-    views,
-};
+use virtuozo_services::notices;
+use virtuozo_store::notices::config::{KEYS, Secret};
 
 use super::{host, settings};
-use crate::{
-    context::Context,
-    error::{AlreadyReported, usage},
-    lookup, output,
-    password::PasswordArgs,
-};
+use crate::{context::Context, error::AlreadyReported, output, password::PasswordArgs};
 
 /// Commands on notices.
 #[derive(Debug, Subcommand)]
@@ -169,14 +158,14 @@ async fn settings_of(context: &Context, command: NoticeSettingsCommand) -> Resul
     match command {
         NoticeSettingsCommand::Get { name } => {
             let name = name.as_deref();
-            let key = name.map(|name| key(KEYS, name)).transpose()?;
+            let key = name.map(notices::key).transpose()?;
             let db = context.database().await?;
-            settings::show(context, KEYS, key, &config::get(&db.pool).await?)
+            settings::show(context, KEYS, key, &notices::get(&db.pool).await?)
         }
         NoticeSettingsCommand::Set { name, value } => {
-            let key = key(KEYS, &name)?;
+            let key = notices::key(&name)?;
             let db = context.database().await?;
-            let after = config::set(&db.pool, &[(key.name, &value)]).await?;
+            let after = notices::set(&db.pool, key, &value).await?;
             settings::changed(context, key, &after)
         }
     }
@@ -189,11 +178,11 @@ async fn secret(context: &Context, of: Way, password: &PasswordArgs, remove: boo
         Way::Webhook => Secret::WebhookSecret,
     };
     if remove {
-        config::set_sealed(&db.pool, secret, None).await?;
+        notices::forget_secret(&db.pool, secret).await?;
         return context.out.done(&format!("the {secret} is forgotten"));
     }
-    let sealed = host::seal(context, &db, secret.id(), password, &secret.to_string()).await?;
-    config::set_sealed(&db.pool, secret, Some(&sealed)).await?;
+    let (key, text) = host::read_password(context, &db, password, &secret.to_string()).await?;
+    notices::set_secret(&db.pool, secret, &key, &text).await?;
     context.out.done(&format!(
         "{secret} stored; schedulers open it with the key file {}, which every machine with one needs",
         context.key_file().display()
@@ -207,18 +196,7 @@ async fn preview(context: &Context, args: Preview) -> Result<()> {
         What::Success => NoticeKind::Success,
         What::Digest => NoticeKind::Digest,
     };
-    let run_id = match args.run.as_deref() {
-        None => None,
-        Some(_) if kind == NoticeKind::Digest => {
-            return Err(usage("a digest is about a day, not about a run"));
-        }
-        Some("latest") => views::run_ids(&db.pool).await?.first().copied(),
-        Some(text) => Some(lookup::find_id(
-            text,
-            "run",
-            views::run_ids(&db.pool).await?,
-        )?),
-    };
+    let run_id = notices::previewed_run(&db.pool, kind, args.run.as_deref()).await?;
     let notices = Notices::new(
         db.pool.clone(),
         context.health.availability.clone(),
@@ -238,16 +216,7 @@ async fn preview(context: &Context, args: Preview) -> Result<()> {
 
 async fn test(context: &Context, way: Option<Way>) -> Result<()> {
     let db = context.database().await?;
-    let mut channels = notices::channels(&db.pool).await?;
-    if let Some(way) = way {
-        channels.retain(|channel| *channel == way.into());
-    }
-    if channels.is_empty() {
-        return Err(usage(
-            "nothing is configured: mail needs mail_host, mail_from and mail_to, the webhook \
-             webhook_url; see `virtuozo notice settings get`",
-        ));
-    }
+    let channels = notices::channels_to_test(&db.pool, way.map(NoticeChannel::from)).await?;
     let notices = Notices::new(
         db.pool.clone(),
         context.health.availability.clone(),

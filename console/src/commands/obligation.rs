@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use clap::Subcommand;
-use virtuozo_store::{operators, views};
+use virtuozo_services::obligations;
 
 use crate::{
     context::{Context, user_name},
-    lookup, output, text,
+    output, text,
 };
 
 /// Commands on obligations.
@@ -34,10 +34,9 @@ is at it, and while a run of the guest is in work.")]
 
 pub(crate) async fn run(context: &Context, command: ObligationCommand) -> Result<()> {
     let db = context.database().await?;
-    let all = views::obligations(&db.pool).await?;
     match command {
         ObligationCommand::List => context.out.list(
-            &all,
+            &obligations::list(&db.pool).await?,
             "nothing is left to be undone on hosts",
             &[
                 "Obligation",
@@ -64,13 +63,8 @@ pub(crate) async fn run(context: &Context, command: ObligationCommand) -> Result
             },
         ),
         ObligationCommand::Forgive { obligation, reason } => {
-            let ids = all.iter().map(|one| one.id);
-            let id = lookup::find_id(&obligation, "obligation", ids)?;
-            let reason = match reason.trim() {
-                "" => String::new(),
-                why => format!("{why} (user {})", user_name()),
-            };
-            let done = operators::forgive(&db.pool, id, &reason).await?;
+            let by = format!("user {}", user_name());
+            let done = obligations::forgive(&db.pool, &obligation, &reason, &by).await?;
             context.out.done(&done)
         }
     }

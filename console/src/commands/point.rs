@@ -8,13 +8,13 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 use virtuozo_repository::{Manifest, RepositoryError, VerifyReport};
-use virtuozo_store::views::{self, PointLine};
+use virtuozo_services::{names, points};
+use virtuozo_store::views::PointLine;
 
 use super::point_delete::{self, DeleteArgs};
 use crate::{
     context::{Context, Database},
     error::{AlreadyReported, usage},
-    lookup,
     operation::{self, damage, verify},
     output,
 };
@@ -87,10 +87,9 @@ pub(crate) async fn run(context: &Context, command: PointCommand) -> Result<()> 
 }
 
 async fn list(context: &Context, guest: Option<&str>) -> Result<()> {
-    let names = guest.map(lookup::split_guest).transpose()?;
+    let guest = guest.map(names::split_guest).transpose()?;
     let db = context.database().await?;
-    let (host, guest) = names.unzip();
-    let points = views::points(&db.pool, host, guest).await?;
+    let points = points::list(&db.pool, guest).await?;
     context.out.list(
         &points,
         "no restore points yet; `virtuozo run now` makes some",
@@ -100,7 +99,7 @@ async fn list(context: &Context, guest: Option<&str>) -> Result<()> {
         |point| {
             vec![
                 output::short(point.id),
-                format!("{}/{}", point.host_name, point.guest_name),
+                point.full_name(),
                 output::time(point.taken_at),
                 point.mode.clone(),
                 output::size(point.size_bytes),
@@ -129,14 +128,13 @@ impl Located {
             return Ok(Self { dir, row: None });
         }
         let db = context.database().await?;
-        let line = lookup::point(&db.pool, text).await?;
+        let line = names::point(&db.pool, text).await?;
         Ok(Self::new(line, db))
     }
 
     async fn all(context: &Context) -> Result<Vec<Self>> {
         let db = context.database().await?;
-        let mut lines = views::points(&db.pool, None, None).await?;
-        lines.retain(|line| line.state != "deleting");
+        let lines = points::to_verify(&db.pool).await?;
         Ok(lines
             .into_iter()
             .map(|line| Self::new(line, db.clone()))
@@ -233,7 +231,7 @@ async fn verify_all(context: &Context, points: Vec<Located>) -> Result<()> {
         };
         if let (Some(report), Some((line, db))) = (&report, &point.row) {
             let damage = damage(report);
-            views::record_verification(&db.pool, line.id, damage.as_deref())
+            points::record_verification(&db.pool, line.id, damage.as_deref())
                 .await
                 .context("the result of the verification could not be recorded")?;
         }

@@ -8,22 +8,20 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
-use serde_json::json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 use uuid::Uuid;
-use virtuozo_model::Severity;
 use virtuozo_postgres::StoreError;
 use virtuozo_repository::Repository;
-use virtuozo_store::{
-    events::{self, NewEvent},
-    points::{self, Cover, Deletion},
-    views::PointLine,
+use virtuozo_services::{
+    names,
+    points::{self, Deleting},
 };
+use virtuozo_store::{points::Deletion, views::PointLine};
 
 use crate::{
     context::{Context, user_name},
     error::{AlreadyReported, WouldChange},
-    lookup, output,
+    output,
     repositories::{self, RepositoryState},
 };
 
@@ -54,11 +52,11 @@ pub(crate) struct DeleteArgs {
 }
 
 impl DeleteArgs {
-    fn cover(&self) -> Cover {
-        if self.force {
-            Cover::Nothing
-        } else {
-            Cover::Other
+    fn how(&self) -> Deleting {
+        Deleting {
+            force: self.force,
+            forget: self.forget,
+            by: format!("user {}", user_name()),
         }
     }
 }
@@ -107,7 +105,7 @@ pub(crate) async fn run(context: &Context, args: DeleteArgs) -> Result<()> {
     // An unknown id fails the command before anything is deleted.
     let mut found: Vec<PointLine> = Vec::new();
     for text in &args.points {
-        let point = lookup::point(&db.pool, text).await?;
+        let point = names::point(&db.pool, text).await?;
         if found.iter().all(|other| other.id != point.id) {
             found.push(point);
         }
@@ -165,14 +163,14 @@ async fn delete_all(
         ) {
             (Err(why), _) => (Outcome::Stays, Some(why)),
             (Ok(()), None) => delete(pool, point, args).await?,
-            (Ok(()), Some(tx)) => match mark(tx, point, args).await? {
+            (Ok(()), Some(tx)) => match points::begin_delete(tx, point, &args.how()).await? {
                 Deletion::Uncovered => (Outcome::Stays, Some(uncovered(point))),
                 _ => (Outcome::WouldGo, None),
             },
         };
         lines.push(Line {
             point: point.id,
-            guest: full_name(point),
+            guest: point.full_name(),
             dir,
             result,
             why,
@@ -188,7 +186,7 @@ async fn delete(
     args: &DeleteArgs,
 ) -> Result<(Outcome, Option<String>)> {
     let mut tx = pool.begin().await.map_err(StoreError::from)?;
-    match mark(&mut tx, point, args).await? {
+    match points::begin_delete(&mut tx, point, &args.how()).await? {
         Deletion::Begun | Deletion::UnderWay => {}
         Deletion::Gone => return Ok((Outcome::Deleted, None)),
         Deletion::Uncovered => return Ok((Outcome::Stays, Some(uncovered(point)))),
@@ -212,44 +210,10 @@ async fn delete(
     Ok((Outcome::Deleted, None))
 }
 
-/// Marks the row as being deleted, and records an event with the user's name.
-async fn mark(
-    tx: &mut PgConnection,
-    point: &PointLine,
-    args: &DeleteArgs,
-) -> Result<Deletion, StoreError> {
-    let marked = points::begin_delete(&mut *tx, point.id, args.cover()).await?;
-    // A point that was marked earlier has its event already.
-    if marked == Deletion::Begun || (marked == Deletion::UnderWay && args.forget) {
-        let message = format!(
-            "guest {}: its restore point {} of {} is {} by user {}",
-            full_name(point),
-            output::short(point.id),
-            output::time(point.taken_at),
-            if args.forget { "forgotten" } else { "deleted" },
-            user_name()
-        );
-        let mut event = NewEvent::user(Severity::Warning, message).detail(json!({
-            "point_id": point.id,
-            "forced": args.force,
-            "forgotten": args.forget,
-        }));
-        if let Some(guest_id) = point.guest_id {
-            event = event.guest(guest_id);
-        }
-        events::record(tx, &event).await?;
-    }
-    Ok(marked)
-}
-
-fn full_name(point: &PointLine) -> String {
-    format!("{}/{}", point.host_name, point.guest_name)
-}
-
 fn uncovered(point: &PointLine) -> String {
     format!(
         "no other restore point of {} is verified: make or verify one first, or give --force",
-        full_name(point)
+        point.full_name()
     )
 }
 

@@ -6,20 +6,12 @@ use anyhow::Result;
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
-use sqlx::PgPool;
-use virtuozo_model::Severity;
-use virtuozo_postgres::StoreError;
-use virtuozo_repository::Repository;
-use virtuozo_store::{
-    caps,
-    events::{self, NewEvent},
-    views::{self, PointLine},
-};
+use virtuozo_services::{points, repositories::Adopted};
+use virtuozo_store::{caps::Repository, views::PointLine};
 
 use super::scan::{self, ScanArgs};
 use crate::{
     context::Context,
-    error::usage,
     output,
     repositories::{self, RepositoryCheck, same_directory},
     resettable::{self, Resettable},
@@ -65,11 +57,7 @@ pub(crate) async fn run(context: &Context, command: RepositoryCommand) -> Result
         RepositoryCommand::List => list(context).await,
         RepositoryCommand::Limit { dir, guests } => {
             let db = context.database().await?;
-            let dir = caps::spelled(&dir)?;
-            if guests.0.is_some() {
-                refuse_unused(&db.pool, &dir).await?;
-            }
-            caps::set_repository(&db.pool, &dir, guests.0).await?;
+            let dir = virtuozo_services::repositories::limit(&db.pool, &dir, guests.0).await?;
             context
                 .out
                 .done(&format!("{dir}: {}", text::guest_limit(guests.0)))
@@ -77,37 +65,17 @@ pub(crate) async fn run(context: &Context, command: RepositoryCommand) -> Result
     }
 }
 
-/// Refuses a limit for a directory that is nobody's destination: it would apply to no guest.
-async fn refuse_unused(pool: &PgPool, dir: &str) -> Result<()> {
-    let mut named = caps::repositories(pool).await?;
-    named.retain(|repository| repository.is_destination);
-    if named.iter().any(|repository| repository.path == dir) {
-        return Ok(());
-    }
-    let named: Vec<String> = named.into_iter().map(|one| one.path).collect();
-    Err(usage(match named.as_slice() {
-        [] => format!(
-            "no restore points go to {dir}, nor anywhere yet: `virtuozo settings set destination {dir}` first"
-        ),
-        named => format!(
-            "no restore points go to {dir}, they go to {}: give one of these, or make it the destination of the site \
-             (`virtuozo settings set destination`) or of guests (`virtuozo guest edit --destination`) first",
-            named.join(", ")
-        ),
-    }))
-}
-
 async fn list(context: &Context) -> Result<()> {
     #[derive(Serialize)]
     struct Line {
         #[serde(flatten)]
-        repository: caps::Repository,
+        repository: Repository,
         #[serde(flatten)]
         here: RepositoryCheck,
     }
     let db = context.database().await?;
     let mut lines = Vec::new();
-    for repository in caps::repositories(&db.pool).await? {
+    for repository in virtuozo_services::repositories::list(&db.pool).await? {
         let here = repositories::check(&db.pool, &repository.path).await?;
         lines.push(Line { repository, here });
     }
@@ -133,18 +101,16 @@ async fn list(context: &Context) -> Result<()> {
 
 async fn adopt(context: &Context, dir: &Path) -> Result<()> {
     let db = context.database().await?;
-    let points = views::points(&db.pool, None, None).await?;
-    let path = repositories::recorded_path(dir, &repositories::paths(&db.pool, &points).await?)?;
+    let points = points::list(&db.pool, None).await?;
+    let path = repositories::recorded_path(
+        dir,
+        &virtuozo_services::repositories::places(&db.pool, &points).await?,
+    )?;
     let root = PathBuf::from(&path);
-    let id = tokio::task::spawn_blocking(move || Repository::adopt(root)).await??;
-    let mut tx = db.pool.begin().await.map_err(StoreError::from)?;
-    let was = virtuozo_store::repositories::adopt(&mut *tx, &path, id).await?;
-    let was = was.filter(|was| *was != id);
-    let before = was.map_or(String::new(), |was| format!("; it was {was}"));
-    let message = format!("{path} is the repository {id} from now on{before}");
-    let event = NewEvent::user(Severity::Warning, message.clone());
-    events::record(&mut *tx, &event).await?;
-    tx.commit().await.map_err(StoreError::from)?;
+    let id =
+        tokio::task::spawn_blocking(move || virtuozo_repository::Repository::adopt(root)).await??;
+    let Adopted { was, message } =
+        virtuozo_services::repositories::adopt(&db.pool, &path, id).await?;
 
     let here: Vec<&PointLine> = points
         .iter()

@@ -8,16 +8,16 @@ use clap::Subcommand;
 use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
-use virtuozo_store::{
-    guests, hosts, operators,
-    runs::{self, NewRun, Targets},
-    views::{self, GuestRunLine, HookRunLine, HostRunLine, RunLine, StepLine},
+use virtuozo_services::{
+    names::{self, Targets},
+    runs::{self, RunDetails},
 };
+use virtuozo_store::views::StepLine;
 
 use crate::{
     context::{Context, user_name},
     error::{AlreadyReported, Interrupted},
-    lookup, output,
+    output,
     progress::{ProgressDisplay, ProgressLine},
     text,
 };
@@ -82,19 +82,8 @@ pub(crate) async fn run(context: &Context, command: RunCommand) -> Result<()> {
             guests,
             wait,
         } => {
-            let mut targets = Targets::default();
-            for name in &hosts {
-                targets.hosts.push(hosts::by_name(pool, name).await?.id);
-            }
-            for name in &guests {
-                targets.guests.push(guests::by_name(pool, name).await?.id);
-            }
-            let new = NewRun {
-                tick: None,
-                requested_by: format!("user {}", user_name()),
-                targets,
-            };
-            let id = runs::start_run(pool, &new).await?;
+            let by = format!("user {}", user_name());
+            let id = runs::start(pool, by, &Targets { hosts, guests }).await?;
             if wait {
                 return wait_and_show(context, pool, id).await;
             }
@@ -107,7 +96,7 @@ pub(crate) async fn run(context: &Context, command: RunCommand) -> Result<()> {
             ))
         }
         RunCommand::List { limit } => {
-            let runs = views::runs(pool, limit).await?;
+            let runs = runs::list(pool, limit).await?;
             out.list(
                 &runs,
                 "no runs yet; `virtuozo run now` starts one",
@@ -136,132 +125,85 @@ pub(crate) async fn run(context: &Context, command: RunCommand) -> Result<()> {
             )
         }
         RunCommand::Show { run } => {
-            let id = lookup::run(pool, &run).await?;
-            show(context, &RunView::load(pool, id).await?)
+            let id = names::run(pool, &run).await?;
+            show(context, &runs::show(pool, id).await?)
         }
         RunCommand::Cancel { run } => {
-            let id = lookup::run(pool, &run).await?;
-            runs::cancel(pool, id).await?;
+            let id = runs::cancel(pool, &run).await?;
             out.done(&format!(
                 "run {} is cancelled; what was in work is being undone",
                 output::short(id)
             ))
         }
-        RunCommand::Retry { run } => {
-            let id = lookup::run(pool, &run).await?;
-            out.done(&operators::retry_failed(pool, id).await?)
-        }
+        RunCommand::Retry { run } => out.done(&runs::retry(pool, &run).await?),
     }
 }
 
-/// One run with everything that `run show` prints.
-#[derive(Debug, serde::Serialize)]
-pub(crate) struct RunView {
-    #[serde(flatten)]
-    pub(crate) run: RunLine,
-    pub(crate) host_runs: Vec<HostRunLine>,
-    pub(crate) guest_runs: Vec<GuestRunLine>,
-    pub(crate) steps: Vec<StepLine>,
-    pub(crate) hook_runs: Vec<HookRunLine>,
-    /// How many workers are running.
-    pub(crate) workers: usize,
-}
-
-impl RunView {
-    pub(crate) async fn load(pool: &PgPool, id: Uuid) -> Result<Self> {
-        let run = views::run(pool, id).await?;
-        Ok(Self {
-            run: run.ok_or_else(|| anyhow::anyhow!("the run {id} is gone"))?,
-            host_runs: views::host_runs(pool, id).await?,
-            guest_runs: views::guest_runs(pool, id).await?,
-            steps: views::steps(pool, id).await?,
-            hook_runs: views::hook_runs(pool, id).await?,
-            workers: views::processes(pool)
-                .await?
-                .iter()
-                .filter(|process| process.kind == "worker" && process.is_alive)
-                .count(),
-        })
-    }
-
-    /// Why no part of the run can progress; `None` if that is not so.
-    fn why_stalled(&self) -> Option<&'static str> {
-        (self.run.state == "running" && self.workers == 0)
-            .then_some("no worker is running: start `virtuozo up` or `virtuozo worker`")
-    }
-
-    /// Its progress, a line for each host and guest.
-    pub(crate) fn progress_lines(&self) -> Vec<ProgressLine> {
-        let width = self
-            .guest_runs
-            .iter()
-            .map(|line| line.host.chars().count() + line.guest.chars().count() + 1)
-            .max()
-            .unwrap_or(0);
-        let hosts = self
-            .host_runs
-            .iter()
-            .filter(|line| matches!(line.state.as_str(), "queued" | "running" | "failed"))
-            .map(|line| {
-                let status = match (text::why_host_waits(line), &line.error) {
-                    (Some(why), _) => why,
-                    (None, Some(error)) => format!("{}: {error}", line.state),
-                    (None, None) => "looks at the host and its guests".to_owned(),
-                };
-                ProgressLine {
-                    subject: line.host.clone(),
-                    text: format!("{:width$}  {status}", line.host),
-                    summary: status,
-                }
-            });
-        let guests = self.guest_runs.iter().map(|line| {
-            let subject = format!("{}/{}", line.host, line.guest);
+/// The progress of a run, a line for each host and guest.
+fn progress_lines(view: &RunDetails) -> Vec<ProgressLine> {
+    let width = view
+        .guest_runs
+        .iter()
+        .map(|line| line.host.chars().count() + line.guest.chars().count() + 1)
+        .max()
+        .unwrap_or(0);
+    let hosts = view
+        .host_runs
+        .iter()
+        .filter(|line| matches!(line.state.as_str(), "queued" | "running" | "failed"))
+        .map(|line| {
+            let status = match (text::why_host_waits(line), &line.error) {
+                (Some(why), _) => why,
+                (None, Some(error)) => format!("{}: {error}", line.state),
+                (None, None) => "looks at the host and its guests".to_owned(),
+            };
             ProgressLine {
-                text: format!("{subject:width$}  {}", text::guest_run(line)),
-                summary: text::guest_run_summary(line),
-                subject,
+                subject: line.host.clone(),
+                text: format!("{:width$}  {status}", line.host),
+                summary: status,
             }
         });
-        let why_stalled = self.why_stalled().map(|why| ProgressLine {
-            subject: "site".to_owned(),
-            text: why.to_owned(),
-            summary: why.to_owned(),
-        });
-        why_stalled.into_iter().chain(hosts).chain(guests).collect()
-    }
+    let guests = view.guest_runs.iter().map(|line| {
+        let subject = format!("{}/{}", line.host, line.guest);
+        ProgressLine {
+            text: format!("{subject:width$}  {}", text::guest_run(line)),
+            summary: text::guest_run_summary(line),
+            subject,
+        }
+    });
+    let why_stalled = view.stands_still().map(|why| ProgressLine {
+        subject: "site".to_owned(),
+        text: why.to_owned(),
+        summary: why.to_owned(),
+    });
+    why_stalled.into_iter().chain(hosts).chain(guests).collect()
 }
 
 /// Follows a run until it has ended, showing progress on stderr.
-pub(crate) async fn follow(pool: &PgPool, id: Uuid) -> Result<RunView> {
+pub(crate) async fn follow(pool: &PgPool, id: Uuid) -> Result<RunDetails> {
     let mut display = ProgressDisplay::on_stderr();
     let mut is_silent = false;
     loop {
-        match RunView::load(pool, id).await {
+        match runs::show(pool, id).await {
             Ok(view) => {
                 is_silent = false;
-                display.draw(&view.progress_lines());
+                display.draw(&progress_lines(&view));
                 if view.run.state != "running" {
                     display.clear();
                     return Ok(view);
                 }
             }
             // The run goes on while the database is unreachable from here.
-            Err(error) if is_unavailable(&error) => {
+            Err(error) if error.is_unavailable() => {
                 if !is_silent {
-                    display.print(&format!("{error:#}; still watching"));
+                    display.print(&format!("{error}; still watching"));
                     is_silent = true;
                 }
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(POLL_EVERY).await;
     }
-}
-
-fn is_unavailable(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<virtuozo_postgres::StoreError>()
-        .is_some_and(virtuozo_postgres::StoreError::is_unavailable)
 }
 
 async fn wait_and_show(context: &Context, pool: &PgPool, id: Uuid) -> Result<()> {
@@ -283,7 +225,7 @@ async fn wait_and_show(context: &Context, pool: &PgPool, id: Uuid) -> Result<()>
     }
 }
 
-fn show(context: &Context, view: &RunView) -> Result<()> {
+fn show(context: &Context, view: &RunDetails) -> Result<()> {
     let out = &context.out;
     if out.is_json() {
         return out.json(view);
@@ -307,7 +249,7 @@ fn show(context: &Context, view: &RunView) -> Result<()> {
     if let Some(error) = &run.error {
         out.line(error)?;
     }
-    if let Some(why) = view.why_stalled() {
+    if let Some(why) = view.stands_still() {
         out.line(why)?;
     }
     for host in &view.host_runs {

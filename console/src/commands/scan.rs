@@ -16,6 +16,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_postgres::StoreError;
 use virtuozo_repository::{Found, FoundWhat, Manifest, PointSummary, Repository, RepositoryError};
+use virtuozo_services::points;
 use virtuozo_store::{
     catalogue::{self, FoundPoint, MISSING},
     guests,
@@ -206,7 +207,7 @@ impl Scan<'_> {
 
     /// The repositories to scan, by the paths that the database records, each directory once.
     async fn repositories(&self, given: &[PathBuf]) -> Result<Vec<String>> {
-        let known = repositories::paths(self.pool, self.rows.values()).await?;
+        let known = virtuozo_services::repositories::places(self.pool, self.rows.values()).await?;
         let mut wanted = Vec::new();
         for dir in given {
             wanted.push(recorded_path(dir, &known)?);
@@ -421,7 +422,7 @@ impl Scan<'_> {
                 }
             };
             if row.state == "published" && !self.dry_run {
-                views::record_verification(self.pool, row.id, Some(&damage)).await?;
+                points::record_verification(self.pool, row.id, Some(&damage)).await?;
             }
             // Retention marks a row, deletes the directory, and then removes the row.
             let now = views::points(self.pool, Some(&row.host_name), Some(&row.guest_name)).await?;
@@ -455,7 +456,7 @@ impl Scan<'_> {
                 Err(error) => return Err(error),
             };
             let damage = damage(&verified);
-            views::record_verification(self.pool, row.id, damage.as_deref()).await?;
+            points::record_verification(self.pool, row.id, damage.as_deref()).await?;
             if let Some(damage) = damage {
                 self.report(Finding::Damaged, &dir, Some(row.id), damage);
             }

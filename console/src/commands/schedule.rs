@@ -1,21 +1,11 @@
 //! `virtuozo schedule …`: when to back up what.
 
-use std::collections::HashMap;
-
 use anyhow::Result;
-use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
-use serde::Serialize;
 use sqlx::PgPool;
-use uuid::Uuid;
-use virtuozo_model::{
-    Schedule, Settings,
-    schedule::{Recurrence, ScheduleError},
-};
-use virtuozo_store::{
-    guests, hosts,
-    schedules::{self, ScheduleConfig},
-    settings,
+use virtuozo_services::{
+    names,
+    schedules::{self, NewSchedule, Saved, ScheduleChanges, ScheduleLine},
 };
 
 use crate::{
@@ -88,15 +78,11 @@ pub(crate) struct Targets {
 }
 
 impl Targets {
-    async fn ids(&self, pool: &PgPool) -> Result<(Vec<Uuid>, Vec<Uuid>)> {
-        let (mut host_ids, mut guest_ids) = (Vec::new(), Vec::new());
-        for name in &self.hosts {
-            host_ids.push(hosts::by_name(pool, name).await?.id);
+    fn names(self) -> names::Targets {
+        names::Targets {
+            hosts: self.hosts,
+            guests: self.guests,
         }
-        for name in &self.guests {
-            guest_ids.push(guests::by_name(pool, name).await?.id);
-        }
-        Ok((host_ids, guest_ids))
     }
 }
 
@@ -138,121 +124,66 @@ pub(crate) async fn run(context: &Context, command: ScheduleCommand) -> Result<(
             targets,
             disabled,
         } => {
-            let (host_ids, guest_ids) = targets.ids(pool).await?;
-            let config = ScheduleConfig {
+            let new = NewSchedule {
                 name,
                 cron,
                 time_zone,
+                targets: targets.names(),
                 enabled: !disabled,
-                host_ids,
-                guest_ids,
             };
-            schedules::insert(pool, &config).await?;
-            let done = format!("schedule {} added", config.name);
-            say(context, pool, &config.name, &done).await
+            say(context, &schedules::add(pool, new).await?, "added")
         }
         ScheduleCommand::List => list(context, pool).await,
-        ScheduleCommand::Edit(args) => edit(context, pool, args).await,
+        ScheduleCommand::Edit(args) => {
+            let name = args.name.clone();
+            let saved = schedules::edit(pool, &name, args.changes()).await?;
+            say(context, &saved, "changed")
+        }
         ScheduleCommand::Remove { name } => {
-            let schedule = schedules::by_name(pool, &name).await?;
-            schedules::remove(pool, schedule.id).await?;
-            context
-                .out
-                .done(&format!("schedule {} removed", schedule.name))
+            let name = schedules::remove(pool, &name).await?;
+            context.out.done(&format!("schedule {name} removed"))
         }
-        ScheduleCommand::Next { name, count } => {
-            next(context, pool, name.as_deref(), usize::from(count)).await
-        }
+        ScheduleCommand::Next { name, count } => context.out.list(
+            &schedules::next(pool, name.as_deref(), usize::from(count)).await?,
+            "no schedule is followed",
+            &["Due", "Schedule"],
+            |line| vec![output::time(line.due_at), line.schedule.clone()],
+        ),
     }
 }
 
 /// What was done, and when the schedule is due next.
-async fn say(context: &Context, pool: &PgPool, name: &str, done: &str) -> Result<()> {
-    let settings = settings::get(pool).await?;
-    let due = due(&schedules::by_name(pool, name).await?, &settings, 1)?;
-    let when = due.first().map_or_else(
+fn say(context: &Context, saved: &Saved, done: &str) -> Result<()> {
+    let when = saved.next.map_or_else(
         || "it is not followed".to_owned(),
-        |at| format!("it is due next at {}", output::time(*at)),
+        |at| format!("it is due next at {}", output::time(at)),
     );
-    context.out.done(&format!("{done}; {when}"))
+    context
+        .out
+        .done(&format!("schedule {} {done}; {when}", saved.name))
 }
 
-async fn edit(context: &Context, pool: &PgPool, args: Edit) -> Result<()> {
-    let schedule = schedules::by_name(pool, &args.name).await?;
-    let id = schedule.id;
-    let mut config = ScheduleConfig::from(schedule);
-    let (host_ids, guest_ids) = args.targets.ids(pool).await?;
-    if args.whole_site || !host_ids.is_empty() || !guest_ids.is_empty() {
-        (config.host_ids, config.guest_ids) = (host_ids, guest_ids);
+impl Edit {
+    fn changes(self) -> ScheduleChanges {
+        let targets = self.targets.names();
+        let are_given = self.whole_site || targets != names::Targets::default();
+        ScheduleChanges {
+            name: self.rename,
+            cron: resettable::given(self.cron),
+            time_zone: resettable::given(self.time_zone),
+            enabled: self.enabled,
+            targets: are_given.then_some(targets),
+        }
     }
-    resettable::apply(&mut config.cron, args.cron);
-    resettable::apply(&mut config.time_zone, args.time_zone);
-    config.enabled = args.enabled.unwrap_or(config.enabled);
-    config.name = args.rename.unwrap_or(config.name);
-    schedules::update(pool, id, &config).await?;
-    say(
-        context,
-        pool,
-        &config.name,
-        &format!("schedule {} changed", config.name),
-    )
-    .await
-}
-
-/// The next times at which a schedule is due; none if it is not followed.
-fn due(
-    schedule: &Schedule,
-    settings: &Settings,
-    count: usize,
-) -> Result<Vec<DateTime<Utc>>, ScheduleError> {
-    if !schedule.enabled {
-        return Ok(Vec::new());
-    }
-    let (cron, zone) = (schedule.cron.as_deref(), schedule.time_zone.as_deref());
-    let recurrence = Recurrence::new(cron, zone, settings)?;
-    let first = recurrence.next_after(Utc::now());
-    Ok(
-        std::iter::successors(first, |at| recurrence.next_after(*at))
-            .take(count)
-            .collect(),
-    )
-}
-
-#[derive(Serialize)]
-struct Line {
-    #[serde(flatten)]
-    schedule: Schedule,
-    targets: Vec<String>,
-    next: Option<DateTime<Utc>>,
 }
 
 async fn list(context: &Context, pool: &PgPool) -> Result<()> {
-    let settings = settings::get(pool).await?;
-    let hosts = hosts::list(pool)
-        .await?
-        .into_iter()
-        .map(|host| (host.id, host.name));
-    let guests = guests::list(pool, None).await?;
-    let guests = guests
-        .into_iter()
-        .map(|guest| (guest.id, guest.full_name()));
-    let names: HashMap<Uuid, String> = hosts.chain(guests).collect();
-    let mut lines = Vec::new();
-    for schedule in schedules::list(pool).await? {
-        let ids = schedule.host_ids.iter().chain(&schedule.guest_ids);
-        let targets = ids.filter_map(|id| names.get(id).cloned()).collect();
-        let next = due(&schedule, &settings, 1)?.first().copied();
-        lines.push(Line {
-            schedule,
-            targets,
-            next,
-        });
-    }
+    let (lines, settings) = schedules::list(pool).await?;
     context.out.list(
         &lines,
         "no schedules yet; `virtuozo schedule add nightly` adds one for the whole site",
         &["Schedule", "When", "Time zone", "What", "Next"],
-        |Line {
+        |ScheduleLine {
              schedule,
              targets,
              next,
@@ -280,35 +211,5 @@ async fn list(context: &Context, pool: &PgPool) -> Result<()> {
                 },
             ]
         },
-    )
-}
-
-#[derive(Serialize)]
-struct DueLine {
-    schedule: String,
-    due_at: DateTime<Utc>,
-}
-
-async fn next(context: &Context, pool: &PgPool, name: Option<&str>, count: usize) -> Result<()> {
-    let settings = settings::get(pool).await?;
-    let all = match name {
-        Some(name) => vec![schedules::by_name(pool, name).await?],
-        None => schedules::list(pool).await?,
-    };
-    let mut lines = Vec::new();
-    for schedule in &all {
-        let times = due(schedule, &settings, count)?.into_iter();
-        lines.extend(times.map(|due_at| DueLine {
-            schedule: schedule.name.clone(),
-            due_at,
-        }));
-    }
-    lines.sort_by_key(|line| line.due_at);
-    lines.truncate(count);
-    context.out.list(
-        &lines,
-        "no schedule is followed",
-        &["Due", "Schedule"],
-        |line| vec![output::time(line.due_at), line.schedule.clone()],
     )
 }

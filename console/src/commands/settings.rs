@@ -4,7 +4,8 @@ use anyhow::Result;
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
-use virtuozo_store::settings::{self, KEYS, Key};
+use virtuozo_services::settings;
+use virtuozo_store::settings::{KEYS, Key};
 
 use crate::context::Context;
 
@@ -36,14 +37,14 @@ pub(crate) async fn run(context: &Context, command: SettingsCommand) -> Result<(
     match command {
         SettingsCommand::Get { name } => {
             let name = name.as_deref();
-            let key = name.map(|name| settings::key(KEYS, name)).transpose()?;
+            let key = name.map(settings::key).transpose()?;
             let db = context.database().await?;
             show(context, KEYS, key, &settings::get(&db.pool).await?)
         }
         SettingsCommand::Set { name, value } => {
-            let key = settings::key(KEYS, &name)?;
+            let key = settings::key(&name)?;
             let db = context.database().await?;
-            let after = settings::set(&db.pool, &[(key.name, &value)]).await?;
+            let after = settings::set(&db.pool, key, &value).await?;
             changed(context, key, &after)
         }
     }

@@ -10,17 +10,13 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use serde_json::{Value, json};
 use virtuozo_postgres::StoreError;
-use virtuozo_secrets::Key;
-use virtuozo_site_config::{
-    Change, Changed, Keys, Options, Outcome, Parsed, Sealing, SiteFileError,
-};
-use virtuozo_store::{hosts, notices::config};
+use virtuozo_services::{ServiceError, site_file};
+use virtuozo_site_config::{Change, Changed, Options, Outcome, Parsed, Sealing, SiteFileError};
 
 use crate::{
     back_ends::KnownBackEnds,
     context::Context,
     error::{WouldChange, usage},
-    key,
     password::PassphraseArgs,
 };
 
@@ -72,24 +68,19 @@ pub(crate) struct ImportArgs {
 
 pub(crate) async fn export(context: &Context, args: ExportArgs) -> Result<()> {
     let db = context.database().await?;
-    let hosts = hosts::list(&db.pool).await?;
-    let how_told = config::get(&db.pool).await?;
-    let has_any = how_told.has_mail_password
-        || how_told.has_webhook_secret
-        || hosts.iter().any(|host| host.has_password);
-    let sealing = if !args.without_passwords && has_any {
-        let earlier = args.out.as_deref().and_then(earlier);
-        Some((
-            Key::load(&context.key_file())?,
-            Sealing::new(&args.passphrase.choose()?, earlier)?,
-        ))
-    } else {
-        None
+    let key = match args.without_passwords {
+        true => None,
+        false => site_file::key_for_export(&db.pool, &context.key_file()).await?,
     };
-    let sealing = sealing.as_ref().map(|(key, sealing)| (key, sealing));
-    let file = virtuozo_site_config::export(&db.pool, sealing)
-        .await
-        .map_err(plain)?;
+    let file = match &key {
+        Some(key) => {
+            let earlier = args.out.as_deref().and_then(earlier);
+            let passphrase = args.passphrase.choose()?;
+            let sealing = Sealing::new(&passphrase, earlier).map_err(plain)?;
+            site_file::export(&db.pool, Some((key, &sealing))).await?
+        }
+        None => site_file::export(&db.pool, None).await?,
+    };
     match &args.out {
         None if context.out.is_json() => context.out.json(&file),
         None => context.out.line(file.to_text()?.trim_end()),
@@ -157,24 +148,23 @@ pub(crate) async fn import(context: &Context, args: ImportArgs) -> Result<()> {
         None => None,
     };
     let db = context.database().await?;
-    let site = match &opening {
-        // A dry run makes none.
-        Some(_) if args.dry_run => key::load(&context.key_file(), &db.pool).await?,
-        Some(_) => Some(key::load_or_create(&context.key_file(), &db.pool).await?),
-        None => None,
-    };
-    let keys = opening.as_ref().map(|file| Keys {
-        file,
-        // What a dry run seals is never stored.
-        site: site.as_ref().unwrap_or(file),
-    });
     let options = Options {
         prune: args.prune,
         dry_run: args.dry_run,
     };
-    let outcome = virtuozo_site_config::import(&db.pool, &parsed, keys, &KnownBackEnds, options)
-        .await
-        .map_err(of_file)?;
+    let key_file = context.key_file();
+    let importing = site_file::import(
+        &db.pool,
+        &KnownBackEnds,
+        &parsed,
+        opening.as_ref(),
+        &key_file,
+        options,
+    );
+    let outcome = importing.await.map_err(|error| match error {
+        ServiceError::SiteFile(error) => of_file(error),
+        error => error.into(),
+    })?;
     show(context, &outcome, options)?;
     if args.dry_run && !outcome.changes.is_empty() {
         return Err(WouldChange.into());

@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use clap::Subcommand;
-use virtuozo_model::{KindServed, ProcessKind, Worker};
-use virtuozo_store::workers;
+use uuid::Uuid;
+use virtuozo_model::{KindServed, Worker};
+use virtuozo_services::workers;
 
 use crate::{context::Context, output};
 
@@ -24,42 +25,37 @@ pub(crate) enum WorkerCommand {
 pub(crate) async fn run(context: &Context, command: WorkerCommand) -> Result<()> {
     let db = context.database().await?;
     match command {
-        WorkerCommand::List => {
-            let mut all = workers::list(&db.pool).await?;
-            all.retain(|one| one.kind == ProcessKind::Worker);
-            context.out.list(
-                &all,
-                "no worker has run in the last day; start one with `virtuozo worker`",
-                &[
-                    "Name", "Id", "Machine", "Process", "Version", "State", "Since", "Serves",
-                ],
-                |one| {
-                    vec![
-                        one.name.clone(),
-                        one.id.to_string(),
-                        one.machine.clone(),
-                        one.pid.to_string(),
-                        one.version.clone(),
-                        state(one),
-                        output::time(one.started_at),
-                        serves(one),
-                    ]
-                },
-            )
-        }
+        WorkerCommand::List => context.out.list(
+            &workers::list(&db.pool).await?,
+            "no worker has run in the last day; start one with `virtuozo worker`",
+            &[
+                "Name", "Id", "Machine", "Process", "Version", "State", "Since", "Serves",
+            ],
+            |one| {
+                vec![
+                    one.name.clone(),
+                    one.id.to_string(),
+                    one.machine.clone(),
+                    one.pid.to_string(),
+                    one.version.clone(),
+                    state(one),
+                    output::time(one.started_at),
+                    serves(one),
+                ]
+            },
+        ),
         WorkerCommand::Drain { worker } => {
             let asked = workers::drain(&db.pool, &worker).await?;
-            let ids = |alive: bool| {
-                let of = asked.iter().filter(|(_, is_alive)| *is_alive == alive);
-                let ids: Vec<String> = of.map(|(id, _)| id.to_string()).collect();
+            let ids = |ids: &[Uuid]| {
+                let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
                 (!ids.is_empty()).then(|| ids.join(", "))
             };
-            let drains = ids(true).map(|ids| {
+            let drains = ids(&asked.running).map(|ids| {
                 format!(
                     "drains: {worker} ({ids}); it takes nothing more and ends when its work is finished or handed over"
                 )
             });
-            let silent = ids(false).map(|ids| {
+            let silent = ids(&asked.silent).map(|ids| {
                 format!(
                     "silent: {worker} ({ids}); whatever of it still runs drains as soon as it reaches the database"
                 )

@@ -228,7 +228,17 @@ async fn wrong_input_of_each_kind_is_refused_with_what_is_right() {
             2,
             "empty",
         ),
-        (&["host", "test", "alpha"], 1, "/absent/libvix.so"),
+        (
+            &["host", "test", "alpha", "--local"],
+            1,
+            "/absent/libvix.so",
+        ),
+        (&["host", "test", "alpha"], 1, "no worker is running"),
+        (
+            &["host", "check", "--local", "--timeout", "5"],
+            2,
+            "cannot be used with",
+        ),
         (&["host", "check", "beta"], 2, "no host \"beta\""),
         (&["guest", "add", "alpha", "mail"], 2, "already"),
         (&["guest", "add", "alpha", "web"], 2, ".vmx"),
@@ -377,7 +387,7 @@ async fn a_host_is_tested_and_its_guests_are_found_and_judged() {
         Some(0)
     );
 
-    let tested = site.done(&["host", "test", "alpha"]);
+    let tested = site.done(&["host", "test", "alpha", "--local"]);
     assert!(tested.contains("2 guests"), "{tested}");
     assert_eq!(
         site.done(&["guest", "list", "--json"]).trim(),
@@ -385,7 +395,7 @@ async fn a_host_is_tested_and_its_guests_are_found_and_judged() {
         "a test changes nothing"
     );
 
-    let checked = site.done(&["host", "check", "--json"]);
+    let checked = site.done(&["host", "check", "--local", "--json"]);
     let checked: serde_json::Value = serde_json::from_str(&checked).unwrap();
     let states: Vec<_> = checked["guests"]
         .as_array()
@@ -409,7 +419,7 @@ async fn a_host_is_tested_and_its_guests_are_found_and_judged() {
         typed("wrong", &["host", "password", "alpha", "--password-stdin"]).0,
         Some(0)
     );
-    let (code, said) = typed("", &["host", "check", "alpha"]);
+    let (code, said) = typed("", &["host", "check", "alpha", "--local"]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("password"), "{said}");
     let shown = site.done(&["host", "show", "alpha"]);

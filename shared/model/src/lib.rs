@@ -5,6 +5,7 @@ mod hooks;
 mod host_kind;
 pub mod human;
 mod notices;
+mod requests;
 pub mod schedule;
 mod steps;
 mod text_enum;
@@ -13,6 +14,7 @@ pub use error_class::ErrorClass;
 pub use hooks::{Hook, HookLine, HookMoment, OnFailure};
 pub use host_kind::{HostKind, NoHostKind};
 pub use notices::{MailSecurity, Notice, NoticeChannel, NoticeKind, NoticeSettings, NoticeState};
+pub use requests::{HostChecked, HostTested, RequestKind, RequestState};
 pub use steps::StepName;
 pub use text_enum::UnknownWord;
 

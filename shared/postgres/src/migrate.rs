@@ -43,6 +43,7 @@ const DEFINITIONS: &[(&str, &str)] = definitions![
     "points",
     "hooks",
     "notices",
+    "requests",
     "explanations",
     "operators",
     "views",

@@ -54,6 +54,13 @@ pub struct NoticeJob {
     pub notice_id: Uuid,
 }
 
+/// Do what somebody has asked of a host and waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestJob {
+    /// Which request.
+    pub request_id: Uuid,
+}
+
 impl Job for HostJob {
     const QUEUE: &'static str = "virtuozo-host";
 
@@ -83,6 +90,14 @@ impl Job for NoticeJob {
 
     fn subject(&self) -> Uuid {
         self.notice_id
+    }
+}
+
+impl Job for RequestJob {
+    const QUEUE: &'static str = "virtuozo-request";
+
+    fn subject(&self) -> Uuid {
+        self.request_id
     }
 }
 
@@ -134,6 +149,7 @@ mod tests {
             payload_of(&GuestJob { guest_run_id: id }).await,
             payload_of(&UndoJob { guest_id: id }).await,
             payload_of(&NoticeJob { notice_id: id }).await,
+            payload_of(&RequestJob { request_id: id }).await,
         ];
         for (written, read) in all {
             assert_eq!(

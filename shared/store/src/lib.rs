@@ -22,6 +22,7 @@ pub mod obligations;
 pub mod operators;
 pub mod points;
 pub mod repositories;
+pub mod requests;
 pub mod runs;
 pub mod schedules;
 pub mod settings;

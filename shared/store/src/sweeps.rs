@@ -8,9 +8,9 @@ use super::{
     events::{self, NewEvent},
     runs,
 };
-use virtuozo_model::Severity;
+use virtuozo_model::{RequestState, Severity};
 use virtuozo_postgres::StoreError;
-use virtuozo_queue::{GuestJob, HostJob, Job};
+use virtuozo_queue::{GuestJob, HostJob, Job, RequestJob};
 
 /// A run that was decided about without its owner: he stopped renewing its lease, or its host stays silent.
 #[derive(Debug, Clone, FromRow)]
@@ -115,7 +115,39 @@ pub async fn expire_host_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError>
     Ok(expired)
 }
 
-/// Pushes the jobs of due host runs and admitted guest runs again where none is on its way. Returns how
+/// Lets other workers take over the requests whose leases have run out. Returns how many have.
+///
+/// # Errors
+/// What the database says.
+pub async fn expire_requests(pool: &PgPool) -> Result<usize, StoreError> {
+    let mut tx = pool.begin().await?;
+    let expired: Vec<(Uuid, RequestState)> =
+        sqlx::query_as(include_str!("sweeps/requests_expire.sql"))
+            .fetch_all(&mut *tx)
+            .await?;
+    let again = expired
+        .iter()
+        .filter(|(_, state)| *state == RequestState::Waiting);
+    let jobs: Vec<RequestJob> = again
+        .map(|(id, _)| RequestJob { request_id: *id })
+        .collect();
+    virtuozo_queue::push(&mut tx, &jobs, 0).await?;
+    tx.commit().await?;
+    Ok(expired.len())
+}
+
+/// Ends the requests whose answer nobody waits for any more. Returns how many.
+///
+/// # Errors
+/// What the database says.
+pub async fn drop_requests(pool: &PgPool) -> Result<u64, StoreError> {
+    let dropped = sqlx::query(include_str!("sweeps/requests_unwanted.sql"))
+        .execute(pool)
+        .await?;
+    Ok(dropped.rows_affected())
+}
+
+/// Pushes the jobs of due host runs, admitted guest runs and requests again where none is on its way. Returns how
 /// many.
 ///
 /// # Errors
@@ -137,9 +169,17 @@ pub async fn push_lost_jobs(pool: &PgPool) -> Result<usize, StoreError> {
         .map(|guest_run_id| GuestJob { guest_run_id })
         .collect();
     virtuozo_queue::push(&mut tx, &hosts, 0).await?;
+    let requests: Vec<RequestJob> = sqlx::query_scalar(include_str!("sweeps/requests_lost.sql"))
+        .bind(RequestJob::QUEUE)
+        .fetch_all(&mut *tx)
+        .await?
+        .into_iter()
+        .map(|request_id| RequestJob { request_id })
+        .collect();
     virtuozo_queue::push(&mut tx, &guests, 0).await?;
+    virtuozo_queue::push(&mut tx, &requests, 0).await?;
     tx.commit().await?;
-    Ok(hosts.len() + guests.len())
+    Ok(hosts.len() + guests.len() + requests.len())
 }
 
 /// Takes the jobs out of the queues that would find nothing to do, all at once. Returns how many.
@@ -208,6 +248,7 @@ pub async fn prune(pool: &PgPool) -> Result<bool, StoreError> {
         include_str!("sweeps/prune_events.sql"),
         include_str!("sweeps/prune_jobs.sql"),
         include_str!("sweeps/prune_notices.sql"),
+        include_str!("sweeps/prune_requests.sql"),
     ] {
         let done = sqlx::query(statement)
             .bind(ROWS_AT_ONCE)

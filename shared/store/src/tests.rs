@@ -9,6 +9,7 @@ mod leases;
 mod obstacles;
 mod points;
 mod repositories;
+mod requests;
 mod schedules;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -72,6 +73,7 @@ async fn every_statement_fits_the_schema() {
         <hooks::HookLease as Leased>::RENEWAL,
         <crate::circuit_breakers::Probe as Leased>::RENEWAL,
         <obligations::UndoClaim as Leased>::RENEWAL,
+        <crate::requests::RequestLease as Leased>::RENEWAL,
     ];
     for sql in renewals {
         if let Err(e) = db.pool.prepare(sql.into_sql_str()).await {

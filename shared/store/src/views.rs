@@ -275,6 +275,13 @@ pub struct PointLine {
     pub found_at: Option<DateTime<Utc>>,
 }
 
+impl PointLine {
+    /// The guest as it was called then, as HOST/GUEST.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.host_name, self.guest_name)
+    }
+}
+
 /// All hosts.
 pub async fn hosts(pool: &PgPool) -> Result<Vec<HostLine>> {
     let rows = sqlx::query_as(include_str!("views/hosts.sql"));

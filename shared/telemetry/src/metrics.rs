@@ -109,6 +109,8 @@ pub enum LeaseKind {
     Probe,
     /// A command of the administrator.
     Hook,
+    /// What somebody has asked of a host.
+    Request,
 }
 
 impl LeaseKind {
@@ -119,6 +121,7 @@ impl LeaseKind {
             Self::Undo => "undo",
             Self::Probe => "probe",
             Self::Hook => "hook",
+            Self::Request => "request",
         };
         KeyValue::new("kind", name)
     }
@@ -227,10 +230,11 @@ impl Instruments {
             LeaseKind::Undo,
             LeaseKind::Probe,
             LeaseKind::Hook,
+            LeaseKind::Request,
         ] {
             self.leases.add(0, &[kind.label()]);
         }
-        for kind in [LeaseKind::Guest, LeaseKind::Host] {
+        for kind in [LeaseKind::Guest, LeaseKind::Host, LeaseKind::Request] {
             self.expired.add(0, &[kind.label()]);
         }
         for counter in [&self.take_overs, &self.copied] {

@@ -109,7 +109,7 @@ async fn a_host_that_refuses_the_login_says_whose_password_to_change() -> Result
         "not the password",
     )?
     .ok()?;
-    let answer = site.virtuozo(&["host", "test", "alpha"])?;
+    let answer = site.virtuozo(&["host", "test", "alpha", "--local"])?;
     ensure!(answer.code == 1, "{answer:?}");
     let said = format!("{}{}", answer.stdout, answer.stderr);
     ensure!(

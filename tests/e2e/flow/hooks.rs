@@ -64,7 +64,7 @@ async fn commands_run_around_run_and_guest_and_are_told_what_they_are_about_and_
     let mut site = Site::new().await?;
     let host = site.host("alpha", Product::WorkstationShared)?;
     let guest = small_guest(&host, "mail")?;
-    site.virtuozo(&["host", "check"])?.ok()?;
+    site.virtuozo(&["host", "check", "--local"])?.ok()?;
     site.start(1)?;
 
     // Each finds what those before it have written, and the guest as it is to be then.
@@ -186,7 +186,7 @@ async fn a_failing_command_stops_the_backup_or_is_only_told_as_the_administrator
     let mut site = Site::new().await?;
     let host = site.host("alpha", Product::Server2)?;
     let guest = small_guest(&host, "mail")?;
-    site.virtuozo(&["host", "check"])?.ok()?;
+    site.virtuozo(&["host", "check", "--local"])?.ok()?;
     site.start(1)?;
     let of_guest = ["--guest", "alpha/mail", "--before"];
 
@@ -269,7 +269,7 @@ async fn a_command_dies_with_its_worker_and_is_run_again_by_another() -> Result<
     let mut site = Site::new().await?;
     let host = site.host("alpha", Product::Server2)?;
     let guest = small_guest(&host, "mail")?;
-    site.virtuozo(&["host", "check"])?.ok()?;
+    site.virtuozo(&["host", "check", "--local"])?.ok()?;
     let hangs = script(&site, "hangs", HANGS_ONCE)?;
     set(&site, &["--guest", "alpha/mail", "--before"], &hangs)?;
     site.start_scheduler("scheduler")?;

@@ -86,7 +86,7 @@ async fn an_ignored_guest_is_left_out_and_an_ignored_disk_is_not_in_the_point() 
         ));
     })?;
     small_guest(&host, "left-out", |_| ())?;
-    site.virtuozo(&["host", "check"])?.ok()?;
+    site.virtuozo(&["host", "check", "--local"])?.ok()?;
     site.virtuozo(&["guest", "edit", "alpha/left-out", "--ignored", "true"])?
         .ok()?;
     site.virtuozo(&["disk", "edit", "alpha/kept", "scsi0:1", "--ignored", "true"])?

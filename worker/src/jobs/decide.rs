@@ -19,6 +19,8 @@ pub(super) enum Subject<'a> {
     Host(&'a str),
     /// An obligation to a guest. It is tried until it is met.
     Obligation(&'a str, UndoAction<'a>),
+    /// What somebody has asked of a host, by its name, and waits to hear. They are told themselves.
+    Request(&'a str),
 }
 
 /// The attempt, without the error that ended it.
@@ -78,7 +80,7 @@ impl Decision {
         let reason = attempt.message;
         let (guest, host) = match attempt.subject {
             Subject::Guest(name) | Subject::Obligation(name, _) => (Some(name), None),
-            Subject::Host(name) => (None, Some(name)),
+            Subject::Host(name) | Subject::Request(name) => (None, Some(name)),
         };
         match self.log {
             Loudness::Info => tracing::info!(guest, host, step, reason, "the attempt ends"),
@@ -95,7 +97,7 @@ impl Subject<'_> {
     fn parts(&self) -> (&'static str, &str) {
         match self {
             Self::Guest(name) | Self::Obligation(name, _) => ("guest", name),
-            Self::Host(name) => ("host", name),
+            Self::Host(name) | Self::Request(name) => ("host", name),
         }
     }
 }
@@ -108,7 +110,7 @@ pub(super) fn decide(error: &StepError, attempt: &Attempt<'_>) -> Decision {
         StepError::HostDown(_) if attempt.is_cancelled => cancelled(
             attempt,
             match attempt.subject {
-                Subject::Host(_) => " while it does not answer",
+                Subject::Host(_) | Subject::Request(_) => " while it does not answer",
                 Subject::Guest(_) | Subject::Obligation(..) => " while its host does not answer",
             },
         ),
@@ -284,12 +286,21 @@ fn still_owed(attempt: &Attempt<'_>) -> String {
             "guest {name} is still off after {number} attempts to power it on again: {why}; \
              power it on by hand, or mend the cause and Virtuozo will"
         ),
-        Subject::Guest(_) | Subject::Host(_) => attempt.says(why),
+        Subject::Guest(_) | Subject::Host(_) | Subject::Request(_) => attempt.says(why),
     }
 }
 
 fn failed(ending: Ending, class: ErrorClass, attempt: &Attempt<'_>) -> Decision {
     let text = match attempt.subject {
+        Subject::Request(_) => {
+            return Decision {
+                ending,
+                failure: Some(class),
+                event: None,
+                log: Loudness::Info,
+                outcome: Outcome::Failed,
+            };
+        }
         Subject::Host(_) => format!("cannot be backed up: {}", attempt.message),
         Subject::Guest(_) | Subject::Obligation(..) => {
             format!("backup failed{}: {}", in_step(attempt), attempt.message)

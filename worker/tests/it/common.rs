@@ -270,6 +270,8 @@ async fn sweep(pool: PgPool) {
     loop {
         let _ = sweeps::expire_host_runs(&pool).await;
         let _ = sweeps::expire_guest_runs(&pool).await;
+        let _ = sweeps::expire_requests(&pool).await;
+        let _ = sweeps::drop_requests(&pool).await;
         let _ = sweeps::admit_all(&pool).await;
         let _ = obligations::push_due(&pool).await;
         let _ = sweeps::push_lost_jobs(&pool).await;

@@ -12,5 +12,6 @@ mod flow;
 mod one_instant;
 mod outage;
 mod recovery;
+mod requests;
 mod silent_host;
 mod verify;

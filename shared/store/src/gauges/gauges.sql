@@ -6,7 +6,7 @@ WITH due AS (
      GROUP BY job_type
 ), queue AS (
     SELECT q.name, coalesce(d.jobs, 0) AS jobs, coalesce(greatest(d.age, 0), 0) AS age
-      FROM unnest(ARRAY['virtuozo-host', 'virtuozo-guest', 'virtuozo-undo', 'virtuozo-notice']) q(name)
+      FROM unnest(ARRAY['virtuozo-host', 'virtuozo-guest', 'virtuozo-undo', 'virtuozo-notice', 'virtuozo-request']) q(name)
       LEFT JOIN due d ON d.job_type = q.name
 ), guest_run AS (
     SELECT state, count(*) AS guest_runs

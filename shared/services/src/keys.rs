@@ -1,8 +1,7 @@
-//! The key file of this machine. One key encrypts all passwords and secrets that a site stores.
+//! The key file of a machine: one key for all that is stored sealed, wherever it is given.
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
 use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_postgres::StoreError;
@@ -12,19 +11,20 @@ use virtuozo_store::{
     notices::config::{self, Secret},
 };
 
-/// An encrypted password or secret in the database.
+use crate::error::ServiceError;
+
+/// A stored password or secret.
 struct Stored {
-    /// What it is, such as `the password of host alpha`.
-    name: String,
+    whose: String,
     id: Uuid,
     sealed: Vec<u8>,
 }
 
-/// The key in a file; `None` if there is no such file and nothing stored needs one.
+/// The key in a file; none: there is none, and nothing is stored that needs it.
 ///
 /// # Errors
-/// The file cannot be used, or does not exist although something is stored that another key encrypted.
-pub(crate) async fn load(file: &Path, pool: &PgPool) -> Result<Option<Key>> {
+/// [`ServiceError::WrongKey`] if there is none, and something is stored that another key has sealed.
+pub async fn load(pool: &PgPool, file: &Path) -> Result<Option<Key>, ServiceError> {
     match Key::load(file) {
         Err(SecretError::KeyMissing(_)) => {}
         key => return Ok(Some(key?)),
@@ -34,56 +34,56 @@ pub(crate) async fn load(file: &Path, pool: &PgPool) -> Result<Option<Key>> {
         return Ok(None);
     }
     let file = file.display();
-    bail!(
+    Err(ServiceError::WrongKey(format!(
         "the key file {file} does not exist, and {} sealed with a key that is elsewhere: copy the key file from a \
          machine with a worker or a scheduler (`virtuozo config show` names it there), or name it with --key-file. \
          If it is lost, make a new one, `(umask 077; openssl rand -hex 32 > {file})`, and give everything again",
-        summary(&stored)
-    )
+        named(&stored)
+    )))
 }
 
-/// The key in a file; a new one is written if there is none and nothing stored needs one.
+/// The key in a file, which is made where nothing is stored that another key has sealed.
 ///
 /// # Errors
-/// As [`load`]; or the file cannot be written.
-pub(crate) async fn load_or_create(file: &Path, pool: &PgPool) -> Result<Key> {
-    match load(file, pool).await? {
+/// As [`load`], or if the file cannot be written.
+pub async fn load_or_create(pool: &PgPool, file: &Path) -> Result<Key, ServiceError> {
+    match load(pool, file).await? {
         Some(key) => Ok(key),
         None => Ok(Key::load_or_create(file)?),
     }
 }
 
-/// Checks that the key in a file decrypts everything that is stored. Returns the result for `virtuozo doctor`.
+/// Whether the key in a file opens all that is stored, in words.
 ///
 /// # Errors
-/// It does not, or [`load`] fails. The error says what to do.
-pub(crate) async fn check(file: &Path, pool: &PgPool) -> Result<String> {
-    let Some(key) = load(file, pool).await? else {
+/// What is wrong, and what to do about it.
+pub async fn check(pool: &PgPool, file: &Path) -> Result<String, ServiceError> {
+    let key = load(pool, file).await?;
+    let file = file.display();
+    let Some(key) = key else {
         return Ok(format!(
-            "not there yet; {} is made with the first password",
-            file.display()
+            "not there yet; {file} is made with the first password"
         ));
     };
     let mut foreign = stored(pool).await?;
     foreign.retain(|one| key.open(one.id, &one.sealed).is_err());
     if foreign.is_empty() {
-        return Ok(file.display().to_string());
+        return Ok(file.to_string());
     }
-    let file = file.display();
-    bail!(
+    Err(ServiceError::WrongKey(format!(
         "{} sealed with another key than that in {file}: copy the key file from a machine that opens it, or give it \
          again with `virtuozo host password` and `virtuozo notice secret`",
-        summary(&foreign)
-    )
+        named(&foreign)
+    )))
 }
 
-/// Every encrypted password and secret in the database.
+/// All that is stored sealed.
 async fn stored(pool: &PgPool) -> Result<Vec<Stored>, StoreError> {
     let mut all = Vec::new();
     for host in hosts::list(pool).await? {
         if let Some(sealed) = hosts::sealed_password(pool, host.id).await? {
             all.push(Stored {
-                name: format!("the password of host {}", host.name),
+                whose: format!("the password of host {}", host.name),
                 id: host.id,
                 sealed,
             });
@@ -92,7 +92,7 @@ async fn stored(pool: &PgPool) -> Result<Vec<Stored>, StoreError> {
     for secret in Secret::ALL {
         if let Some(sealed) = config::sealed(pool, secret).await? {
             all.push(Stored {
-                name: format!("the {secret}"),
+                whose: format!("the {secret}"),
                 id: secret.id(),
                 sealed,
             });
@@ -101,11 +101,10 @@ async fn stored(pool: &PgPool) -> Result<Vec<Stored>, StoreError> {
     Ok(all)
 }
 
-/// The subject and verb of a sentence about stored secrets: `the password of host alpha and 2 more are`.
-fn summary(all: &[Stored]) -> String {
+fn named(all: &[Stored]) -> String {
     match all {
         [] => "nothing is".to_owned(),
-        [one] => format!("{} is", one.name),
-        [first, others @ ..] => format!("{} and {} more are", first.name, others.len()),
+        [one] => format!("{} is", one.whose),
+        [first, others @ ..] => format!("{} and {} more are", first.whose, others.len()),
     }
 }

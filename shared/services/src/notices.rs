@@ -1,0 +1,128 @@
+//! Notices: what is told by mail and webhook, and how.
+
+use secrecy::SecretString;
+use sqlx::PgPool;
+use uuid::Uuid;
+use virtuozo_model::{Notice, NoticeChannel, NoticeKind, NoticeSettings};
+use virtuozo_secrets::Key as SealingKey;
+use virtuozo_store::{
+    notices::{
+        self,
+        config::{self, KEYS, Secret},
+    },
+    settings::{self, Key},
+    views,
+};
+
+use crate::{
+    error::{ServiceError, refused},
+    names::find_id,
+};
+
+/// The setting of a name.
+///
+/// # Errors
+/// [`virtuozo_postgres::StoreError::Refused`] with the names that there are.
+pub fn key(name: &str) -> Result<&'static Key<NoticeSettings>, ServiceError> {
+    Ok(settings::key(KEYS, name)?)
+}
+
+/// All settings of notices.
+///
+/// # Errors
+/// What the database says.
+pub async fn get(pool: &PgPool) -> Result<NoticeSettings, ServiceError> {
+    Ok(config::get(pool).await?)
+}
+
+/// Changes a setting; it applies at once, everywhere. Returns all as they stand then.
+///
+/// # Errors
+/// [`virtuozo_postgres::StoreError::Refused`] for a value that cannot be.
+pub async fn set(
+    pool: &PgPool,
+    key: &Key<NoticeSettings>,
+    value: &str,
+) -> Result<NoticeSettings, ServiceError> {
+    Ok(config::set(pool, &[(key.name, value)]).await?)
+}
+
+/// Stores the password for the mail server or the secret of the webhook.
+///
+/// # Errors
+/// What the database says.
+pub async fn set_secret(
+    pool: &PgPool,
+    secret: Secret,
+    key: &SealingKey,
+    text: &SecretString,
+) -> Result<(), ServiceError> {
+    let sealed = key.seal(secret.id(), text)?;
+    Ok(config::set_sealed(pool, secret, Some(&sealed)).await?)
+}
+
+/// Forgets it.
+///
+/// # Errors
+/// What the database says.
+pub async fn forget_secret(pool: &PgPool, secret: Secret) -> Result<(), ServiceError> {
+    Ok(config::set_sealed(pool, secret, None).await?)
+}
+
+/// The run that a preview is about; none: the newest one that ended so.
+///
+/// # Errors
+/// [`ServiceError::Refused`] for a digest, which is about a day, or if there is no such run.
+pub async fn previewed_run(
+    pool: &PgPool,
+    kind: NoticeKind,
+    run: Option<&str>,
+) -> Result<Option<Uuid>, ServiceError> {
+    match run {
+        None => Ok(None),
+        Some(_) if kind == NoticeKind::Digest => {
+            Err(refused("a digest is about a day, not about a run"))
+        }
+        Some("latest") => Ok(views::run_ids(pool).await?.first().copied()),
+        Some(text) => find_id(text, "run", views::run_ids(pool).await?).map(Some),
+    }
+}
+
+/// The ways of telling that a test is sent by: all that are configured, or only one.
+///
+/// # Errors
+/// [`ServiceError::Refused`] if that is none.
+pub async fn channels_to_test(
+    pool: &PgPool,
+    only: Option<NoticeChannel>,
+) -> Result<Vec<NoticeChannel>, ServiceError> {
+    let mut channels = notices::channels(pool).await?;
+    channels.retain(|channel| only.is_none_or(|only| only == *channel));
+    if channels.is_empty() {
+        return Err(refused(
+            "nothing is configured: mail needs mail_host, mail_from and mail_to, the webhook \
+             webhook_url; see `virtuozo notice settings get`",
+        ));
+    }
+    Ok(channels)
+}
+
+/// The newest notices: all, or those that did not get through to everybody.
+///
+/// # Errors
+/// What the database says.
+pub async fn list(
+    pool: &PgPool,
+    only_failed: bool,
+    limit: u32,
+) -> Result<Vec<Notice>, ServiceError> {
+    Ok(notices::list(pool, only_failed, limit).await?)
+}
+
+/// Sends what failed in the last week, and what waits after a failure, again now. Returns how many.
+///
+/// # Errors
+/// What the database says.
+pub async fn retry(pool: &PgPool) -> Result<usize, ServiceError> {
+    Ok(notices::retry(pool).await?)
+}
