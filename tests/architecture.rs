@@ -12,6 +12,8 @@
 mod circles;
 #[path = "architecture/docs.rs"]
 mod docs;
+#[path = "architecture/globals.rs"]
+mod globals;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -392,6 +394,39 @@ fn no_files_use_each_other_in_a_circle_but_those_that_always_did() {
     });
     wrong.extend(gone);
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn no_crate_has_process_globals_but_those_with_a_reason() {
+    let mut wrong = Vec::new();
+    let mut permitted: BTreeSet<(String, String)> = globals::PERMITTED
+        .iter()
+        .map(|(file, name, _)| (file.to_string(), name.to_string()))
+        .collect();
+    for (name, package) in ours(&metadata()) {
+        if MAY_BE_UNSAFE.contains(&name.as_str()) {
+            // They stand before a C library, which is a process global itself.
+            continue;
+        }
+        let src = package.manifest_path.as_std_path().with_file_name("src");
+        for file in sources(&src) {
+            let path = file.strip_prefix(root()).unwrap().display().to_string();
+            for global in globals::globals(&file) {
+                let global = (path.clone(), global);
+                if !permitted.remove(&global) {
+                    wrong.push(global);
+                }
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "state belongs to a value that the program makes and hands in: {wrong:#?}"
+    );
+    assert!(
+        permitted.is_empty(),
+        "not there any more, take them off the list: {permitted:#?}"
+    );
 }
 
 #[test]

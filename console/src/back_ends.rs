@@ -1,7 +1,7 @@
 //! The kinds of host and properties that the back ends of this program describe: checks for the store, options for
 //! commands.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::collections::BTreeMap;
 
 use clap::{
     Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches,
@@ -50,12 +50,9 @@ pub(crate) fn kind() -> impl TypedValueParser<Value = HostKind> {
 }
 
 /// The properties of all back ends, by name.
-fn properties() -> &'static BTreeMap<&'static str, &'static Property> {
-    static ALL: LazyLock<BTreeMap<&'static str, &'static Property>> = LazyLock::new(|| {
-        let all = BACK_ENDS.iter().flat_map(|back_end| back_end.properties);
-        all.map(|property| (property.name, property)).collect()
-    });
-    &ALL
+fn properties() -> BTreeMap<&'static str, &'static Property> {
+    let all = BACK_ENDS.iter().flat_map(|back_end| back_end.properties);
+    all.map(|property| (property.name, property)).collect()
 }
 
 /// A property's value for output: that of a secret is hidden.
@@ -68,7 +65,7 @@ pub(crate) fn shown<'a>(name: &str, value: &'a str) -> &'a str {
 
 /// The options of [`PropertyArgs`], by their ids.
 pub(crate) fn property_options() -> Vec<&'static str> {
-    let open = properties().values().filter(|one| !one.is_secret);
+    let open = properties().into_values().filter(|one| !one.is_secret);
     open.map(|one| one.name).chain([ANY]).collect()
 }
 
@@ -102,8 +99,8 @@ impl Args for PropertyArgs {
                 continue;
             }
             command = command.arg(
-                Arg::new(*name)
-                    .long(*name)
+                Arg::new(name)
+                    .long(name)
                     .value_name(property.value.value_name())
                     .help(format!("{}, or none", property.help)),
             );

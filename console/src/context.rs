@@ -16,6 +16,7 @@ use url::Url;
 use virtuozo_hypervisor::{Connector, Connectors, vix::VixConnector};
 use virtuozo_postgres::server::Cluster;
 use virtuozo_runtime::Health;
+use virtuozo_telemetry::Telemetry;
 use virtuozo_worker::Failpoints;
 
 use crate::{
@@ -123,9 +124,15 @@ impl Context {
         }
     }
 
-    /// The connectors to all kinds of host.
+    /// The connectors to all kinds of host, for a command: nobody watches it.
     pub(crate) fn connectors(&self) -> Connectors {
-        let vix = VixConnector::new(self.global.vix_library.clone());
+        self.connectors_observed_by(&Telemetry::default())
+    }
+
+    /// The connectors to all kinds of host, for a service.
+    pub(crate) fn connectors_observed_by(&self, telemetry: &Telemetry) -> Connectors {
+        let vix = VixConnector::new(self.global.vix_library.clone())
+            .observed_by(telemetry.metrics.meter(), telemetry.traces.tracer());
         Connectors::new([Arc::new(vix) as Arc<dyn Connector>])
     }
 

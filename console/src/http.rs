@@ -13,8 +13,10 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, task::AbortHandle};
-use virtuozo_runtime::Health;
-use virtuozo_telemetry::metrics;
+use virtuozo_telemetry::{
+    Telemetry,
+    metrics::{self, Metrics},
+};
 
 /// Most open connections. A further one closes the oldest, so that silent clients cannot keep probes from being
 /// answered.
@@ -28,29 +30,29 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub(crate) async fn serve(address: SocketAddr, health: Health) -> Result<()> {
+pub(crate) async fn serve(address: SocketAddr, telemetry: Telemetry) -> Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}; name another address with --listen or VIRTUOZO_LISTEN")
     })?;
     // The system chooses a port for port 0.
     let address = listener.local_addr()?;
     tracing::info!(%address, "HTTP endpoints are listening");
-    tokio::spawn(accept(listener, health));
+    tokio::spawn(accept(listener, telemetry));
     Ok(())
 }
 
-async fn accept(listener: TcpListener, health: Health) {
+async fn accept(listener: TcpListener, telemetry: Telemetry) {
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let health = health.clone();
+                let telemetry = telemetry.clone();
                 let connection = http1::Builder::new()
                     .keep_alive(false)
                     .timer(TokioTimer::new())
                     .serve_connection(
                         TokioIo::new(stream),
-                        service_fn(move |request| answer(request, health.clone())),
+                        service_fn(move |request| answer(request, telemetry.clone())),
                     );
                 open.retain(|one| !one.is_finished());
                 if open.len() >= MAX_CONNECTIONS
@@ -72,7 +74,7 @@ async fn accept(listener: TcpListener, health: Health) {
 
 async fn answer(
     request: Request<Incoming>,
-    health: Health,
+    telemetry: Telemetry,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
@@ -83,13 +85,14 @@ async fn answer(
     }
     Ok(match request.uri().path() {
         "/healthz" => probe(
-            health
+            telemetry
+                .health
                 .liveness
                 .standstill()
                 .map(|stands| stands.to_string()),
         ),
-        "/metrics" => exposition().await,
-        "/readyz" => probe(health.unready_reason()),
+        "/metrics" => exposition(telemetry.metrics).await,
+        "/readyz" => probe(telemetry.health.unready_reason()),
         _ => text(
             StatusCode::NOT_FOUND,
             "there are /healthz, /readyz and /metrics\n".to_owned(),
@@ -98,9 +101,9 @@ async fn answer(
 }
 
 /// All metrics in the text format of Prometheus.
-async fn exposition() -> Response<Full<Bytes>> {
+async fn exposition(metrics: Metrics) -> Response<Full<Bytes>> {
     // The text of a large fleet has some megabytes.
-    match tokio::task::spawn_blocking(metrics::text).await {
+    match tokio::task::spawn_blocking(move || metrics.text()).await {
         Ok(Some(Ok(text))) => body(StatusCode::OK, metrics::CONTENT_TYPE, text),
         Ok(Some(Err(error))) => internal(&error),
         Ok(None) => text(

@@ -5,9 +5,8 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::{sync::watch, task::JoinHandle};
 use virtuozo_postgres::count_error;
-use virtuozo_runtime::Availability;
 use virtuozo_store::gauges as store;
-use virtuozo_telemetry::metrics;
+use virtuozo_telemetry::{Telemetry, metrics::Metrics};
 
 mod instruments;
 
@@ -20,20 +19,25 @@ const LIMIT: Duration = Duration::from_secs(8);
 
 /// Reads the gauges while this scheduler leads, until it is dropped; does nothing where no metrics are exported.
 pub(crate) struct FleetGaugeReader {
+    metrics: Metrics,
     leads: watch::Sender<bool>,
     gauges: Option<FleetGauges>,
     task: Option<JoinHandle<()>>,
 }
 
 impl FleetGaugeReader {
-    pub(crate) fn start(pool: PgPool, availability: Availability) -> Self {
+    pub(crate) fn start(pool: PgPool, telemetry: Telemetry) -> Self {
+        let metrics = telemetry.metrics.clone();
         let (leads, led) = watch::channel(false);
-        metrics::set_leads(Some(false));
-        let gauges = metrics::are_read().then(|| FleetGauges::register(&metrics::meter()));
+        metrics.set_leads(Some(false));
+        let gauges = metrics
+            .are_read()
+            .then(|| FleetGauges::register(metrics.meter()));
         let task = gauges
             .clone()
-            .map(|gauges| tokio::spawn(read(pool, availability, led, gauges)));
+            .map(|gauges| tokio::spawn(read(pool, telemetry, led, gauges)));
         Self {
+            metrics,
             leads,
             gauges,
             task,
@@ -42,7 +46,7 @@ impl FleetGaugeReader {
 
     /// Says whether this scheduler leads, for certain.
     pub(crate) fn leads(&self, leads: bool) {
-        metrics::set_leads(Some(leads));
+        self.metrics.set_leads(Some(leads));
         self.leads
             .send_if_modified(|before| std::mem::replace(before, leads) != leads);
     }
@@ -53,7 +57,7 @@ impl Drop for FleetGaugeReader {
         if let Some(task) = &self.task {
             task.abort();
         }
-        metrics::set_leads(None);
+        self.metrics.set_leads(None);
         if let Some(gauges) = &self.gauges {
             gauges.set(None);
         }
@@ -62,7 +66,7 @@ impl Drop for FleetGaugeReader {
 
 async fn read(
     pool: PgPool,
-    availability: Availability,
+    telemetry: Telemetry,
     mut leads: watch::Receiver<bool>,
     gauges: FleetGauges,
 ) {
@@ -71,7 +75,7 @@ async fn read(
             match tokio::time::timeout(LIMIT, store::read(&pool)).await {
                 Ok(Ok(values)) => Some(values),
                 Ok(Err(error)) => {
-                    count_error(&availability, &error);
+                    count_error(&telemetry.health.availability, &error);
                     tracing::debug!(%error, "the gauges of the fleet could not be read");
                     None
                 }

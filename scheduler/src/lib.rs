@@ -23,8 +23,8 @@ use virtuozo_hooks::Hooks;
 use virtuozo_model::ProcessKind;
 use virtuozo_notices::Notices;
 use virtuozo_postgres::{StoreError, ask};
-use virtuozo_runtime::Health;
 use virtuozo_store::{hooks::HookScope, leadership, wakeup::WakeupListener, workers};
+use virtuozo_telemetry::Telemetry;
 
 pub use crate::event_forwarder::EventLog;
 use crate::{fleet_gauges::FleetGaugeReader, sweep::Sweeper, tick::Ticker};
@@ -84,18 +84,19 @@ impl SchedulerOptions {
 pub struct Scheduler;
 
 impl Scheduler {
-    /// Works until `shutdown`, and ends within [`STOP_LIMIT`] then. A database that is away is waited for. How the
-    /// scheduler stands is noted in `health`, as it is by whoever connected `pool`.
+    /// Works until `shutdown`, and ends within [`STOP_LIMIT`] then. A database that is away is waited for. How it
+    /// stands is noted in the health of `telemetry`, as it is by whoever connected `pool`.
     ///
     /// # Errors
     /// If the scheduler cannot enter itself in the database.
     pub async fn run(
         pool: PgPool,
         options: SchedulerOptions,
-        health: Health,
+        telemetry: Telemetry,
         shutdown: CancellationToken,
     ) -> Result<(), StoreError> {
         let id = Uuid::now_v7();
+        let health = &telemetry.health;
         let mut wake = WakeupListener::new(pool.clone());
         let mut state = State {
             pool: pool.clone(),
@@ -107,7 +108,7 @@ impl Scheduler {
         };
         let exporting = trace_exporter::run(
             pool.clone(),
-            health.availability.clone(),
+            telemetry.clone(),
             state.leads.subscribe(),
             shutdown.clone(),
         );
@@ -121,7 +122,8 @@ impl Scheduler {
             shutdown.clone(),
         );
         let forwarding = tokio::spawn(forwarding);
-        let (mut ticker, mut sweeper) = (Ticker::default(), Sweeper::new());
+        let (mut ticker, mut sweeper) =
+            (Ticker::default(), Sweeper::new(telemetry.metrics.clone()));
         tracing::info!(name = options.name, %id, "scheduler runs");
         let looks = health.liveness.watch("schedules and sweeps", LOOKS_LIMIT);
         let component = health.readiness.component("the scheduler");
@@ -135,7 +137,7 @@ impl Scheduler {
         let _sends_until_here = stop_sending.drop_guard();
         let hooks = Hooks::new(
             state.pool.clone(),
-            health.availability.clone(),
+            telemetry.clone(),
             id,
             HookScope::Site,
             options.hook_guard,
@@ -143,7 +145,7 @@ impl Scheduler {
         let stop_hooks = shutdown.child_token();
         let hooks = tokio::spawn(hooks.serve(stop_hooks.clone()));
         let _hooks_until_here = stop_hooks.drop_guard();
-        let gauges = FleetGaugeReader::start(state.pool.clone(), health.availability.clone());
+        let gauges = FleetGaugeReader::start(state.pool.clone(), telemetry.clone());
         while !shutdown.is_cancelled() {
             looks.turned();
             let look = state.look(&options.name, &mut ticker, &mut sweeper);

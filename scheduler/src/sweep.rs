@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use virtuozo_postgres::StoreError;
 use virtuozo_store::{notices, obligations, settings, sweeps};
 use virtuozo_telemetry::{
-    metrics::{self, LeaseKind, Outcome},
+    metrics::{LeaseKind, Metrics, Outcome},
     tree,
 };
 
@@ -17,6 +17,7 @@ const PRUNE_EVERY: Duration = Duration::from_secs(600);
 /// Finds what was left behind.
 #[derive(Debug)]
 pub(crate) struct Sweeper {
+    metrics: Metrics,
     /// Since when the database has been answering, if it did not before or nobody knows.
     in_sight_since: Option<Instant>,
     /// When old rows were deleted last, and by which settings.
@@ -28,8 +29,9 @@ type Keep = [i32; 4];
 
 impl Sweeper {
     /// One that has just begun, perhaps because the database is back for everybody.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(metrics: Metrics) -> Self {
         Self {
+            metrics,
             in_sight_since: Some(Instant::now()),
             pruned: None,
         }
@@ -50,8 +52,8 @@ impl Sweeper {
             .is_none_or(|since| since.elapsed() > lease)
         {
             self.in_sight_since = None;
-            for expired in sweeps::expire_host_runs(pool).await? {
-                metrics::lease_expired(LeaseKind::Host);
+            for expired in sweeps::expire_host_runs(pool, &self.metrics).await? {
+                self.metrics.lease_expired(LeaseKind::Host);
                 tracing::warn!(
                     host = expired.name,
                     state = expired.state,
@@ -60,10 +62,10 @@ impl Sweeper {
                     expired.error
                 );
             }
-            for expired in sweeps::expire_guest_runs(pool).await? {
-                metrics::lease_expired(LeaseKind::Guest);
+            for expired in sweeps::expire_guest_runs(pool, &self.metrics).await? {
+                self.metrics.lease_expired(LeaseKind::Guest);
                 if expired.state == "failed" {
-                    metrics::attempt_ended(Outcome::Failed);
+                    self.metrics.attempt_ended(Outcome::Failed);
                 }
                 tracing::warn!(
                     guest = expired.name,
@@ -74,7 +76,7 @@ impl Sweeper {
                 );
             }
             for _ in 0..sweeps::expire_requests(pool).await? {
-                metrics::lease_expired(LeaseKind::Request);
+                self.metrics.lease_expired(LeaseKind::Request);
             }
         }
         let dropped = sweeps::drop_requests(pool).await?;
@@ -94,7 +96,7 @@ impl Sweeper {
             usize::try_from(dropped).unwrap_or(usize::MAX),
         );
         said("lost notices pushed again", notices::push_lost(pool).await?);
-        said("runs ended", sweeps::end_runs(pool).await?);
+        said("runs ended", sweeps::end_runs(pool, &self.metrics).await?);
         let keep = [
             settings.event_keep_days,
             settings.event_keep_count,

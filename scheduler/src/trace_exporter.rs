@@ -13,9 +13,11 @@ use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use virtuozo_postgres::{StoreError, count_error};
-use virtuozo_runtime::Availability;
 use virtuozo_store::traces::{self as store, TracedGuest, TracedRun};
-use virtuozo_telemetry::traces::{self, SendError};
+use virtuozo_telemetry::{
+    Telemetry,
+    traces::{SendError, Traces},
+};
 
 /// How often it looks for what has ended.
 const EVERY: Duration = Duration::from_secs(1);
@@ -39,6 +41,7 @@ enum Failure {
 /// Makes and sends the spans.
 struct TraceExporter {
     pool: PgPool,
+    traces: Traces,
     /// The receiver refused all that it was sent last, and that was said.
     is_refused_all: bool,
 }
@@ -71,15 +74,16 @@ impl Refused {
 /// Tells what has ended while this scheduler leads, until `shutdown` and once more then.
 pub(crate) async fn run(
     pool: PgPool,
-    availability: Availability,
+    telemetry: Telemetry,
     leads: watch::Receiver<bool>,
     shutdown: CancellationToken,
 ) {
-    if !traces::are_sent() {
+    if !telemetry.traces.is_on() {
         return;
     }
     let mut exporter = TraceExporter {
         pool,
+        traces: telemetry.traces,
         is_refused_all: false,
     };
     let mut pause = EVERY;
@@ -105,7 +109,7 @@ pub(crate) async fn run(
             // That a database or a receiver is away is said where that is found.
             Err(error) => {
                 if let Failure::Store(error) = &error {
-                    count_error(&availability, error);
+                    count_error(&telemetry.health.availability, error);
                 }
                 tracing::debug!(%error, "what has ended is not told to the trace back end");
                 (pause * 2).min(MAX_PAUSE)
@@ -130,9 +134,9 @@ impl TraceExporter {
             }
         }
         for run in store::runs_to_export(&self.pool, AT_ONCE).await? {
-            if run.troubled || traces::is_wanted(run.trace_id) {
+            if run.troubled || self.traces.wants(run.trace_id) {
                 let hosts = store::hosts_of(&self.pool, run.id).await?;
-                match send(spans::of_run(&run, &hosts)).await {
+                match self.send(spans::of_run(&run, &hosts)).await {
                     Ok(is_taken) => refused.others_are_taken |= is_taken,
                     Err(Failure::Send(SendError::Refused(error))) => {
                         refused.once_more(error);
@@ -183,7 +187,10 @@ impl TraceExporter {
 
     /// Sends the spans of guest runs. False: none of them is told.
     async fn send_guests(&self, guests: &[TracedGuest]) -> Result<bool, Failure> {
-        let told: Vec<_> = guests.iter().filter(|g| spans::is_told(g)).collect();
+        let told: Vec<_> = guests
+            .iter()
+            .filter(|guest| spans::is_told(guest, &self.traces))
+            .collect();
         let ids: Vec<_> = told.iter().map(|g| g.id).collect();
         let steps = store::steps_of(&self.pool, &ids).await?;
         let spans = told.iter().flat_map(|guest| {
@@ -193,7 +200,7 @@ impl TraceExporter {
                 .collect();
             spans::of_guest(guest, &own)
         });
-        send(spans.collect()).await
+        self.send(spans.collect()).await
     }
 
     /// What is refused while others are taken is at fault itself, and is given up. Where nothing is taken, the receiver is
@@ -230,13 +237,13 @@ impl TraceExporter {
         }
         Ok(())
     }
-}
 
-/// Sends spans. False: there were none.
-async fn send(spans: Vec<SpanData>) -> Result<bool, Failure> {
-    if spans.is_empty() {
-        return Ok(false);
+    /// Sends spans. False: there were none.
+    async fn send(&self, spans: Vec<SpanData>) -> Result<bool, Failure> {
+        if spans.is_empty() {
+            return Ok(false);
+        }
+        self.traces.send(spans).await?;
+        Ok(true)
     }
-    traces::send(spans).await?;
-    Ok(true)
 }

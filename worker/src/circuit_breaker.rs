@@ -6,12 +6,12 @@ use std::{future::Future, sync::Arc};
 use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_hypervisor::{ErrorClass, ErrorKind, Host, HypervisorError};
-use virtuozo_runtime::Availability;
 use virtuozo_store::{
     circuit_breakers::{self, BreakerState, Probe},
     leases::{BootInstant, LeaseKeeper},
     settings,
 };
+use virtuozo_telemetry::Telemetry;
 
 use crate::{
     error::StepError,
@@ -25,7 +25,7 @@ use crate::{
 /// wrong.
 pub(crate) async fn connect<Fut>(
     pool: &PgPool,
-    availability: &Availability,
+    telemetry: &Telemetry,
     host_id: Uuid,
     attempt: impl FnOnce() -> Fut,
 ) -> Result<Arc<dyn Host>, StepError>
@@ -34,9 +34,11 @@ where
 {
     let owner_id = Uuid::now_v7();
     let asked_at = BootInstant::now();
-    let passage = while_unavailable(availability, "the host's circuit breaker", || {
-        circuit_breakers::ask(pool, host_id, owner_id)
-    })
+    let passage = while_unavailable(
+        &telemetry.health.availability,
+        "the host's circuit breaker",
+        || circuit_breakers::ask(pool, host_id, owner_id),
+    )
     .await?;
     let probe = match passage {
         BreakerState::Closed => None,
@@ -45,26 +47,30 @@ where
     };
     let keeper = probe
         .clone()
-        .map(|probe| LeaseKeeper::start(pool.clone(), availability.clone(), probe, asked_at));
+        .map(|probe| LeaseKeeper::start(pool.clone(), telemetry, probe, asked_at));
     let connected = attempt().await;
     drop(keeper);
     match (connected, probe) {
         (Ok(host), None) => Ok(host),
         (Ok(host), Some(_)) => {
-            while_unavailable(availability, "a host that answers again", || {
-                circuit_breakers::close(pool, host_id)
-            })
+            while_unavailable(
+                &telemetry.health.availability,
+                "a host that answers again",
+                || circuit_breakers::close(pool, host_id),
+            )
             .await?;
             Ok(host)
         }
         (Err(error), probe) if opens(&error) => {
-            Err(open(pool, availability, host_id, probe.as_ref(), error).await)
+            Err(open(pool, telemetry, host_id, probe.as_ref(), error).await)
         }
         (Err(error), None) => Err(error.into()),
         (Err(error), Some(probe)) => {
-            while_unavailable(availability, "a probe that showed nothing", || {
-                circuit_breakers::release(pool, &probe)
-            })
+            while_unavailable(
+                &telemetry.health.availability,
+                "a probe that showed nothing",
+                || circuit_breakers::release(pool, &probe),
+            )
             .await?;
             Err(error.into())
         }
@@ -84,19 +90,32 @@ fn opens(error: &HypervisorError) -> bool {
 
 async fn open(
     pool: &PgPool,
-    availability: &Availability,
+    telemetry: &Telemetry,
     host_id: Uuid,
     probe: Option<&Probe>,
     error: HypervisorError,
 ) -> StepError {
     let failed_before = probe.map_or(0, |probe| probe.failed_probes);
     let login_refused = error.kind == ErrorKind::Login;
-    let down = while_unavailable(availability, "a host that nobody gets into", || async {
-        let settings = settings::get(pool).await?;
-        let delay = delay_secs(settings.retry_delay_secs, failed_before);
-        let error = &error.message;
-        circuit_breakers::open(pool, host_id, probe, error, login_refused, delay).await
-    });
+    let down = while_unavailable(
+        &telemetry.health.availability,
+        "a host that nobody gets into",
+        || async {
+            let settings = settings::get(pool).await?;
+            let delay = delay_secs(settings.retry_delay_secs, failed_before);
+            let error = &error.message;
+            circuit_breakers::open(
+                pool,
+                &telemetry.metrics,
+                host_id,
+                probe,
+                error,
+                login_refused,
+                delay,
+            )
+            .await
+        },
+    );
     match down.await {
         Ok(Some(down)) => StepError::HostDown(down),
         // Somebody else got in meanwhile, with another password perhaps.

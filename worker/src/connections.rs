@@ -144,7 +144,7 @@ impl ConnectionPermit {
         let connect = || all.connectors.connect(&target);
         let host = circuit_breaker::connect(
             &all.targets.pool,
-            &all.targets.availability,
+            &all.targets.telemetry,
             self.host_id,
             connect,
         )

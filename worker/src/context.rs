@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 use virtuozo_hypervisor::Connectors;
 use virtuozo_postgres::{Pool, StoreError};
-use virtuozo_runtime::Availability;
+use virtuozo_telemetry::Telemetry;
 
 use crate::{
     connections::Connections, failpoints, missing_capability::MissingCapabilities,
@@ -21,8 +21,8 @@ use crate::{
 pub(crate) struct Context {
     /// Connections to the database.
     pub(crate) pool: Pool,
-    /// Whether the database answers.
-    pub(crate) availability: Availability,
+    /// How this process stands, what it counts, and where its spans go.
+    pub(crate) telemetry: Telemetry,
     /// Connections to hosts.
     pub(crate) connections: Arc<Connections>,
     /// The ways to hosts, for what has a connection of its own.
@@ -58,7 +58,7 @@ impl Context {
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, StoreError>>,
     {
-        retry::while_unavailable(&self.availability, what, operation).await
+        retry::while_unavailable(&self.telemetry.health.availability, what, operation).await
     }
 }
 

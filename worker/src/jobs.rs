@@ -140,7 +140,7 @@ async fn begin<J: Job, InWork: Send + Sync + 'static>(
     };
     let keeper = LeaseKeeper::start(
         PgPool::clone(&context.pool),
-        context.availability.clone(),
+        &context.telemetry,
         row.clone(),
         taken_at,
     );

@@ -40,6 +40,7 @@ use virtuozo_store::{
     hooks::HookScope,
     workers::{self, HeartbeatAnswer},
 };
+use virtuozo_telemetry::Telemetry;
 
 use crate::{
     connections::Connections,
@@ -106,8 +107,8 @@ pub struct Worker;
 impl Worker {
     /// Works until `shutdown`. Then it takes nothing more, brings back the guests that it copies and
     /// gives their runs to other workers, and finishes what is copied. Hosts whose back end lacks something
-    /// on this machine are left to other workers. How it stands is noted in `health`, as it is by whoever connected
-    /// `pool`.
+    /// on this machine are left to other workers. How it stands is noted in the health of `telemetry`, as it is by
+    /// whoever connected `pool`.
     ///
     /// # Errors
     /// If the worker cannot enter itself in the database. One that is away is waited for.
@@ -115,9 +116,10 @@ impl Worker {
         pool: PgPool,
         options: WorkerOptions,
         connectors: Connectors,
-        health: Health,
+        telemetry: Telemetry,
         shutdown: CancellationToken,
     ) -> Result<(), StoreError> {
+        let health = &telemetry.health;
         let pool = Pool::beside(pool, STATEMENT_CONNECTIONS, &health.availability);
         let incarnation = Uuid::now_v7();
         let component = health.readiness.component("the worker");
@@ -152,12 +154,12 @@ impl Worker {
         ));
         let targets = Targets {
             pool: PgPool::clone(&pool),
-            availability: health.availability.clone(),
+            telemetry: telemetry.clone(),
             key_file: options.key_file.clone(),
         };
         let context = Arc::new(Context {
             pool: pool.clone(),
-            availability: health.availability.clone(),
+            telemetry: telemetry.clone(),
             connections: Connections::new(connectors.clone(), targets),
             connectors,
             key_file: options.key_file,
@@ -185,7 +187,7 @@ impl Worker {
         );
         let hooks = Hooks::new(
             PgPool::clone(&pool),
-            health.availability.clone(),
+            telemetry.clone(),
             incarnation,
             HookScope::Guests,
             options.hook_guard,
@@ -197,7 +199,7 @@ impl Worker {
         );
         let watching_space = tokio::spawn(repository_space::watch(
             PgPool::clone(&pool),
-            health.availability.clone(),
+            telemetry.clone(),
         ));
         component.ready();
         tokio::join!(

@@ -7,9 +7,11 @@ use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_postgres::{StoreError, count_error};
 use virtuozo_repository::Repository;
-use virtuozo_runtime::Availability;
 use virtuozo_store::{caps, repositories, space};
-use virtuozo_telemetry::metrics::{self, Space};
+use virtuozo_telemetry::{
+    Telemetry,
+    metrics::{Metrics, RepositorySpace},
+};
 
 /// How old what is told may be.
 const EVERY: Duration = Duration::from_secs(60);
@@ -17,17 +19,17 @@ const EVERY: Duration = Duration::from_secs(60);
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
 
 /// Looks now and then; to be dropped when the worker ends.
-pub(crate) async fn watch(pool: PgPool, availability: Availability) {
+pub(crate) async fn watch(pool: PgPool, telemetry: Telemetry) {
     loop {
-        if let Err(error) = look(&pool).await {
-            count_error(&availability, &error);
+        if let Err(error) = look(&pool, &telemetry.metrics).await {
+            count_error(&telemetry.health.availability, &error);
             tracing::debug!(%error, "the space in the repositories is not known");
         }
         tokio::time::sleep(EVERY).await;
     }
 }
 
-async fn look(pool: &PgPool) -> Result<(), StoreError> {
+async fn look(pool: &PgPool, metrics: &Metrics) -> Result<(), StoreError> {
     let known = caps::repositories(pool).await?;
     let mut places = Vec::new();
     for one in known {
@@ -44,7 +46,7 @@ async fn look(pool: &PgPool) -> Result<(), StoreError> {
         Ok(seen) => seen,
         Err(_) => {
             // What was seen last is not true any more. The storage keeps this thread, and none further.
-            metrics::set_repositories(Vec::new());
+            metrics.set_repositories(Vec::new());
             looking.await
         }
     }
@@ -52,16 +54,16 @@ async fn look(pool: &PgPool) -> Result<(), StoreError> {
     for one in &seen {
         space::seen(pool, &one.repository, one.free_bytes).await?;
     }
-    metrics::set_repositories(seen);
+    metrics.set_repositories(seen);
     Ok(())
 }
 
 /// None where this worker cannot see it: it is there for other workers, not mounted, or not made yet.
-fn space_in(path: String, id: Option<Uuid>) -> Option<Space> {
+fn space_in(path: String, id: Option<Uuid>) -> Option<RepositorySpace> {
     let root = Path::new(&path);
     Repository::recognise(root, id, &[]).ok()?;
     let space = virtuozo_repository::space(root).ok()?;
-    Some(Space {
+    Some(RepositorySpace {
         repository: path,
         free_bytes: space.free_bytes,
         size_bytes: space.size_bytes,

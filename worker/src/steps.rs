@@ -28,7 +28,7 @@ use virtuozo_store::{
     points::GuestPoint,
     steps::{self, Done, Next},
 };
-use virtuozo_telemetry::metrics::{self, Outcome};
+use virtuozo_telemetry::metrics::Outcome;
 
 use self::outputs::Outputs;
 pub(crate) use self::{
@@ -99,7 +99,8 @@ impl GuestRun {
         while let Some(step) = outputs.next() {
             let began = Instant::now();
             let performed = self.perform(step, &mut outputs, begun).await;
-            metrics::step_ended(step.name.as_str(), outcome(&performed), began.elapsed());
+            let metrics = &self.context.telemetry.metrics;
+            metrics.step_ended(step.name.as_str(), outcome(&performed), began.elapsed());
             points = performed.map_err(|error| FailedAttempt {
                 step: Some(step),
                 error,

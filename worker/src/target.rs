@@ -6,9 +6,9 @@ use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_hypervisor::HostTarget;
 use virtuozo_postgres::StoreError;
-use virtuozo_runtime::Availability;
 use virtuozo_secrets::{Key, SecretError};
 use virtuozo_store::{datastores, hosts};
+use virtuozo_telemetry::Telemetry;
 
 use crate::{error::StepError, retry::while_unavailable};
 
@@ -67,19 +67,23 @@ pub async fn host_target(
 /// Reads hosts for this worker's connections.
 pub(crate) struct Targets {
     pub(crate) pool: PgPool,
-    pub(crate) availability: Availability,
+    pub(crate) telemetry: Telemetry,
     pub(crate) key_file: PathBuf,
 }
 
 impl Targets {
     pub(crate) async fn of(&self, host_id: Uuid) -> Result<HostTarget, StepError> {
         // Two layers: a store that does not answer is waited for, a wrong key is left to others.
-        let target = while_unavailable(&self.availability, "the host's configuration", || async {
-            match host_target(&self.pool, &self.key_file, host_id).await {
-                Err(TargetError::Store(error)) => Err(error),
-                other => Ok(other),
-            }
-        })
+        let target = while_unavailable(
+            &self.telemetry.health.availability,
+            "the host's configuration",
+            || async {
+                match host_target(&self.pool, &self.key_file, host_id).await {
+                    Err(TargetError::Store(error)) => Err(error),
+                    other => Ok(other),
+                }
+            },
+        )
         .await?;
         target.map_err(|error| StepError::elsewhere(error.to_string()))
     }

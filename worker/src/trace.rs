@@ -9,13 +9,14 @@ use std::{
 };
 
 use opentelemetry::{
-    Context, KeyValue, global,
+    Context, KeyValue,
     trace::{Span, Tracer},
 };
+use opentelemetry_sdk::trace::SdkTracer;
 use virtuozo_model::StepName;
 use virtuozo_store::{guest_runs::GuestLease, host_runs::HostLease, obligations::Obligation};
 use virtuozo_telemetry::{
-    traces::{self, Unit},
+    traces::{Traces, UnitOfWork},
     tree,
 };
 
@@ -27,20 +28,20 @@ const GROUPS_MAX: u64 = 64;
 /// The trace of a guest run under one lease.
 #[derive(Debug)]
 pub(crate) struct GuestTrace {
-    unit: Unit,
+    unit: UnitOfWork,
     row: GuestLease,
 }
 
 impl GuestTrace {
-    pub(crate) fn begin(row: &GuestLease) -> Self {
+    pub(crate) fn begin(traces: &Traces, row: &GuestLease) -> Self {
         let name = format!("g{}-{}", row.guest_run_id.simple(), row.fence);
         let trace = Self {
-            unit: Unit::begin(row.trace_id, name),
+            unit: traces.unit_of_work(row.trace_id, name),
             row: row.clone(),
         };
         // Something went wrong before: the guest run is told, whatever becomes of this attempt.
         if row.attempts > 0 || row.attempt_fence < row.fence {
-            trace.went_wrong();
+            trace.failed();
         }
         trace
     }
@@ -60,23 +61,23 @@ impl GuestTrace {
     }
 
     /// The attempt failed: what was done in it is told, whatever share of the traces is wanted.
-    pub(crate) fn went_wrong(&self) {
-        self.unit.went_wrong();
+    pub(crate) fn failed(&self) {
+        self.unit.failed();
     }
 }
 
 /// The trace of a host run under one lease.
 #[derive(Debug)]
 pub(crate) struct HostTrace {
-    unit: Unit,
+    unit: UnitOfWork,
     row: HostLease,
 }
 
 impl HostTrace {
-    pub(crate) fn begin(row: &HostLease) -> Self {
+    pub(crate) fn begin(traces: &Traces, row: &HostLease) -> Self {
         let name = format!("h{}-{}", row.host_run_id.simple(), row.fence);
         Self {
-            unit: Unit::begin(row.trace_id, name),
+            unit: traces.unit_of_work(row.trace_id, name),
             row: row.clone(),
         }
     }
@@ -87,17 +88,17 @@ impl HostTrace {
         self.unit.below(&place)
     }
 
-    /// See [`GuestTrace::went_wrong`].
-    pub(crate) fn went_wrong(&self) {
-        self.unit.went_wrong();
+    /// See [`GuestTrace::failed`].
+    pub(crate) fn failed(&self) {
+        self.unit.failed();
     }
 }
 
 /// For the undoing of what a guest run that is over has left: below that, and told with its trace or not
 /// at all. The unit has to live as long as the work.
-pub(crate) fn of_undo(obligation: &Obligation) -> (Unit, Context) {
+pub(crate) fn of_undo(traces: &Traces, obligation: &Obligation) -> (UnitOfWork, Context) {
     let name = format!("u{}-{}", obligation.id.simple(), obligation.attempts);
-    let unit = Unit::begin(obligation.trace_id, name);
+    let unit = traces.unit_of_work(obligation.trace_id, name);
     let place = tree::guest(
         obligation.trace_id,
         obligation.guest_run_id,
@@ -111,8 +112,14 @@ pub(crate) fn of_undo(obligation: &Obligation) -> (Unit, Context) {
 pub(crate) struct BlockGroups {
     name: &'static str,
     /// None: no traces are sent.
-    below: Option<Context>,
+    tracing: Option<Tracing>,
     open: Mutex<HashMap<String, Group>>,
+}
+
+/// What makes the spans of groups, and the context that they hang below.
+struct Tracing {
+    tracer: SdkTracer,
+    below: Context,
 }
 
 struct Group {
@@ -123,17 +130,22 @@ struct Group {
 
 impl BlockGroups {
     /// For work in the current context; `name` is that of the spans.
-    pub(crate) fn named(name: &'static str) -> Self {
+    pub(crate) fn named(name: &'static str, traces: &Traces) -> Self {
         Self {
             name,
-            below: traces::are_sent().then(Context::current),
+            tracing: traces.tracer().map(|tracer| Tracing {
+                tracer,
+                below: Context::current(),
+            }),
             open: Mutex::default(),
         }
     }
 
     /// So many bytes of a file of `device` are done, of so many in all files.
     pub(crate) fn progress(&self, device: &str, copied_bytes: u64, all_bytes: u64) {
-        let Some(below) = &self.below else { return };
+        let Some(tracing) = &self.tracing else {
+            return;
+        };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(group) = open.get_mut(device) else {
             open.insert(device.to_owned(), Group::at(copied_bytes));
@@ -142,17 +154,19 @@ impl BlockGroups {
         group.until = group.until.max(copied_bytes);
         if group.until - group.from.min(group.until) >= GROUP_BYTES_MIN.max(all_bytes / GROUPS_MAX)
         {
-            group.end(self.name, device, below);
+            group.end(self.name, device, tracing);
             *group = Group::at(copied_bytes);
         }
     }
 
     /// A file of `device` is complete, or given up.
     pub(crate) fn file_done(&self, device: &str) {
-        let Some(below) = &self.below else { return };
+        let Some(tracing) = &self.tracing else {
+            return;
+        };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(group) = open.remove(device) {
-            group.end(self.name, device, below);
+            group.end(self.name, device, tracing);
         }
     }
 }
@@ -160,10 +174,12 @@ impl BlockGroups {
 impl Drop for BlockGroups {
     /// What was done before a failure has its span too.
     fn drop(&mut self) {
-        let Some(below) = &self.below else { return };
+        let Some(tracing) = &self.tracing else {
+            return;
+        };
         let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
         for (device, group) in open.drain() {
-            group.end(self.name, &device, below);
+            group.end(self.name, &device, tracing);
         }
     }
 }
@@ -177,7 +193,7 @@ impl Group {
         }
     }
 
-    fn end(&self, name: &'static str, device: &str, below: &Context) {
+    fn end(&self, name: &'static str, device: &str, tracing: &Tracing) {
         let bytes = self.until.saturating_sub(self.from);
         if bytes == 0 {
             return;
@@ -196,12 +212,12 @@ impl Group {
             )]
             attributes.push(KeyValue::new("virtuozo.rate", bytes as f64 / took_secs));
         }
-        let tracer = global::tracer("virtuozo");
+        let Tracing { tracer, below } = tracing;
         tracer
             .span_builder(name)
             .with_start_time(self.began_at)
             .with_attributes(attributes)
-            .start_with_context(&tracer, below)
+            .start_with_context(tracer, below)
             .end();
     }
 }

@@ -9,7 +9,7 @@ use virtuozo_store::{
     guest_runs,
     obligations::{self, Obligation, UndoAction},
 };
-use virtuozo_telemetry::metrics::{self, SnapshotCall};
+use virtuozo_telemetry::metrics::{Metrics, SnapshotCall};
 
 use crate::{error::StepError, failpoints::Place, steps::GuestRun};
 
@@ -19,6 +19,7 @@ pub(crate) const POWER_LIMIT: Duration = Duration::from_secs(120);
 /// Does what an obligation asks for, unless it is met already, and looks whether it is met then.
 pub(crate) async fn meet(
     guest: &dyn Guest,
+    metrics: &Metrics,
     obligation: &Obligation,
     snapshot_limit: Duration,
 ) -> Result<(), StepError> {
@@ -27,7 +28,7 @@ pub(crate) async fn meet(
             if !guest.snapshots().await?.iter().any(|s| s == name) {
                 return Ok(());
             }
-            remove(guest, name, snapshot_limit).await?;
+            remove(guest, metrics, name, snapshot_limit).await?;
             if guest.snapshots().await?.iter().any(|s| s == name) {
                 return Err(StepError::retry(format!(
                     "the snapshot {name} is still there after the host removed it"
@@ -54,10 +55,15 @@ pub(crate) async fn meet(
     }
 }
 
-async fn remove(guest: &dyn Guest, name: &str, limit: Duration) -> Result<bool, HypervisorError> {
+async fn remove(
+    guest: &dyn Guest,
+    metrics: &Metrics,
+    name: &str,
+    limit: Duration,
+) -> Result<bool, HypervisorError> {
     let began = Instant::now();
     let removed = guest.release(name, limit).await;
-    metrics::snapshot_called(SnapshotCall::Remove, began.elapsed());
+    metrics.snapshot_called(SnapshotCall::Remove, began.elapsed());
     removed
 }
 
@@ -84,7 +90,8 @@ pub(crate) async fn meet_own(run: &GuestRun) -> Result<Vec<Obligation>, StepErro
         let met = async {
             let guest = run.open().await?;
             run.context.failpoints.at(Place::UndoChange).await?;
-            meet(guest.as_ref(), &obligation, run.snapshot_limit()).await
+            let metrics = &run.context.telemetry.metrics;
+            meet(guest.as_ref(), metrics, &obligation, run.snapshot_limit()).await
         };
         match met.await {
             Ok(()) => all_met.push(obligation),
@@ -172,7 +179,8 @@ pub(crate) async fn clear_leftovers(
             snapshot = name,
             "removes a snapshot left behind"
         );
-        remove(guest, name, run.snapshot_limit()).await?;
+        let metrics = &run.context.telemetry.metrics;
+        remove(guest, metrics, name, run.snapshot_limit()).await?;
         removed = true;
     }
     let pool = &run.context.pool;

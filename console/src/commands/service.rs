@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use virtuozo_postgres::server::Cluster;
 use virtuozo_runtime::Health;
 use virtuozo_scheduler::{EventLog, Scheduler, SchedulerOptions};
-use virtuozo_telemetry::{metrics::Metrics, traces::Traces};
+use virtuozo_telemetry::Telemetry;
 use virtuozo_worker::{Worker, WorkerOptions};
 
 use super::workers::{self, WorkerCommand};
@@ -100,12 +100,12 @@ struct MonitoringArgs {
 
 impl MonitoringArgs {
     /// Starts the metrics and the HTTP endpoints. Probes come early, so this precedes the wait for the database.
-    async fn start(&self, process: &'static str, health: &Health) -> Result<Metrics> {
-        let metrics = Metrics::begin(process, self.listen.is_some(), &health.availability);
+    async fn start(&self, process: &'static str, health: &Health) -> Result<Telemetry> {
+        let telemetry = Telemetry::begin(process, self.listen.is_some(), health.clone());
         if let Some(address) = self.listen {
-            http::serve(address, health.clone()).await?;
+            http::serve(address, telemetry.clone()).await?;
         }
-        Ok(metrics)
+        Ok(telemetry)
     }
 }
 
@@ -136,8 +136,8 @@ impl LifetimeArgs {
 
 pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
     let stop = context.catch_signals()?;
-    let metrics = args.monitoring.start("up", &context.health).await?;
-    let connectors = context.connectors();
+    let telemetry = args.monitoring.start("up", &context.health).await?;
+    let connectors = context.connectors_observed_by(&telemetry);
     systemd::notify(&context.health, &stop);
     let (cluster, url) = match context.database_url()? {
         Some(url) => (None, url),
@@ -158,15 +158,21 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
         },
         "up; `virtuozo status` in another shell shows what happens"
     );
-    let done = traced("up", async {
+    let done = async {
         let both = stop.child_token();
-        let scheduler = run_scheduler(context, pool.clone(), args.events, both.clone());
+        let scheduler = run_scheduler(
+            context,
+            pool.clone(),
+            args.events,
+            telemetry.clone(),
+            both.clone(),
+        );
         let options = worker_options(context, args.name);
         let worker = Worker::run(
             pool.clone(),
             options,
             connectors,
-            context.health.clone(),
+            telemetry.clone(),
             both.clone(),
         );
         let worker = async { Ok(worker.await?) };
@@ -179,9 +185,9 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
             ended(worker.await)
         });
         scheduler.and(worker)
-    })
+    }
     .await;
-    metrics.end().await;
+    telemetry.end().await;
     pool.close().await;
     stop_cluster(cluster).await?;
     done
@@ -189,17 +195,13 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
 
 pub(crate) async fn scheduler(context: &Context, args: SchedulerArgs) -> Result<()> {
     let stop = args.lifetime.stop(context)?;
-    let metrics = args.monitoring.start("scheduler", &context.health).await?;
+    let telemetry = args.monitoring.start("scheduler", &context.health).await?;
     systemd::notify(&context.health, &stop);
     let Some(db) = database(context, &stop).await? else {
         return Ok(());
     };
-    let done = traced(
-        "scheduler",
-        run_scheduler(context, db.pool, args.events, stop),
-    )
-    .await;
-    metrics.end().await;
+    let done = run_scheduler(context, db.pool, args.events, telemetry.clone(), stop).await;
+    telemetry.end().await;
     done
 }
 
@@ -208,8 +210,8 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
         return workers::run(context, command).await;
     }
     let stop = args.lifetime.stop(context)?;
-    let metrics = args.monitoring.start("worker", &context.health).await?;
-    let connectors = context.connectors();
+    let telemetry = args.monitoring.start("worker", &context.health).await?;
+    let connectors = context.connectors_observed_by(&telemetry);
     systemd::notify(&context.health, &stop);
     let Some(db) = database(context, &stop).await? else {
         return Ok(());
@@ -219,19 +221,9 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
     if args.lifetime.stop_with_stdin {
         options.drain_limit = options.drain_limit.min(CHILD_DRAIN_LIMIT);
     }
-    let working = Worker::run(db.pool, options, connectors, context.health.clone(), stop);
-    let working = async { Ok(working.await?) };
-    let done = traced("worker", working).await;
-    metrics.end().await;
-    done
-}
-
-/// Exports traces, if that is configured, while `work` runs.
-async fn traced(process: &'static str, work: impl Future<Output = Result<()>>) -> Result<()> {
-    let traces = Traces::begin(process);
-    let done = work.await;
-    traces.end().await;
-    done
+    let done = Worker::run(db.pool, options, connectors, telemetry.clone(), stop).await;
+    telemetry.end().await;
+    Ok(done?)
 }
 
 /// Connects to a service's database, and waits for it without limit. `None` if `stop` is cancelled first.
@@ -283,13 +275,14 @@ async fn run_scheduler(
     context: &Context,
     pool: PgPool,
     events: EventLogArgs,
+    telemetry: Telemetry,
     stop: CancellationToken,
 ) -> Result<()> {
     let mut options = SchedulerOptions::new(machine_name());
     options.key_file = context.key_file();
     options.event_log = events.event_log;
     options.hook_guard = std::env::current_exe().ok();
-    Ok(Scheduler::run(pool, options, context.health.clone(), stop).await?)
+    Ok(Scheduler::run(pool, options, telemetry, stop).await?)
 }
 
 fn worker_options(context: &Context, name: Option<String>) -> WorkerOptions {

@@ -7,6 +7,6 @@ mod request_span;
 mod server;
 
 pub(super) use calls::recorded;
-pub(super) use client::ChildProcess;
+pub(super) use client::{ChildProcess, Instruments};
 pub(super) use protocol::{Answer, ConnectTo, Operation};
 pub use server::run_vix_host;

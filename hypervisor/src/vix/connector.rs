@@ -3,10 +3,12 @@
 use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use opentelemetry::metrics::Meter;
+use opentelemetry_sdk::trace::SdkTracer;
 use tokio::sync::Mutex;
 
 use super::{
-    child::{Answer, ChildProcess, Operation},
+    child::{Answer, ChildProcess, Instruments, Operation},
     host::VixHost,
     library,
 };
@@ -20,6 +22,7 @@ pub struct VixConnector {
     library: Option<PathBuf>,
     child_program: PathBuf,
     child_arguments: Vec<OsString>,
+    instruments: Instruments,
     /// The library that answered, once one has.
     found: Mutex<Option<(PathBuf, String)>>,
 }
@@ -44,12 +47,28 @@ impl VixConnector {
             library,
             child_program: program.into(),
             child_arguments: arguments.into_iter().map(Into::into).collect(),
+            instruments: Instruments::default(),
             found: Mutex::new(None),
         }
     }
 
+    /// The same connector, which counts failed calls with `meter` and traces its requests with `tracer`.
+    #[must_use]
+    pub fn observed_by(self, meter: &Meter, tracer: Option<SdkTracer>) -> Self {
+        Self {
+            instruments: Instruments::new(meter, tracer),
+            ..self
+        }
+    }
+
     fn start_child(&self, label: &str, library: &std::path::Path) -> Result<ChildProcess> {
-        ChildProcess::start(label, &self.child_program, &self.child_arguments, library)
+        ChildProcess::start(
+            label,
+            &self.child_program,
+            &self.child_arguments,
+            library,
+            self.instruments.clone(),
+        )
     }
 
     /// The first library that answers, and what it says.

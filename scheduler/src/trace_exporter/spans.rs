@@ -11,11 +11,11 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use serde_json::Value;
 use virtuozo_model::StepName;
 use virtuozo_store::traces::{TracedGuest, TracedHost, TracedRun, TracedStep};
-use virtuozo_telemetry::{traces, tree};
+use virtuozo_telemetry::{traces::Traces, tree};
 
 /// Whether a guest run is told: its trace is wanted as a whole, or something in it went wrong.
-pub(super) fn is_told(guest: &TracedGuest) -> bool {
-    traces::is_wanted(guest.trace_id)
+pub(super) fn is_told(guest: &TracedGuest, traces: &Traces) -> bool {
+    traces.wants(guest.trace_id)
         || guest.state == "failed"
         || guest.attempts > 0
         || guest.crashes > 0

@@ -7,9 +7,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use virtuozo_model::{NoticeKind, NoticeState};
 use virtuozo_postgres::testing::TestDb;
-use virtuozo_runtime::Health;
 use virtuozo_scheduler::{STOP_LIMIT, Scheduler, SchedulerOptions};
 use virtuozo_store::notices::{self, config};
+use virtuozo_telemetry::Telemetry;
 
 use crate::scheduler::until;
 
@@ -29,7 +29,7 @@ async fn mail_by(pool: &PgPool, port: u16) {
 
 fn scheduler(pool: &PgPool, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
     let options = SchedulerOptions::new("scheduler");
-    let work = Scheduler::run(pool.clone(), options, Health::default(), stop.clone());
+    let work = Scheduler::run(pool.clone(), options, Telemetry::default(), stop.clone());
     tokio::spawn(async move { work.await.unwrap() })
 }
 

@@ -8,7 +8,6 @@ use uuid::Uuid;
 use virtuozo_model::ErrorClass;
 use virtuozo_postgres::testing::TestDb;
 use virtuozo_queue::{GuestJob, HostJob, Job};
-use virtuozo_runtime::Health;
 use virtuozo_scheduler::{Scheduler, SchedulerOptions};
 use virtuozo_store::{
     guest_runs,
@@ -17,6 +16,7 @@ use virtuozo_store::{
     runs::{self, NewRun, Targets},
     settings,
 };
+use virtuozo_telemetry::{Telemetry, metrics::Metrics};
 
 pub(crate) async fn until<T, F, Fut>(what: &str, mut look: F) -> T
 where
@@ -78,7 +78,7 @@ impl Running {
     fn start(pool: &PgPool, name: &str) -> Self {
         let stop = CancellationToken::new();
         let options = SchedulerOptions::new(name);
-        let work = Scheduler::run(pool.clone(), options, Health::default(), stop.clone());
+        let work = Scheduler::run(pool.clone(), options, Telemetry::default(), stop.clone());
         Self {
             stop,
             task: tokio::spawn(async move { work.await.unwrap() }),
@@ -258,7 +258,9 @@ async fn run_with_guests(pool: &PgPool, guests: usize) -> (Uuid, Vec<Uuid>) {
         });
     }
     let mut tx = pool.begin().await.unwrap();
-    let _ = host_runs::succeed(&mut tx, &lease, &made).await.unwrap();
+    let _ = host_runs::succeed(&mut tx, &Metrics::default(), &lease, &made)
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     let guest_runs = sqlx::query_scalar("SELECT id FROM virtuozo_core.guest_runs ORDER BY id")
         .fetch_all(pool)
@@ -385,6 +387,7 @@ async fn a_guest_run_waits_for_its_time_and_is_admitted_then() {
     };
     let _ = guest_runs::end(
         &mut tx,
+        &Metrics::default(),
         &lease,
         &ending,
         Some(("refused", ErrorClass::Retry)),

@@ -9,13 +9,12 @@ use uuid::Uuid;
 
 use virtuozo_model::HookMoment;
 use virtuozo_postgres::{StoreError, ask, count_error};
-use virtuozo_runtime::Availability;
 use virtuozo_store::{
     events::NewEvent,
     hooks::{self, HookContext, HookLease, HookScope},
     leases::{BootInstant, Fence, LeaseHandle, LeaseKeeper},
 };
-use virtuozo_telemetry::tree;
+use virtuozo_telemetry::{Telemetry, tree};
 
 use crate::{
     environment::Environment,
@@ -39,7 +38,7 @@ const RECORD_ATTEMPTS: u32 = 5;
 #[derive(Debug, Clone)]
 pub struct Hooks {
     pool: PgPool,
-    availability: Availability,
+    telemetry: Telemetry,
     owner_id: Uuid,
     scope: HookScope,
     guard: Option<PathBuf>,
@@ -58,14 +57,14 @@ impl Hooks {
     /// Hooks of a scope, run by the process `owner_id`; `guard` as in [`Call::guard`](super::Call::guard).
     pub fn new(
         pool: PgPool,
-        availability: Availability,
+        telemetry: Telemetry,
         owner_id: Uuid,
         scope: HookScope,
         guard: Option<PathBuf>,
     ) -> Self {
         Self {
             pool,
-            availability,
+            telemetry,
             owner_id,
             scope,
             guard,
@@ -84,7 +83,7 @@ impl Hooks {
             let taken_at = BootInstant::now();
             let taking = hooks::take(&this.pool, this.scope, this.owner_id);
             let taken = tokio::select! {
-                taken = ask(&this.availability, "hooks", STATEMENT_LIMIT, taking) => taken,
+                taken = ask(&this.telemetry.health.availability, "hooks", STATEMENT_LIMIT, taking) => taken,
                 () = stop.cancelled() => break,
             };
             match taken {
@@ -116,14 +115,10 @@ impl Hooks {
         stop: CancellationToken,
         _permit: OwnedSemaphorePermit,
     ) {
-        let keeper = LeaseKeeper::start(
-            self.pool.clone(),
-            self.availability.clone(),
-            taken.clone(),
-            taken_at,
-        );
+        let keeper =
+            LeaseKeeper::start(self.pool.clone(), &self.telemetry, taken.clone(), taken_at);
         if let Err(error) = self.perform(&taken, &keeper.handle(), &stop).await {
-            count_error(&self.availability, &error);
+            count_error(&self.telemetry.health.availability, &error);
             // Another process runs it again when the lease has expired.
             tracing::warn!(run = %taken.run_id, %error, "hook was not completed");
         }
@@ -186,9 +181,16 @@ impl Hooks {
     ) -> Result<(), StoreError> {
         let mut refused = 0;
         loop {
-            let ending = hooks::end(&self.pool, taken, exit_code, failure, event);
+            let ending = hooks::end(
+                &self.pool,
+                &self.telemetry.metrics,
+                taken,
+                exit_code,
+                failure,
+                event,
+            );
             match ask(
-                &self.availability,
+                &self.telemetry.health.availability,
                 "the end of a hook",
                 STATEMENT_LIMIT,
                 ending,

@@ -16,7 +16,7 @@ use super::{
 };
 use virtuozo_model::{ErrorClass, HostState, Severity};
 use virtuozo_postgres::StoreError;
-use virtuozo_telemetry::metrics::LeaseKind;
+use virtuozo_telemetry::metrics::{LeaseKind, Metrics};
 
 /// How the circuit breaker of a host stands for somebody who wants to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,6 +195,7 @@ struct FailureRecorded {
 /// What the database says.
 pub async fn open(
     pool: &PgPool,
+    metrics: &Metrics,
     host_id: Uuid,
     probe: Option<&Probe>,
     error: &str,
@@ -223,7 +224,7 @@ pub async fn open(
         let event = event_about(&counted, down, delay_secs);
         events::record(&mut *tx, &event.host(host_id)).await?;
         if down.is_given_up() {
-            give_up(&mut tx, host_id, down).await?;
+            give_up(&mut tx, metrics, host_id, down).await?;
         }
     }
     tx.commit().await?;
@@ -249,7 +250,12 @@ fn event_about(counted: &FailureRecorded, down: &HostDown, delay_secs: f64) -> N
 }
 
 /// Fails all that waits for a host, in the caller's transaction.
-async fn give_up(tx: &mut PgConnection, host_id: Uuid, down: &HostDown) -> Result<(), StoreError> {
+async fn give_up(
+    tx: &mut PgConnection,
+    metrics: &Metrics,
+    host_id: Uuid,
+    down: &HostDown,
+) -> Result<(), StoreError> {
     let why = format!("the host {down}");
     let mut ended = BTreeSet::new();
     for statement in [
@@ -268,7 +274,7 @@ async fn give_up(tx: &mut PgConnection, host_id: Uuid, down: &HostDown) -> Resul
         }
     }
     for run_id in ended {
-        runs::end_if_done(tx, run_id).await?;
+        runs::end_and_count(tx, metrics, run_id).await?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::{
 use virtuozo_model::{ErrorClass, Guest, Settings, StepName};
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::GuestJob;
-use virtuozo_telemetry::metrics::LeaseKind;
+use virtuozo_telemetry::metrics::{LeaseKind, Metrics};
 
 /// The right to act for a guest run, as long as its fence is the run's.
 #[derive(Debug, Clone, FromRow)]
@@ -247,6 +247,7 @@ pub async fn clear_progress(pool: &PgPool, lease: &GuestLease) -> Result<(), Sto
 /// What the database says.
 pub async fn end(
     tx: &mut PgConnection,
+    metrics: &Metrics,
     lease: &GuestLease,
     ending: &Ending,
     error: Option<(&str, ErrorClass)>,
@@ -312,7 +313,7 @@ pub async fn end(
     if changed.rows_affected() == 0 {
         return Ok(Fence::Lost);
     }
-    leave_slot(tx, lease).await?;
+    leave_slot(tx, metrics, lease).await?;
     Ok(Fence::Held)
 }
 
@@ -320,26 +321,38 @@ pub async fn end(
 ///
 /// # Errors
 /// What the database says.
-pub async fn end_run(pool: &PgPool, lease: &GuestLease) -> Result<(), StoreError> {
+pub async fn end_run(
+    pool: &PgPool,
+    metrics: &Metrics,
+    lease: &GuestLease,
+) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
-    end_run_if_last(&mut tx, lease).await?;
+    end_run_if_last(&mut tx, metrics, lease).await?;
     tx.commit().await?;
     Ok(())
 }
 
-async fn leave_slot(tx: &mut PgConnection, lease: &GuestLease) -> Result<(), StoreError> {
+async fn leave_slot(
+    tx: &mut PgConnection,
+    metrics: &Metrics,
+    lease: &GuestLease,
+) -> Result<(), StoreError> {
     let admitted = admission::leave_slot(tx, lease.guest_run_id, lease.host_id).await?;
     if !admitted.contains(&lease.run_id) {
-        end_run_if_last(tx, lease).await?;
+        end_run_if_last(tx, metrics, lease).await?;
     }
     Ok(())
 }
 
 /// Ends the run after its last guest run. The run's row is shared by all hosts, so it is left alone until the
 /// run is over on this one.
-async fn end_run_if_last(tx: &mut PgConnection, lease: &GuestLease) -> Result<(), StoreError> {
+async fn end_run_if_last(
+    tx: &mut PgConnection,
+    metrics: &Metrics,
+    lease: &GuestLease,
+) -> Result<(), StoreError> {
     if !runs::is_open_on(tx, lease.run_id, lease.host_id).await? {
-        runs::end_if_done(tx, lease.run_id).await?;
+        runs::end_and_count(tx, metrics, lease.run_id).await?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::{
 use virtuozo_model::{Hook, HookLine, HookMoment, NoticeKind, OnFailure};
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::HostJob;
-use virtuozo_telemetry::metrics::{self, LeaseKind};
+use virtuozo_telemetry::metrics::{LeaseKind, Metrics};
 
 /// The longest that a hook may take, in seconds.
 pub const LIMIT_SECS_MAX: i32 = 86400;
@@ -277,6 +277,7 @@ pub async fn facts(pool: &PgPool, taken: &HookLease) -> Result<HookContext, Stor
 /// What the database says.
 pub async fn end(
     pool: &PgPool,
+    metrics: &Metrics,
     taken: &HookLease,
     exit_code: Option<i32>,
     error: Option<&str>,
@@ -322,7 +323,7 @@ pub async fn end(
     if let Some(why) = refusal {
         let failed = runs::fail(&mut tx, taken.run_id, why).await?;
         if failed {
-            metrics::run_ended("failed");
+            metrics.run_ended("failed");
             notices::of_run(&mut tx, taken.run_id, NoticeKind::Failure).await?;
         }
     }

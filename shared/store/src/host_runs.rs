@@ -12,7 +12,7 @@ use super::{
 use virtuozo_model::ErrorClass;
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::HostJob;
-use virtuozo_telemetry::metrics::LeaseKind;
+use virtuozo_telemetry::metrics::{LeaseKind, Metrics};
 
 /// The right to act for a host run, as long as its fence is the run's.
 #[derive(Debug, Clone, FromRow)]
@@ -159,6 +159,7 @@ pub async fn guard(tx: &mut PgConnection, lease: &HostLease) -> Result<Fence, St
 /// What the database says.
 pub async fn succeed(
     tx: &mut PgConnection,
+    metrics: &Metrics,
     lease: &HostLease,
     guests: &[NewGuestRun],
 ) -> Result<Fence, StoreError> {
@@ -194,7 +195,7 @@ pub async fn succeed(
         .execute(&mut *tx)
         .await?;
     admission::admit(tx, lease.host_id).await?;
-    runs::end_if_done(tx, lease.run_id).await?;
+    runs::end_and_count(tx, metrics, lease.run_id).await?;
     Ok(Fence::Held)
 }
 
@@ -205,6 +206,7 @@ pub async fn succeed(
 /// What the database says.
 pub async fn end(
     tx: &mut PgConnection,
+    metrics: &Metrics,
     lease: &HostLease,
     ending: &Ending,
     error: Option<(&str, ErrorClass)>,
@@ -213,9 +215,9 @@ pub async fn end(
     let class = error.map(|(_, class)| class.in_database());
     let statement = match ending {
         Ending::Failed | Ending::HostGivenUp => {
-            return end_for_good(tx, lease, "failed", error).await;
+            return end_for_good(tx, metrics, lease, "failed", error).await;
         }
-        Ending::Cancelled => return end_for_good(tx, lease, "cancelled", None).await,
+        Ending::Cancelled => return end_for_good(tx, metrics, lease, "cancelled", None).await,
         Ending::Retry { delay_secs, .. } => sqlx::query(include_str!("host_runs/retry.sql"))
             .bind(lease.host_run_id)
             .bind(lease.fence)
@@ -241,13 +243,14 @@ pub async fn end(
 
 async fn end_for_good(
     tx: &mut PgConnection,
+    metrics: &Metrics,
     lease: &HostLease,
     state: &str,
     error: Option<(&str, ErrorClass)>,
 ) -> Result<Fence, StoreError> {
     let fence = end_row(tx, lease, state, error).await?;
     if fence == Fence::Held {
-        runs::end_if_done(tx, lease.run_id).await?;
+        runs::end_and_count(tx, metrics, lease.run_id).await?;
     }
     Ok(fence)
 }

@@ -96,6 +96,7 @@ mod tests {
 
     use crate::sweeps;
     use virtuozo_postgres::testing::TestDb;
+    use virtuozo_telemetry::metrics::Metrics;
 
     #[tokio::test]
     async fn a_worker_frozen_within_a_transaction_holds_up_no_other_take_over() {
@@ -130,8 +131,16 @@ mod tests {
         let found = async {
             let (mut hosts, mut guests) = (Vec::new(), Vec::new());
             while hosts.is_empty() || guests.is_empty() {
-                hosts.extend(sweeps::expire_host_runs(&db.pool).await.unwrap());
-                guests.extend(sweeps::expire_guest_runs(&db.pool).await.unwrap());
+                hosts.extend(
+                    sweeps::expire_host_runs(&db.pool, &Metrics::default())
+                        .await
+                        .unwrap(),
+                );
+                guests.extend(
+                    sweeps::expire_guest_runs(&db.pool, &Metrics::default())
+                        .await
+                        .unwrap(),
+                );
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             (hosts, guests)
@@ -145,7 +154,9 @@ mod tests {
             ("dead", "dead/dead")
         );
         frozen.rollback().await.unwrap();
-        let guests = sweeps::expire_guest_runs(&db.pool).await.unwrap();
+        let guests = sweeps::expire_guest_runs(&db.pool, &Metrics::default())
+            .await
+            .unwrap();
         assert_eq!(guests.len(), 1, "{guests:?}");
     }
 }

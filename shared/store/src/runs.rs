@@ -11,7 +11,7 @@ use super::{
 use virtuozo_model::{NoticeKind, Severity};
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::HostJob;
-use virtuozo_telemetry::metrics;
+use virtuozo_telemetry::metrics::Metrics;
 
 /// What to back up. Nothing named: the whole site.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -177,6 +177,19 @@ pub struct EndedRun {
     pub succeeded: i64,
 }
 
+/// As [`end_if_done`], and counts the run in the metrics of this process. Whether one ended.
+pub(super) async fn end_and_count(
+    tx: &mut PgConnection,
+    metrics: &Metrics,
+    run_id: Uuid,
+) -> Result<bool, StoreError> {
+    let ended = end_if_done(tx, run_id).await?;
+    if let Some(run) = &ended {
+        metrics.run_ended(&run.state);
+    }
+    Ok(ended.is_some())
+}
+
 /// Ends a run in which nothing is open any more, and tells people. None: it goes on, or has ended before.
 pub(super) async fn end_if_done(
     tx: &mut PgConnection,
@@ -192,7 +205,6 @@ pub(super) async fn end_if_done(
         .fetch_optional(&mut *tx)
         .await?;
     if let Some(run) = &ended {
-        metrics::run_ended(&run.state);
         let severity = match run.state.as_str() {
             "succeeded" => Severity::Info,
             "cancelled" => Severity::Warning,

@@ -11,6 +11,7 @@ use super::{
 use virtuozo_model::{RequestState, Severity};
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::{GuestJob, HostJob, Job, RequestJob};
+use virtuozo_telemetry::metrics::Metrics;
 
 /// A run that was decided about without its owner: he stopped renewing its lease, or its host stays silent.
 #[derive(Debug, Clone, FromRow)]
@@ -68,7 +69,10 @@ impl Expired {
 ///
 /// # Errors
 /// What the database says.
-pub async fn expire_guest_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError> {
+pub async fn expire_guest_runs(
+    pool: &PgPool,
+    metrics: &Metrics,
+) -> Result<Vec<Expired>, StoreError> {
     let mut tx = pool.begin().await?;
     let expired: Vec<Expired> = sqlx::query_as(include_str!("sweeps/guest_runs_expire.sql"))
         .fetch_all(&mut *tx)
@@ -81,7 +85,7 @@ pub async fn expire_guest_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError
             });
         } else {
             admission::leave_slot(&mut tx, one.id, one.host_id).await?;
-            runs::end_if_done(&mut tx, one.run_id).await?;
+            runs::end_and_count(&mut tx, metrics, one.run_id).await?;
         }
         events::record(&mut *tx, &one.event()).await?;
     }
@@ -94,7 +98,10 @@ pub async fn expire_guest_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError
 ///
 /// # Errors
 /// What the database says.
-pub async fn expire_host_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError> {
+pub async fn expire_host_runs(
+    pool: &PgPool,
+    metrics: &Metrics,
+) -> Result<Vec<Expired>, StoreError> {
     let mut tx = pool.begin().await?;
     let expired: Vec<Expired> = sqlx::query_as(include_str!("sweeps/host_runs_expire.sql"))
         .fetch_all(&mut *tx)
@@ -106,7 +113,7 @@ pub async fn expire_host_runs(pool: &PgPool) -> Result<Vec<Expired>, StoreError>
                 host_run_id: one.id,
             });
         } else {
-            runs::end_if_done(&mut tx, one.run_id).await?;
+            runs::end_and_count(&mut tx, metrics, one.run_id).await?;
         }
         events::record(&mut *tx, &one.event()).await?;
     }
@@ -212,14 +219,14 @@ pub async fn admit_all(pool: &PgPool) -> Result<usize, StoreError> {
 ///
 /// # Errors
 /// What the database says.
-pub async fn end_runs(pool: &PgPool) -> Result<usize, StoreError> {
+pub async fn end_runs(pool: &PgPool, metrics: &Metrics) -> Result<usize, StoreError> {
     let ids: Vec<Uuid> = sqlx::query_scalar(include_str!("sweeps/runs_to_end.sql"))
         .fetch_all(pool)
         .await?;
     let mut ended = 0;
     for run_id in ids {
         let mut tx = pool.begin().await?;
-        ended += usize::from(runs::end_if_done(&mut tx, run_id).await?.is_some());
+        ended += usize::from(runs::end_and_count(&mut tx, metrics, run_id).await?);
         tx.commit().await?;
     }
     Ok(ended)

@@ -1,4 +1,4 @@
-//! Log lines of a process: on stderr, or in the journal of the machine.
+//! What a process shows of itself: log lines on stderr or in the journal of the machine, metrics and traces.
 
 pub mod journald;
 pub mod metrics;
@@ -18,7 +18,39 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use self::journald::Journal;
+use virtuozo_runtime::Health;
+
+use self::{journald::Journal, metrics::Metrics, traces::Traces};
+
+/// What the parts of a process are given so that it can be watched. The program makes it once; clones share it. By
+/// default, for commands and tests, nobody watches.
+#[derive(Debug, Clone, Default)]
+pub struct Telemetry {
+    /// How the process stands.
+    pub health: Health,
+    /// What it counts.
+    pub metrics: Metrics,
+    /// Where its spans go.
+    pub traces: Traces,
+}
+
+impl Telemetry {
+    /// Begins to export the metrics and traces of a process with this `health`. See [`Metrics::begin`] and
+    /// [`Traces::begin`].
+    pub fn begin(process: &'static str, listens: bool, health: Health) -> Self {
+        Self {
+            metrics: Metrics::begin(process, listens, &health.availability),
+            traces: Traces::begin(process),
+            health,
+        }
+    }
+
+    /// Sends what is left, for a short time.
+    pub async fn end(&self) {
+        self.traces.end().await;
+        self.metrics.end().await;
+    }
+}
 
 /// Where log lines go, and in which form.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,27 +1,26 @@
-//! Figures: one set of instruments, read as OTLP and as Prometheus text. docs/reference/metrics.md lists them.
+//! Metrics: one set of instruments, exported by OTLP and as Prometheus text. docs/reference/metrics.md lists them.
 //!
-//! What a process did itself it counts itself. What is true of the whole fleet only the leading scheduler
-//! tells, from what it reads in the database. Nothing here costs anything in a process whose
-//! figures nobody reads.
+//! Each process counts what it did itself. What is true of the whole fleet is reported by the leading scheduler alone,
+//! which reads it in the database. In a process whose metrics nobody reads the instruments do nothing.
 
 mod export;
 
 use std::{
-    sync::{
-        LazyLock, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use opentelemetry::{
-    KeyValue, global,
-    metrics::{Counter, Histogram, Meter, UpDownCounter},
+    KeyValue,
+    metrics::{Counter, Histogram, Meter, MeterProvider, NoopMeterProvider, UpDownCounter},
 };
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::Registry;
 
 use virtuozo_runtime::Availability;
 
-pub use export::{CONTENT_TYPE, Metrics, text};
+pub use export::CONTENT_TYPE;
 
 /// Steps last from less than a second to half a day.
 const STEP_BUCKETS: [f64; 16] = [
@@ -33,16 +32,12 @@ const CALL_BUCKETS: [f64; 11] = [
     0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0,
 ];
 
-/// Somebody reads the figures of this process.
-static ARE_READ: AtomicBool = AtomicBool::new(false);
-/// Whether the scheduler in this process leads; none: there is no scheduler.
-static LEADS: Mutex<Option<bool>> = Mutex::new(None);
-/// Free and all bytes of the repositories that this process can see.
-static REPOSITORIES: Mutex<Vec<Space>> = Mutex::new(Vec::new());
+/// The name of the instrumentation scope.
+const SCOPE: &str = "virtuozo";
 
-/// The room in a repository.
+/// The space in a repository.
 #[derive(Debug, Clone)]
-pub struct Space {
+pub struct RepositorySpace {
     /// The destination directory, as guests and settings name it.
     pub repository: String,
     /// Bytes that may still be written.
@@ -147,14 +142,6 @@ struct Instruments {
     leases: UpDownCounter<i64>,
 }
 
-/// Made when first used: after [`Metrics::begin`], or they lead nowhere.
-static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| Instruments::new(&meter()));
-
-/// What instruments are made with.
-pub fn meter() -> Meter {
-    global::meter("virtuozo")
-}
-
 impl Instruments {
     fn new(meter: &Meter) -> Self {
         let counter = |name, unit, about| {
@@ -243,8 +230,172 @@ impl Instruments {
     }
 }
 
-/// Figures that are asked for when they are read.
-fn observe(meter: &Meter, availability: &Availability) {
+/// What the parts of the process have reported last, for gauges.
+#[derive(Debug, Default)]
+struct Reported {
+    /// Whether the scheduler in this process leads; none: there is no scheduler.
+    leads: Mutex<Option<bool>>,
+    /// The repositories that this process can see.
+    repositories: Mutex<Vec<RepositorySpace>>,
+}
+
+/// The metrics of a process: what its parts count with. Clones share it. By default nobody reads them.
+#[derive(Clone)]
+pub struct Metrics {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    meter: Meter,
+    instruments: Instruments,
+    reported: Arc<Reported>,
+    /// None: nobody reads the metrics.
+    provider: Option<SdkMeterProvider>,
+    /// What `/metrics` reads; none: the process does not listen.
+    registry: Option<Registry>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let meter = NoopMeterProvider::new().meter(SCOPE);
+        Self {
+            shared: Arc::new(Shared {
+                instruments: Instruments::new(&meter),
+                meter,
+                reported: Arc::default(),
+                provider: None,
+                registry: None,
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics")
+            .field("provider", &self.shared.provider)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Metrics that `provider` reads, and `registry` too if the process listens.
+    fn read_by(
+        provider: SdkMeterProvider,
+        registry: Option<Registry>,
+        availability: &Availability,
+    ) -> Self {
+        let meter = provider.meter(SCOPE);
+        let (instruments, reported) = (Instruments::new(&meter), Arc::default());
+        instruments.begin_at_zero();
+        observe(&meter, availability, &reported);
+        Self {
+            shared: Arc::new(Shared {
+                meter,
+                instruments,
+                reported,
+                provider: Some(provider),
+                registry,
+            }),
+        }
+    }
+
+    /// What further instruments are made with.
+    pub fn meter(&self) -> &Meter {
+        &self.shared.meter
+    }
+
+    /// Whether somebody reads the metrics, so that it pays to collect them.
+    pub fn are_read(&self) -> bool {
+        self.shared.provider.is_some()
+    }
+
+    /// A run ended, in a state of the table `runs`.
+    pub fn run_ended(&self, state: &str) {
+        let outcome = match state {
+            "succeeded" => Outcome::Succeeded,
+            "cancelled" => Outcome::Cancelled,
+            _ => Outcome::Failed,
+        };
+        self.instruments().runs.add(1, &[outcome.label()]);
+    }
+
+    /// An attempt to back up a guest came to its end.
+    pub fn attempt_ended(&self, outcome: Outcome) {
+        self.instruments().attempts.add(1, &[outcome.label()]);
+    }
+
+    /// A guest run was taken over from a worker that stopped answering.
+    pub fn taken_over(&self) {
+        self.instruments().take_overs.add(1, &[]);
+    }
+
+    /// A lease ran out because its worker stopped answering.
+    pub fn lease_expired(&self, kind: LeaseKind) {
+        self.instruments().expired.add(1, &[kind.label()]);
+    }
+
+    /// A copy has got on by so many bytes.
+    pub fn copied(&self, bytes: u64) {
+        self.instruments().copied.add(bytes, &[]);
+    }
+
+    /// A step came to its end.
+    pub fn step_ended(&self, step: &'static str, outcome: Outcome, lasted: Duration) {
+        let labels = [KeyValue::new("step", step), outcome.label()];
+        let steps = &self.instruments().steps;
+        steps.record(lasted.as_secs_f64(), &labels);
+    }
+
+    /// A snapshot was taken or removed, or could not be.
+    pub fn snapshot_called(&self, call: SnapshotCall, lasted: Duration) {
+        let call = match call {
+            SnapshotCall::Create => "create",
+            SnapshotCall::Remove => "remove",
+        };
+        let calls = &self.instruments().snapshot_calls;
+        calls.record(lasted.as_secs_f64(), &[KeyValue::new("call", call)]);
+    }
+
+    /// A lease was taken. It counts as held until the returned value is dropped.
+    pub fn lease_held(&self, kind: LeaseKind) -> HeldLease {
+        let held = self.instruments().leases.clone();
+        held.add(1, &[kind.label()]);
+        HeldLease { held, kind }
+    }
+
+    /// Reports whether the scheduler in this process leads; none: it has ended.
+    pub fn set_leads(&self, leads: Option<bool>) {
+        let reported = &self.shared.reported.leads;
+        *reported.lock().unwrap_or_else(PoisonError::into_inner) = leads;
+    }
+
+    /// Reports the space in the repositories that this process can see.
+    pub fn set_repositories(&self, spaces: Vec<RepositorySpace>) {
+        let reported = &self.shared.reported.repositories;
+        *reported.lock().unwrap_or_else(PoisonError::into_inner) = spaces;
+    }
+
+    fn instruments(&self) -> &Instruments {
+        &self.shared.instruments
+    }
+}
+
+/// A lease that counts as held by this process until this value is dropped.
+#[derive(Debug)]
+pub struct HeldLease {
+    held: UpDownCounter<i64>,
+    kind: LeaseKind,
+}
+
+impl Drop for HeldLease {
+    fn drop(&mut self) {
+        self.held.add(-1, &[self.kind.label()]);
+    }
+}
+
+/// Registers what is asked for when metrics are read.
+fn observe(meter: &Meter, availability: &Availability, reported: &Arc<Reported>) {
     let database = availability.clone();
     meter
         .u64_observable_gauge("virtuozo.database.available")
@@ -272,17 +423,22 @@ fn observe(meter: &Meter, availability: &Availability) {
             into.observe(errors.unavailable, &[KeyValue::new("kind", "unavailable")]);
         })
         .build();
+    let of_scheduler = Arc::clone(reported);
     meter
         .u64_observable_gauge("virtuozo.scheduler.leads")
         .with_unit("{scheduler}")
         .with_description("1 in the scheduler that leads, 0 in the others")
-        .with_callback(|into| {
-            if let Some(leads) = *LEADS.lock().unwrap_or_else(PoisonError::into_inner) {
+        .with_callback(move |into| {
+            if let Some(leads) = *of_scheduler
+                .leads
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+            {
                 into.observe(u64::from(leads), &[]);
             }
         })
         .build();
-    type Read = fn(&Space) -> u64;
+    type Read = fn(&RepositorySpace) -> u64;
     let spaces: [(_, _, Read); 2] = [
         (
             "virtuozo.repository.free",
@@ -296,12 +452,17 @@ fn observe(meter: &Meter, availability: &Availability) {
         ),
     ];
     for (name, about, value) in spaces {
+        let reported = Arc::clone(reported);
         meter
             .u64_observable_gauge(name)
             .with_unit("By")
             .with_description(about)
             .with_callback(move |into| {
-                for space in &*REPOSITORIES.lock().unwrap_or_else(PoisonError::into_inner) {
+                for space in &*reported
+                    .repositories
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                {
                     let label = KeyValue::new("repository", space.repository.clone());
                     into.observe(value(space), &[label]);
                 }
@@ -310,83 +471,64 @@ fn observe(meter: &Meter, availability: &Availability) {
     }
 }
 
-/// Whether somebody reads the figures of this process, so that it pays to ask for them.
-pub fn are_read() -> bool {
-    ARE_READ.load(Ordering::Relaxed)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A run ended, in a state of the table `runs`.
-pub fn run_ended(state: &str) {
-    let outcome = match state {
-        "succeeded" => Outcome::Succeeded,
-        "cancelled" => Outcome::Cancelled,
-        _ => Outcome::Failed,
-    };
-    INSTRUMENTS.runs.add(1, &[outcome.label()]);
-}
-
-/// An attempt to back up a guest came to its end.
-pub fn attempt_ended(outcome: Outcome) {
-    INSTRUMENTS.attempts.add(1, &[outcome.label()]);
-}
-
-/// A guest run was taken over from a worker that stopped answering.
-pub fn taken_over() {
-    INSTRUMENTS.take_overs.add(1, &[]);
-}
-
-/// A lease ran out because its worker stopped answering.
-pub fn lease_expired(kind: LeaseKind) {
-    INSTRUMENTS.expired.add(1, &[kind.label()]);
-}
-
-/// A copy has got on by so many bytes.
-pub fn copied(bytes: u64) {
-    INSTRUMENTS.copied.add(bytes, &[]);
-}
-
-/// A step came to its end.
-pub fn step_ended(step: &'static str, outcome: Outcome, lasted: Duration) {
-    let labels = [KeyValue::new("step", step), outcome.label()];
-    INSTRUMENTS.steps.record(lasted.as_secs_f64(), &labels);
-}
-
-/// A snapshot was taken or removed, or could not be.
-pub fn snapshot_called(call: SnapshotCall, lasted: Duration) {
-    let call = match call {
-        SnapshotCall::Create => "create",
-        SnapshotCall::Remove => "remove",
-    };
-    let labels = [KeyValue::new("call", call)];
-    INSTRUMENTS
-        .snapshot_calls
-        .record(lasted.as_secs_f64(), &labels);
-}
-
-/// A lease in this process, until this value goes.
-#[derive(Debug)]
-pub struct HeldLease(LeaseKind);
-
-impl HeldLease {
-    /// One that was taken.
-    pub fn of(kind: LeaseKind) -> Self {
-        INSTRUMENTS.leases.add(1, &[kind.label()]);
-        Self(kind)
+    fn listening(availability: &Availability) -> Metrics {
+        Metrics::begin("worker", true, availability)
     }
-}
 
-impl Drop for HeldLease {
-    fn drop(&mut self) {
-        INSTRUMENTS.leases.add(-1, &[self.0.label()]);
+    fn text(metrics: &Metrics) -> String {
+        String::from_utf8(metrics.text().unwrap().unwrap()).unwrap()
     }
-}
 
-/// Says whether the scheduler in this process leads; none: it has ended.
-pub fn set_leads(leads: Option<bool>) {
-    *LEADS.lock().unwrap_or_else(PoisonError::into_inner) = leads;
-}
+    #[tokio::test]
+    async fn two_metrics_in_one_process_count_apart_and_clones_together() {
+        let (of_one, of_other) = (Availability::default(), Availability::default());
+        let (one, other) = (listening(&of_one), listening(&of_other));
+        one.clone().run_ended("failed");
+        one.set_leads(Some(true));
+        one.set_repositories(vec![RepositorySpace {
+            repository: "/backup".to_owned(),
+            free_bytes: 7,
+            size_bytes: 9,
+        }]);
+        let lease = one.lease_held(LeaseKind::Guest);
+        of_one.count_refused();
 
-/// Says how much room there is in the repositories that this process can see.
-pub fn set_repositories(spaces: Vec<Space>) {
-    *REPOSITORIES.lock().unwrap_or_else(PoisonError::into_inner) = spaces;
+        let failed = "virtuozo_runs_ended_total{outcome=\"failed\"}";
+        let held = "virtuozo_leases_held{kind=\"guest\"}";
+        let refused = "virtuozo_database_errors_total{kind=\"refused\"}";
+        let read = text(&one);
+        for line in [
+            format!("{failed} 1"),
+            format!("{held} 1"),
+            format!("{refused} 1"),
+            "virtuozo_scheduler_leads 1".to_owned(),
+            "virtuozo_repository_free_bytes{repository=\"/backup\"} 7".to_owned(),
+        ] {
+            assert!(read.lines().any(|one| one == line), "no {line:?} in {read}");
+        }
+        drop(lease);
+        assert!(text(&one).contains(&format!("{held} 0")));
+
+        let read = text(&other);
+        for line in [
+            format!("{failed} 0"),
+            format!("{held} 0"),
+            format!("{refused} 0"),
+        ] {
+            assert!(read.lines().any(|one| one == line), "no {line:?} in {read}");
+        }
+        assert!(!read.contains("scheduler_leads") && !read.contains("/backup"));
+    }
+
+    #[test]
+    fn metrics_that_nobody_reads_count_nothing_and_have_no_text() {
+        let metrics = Metrics::default();
+        metrics.run_ended("failed");
+        assert!(!metrics.are_read());
+        assert!(metrics.text().is_none());
+    }
 }

@@ -17,7 +17,7 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 pub enum Signal {
     /// Spans.
     Traces,
-    /// Figures.
+    /// Metrics.
     Metrics,
 }
 

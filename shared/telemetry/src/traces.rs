@@ -1,71 +1,70 @@
-//! Sending spans: those of work in progress by batches in the background, finished trees at once; and what
-//! of them is sent where only a part of the traces is wanted.
+//! Sending spans: those of work in progress in batches in the background, finished trees at once; and which spans are
+//! sent where only a share of the traces is wanted.
 //!
-//! Which traces are wanted is decided by their id, the same in each process. Of the others a [`Unit`] of work
-//! keeps its spans to itself until its end, and they are sent if it went wrong.
+//! Which traces are wanted is decided by their id, the same in each process. The spans of the others are sampled at their
+//! end: a [`UnitOfWork`] holds its spans back, and they are sent if it failed.
 
 use std::{
     collections::HashMap,
     env,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use opentelemetry::{
-    Context, global,
-    trace::{SpanContext, TraceContextExt, TraceState},
+    Context,
+    trace::{SpanContext, TraceContextExt, TraceState, TracerProvider},
 };
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter as OtlpExporter};
 use opentelemetry_sdk::{
     error::{OTelSdkError, OTelSdkResult},
     trace::{
-        BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor,
+        BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, Span, SpanData, SpanExporter,
+        SpanProcessor,
     },
 };
 use uuid::Uuid;
 
 use super::otlp::{self, Signal};
 
-/// Spans that a unit of work keeps to itself at most; further ones are lost.
-const KEPT_MAX: usize = 512;
+/// Spans that a unit of work holds back at most; further ones are lost.
+const HELD_MAX: usize = 512;
 /// The member of the trace state that names the unit of work a span belongs to.
 const UNIT: &str = "virtuozo";
 
-/// What of this process sends spans; none: nothing is to be sent.
-static SENDING: OnceLock<Sending> = OnceLock::new();
+/// Sends the spans of a process. Clones share it. By default nothing is sent.
+#[derive(Debug, Clone, Default)]
+pub struct Traces(Option<Arc<Exporting>>);
 
 #[derive(Debug)]
-struct Sending {
-    wanted: Ratio,
-    sorting: Arc<Sorting>,
+struct Exporting {
+    provider: SdkTracerProvider,
+    wanted: SamplingRatio,
+    sampler: Arc<TailSampler>,
     /// For finished trees, beside the one of the batches: an exporter does one thing at a time.
-    direct: tokio::sync::Mutex<Arc<Watched>>,
+    direct: tokio::sync::Mutex<Arc<LoggingExporter>>,
 }
 
-/// Sends the spans of this process until [`end`](Self::end).
-#[derive(Debug)]
-pub struct Traces(Option<SdkTracerProvider>);
-
 impl Traces {
-    /// Begins, if that is wanted; once in a process, on its runtime. What cannot be set up is told, and the
-    /// process goes on without. `process` is `scheduler`, `worker` or `up`.
+    /// Sends spans until [`end`](Self::end), if that is wanted. To be called on the process's runtime. What cannot be set
+    /// up is logged, and the process goes on without. `process` is `scheduler`, `worker` or `up`.
     pub fn begin(process: &'static str) -> Self {
         if !otlp::is_wanted(Signal::Traces) {
             return Self(None);
         }
         otlp::choose_tls();
-        let away = Arc::new(AtomicBool::new(false));
+        let is_away = Arc::new(AtomicBool::new(false));
         let resource = otlp::resource(process);
-        let exporter = |tells_refusals| {
+        let exporter = |logs_refusals| {
             let mut inner = OtlpExporter::builder().build()?;
             inner.set_resource(&resource);
-            Ok::<_, ExporterBuildError>(Watched {
+            Ok::<_, ExporterBuildError>(LoggingExporter {
                 inner,
-                tells_refusals,
-                away: Arc::clone(&away),
+                logs_refusals,
+                is_away: Arc::clone(&is_away),
             })
         };
         let (batches, direct) = match (exporter(true), exporter(false)) {
@@ -78,46 +77,90 @@ impl Traces {
                 return Self(None);
             }
         };
-        let sorting = Arc::new(Sorting {
+        let sampler = Arc::new(TailSampler {
             batches: BatchSpanProcessor::builder(batches).build(),
-            kept: Mutex::default(),
+            units: Mutex::default(),
         });
         let provider = SdkTracerProvider::builder()
-            // What is sent is decided when it is known how it went.
+            // Which spans are sent is decided at their end.
             .with_sampler(Sampler::AlwaysOn)
-            .with_span_processor(Sorter(Arc::clone(&sorting)))
+            .with_span_processor(Sampling(Arc::clone(&sampler)))
             .build();
-        let sending = Sending {
-            wanted: Ratio::from_environment(),
-            sorting,
-            direct: tokio::sync::Mutex::new(Arc::new(direct)),
-        };
-        if SENDING.set(sending).is_err() {
-            return Self(None);
-        }
-        global::set_tracer_provider(provider.clone());
         tracing::info!("traces are sent");
-        Self(Some(provider))
+        Self(Some(Arc::new(Exporting {
+            provider,
+            wanted: SamplingRatio::from_environment(),
+            sampler,
+            direct: tokio::sync::Mutex::new(Arc::new(direct)),
+        })))
     }
 
     /// Sends what is left, for a short time.
-    pub async fn end(self) {
-        if let Self(Some(provider)) = self {
+    pub async fn end(&self) {
+        if let Some(exporting) = &self.0 {
+            let provider = exporting.provider.clone();
             otlp::end(move |limit| provider.shutdown_with_timeout(limit)).await;
         }
     }
-}
 
-/// Whether this process sends spans.
-pub fn are_sent() -> bool {
-    SENDING.get().is_some()
-}
+    /// Whether spans are sent.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
 
-/// Whether a trace is wanted as a whole. Of the others only what went wrong is sent.
-pub fn is_wanted(trace: Uuid) -> bool {
-    SENDING
-        .get()
-        .is_some_and(|sending| sending.wanted.has(trace))
+    /// Whether a trace is wanted as a whole. Of the others only what failed is sent.
+    pub fn wants(&self, trace: Uuid) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|exporting| exporting.wanted.has(trace))
+    }
+
+    /// What begins spans of work in progress; none: nothing is sent.
+    pub fn tracer(&self) -> Option<SdkTracer> {
+        let exporting = self.0.as_ref()?;
+        Some(exporting.provider.tracer("virtuozo"))
+    }
+
+    /// Sends finished spans at once.
+    ///
+    /// # Errors
+    /// They did not arrive.
+    pub async fn send(&self, spans: Vec<SpanData>) -> Result<(), SendError> {
+        let Some(exporting) = &self.0 else {
+            return Ok(());
+        };
+        let direct = exporting.direct.lock().await;
+        let exporter = Arc::clone(&direct);
+        // Over HTTP it blocks, and refuses to where a runtime drives it.
+        let sent =
+            tokio::task::spawn_blocking(move || futures_executor::block_on(exporter.export(spans)));
+        let sent = sent
+            .await
+            .unwrap_or_else(|error| Err(OTelSdkError::InternalFailure(error.to_string())));
+        sent.map_err(|error| match otlp::is_refused(&error) {
+            true => SendError::Refused(error),
+            false => SendError::Away(error),
+        })
+    }
+
+    /// Begins a unit of work of a trace. `name` is unique in this process, of small letters, digits and dashes.
+    pub fn unit_of_work(&self, trace: Uuid, name: String) -> UnitOfWork {
+        let held_back = self
+            .0
+            .as_ref()
+            .filter(|exporting| !exporting.wanted.has(trace))
+            .map(|exporting| {
+                exporting.sampler.hold_back(&name);
+                HeldBack {
+                    sampler: Arc::clone(&exporting.sampler),
+                    name,
+                }
+            });
+        UnitOfWork {
+            is_traced: self.is_on(),
+            held_back,
+        }
+    }
 }
 
 /// Why spans did not arrive.
@@ -126,88 +169,62 @@ pub enum SendError {
     /// The receiver does not take these, and would not take them another time.
     #[error("the receiver of traces refuses them: {0}")]
     Refused(OTelSdkError),
-    /// It is away, or takes nothing now. That is told where it is found.
+    /// It is away, or takes nothing now. The exporter has logged that.
     #[error(transparent)]
     Away(OTelSdkError),
 }
 
-/// Sends finished spans at once.
-///
-/// # Errors
-/// They did not arrive.
-pub async fn send(spans: Vec<SpanData>) -> Result<(), SendError> {
-    let Some(sending) = SENDING.get() else {
-        return Ok(());
-    };
-    let direct = sending.direct.lock().await;
-    let exporter = Arc::clone(&direct);
-    // Over HTTP it blocks, and refuses to where a runtime drives it.
-    let sent =
-        tokio::task::spawn_blocking(move || futures_executor::block_on(exporter.export(spans)));
-    let sent = sent
-        .await
-        .unwrap_or_else(|error| Err(OTelSdkError::InternalFailure(error.to_string())));
-    sent.map_err(|error| match otlp::is_refused(&error) {
-        true => SendError::Refused(error),
-        false => SendError::Away(error),
-    })
-}
-
 /// A unit of work in this process whose spans are sent together, or not at all; it ends when dropped.
 #[derive(Debug)]
-pub struct Unit {
-    /// Its name, if its spans are kept until it is known how it went.
-    name: Option<String>,
+pub struct UnitOfWork {
+    is_traced: bool,
+    /// None: its spans are sent as they end.
+    held_back: Option<HeldBack>,
 }
 
-impl Unit {
-    /// Begins one. `name` is unique in this process, of small letters, digits and dashes.
-    pub fn begin(trace: Uuid, name: String) -> Self {
-        let keeping = SENDING.get().filter(|sending| !sending.wanted.has(trace));
-        let name = keeping.map(|sending| {
-            sending.sorting.keep(&name);
-            name
-        });
-        Self { name }
-    }
+/// The spans of a unit of work, as long as it is not known how it ends.
+#[derive(Debug)]
+struct HeldBack {
+    sampler: Arc<TailSampler>,
+    name: String,
+}
 
-    /// The context of work below the span at `place`.
-    pub fn below(&self, place: &SpanContext) -> Context {
-        if !are_sent() {
+impl UnitOfWork {
+    /// The context of work below the span `parent`.
+    pub fn below(&self, parent: &SpanContext) -> Context {
+        if !self.is_traced {
             return Context::new();
         }
-        let name = self.name.as_deref();
+        let name = self.held_back.as_ref().map(|held| held.name.as_str());
         let state = name.and_then(|name| TraceState::from_key_value([(UNIT, name)]).ok());
         Context::new().with_remote_span_context(SpanContext::new(
-            place.trace_id(),
-            place.span_id(),
-            place.trace_flags(),
+            parent.trace_id(),
+            parent.span_id(),
+            parent.trace_flags(),
             true,
             state.unwrap_or_default(),
         ))
     }
 
-    /// It went wrong: its spans are sent, those that are still to come too.
-    pub fn went_wrong(&self) {
-        if let (Some(name), Some(sending)) = (&self.name, SENDING.get()) {
-            sending.sorting.let_go(name);
+    /// It failed: its spans are sent, those that are still to come too.
+    pub fn failed(&self) {
+        if let Some(held) = &self.held_back {
+            held.sampler.release(&held.name);
         }
     }
 }
 
-impl Drop for Unit {
+impl Drop for HeldBack {
     fn drop(&mut self) {
-        if let (Some(name), Some(sending)) = (&self.name, SENDING.get()) {
-            sending.sorting.kept().remove(name);
-        }
+        self.sampler.units().remove(&self.name);
     }
 }
 
 /// What share of the traces is wanted: `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Ratio(f64);
+struct SamplingRatio(f64);
 
-impl Ratio {
+impl SamplingRatio {
     fn from_environment() -> Self {
         let (sampler, argument) = (
             env::var("OTEL_TRACES_SAMPLER").unwrap_or_default(),
@@ -245,38 +262,38 @@ impl Ratio {
     }
 }
 
-/// Sends finished spans on, or keeps them for their unit of work.
+/// Passes ended spans on, or holds them back until their unit of work ends.
 #[derive(Debug)]
-struct Sorting {
+struct TailSampler {
     batches: BatchSpanProcessor,
-    /// By unit: its spans so far; none where it went wrong and they are sent.
-    kept: Mutex<HashMap<String, Option<Vec<SpanData>>>>,
+    /// By unit of work: its spans so far; none where it failed and they are sent.
+    units: Mutex<HashMap<String, Option<Vec<SpanData>>>>,
 }
 
-impl Sorting {
-    fn kept(&self) -> MutexGuard<'_, HashMap<String, Option<Vec<SpanData>>>> {
+impl TailSampler {
+    fn units(&self) -> MutexGuard<'_, HashMap<String, Option<Vec<SpanData>>>> {
         // Nothing that holds the lock can leave the map half changed.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.units.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, unit: &str) {
-        self.kept().insert(unit.to_owned(), Some(Vec::new()));
+    fn hold_back(&self, unit: &str) {
+        self.units().insert(unit.to_owned(), Some(Vec::new()));
     }
 
-    fn let_go(&self, unit: &str) {
-        let kept = self.kept().insert(unit.to_owned(), None);
-        for span in kept.flatten().into_iter().flatten() {
+    fn release(&self, unit: &str) {
+        let held = self.units().insert(unit.to_owned(), None);
+        for span in held.flatten().into_iter().flatten() {
             self.batches.on_end(span);
         }
     }
 
-    fn sort(&self, span: SpanData) {
+    fn ended(&self, span: SpanData) {
         if let Some(unit) = span.span_context.trace_state().get(UNIT) {
-            match self.kept().get_mut(unit) {
+            match self.units().get_mut(unit) {
                 // It has ended well.
                 None => return,
                 Some(Some(spans)) => {
-                    if spans.len() < KEPT_MAX {
+                    if spans.len() < HELD_MAX {
                         spans.push(span);
                     }
                     return;
@@ -288,15 +305,15 @@ impl Sorting {
     }
 }
 
-/// [`Sorting`] as the tracer provider takes it.
+/// [`TailSampler`] as the tracer provider takes it.
 #[derive(Debug)]
-struct Sorter(Arc<Sorting>);
+struct Sampling(Arc<TailSampler>);
 
-impl SpanProcessor for Sorter {
+impl SpanProcessor for Sampling {
     fn on_start(&self, _span: &mut Span, _context: &Context) {}
 
     fn on_end(&self, span: SpanData) {
-        self.0.sort(span);
+        self.0.ended(span);
     }
 
     fn force_flush(&self) -> OTelSdkResult {
@@ -308,23 +325,23 @@ impl SpanProcessor for Sorter {
     }
 }
 
-/// Tells once that the receiver is away, and once that it is back.
+/// An exporter that logs once when its receiver is away, and once when it is back.
 #[derive(Debug)]
-struct Watched {
+struct LoggingExporter {
     inner: OtlpExporter,
-    /// That the receiver refuses what it is sent counts as away; otherwise whoever sends tells of it.
-    tells_refusals: bool,
-    /// Shared by all exporters of the process.
-    away: Arc<AtomicBool>,
+    /// A receiver that refuses what it is sent counts as away; otherwise whoever sends logs a refusal.
+    logs_refusals: bool,
+    /// Shared by both exporters of a process.
+    is_away: Arc<AtomicBool>,
 }
 
-impl SpanExporter for Watched {
+impl SpanExporter for LoggingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let done = self.inner.export(batch).await;
-        if !self.tells_refusals && done.as_ref().is_err_and(otlp::is_refused) {
+        if !self.logs_refusals && done.as_ref().is_err_and(otlp::is_refused) {
             return done;
         }
-        match (&done, self.away.swap(done.is_err(), Ordering::Relaxed)) {
+        match (&done, self.is_away.swap(done.is_err(), Ordering::Relaxed)) {
             (Err(error), false) => tracing::warn!(
                 %error,
                 "traces cannot be sent; backups go on, and traces when their receiver is back"
@@ -342,11 +359,17 @@ mod tests {
 
     #[test]
     fn the_samplers_of_the_standard_are_understood() {
-        assert_eq!(Ratio::of("", None), Some(Ratio(1.0)));
-        assert_eq!(Ratio::of("parentbased_always_off", None), Some(Ratio(0.0)));
-        assert_eq!(Ratio::of("traceidratio", Some("0.25")), Some(Ratio(0.25)));
-        assert_eq!(Ratio::of("traceidratio", Some("25")), None);
-        assert_eq!(Ratio::of("jaeger_remote", None), None);
+        assert_eq!(SamplingRatio::of("", None), Some(SamplingRatio(1.0)));
+        assert_eq!(
+            SamplingRatio::of("parentbased_always_off", None),
+            Some(SamplingRatio(0.0))
+        );
+        assert_eq!(
+            SamplingRatio::of("traceidratio", Some("0.25")),
+            Some(SamplingRatio(0.25))
+        );
+        assert_eq!(SamplingRatio::of("traceidratio", Some("25")), None);
+        assert_eq!(SamplingRatio::of("jaeger_remote", None), None);
     }
 
     #[test]
@@ -354,9 +377,9 @@ mod tests {
         let (mut all, mut some, mut none) = (0, 0, 0);
         for _ in 0..4000 {
             let trace = Uuid::now_v7();
-            all += u32::from(Ratio(1.0).has(trace));
-            some += u32::from(Ratio(0.25).has(trace));
-            none += u32::from(Ratio(0.0).has(trace));
+            all += u32::from(SamplingRatio(1.0).has(trace));
+            some += u32::from(SamplingRatio(0.25).has(trace));
+            none += u32::from(SamplingRatio(0.0).has(trace));
         }
         assert_eq!((all, none), (4000, 0));
         assert!((800..1200).contains(&some), "{some}");

@@ -9,12 +9,12 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use virtuozo_hypervisor::{Connector, Connectors};
-use virtuozo_runtime::Health;
 use virtuozo_scheduler::{Scheduler, SchedulerOptions};
 use virtuozo_store::{
     hosts::{self, HostConfig},
     settings,
 };
+use virtuozo_telemetry::Telemetry;
 use virtuozo_worker::{Worker, WorkerOptions};
 
 use crate::{hypervisor::NoHypervisor, server::Server};
@@ -54,8 +54,8 @@ pub(crate) struct Measured {
 /// nothing is set.
 pub(crate) async fn measure(server: &Server, waiting: usize) -> Result<Measured> {
     let database = server.database(&format!("fleet_{waiting}")).await?;
-    let health = Health::default();
-    let pool = virtuozo_postgres::connect(&database.url, &health).await?;
+    let telemetry = Telemetry::default();
+    let pool = virtuozo_postgres::connect(&database.url, &telemetry.health).await?;
     virtuozo_postgres::migrate(&pool).await?;
     // Restore points of no content cost next to nothing in memory, but a sync each on a disk.
     let memory = Path::new("/dev/shm");
@@ -76,18 +76,23 @@ pub(crate) async fn measure(server: &Server, waiting: usize) -> Result<Measured>
     let connectors = Connectors::new([connector]);
     let mut processes = tokio::task::JoinSet::new();
     for n in 0..WORKERS {
-        let health = Health::default();
-        let pool = virtuozo_postgres::connect(&database.url, &health).await?;
+        let telemetry = Telemetry::default();
+        let pool = virtuozo_postgres::connect(&database.url, &telemetry.health).await?;
         let options = WorkerOptions::new(format!("worker-{n}"));
         let (connectors, stop) = (connectors.clone(), stop.clone());
         processes.spawn(async move {
-            let ended = Worker::run(pool.clone(), options, connectors, health, stop).await;
+            let ended = Worker::run(pool.clone(), options, connectors, telemetry, stop).await;
             pool.close().await;
             ended
         });
     }
     let options = SchedulerOptions::new("scheduler");
-    processes.spawn(Scheduler::run(pool.clone(), options, health, stop.clone()));
+    processes.spawn(Scheduler::run(
+        pool.clone(),
+        options,
+        telemetry,
+        stop.clone(),
+    ));
 
     sleep(WARM_UP).await;
     sqlx::query("SELECT pg_stat_statements_reset()")

@@ -12,10 +12,7 @@ use virtuozo_store::{
     leases::{Fence, LeaseEnd},
     steps::{self, StepFailure},
 };
-use virtuozo_telemetry::{
-    metrics::{self, Outcome},
-    tree,
-};
+use virtuozo_telemetry::{metrics::Outcome, tree};
 
 use super::{
     HAND_BACK_SECS, Job, Work,
@@ -63,7 +60,7 @@ impl Job for GuestJob {
             .as_ref()
             .is_some_and(|row| row.attempt_fence != row.fence)
         {
-            metrics::taken_over();
+            context.telemetry.metrics.taken_over();
         }
         Ok(taken)
     }
@@ -90,7 +87,8 @@ async fn back_up(run: GuestRun) {
     tracing::info!(guest = name, fence = run.row.fence, "guest run begins");
     match run.attempt().await {
         Ok(points) => {
-            metrics::attempt_ended(Outcome::Succeeded);
+            let metrics = &run.context.telemetry.metrics;
+            metrics.attempt_ended(Outcome::Succeeded);
             tracing::info!(guest = name, "restore point published");
             retention::apply(&run, &points).await;
         }
@@ -100,7 +98,7 @@ async fn back_up(run: GuestRun) {
         }) => fenced(&run).await,
         Err(failed) => {
             if !matches!(failed.error, StepError::Stop(_) | StepError::HostDown(_)) {
-                run.trace.went_wrong();
+                run.trace.failed();
             }
             if failed.error.is_lost() {
                 run.reconnect().await;
@@ -163,7 +161,7 @@ async fn conclude(run: &GuestRun, failed: &FailedAttempt) -> Result<(), StepErro
             &mut message,
         )
         .await?;
-    let pool = &run.context.pool;
+    let (pool, metrics) = (&run.context.pool, &run.context.telemetry.metrics);
     let bad_copies_before = match error {
         StepError::BadCopy(_) => {
             let counting = || steps::bad_copies(pool, &run.row, BadCopy::ERROR_TYPE);
@@ -201,7 +199,8 @@ async fn conclude(run: &GuestRun, failed: &FailedAttempt) -> Result<(), StepErro
                 steps::failed(&mut tx, &run.row, step, failure).await?;
             }
             let failure = decision.failure.map(|class| (message.as_str(), class));
-            let fence = guest_runs::end(&mut tx, &run.row, &decision.ending, failure).await?;
+            let fence =
+                guest_runs::end(&mut tx, metrics, &run.row, &decision.ending, failure).await?;
             if fence == Fence::Held {
                 if let Some(event) = &decision.event {
                     events::record(&mut *tx, &run.about(event.clone())).await?;
@@ -212,7 +211,7 @@ async fn conclude(run: &GuestRun, failed: &FailedAttempt) -> Result<(), StepErro
         });
     check(fence.await?)?;
     decision.log(&attempt);
-    metrics::attempt_ended(decision.outcome);
+    metrics.attempt_ended(decision.outcome);
     // After the record: the fault is told even if this process dies here.
     if let StepError::BadCopy(bad) = error {
         verify::discard(run, bad).await;

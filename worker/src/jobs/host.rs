@@ -18,10 +18,7 @@ use virtuozo_store::{
     leases::{Fence, LeaseEnd, LeaseHandle},
     settings,
 };
-use virtuozo_telemetry::{
-    metrics::{self, Outcome},
-    tree,
-};
+use virtuozo_telemetry::{metrics::Outcome, tree};
 
 use super::{
     HAND_BACK_SECS, Job, OnHost, Work,
@@ -100,7 +97,7 @@ async fn look_at_host(work: Work<HostJob>) {
         }
     };
     tracing::info!(host = host.name, "host run begins");
-    let trace = HostTrace::begin(&row);
+    let trace = HostTrace::begin(&context.telemetry.traces, &row);
     let run = HostRun {
         context: &context,
         row,
@@ -113,7 +110,7 @@ async fn look_at_host(work: Work<HostJob>) {
         Ok(found) => run.succeed(&found).await,
         Err(error) => {
             if !matches!(error, StepError::Stop(_) | StepError::HostDown(_)) {
-                trace.went_wrong();
+                trace.failed();
             }
             run.conclude(&error).await
         }
@@ -152,8 +149,9 @@ impl HostRun<'_> {
 
     async fn look_at(&self, host: &Arc<dyn Host>) -> Result<Vec<Found>, StepError> {
         let Context {
-            pool, availability, ..
+            pool, telemetry, ..
         } = self.context;
+        let availability = &telemetry.health.availability;
         let (guests, inventory) =
             inspection::take_stock(pool, availability, host.as_ref(), self.row.host_id).await?;
 
@@ -241,7 +239,9 @@ impl HostRun<'_> {
             .collect();
         let fence = self.context.while_unavailable("the guest runs", || async {
             let mut tx = self.context.pool.begin().await?;
-            let fence = host_runs::succeed(&mut tx, &self.row, &guests).await?;
+            let fence =
+                host_runs::succeed(&mut tx, &self.context.telemetry.metrics, &self.row, &guests)
+                    .await?;
             if fence == Fence::Held {
                 for one in found {
                     if let Some(event) = self.event_about(one) {
@@ -253,11 +253,12 @@ impl HostRun<'_> {
             Ok(fence)
         });
         check(fence.await?)?;
+        let metrics = &self.context.telemetry.metrics;
         for one in found {
             match one.start {
                 GuestRunStart::Waiting => {}
-                GuestRunStart::Failed(..) => metrics::attempt_ended(Outcome::Failed),
-                GuestRunStart::Skipped(_) => metrics::attempt_ended(Outcome::Skipped),
+                GuestRunStart::Failed(..) => metrics.attempt_ended(Outcome::Failed),
+                GuestRunStart::Skipped(_) => metrics.attempt_ended(Outcome::Skipped),
             }
         }
         Ok(())
@@ -319,7 +320,14 @@ impl HostRun<'_> {
             .while_unavailable("the end of a host run", || async {
                 let mut tx = pool.begin().await?;
                 let failure = decision.failure.map(|class| (message.as_str(), class));
-                let fence = host_runs::end(&mut tx, &self.row, &decision.ending, failure).await?;
+                let fence = host_runs::end(
+                    &mut tx,
+                    &self.context.telemetry.metrics,
+                    &self.row,
+                    &decision.ending,
+                    failure,
+                )
+                .await?;
                 if fence == Fence::Held {
                     if says_something_about_host {
                         inspection::note_host(&mut *tx, host_id, class, &message).await?;

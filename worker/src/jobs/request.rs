@@ -103,7 +103,7 @@ async fn ask_host(context: &Context, row: &RequestLease) -> Result<serde_json::V
         RequestKind::HostCheck => {
             let checking = inspection::check_host(
                 pool,
-                &context.availability,
+                &context.telemetry.health.availability,
                 key_file,
                 connectors,
                 row.host_id,

@@ -91,7 +91,7 @@ async fn meet_all(work: &Work<UndoJob>) -> Result<(), StepError> {
     for obligation in &unmet {
         work.lease.held().await?;
         let meeting = meet(work, &guest, obligation, snapshot_limit);
-        let (_unit, below) = trace::of_undo(obligation);
+        let (_unit, below) = trace::of_undo(&work.context.telemetry.traces, obligation);
         match meeting.with_context(below).await {
             Ok(()) => is_met(&work.context, claim, obligation, &guest).await?,
             Err(error) => {
@@ -113,7 +113,13 @@ async fn meet(
     snapshot_limit: Duration,
 ) -> Result<(), StepError> {
     let (host, opened) = work.permit.guest(guest).await?;
-    let met = undo::meet(opened.as_ref(), obligation, snapshot_limit).await;
+    let met = undo::meet(
+        opened.as_ref(),
+        &work.context.telemetry.metrics,
+        obligation,
+        snapshot_limit,
+    )
+    .await;
     if met.as_ref().is_err_and(StepError::is_lost) {
         work.permit.discard(&host).await;
     }

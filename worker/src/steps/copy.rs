@@ -15,7 +15,7 @@ use virtuozo_repository::{
     RepositoryError, SealedPoint, Stopped,
 };
 use virtuozo_store::guest_runs::{self, DeviceProgress};
-use virtuozo_telemetry::metrics;
+use virtuozo_telemetry::metrics::Metrics;
 
 use super::{Frozen, GuestRun, REPORT_LIMIT, Validated, permission::Permission, reporting};
 use crate::{
@@ -285,6 +285,7 @@ struct Watch {
     /// Of all files together.
     all_bytes: AtomicU64,
     groups: BlockGroups,
+    metrics: Metrics,
     failpoints: failpoints::Hooks,
 }
 
@@ -293,12 +294,13 @@ impl Watch {
         Self {
             permission: Permission::of(run),
             failpoints: run.context.failpoints.clone(),
+            metrics: run.context.telemetry.metrics.clone(),
             devices: Mutex::default(),
             moved: AtomicBool::new(false),
             began: AtomicBool::new(false),
             counted_bytes: AtomicU64::new(0),
             all_bytes: AtomicU64::new(0),
-            groups: BlockGroups::named("copy blocks"),
+            groups: BlockGroups::named("copy blocks", &run.context.telemetry.traces),
         }
     }
 
@@ -346,7 +348,7 @@ impl Watch {
             .collect();
         let copied = devices.iter().map(|d| d.bytes_copied).sum();
         let before = self.counted_bytes.swap(copied, Ordering::Relaxed);
-        metrics::copied(copied.saturating_sub(before));
+        self.metrics.copied(copied.saturating_sub(before));
         Some(devices)
     }
 }

@@ -52,7 +52,7 @@ impl GuestRun {
         permit: ConnectionPermit,
     ) -> Self {
         Self {
-            trace: GuestTrace::begin(&row),
+            trace: GuestTrace::begin(&context.telemetry.traces, &row),
             context,
             row,
             lease,

@@ -46,7 +46,7 @@ pub(super) async fn run(run: &GuestRun, before: &Outputs) -> Result<Vec<GuestPoi
     if !admitted.contains(&run.row.run_id) {
         run.context
             .while_unavailable("the end of the run", || {
-                guest_runs::end_run(&run.context.pool, &run.row)
+                guest_runs::end_run(&run.context.pool, &run.context.telemetry.metrics, &run.row)
             })
             .await?;
     }

@@ -3,7 +3,7 @@
 use virtuozo_hypervisor::{ChangeIds, FreezeRequest, PowerState, snapshot_name};
 use virtuozo_model::StepName;
 use virtuozo_store::obligations;
-use virtuozo_telemetry::metrics::{self, SnapshotCall};
+use virtuozo_telemetry::metrics::SnapshotCall;
 
 use super::{Frozen, GuestRun, Validated, late_change::Change};
 use crate::{
@@ -51,7 +51,8 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
     };
     let began = tokio::time::Instant::now();
     let created = guest.freeze(&request).await;
-    metrics::snapshot_called(SnapshotCall::Create, began.elapsed());
+    let metrics = &run.context.telemetry.metrics;
+    metrics.snapshot_called(SnapshotCall::Create, began.elapsed());
     // Whoever has the lease by now may have looked before the snapshot appeared.
     run.lease.held().await?;
     created?;

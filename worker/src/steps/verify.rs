@@ -134,7 +134,7 @@ impl Watch {
             current_bytes: AtomicU64::new(0),
             reported_bytes: AtomicU64::new(0),
             began: AtomicBool::new(false),
-            groups: BlockGroups::named("verify blocks"),
+            groups: BlockGroups::named("verify blocks", &run.context.telemetry.traces),
         }
     }
 

@@ -13,13 +13,13 @@ use uuid::Uuid;
 use virtuozo_disk::{BlockSource, vmdk::Chain};
 use virtuozo_hypervisor::{Connector, Connectors, PowerState, snapshot_name};
 use virtuozo_postgres::testing::TestDb;
-use virtuozo_runtime::Health;
 use virtuozo_store::{
     hosts::{self, HostConfig},
     obligations,
     runs::{self, NewRun, Targets},
     settings, sweeps,
 };
+use virtuozo_telemetry::{Telemetry, metrics::Metrics};
 use virtuozo_worker::{Worker, WorkerOptions};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -156,7 +156,7 @@ impl Site {
         // must not matter here.
         self.until("the leases are taken over", || async {
             self.execute("UPDATE virtuozo_core.guest_runs SET lease_until = '1970-01-01' WHERE state = 'running'").await;
-            sweeps::expire_guest_runs(&self.db.pool).await.unwrap();
+            sweeps::expire_guest_runs(&self.db.pool, &Metrics::default()).await.unwrap();
             let running: i64 =
                 self.scalar("SELECT count(*) FROM virtuozo_core.guest_runs WHERE state = 'running' AND lease_until < now()").await;
             (running == 0).then_some(())
@@ -268,15 +268,15 @@ pub(crate) async fn add_host(pool: &PgPool, name: &str) -> Uuid {
 /// What the scheduler does, a little faster. A database that does not answer is asked again.
 async fn sweep(pool: PgPool) {
     loop {
-        let _ = sweeps::expire_host_runs(&pool).await;
-        let _ = sweeps::expire_guest_runs(&pool).await;
+        let _ = sweeps::expire_host_runs(&pool, &Metrics::default()).await;
+        let _ = sweeps::expire_guest_runs(&pool, &Metrics::default()).await;
         let _ = sweeps::expire_requests(&pool).await;
         let _ = sweeps::drop_requests(&pool).await;
         let _ = sweeps::admit_all(&pool).await;
         let _ = obligations::push_due(&pool).await;
         let _ = sweeps::push_lost_jobs(&pool).await;
         let _ = sweeps::drop_jobs(&pool).await;
-        let _ = sweeps::end_runs(&pool).await;
+        let _ = sweeps::end_runs(&pool, &Metrics::default()).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -308,10 +308,12 @@ impl WorkerProcess {
         let (sender, done) = tokio::sync::oneshot::channel();
         let token = stop.clone();
         runtime.spawn(async move {
-            let health = Health::default();
-            let pool = virtuozo_postgres::connect(&url, &health).await.unwrap();
+            let telemetry = Telemetry::default();
+            let pool = virtuozo_postgres::connect(&url, &telemetry.health)
+                .await
+                .unwrap();
             let connectors = Connectors::new([Arc::new(connector) as Arc<dyn Connector>]);
-            Worker::run(pool.clone(), options, connectors, health, token)
+            Worker::run(pool.clone(), options, connectors, telemetry, token)
                 .await
                 .unwrap();
             pool.close().await;

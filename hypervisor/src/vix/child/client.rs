@@ -8,13 +8,17 @@ use std::{
     path::Path,
     process::Stdio,
     sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use opentelemetry::{KeyValue, global, metrics::Counter};
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Meter, MeterProvider, NoopMeterProvider},
+};
+use opentelemetry_sdk::trace::SdkTracer;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
@@ -54,6 +58,49 @@ pub(crate) struct ChildProcess {
     pid: Option<u32>,
     /// What the process is given beyond an operation's own limit before it counts as hung.
     grace: Duration,
+    instruments: Instruments,
+}
+
+/// What counts and traces the requests to processes.
+#[derive(Debug, Clone)]
+pub(crate) struct Instruments {
+    /// Failed calls into the library, by its error code; those of a process that is gone have none.
+    errors: Counter<u64>,
+    /// None: nobody traces.
+    tracer: Option<SdkTracer>,
+}
+
+impl Default for Instruments {
+    /// Nobody counts or traces.
+    fn default() -> Self {
+        Self::new(&NoopMeterProvider::new().meter("virtuozo"), None)
+    }
+}
+
+impl Instruments {
+    /// Instruments of `meter` and `tracer`.
+    pub(crate) fn new(meter: &Meter, tracer: Option<SdkTracer>) -> Self {
+        let errors = meter
+            .u64_counter("virtuozo.vix.errors")
+            .with_unit("{error}")
+            .with_description("Calls into the VIX library that failed, by its error code; lost: its process died or hung")
+            .build();
+        Self { errors, tracer }
+    }
+
+    /// Enters the error that is known before it first happens: who adds up increases misses it otherwise.
+    fn begin_at_zero(&self) {
+        self.errors.add(0, &[KeyValue::new("code", LOST)]);
+    }
+
+    fn failed(&self, error: &HypervisorError) {
+        let code = match (error.code, error.kind) {
+            (Some(code), _) => code.to_string(),
+            (None, ErrorKind::ConnectionLost) => LOST.to_owned(),
+            (None, _) => "none".to_owned(),
+        };
+        self.errors.add(1, &[KeyValue::new("code", code)]);
+    }
 }
 
 impl ChildProcess {
@@ -63,6 +110,7 @@ impl ChildProcess {
         program: &Path,
         arguments: &[OsString],
         library: &Path,
+        instruments: Instruments,
     ) -> Result<Self> {
         let cannot = |error: io::Error| {
             HypervisorError::new(
@@ -88,7 +136,7 @@ impl ChildProcess {
             .kill_on_drop(true)
             .spawn()
             .map_err(cannot)?;
-        LazyLock::force(&ERRORS);
+        instruments.begin_at_zero();
         let pid = child.id();
         let pipe = || io::Error::other("no pipe to it");
         let stdin = child.stdin.take().ok_or_else(|| cannot(pipe()))?;
@@ -110,19 +158,25 @@ impl ChildProcess {
             next_id: AtomicU64::new(1),
             pid,
             grace: GRACE,
+            instruments,
         })
     }
 
     /// Asks for an operation and waits for its answer, which the process gives within `limit` unless
     /// the library hangs; then it is killed.
     pub(crate) async fn call(&self, limit: Duration, operation: Operation) -> Result<Answer> {
-        let span = RequestSpan::begin(&self.shared.label, &operation, self.pid);
+        let span = RequestSpan::begin(
+            self.instruments.tracer.as_ref(),
+            &self.shared.label,
+            &operation,
+            self.pid,
+        );
         let (outcome, calls) = match self.ask(limit, operation).await {
             Ok(response) => (response.answer, response.calls),
             Err(error) => (Err(error), Vec::new()),
         };
         if let Err(error) = &outcome {
-            count(error);
+            self.instruments.failed(error);
         }
         // The span before those below it: they are sent in this order, if at all.
         span.end(&outcome);
@@ -190,28 +244,8 @@ impl ChildProcess {
     }
 }
 
-/// Errors of the library by its code; those of a process that is gone have none.
-static ERRORS: LazyLock<Counter<u64>> = LazyLock::new(|| {
-    let errors = global::meter("virtuozo")
-        .u64_counter("virtuozo.vix.errors")
-        .with_unit("{error}")
-        .with_description("Calls into the VIX library that failed, by its error code; lost: its process died or hung")
-        .build();
-    // The one that is known before it first happens: who adds up increases misses it otherwise.
-    errors.add(0, &[KeyValue::new("code", LOST)]);
-    errors
-});
-
+/// The code of an error of a process that is gone.
 const LOST: &str = "lost";
-
-fn count(error: &HypervisorError) {
-    let code = match (error.code, error.kind) {
-        (Some(code), _) => code.to_string(),
-        (None, ErrorKind::ConnectionLost) => LOST.to_owned(),
-        (None, _) => "none".to_owned(),
-    };
-    ERRORS.add(1, &[KeyValue::new("code", code)]);
-}
 
 struct Entry<'a> {
     shared: &'a Shared,
@@ -333,6 +367,7 @@ mod tests {
             Path::new("/bin/sh"),
             &["-c".into(), line.into()],
             Path::new("/none"),
+            Instruments::default(),
         )
         .unwrap();
         child.grace = Duration::from_millis(100);
@@ -407,7 +442,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_cannot_be_started_is_an_error_that_names_it() {
-        let error = ChildProcess::start("alpha", Path::new("/no/program"), &[], Path::new("/none"))
+        let program = Path::new("/no/program");
+        let library = Path::new("/none");
+        let instruments = Instruments::default();
+        let error = ChildProcess::start("alpha", program, &[], library, instruments)
             .err()
             .unwrap();
         assert!(error.message.contains("/no/program"), "{error}");

@@ -8,6 +8,7 @@ use super::*;
 use crate::{host_runs, operators, runs, sweeps};
 use virtuozo_model::Severity;
 use virtuozo_postgres::testing::TestDb;
+use virtuozo_telemetry::metrics::Metrics;
 
 async fn execute(pool: &PgPool, sql: impl Into<String>) {
     sqlx::raw_sql(AssertSqlSafe(sql.into()))
@@ -73,9 +74,16 @@ async fn taken(db: &TestDb, whose: HookScope) -> Option<HookLease> {
 async fn ended(db: &TestDb, taken: &HookLease, error: Option<&str>) -> Fence {
     let code = if error.is_some() { 3 } else { 0 };
     let event = NewEvent::user(Severity::Error, "told").run(taken.run_id);
-    end(&db.pool, taken, Some(code), error, &event)
-        .await
-        .unwrap()
+    end(
+        &db.pool,
+        &Metrics::default(),
+        taken,
+        Some(code),
+        error,
+        &event,
+    )
+    .await
+    .unwrap()
 }
 
 const JOBS: &str = "SELECT count(*)::text FROM apalis.jobs WHERE job_type = 'virtuozo-host'";
@@ -92,7 +100,9 @@ async fn no_host_of_a_run_begins_before_the_command_before_it_has_ended() {
     .await;
     let held = async |what: &str| {
         sweeps::push_lost_jobs(&db.pool).await.unwrap();
-        sweeps::end_runs(&db.pool).await.unwrap();
+        sweeps::end_runs(&db.pool, &Metrics::default())
+            .await
+            .unwrap();
         assert_eq!(text(&db.pool, JOBS).await, "0", "{what}");
         // Also a job that somebody pushes is of no use.
         let place = host_runs::host_of_queued(&db.pool, host_run).await.unwrap();
@@ -256,7 +266,9 @@ async fn the_command_after_a_run_waits_for_those_after_its_guests_and_knows_how_
         "UPDATE virtuozo_core.guest_runs SET state = 'failed', lease_until = NULL, ended_at = now(), error = 'no disk'",
     )
     .await;
-    sweeps::end_runs(&db.pool).await.unwrap();
+    sweeps::end_runs(&db.pool, &Metrics::default())
+        .await
+        .unwrap();
     assert_eq!(
         taken(&db, HookScope::Site).await,
         None,

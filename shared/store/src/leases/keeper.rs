@@ -8,7 +8,10 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use virtuozo_postgres::{StoreError, ask};
 use virtuozo_runtime::Availability;
-use virtuozo_telemetry::metrics::{HeldLease, LeaseKind};
+use virtuozo_telemetry::{
+    Telemetry,
+    metrics::{HeldLease, LeaseKind},
+};
 
 use super::{Leased, Renewal, renew};
 
@@ -94,12 +97,12 @@ impl LeaseKeeper {
     /// Begins to renew what was taken at `taken_at`, an instant before the statement was sent.
     pub fn start<L: Leased>(
         pool: PgPool,
-        availability: Availability,
+        telemetry: &Telemetry,
         lease: L,
         taken_at: BootInstant,
     ) -> Self {
         let (taken, lease) = (lease.taken(), Arc::new(lease));
-        Self::renewing(L::KIND, availability, taken, taken_at, move || {
+        Self::renewing(L::KIND, telemetry, taken, taken_at, move || {
             let (pool, lease) = (pool.clone(), Arc::clone(&lease));
             async move { renew(&pool, lease.as_ref()).await }
         })
@@ -107,7 +110,7 @@ impl LeaseKeeper {
 
     fn renewing<Renew, Answer>(
         kind: LeaseKind,
-        availability: Availability,
+        telemetry: &Telemetry,
         taken: Renewal,
         taken_at: BootInstant,
         renew: Renew,
@@ -118,9 +121,14 @@ impl LeaseKeeper {
     {
         let (sender, state) = watch::channel(LeaseState::after(taken, taken_at));
         Self {
-            _counted: HeldLease::of(kind),
+            _counted: telemetry.metrics.lease_held(kind),
             state,
-            task: tokio::spawn(keep(availability, taken, sender, renew)),
+            task: tokio::spawn(keep(
+                telemetry.health.availability.clone(),
+                taken,
+                sender,
+                renew,
+            )),
         }
     }
 
@@ -265,7 +273,7 @@ mod tests {
         };
         let keeper = LeaseKeeper::renewing(
             LeaseKind::Probe,
-            Availability::default(),
+            &Telemetry::default(),
             RENEWAL,
             BootInstant::now(),
             renew,

@@ -20,6 +20,7 @@ use super::super::{
 use virtuozo_postgres::{StoreError, testing::TestDb};
 use virtuozo_queue::{GuestJob, JobListener, UndoJob};
 use virtuozo_runtime::Availability;
+use virtuozo_telemetry::metrics::Metrics;
 
 /// Host alpha with two slots and a guest for each state, each with a guest run in that state; the ids are
 /// made from the names.
@@ -245,7 +246,12 @@ async fn a_run_is_cancelled_once_and_its_slots_beyond_the_cap_go_away() {
         "UPDATE virtuozo_core.guest_runs SET state = 'cancelled', ended_at = now(), lease_until = NULL WHERE state = 'running'",
     )
     .await;
-    assert_eq!(sweeps::end_runs(&db.pool).await.unwrap(), 1);
+    assert_eq!(
+        sweeps::end_runs(&db.pool, &Metrics::default())
+            .await
+            .unwrap(),
+        1
+    );
     let why = refusal(&db.pool, "SELECT virtuozo.cancel(md5('run')::uuid)").await;
     assert_eq!(why, "the run has ended already (cancelled)");
     let same = runs::cancel(&db.pool, Uuid::nil()).await;

@@ -11,6 +11,7 @@ use crate::{
     guest_runs::Ending,
 };
 use virtuozo_postgres::testing::TestDb;
+use virtuozo_telemetry::metrics::Metrics;
 
 /// The row of the circuit breaker.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -109,10 +110,17 @@ impl Site<'_> {
     async fn fail(&self, probe: Option<&Probe>) -> HostDown {
         let mut told = Vec::new();
         for _ in 0..2 {
-            let down =
-                circuit_breakers::open(self.pool, self.host_id, probe, "refused", false, 3600.0)
-                    .await
-                    .unwrap();
+            let down = circuit_breakers::open(
+                self.pool,
+                &Metrics::default(),
+                self.host_id,
+                probe,
+                "refused",
+                false,
+                3600.0,
+            )
+            .await
+            .unwrap();
             told.push(down.expect("nobody found that it answers"));
         }
         assert_eq!(told[0], told[1]);
@@ -166,8 +174,10 @@ impl Site<'_> {
             "{breaker:?}"
         );
         if let (Some(_), Some(late)) = (breaker, self.probe.take()) {
+            let metrics = Metrics::default();
             let told = circuit_breakers::open(
                 self.pool,
+                &metrics,
                 self.host_id,
                 Some(&late),
                 "refused",

@@ -20,6 +20,7 @@ use crate::{
     settings, sweeps,
 };
 use virtuozo_model::{ErrorClass, Severity};
+use virtuozo_telemetry::metrics::Metrics;
 
 const GUESTS: usize = 3;
 
@@ -102,9 +103,15 @@ impl<'a> Site<'a> {
 
     pub(super) async fn end(&self, lease: &GuestLease, ending: &Ending) -> Fence {
         let mut tx = self.pool.begin().await.unwrap();
-        let fence = guest_runs::end(&mut tx, lease, ending, Some(("refused", ErrorClass::Retry)))
-            .await
-            .unwrap();
+        let fence = guest_runs::end(
+            &mut tx,
+            &Metrics::default(),
+            lease,
+            ending,
+            Some(("refused", ErrorClass::Retry)),
+        )
+        .await
+        .unwrap();
         tx.commit().await.unwrap();
         fence
     }
@@ -130,7 +137,9 @@ impl<'a> Site<'a> {
             return Fence::Lost;
         };
         if !published.admitted.contains(&lease.run_id) {
-            guest_runs::end_run(self.pool, lease).await.unwrap();
+            guest_runs::end_run(self.pool, &Metrics::default(), lease)
+                .await
+                .unwrap();
         }
         Fence::Held
     }
@@ -234,7 +243,7 @@ impl<'a> Site<'a> {
                 .await
                 .unwrap();
                 // Right after its start the database gives everyone one more lease.
-                while sweeps::expire_guest_runs(self.pool)
+                while sweeps::expire_guest_runs(self.pool, &Metrics::default())
                     .await
                     .unwrap()
                     .is_empty()
@@ -389,7 +398,9 @@ impl<'a> Site<'a> {
             .collect();
         let mut tx = self.pool.begin().await.unwrap();
         assert_eq!(
-            host_runs::succeed(&mut tx, &lease, &guests).await.unwrap(),
+            host_runs::succeed(&mut tx, &Metrics::default(), &lease, &guests)
+                .await
+                .unwrap(),
             Fence::Held
         );
         tx.commit().await.unwrap();

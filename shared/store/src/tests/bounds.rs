@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use crate::{leadership, settings, sweeps};
 use virtuozo_postgres::testing::TestDb;
+use virtuozo_telemetry::metrics::Metrics;
 
 #[tokio::test]
 async fn no_table_takes_an_instant_that_a_program_cannot_read() {
@@ -91,8 +92,12 @@ async fn a_lease_that_would_last_for_years_is_over_and_the_longest_one_is_not() 
     .execute(&db.pool)
     .await
     .unwrap();
-    let hosts = sweeps::expire_host_runs(&db.pool).await.unwrap();
-    let guests = sweeps::expire_guest_runs(&db.pool).await.unwrap();
+    let hosts = sweeps::expire_host_runs(&db.pool, &Metrics::default())
+        .await
+        .unwrap();
+    let guests = sweeps::expire_guest_runs(&db.pool, &Metrics::default())
+        .await
+        .unwrap();
     let names = |expired: Vec<sweeps::Expired>| -> Vec<String> {
         expired.into_iter().map(|e| e.name).collect()
     };

@@ -6,6 +6,7 @@ use crate::{
     circuit_breakers::{self, BreakerState},
     host_runs, operators, runs,
 };
+use virtuozo_telemetry::metrics::Metrics;
 
 /// Host alpha with two slots and three waiting guests, and processes that are alive.
 const SITE: &str = "
@@ -66,9 +67,17 @@ async fn fail(db: &TestDb, host: Uuid, error: &str, login_refused: bool) {
         BreakerState::HalfOpen(probe) => Some(probe),
         BreakerState::Open(down) => panic!("{down}"),
     };
-    circuit_breakers::open(&db.pool, host, probe.as_ref(), error, login_refused, 600.0)
-        .await
-        .unwrap();
+    circuit_breakers::open(
+        &db.pool,
+        &Metrics::default(),
+        host,
+        probe.as_ref(),
+        error,
+        login_refused,
+        600.0,
+    )
+    .await
+    .unwrap();
 }
 
 async fn is_due_afresh(db: &TestDb) -> bool {

@@ -8,6 +8,7 @@ use crate::{
 use uuid::Uuid;
 use virtuozo_model::{Hook, HookMoment, OnFailure};
 use virtuozo_postgres::testing::TestDb;
+use virtuozo_telemetry::metrics::Metrics;
 
 /// A run, a host with a slot, a guest that waits for it, and something that the guest is owed by an earlier run.
 const SITE: &str = "
@@ -115,9 +116,17 @@ async fn a_claim_and_a_probe_are_renewed_by_their_owner_only() {
     obligations::release(&db.pool, &claim).await.unwrap();
     assert_eq!(leases::renew(&db.pool, &claim).await.unwrap(), None);
 
-    circuit_breakers::open(&db.pool, host_id, None, "no route", false, 0.0)
-        .await
-        .unwrap();
+    circuit_breakers::open(
+        &db.pool,
+        &Metrics::default(),
+        host_id,
+        None,
+        "no route",
+        false,
+        0.0,
+    )
+    .await
+    .unwrap();
     let passage = circuit_breakers::ask(&db.pool, host_id, Uuid::now_v7())
         .await
         .unwrap();

@@ -1,15 +1,11 @@
-//! How the figures leave the process: pushed as OTLP where an endpoint is named, read as Prometheus text
-//! where the process listens.
+//! How metrics leave the process: pushed by OTLP where an endpoint is named, read as Prometheus text where the process
+//! listens.
 
 use std::{
-    sync::{
-        OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
-use opentelemetry::global;
 use opentelemetry_otlp::MetricExporter;
 use opentelemetry_sdk::{
     error::OTelSdkResult,
@@ -21,26 +17,19 @@ use opentelemetry_sdk::{
 use prometheus::{Encoder, Registry, TextEncoder};
 use virtuozo_runtime::Availability;
 
-use super::{ARE_READ, INSTRUMENTS, observe};
+use super::Metrics;
 use crate::otlp::{self, Signal};
 
-/// The form of [`text`], as HTTP names it.
+/// The content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// Guests, hosts and repositories that are told apart; the library's own limit is 2000.
 const SERIES_MAX: usize = 50_000;
 
-/// What is read as text; none: nothing.
-static REGISTRY: OnceLock<Registry> = OnceLock::new();
-
-/// The figures of this process are exported until [`end`](Self::end).
-#[derive(Debug)]
-pub struct Metrics(Option<SdkMeterProvider>);
-
 impl Metrics {
-    /// Begins, if somebody wants them: an endpoint is named for OTLP, or the process `listens`. Once in a
-    /// process, on its runtime, before anything is counted. What cannot be set up is told, and the process
-    /// goes on without. `process` is `scheduler`, `worker` or `up`.
+    /// Metrics that are exported until [`end`](Self::end), if somebody wants them: an endpoint is named for OTLP, or the
+    /// process `listens`. To be called on the process's runtime. What cannot be set up is logged, and the process goes on
+    /// without. `process` is `scheduler`, `worker` or `up`.
     pub fn begin(process: &'static str, listens: bool, availability: &Availability) -> Self {
         let registry = listens.then(Registry::new);
         let scraped = registry.as_ref().and_then(|registry| {
@@ -48,19 +37,19 @@ impl Metrics {
                 .with_registry(registry.clone())
                 .scope_info_enabled(false)
                 .build();
-            told(exporter, "no figures can be read from /metrics")
+            logged(exporter, "no metrics can be read from /metrics")
         });
         let pushed = otlp::is_wanted(Signal::Metrics).then(|| {
             otlp::choose_tls();
             let exporter = MetricExporter::builder().build();
-            told(
+            logged(
                 exporter,
-                "no figures are sent: look at the variables OTEL_EXPORTER_OTLP_*",
+                "no metrics are sent: look at the variables OTEL_EXPORTER_OTLP_*",
             )
         });
         let pushed = pushed.flatten();
         if scraped.is_none() && pushed.is_none() {
-            return Self(None);
+            return Self::default();
         }
         let mut builder = SdkMeterProvider::builder()
             .with_resource(otlp::resource(process))
@@ -70,69 +59,61 @@ impl Metrics {
                 let stream = || Stream::builder().with_cardinality_limit(SERIES_MAX).build();
                 many.then(stream)?.ok()
             });
+        let registry = registry.filter(|_| scraped.is_some());
         if let Some(reader) = scraped {
             builder = builder.with_reader(reader);
         }
         if let Some(exporter) = pushed {
-            let exporter = Watched {
+            let exporter = LoggingExporter {
                 inner: exporter,
-                away: AtomicBool::new(false),
+                is_away: AtomicBool::new(false),
             };
             builder = builder.with_reader(PeriodicReader::builder(exporter).build());
         }
-        let provider = builder.build();
-        global::set_meter_provider(provider.clone());
-        INSTRUMENTS.begin_at_zero();
-        observe(&super::meter(), availability);
-        if let Some(registry) = registry {
-            // Only the first one counts, as for all that is global here.
-            let _ = REGISTRY.set(registry);
-        }
-        ARE_READ.store(true, Ordering::Relaxed);
-        Self(Some(provider))
+        Self::read_by(builder.build(), registry, availability)
     }
 
-    /// Sends what is left, for a short time.
-    pub async fn end(self) {
-        if let Self(Some(provider)) = self {
+    /// Sends what is left, for a short time. Nothing is read any more then.
+    pub async fn end(&self) {
+        if let Some(provider) = self.shared.provider.clone() {
             otlp::end(move |limit| provider.shutdown_with_timeout(limit)).await;
         }
     }
+
+    /// The metrics as Prometheus reads them; none: this process does not listen.
+    ///
+    /// # Errors
+    /// They cannot be written as text.
+    pub fn text(&self) -> Option<Result<Vec<u8>, prometheus::Error>> {
+        let registry = self.shared.registry.as_ref()?;
+        let mut text = Vec::new();
+        let encoded = TextEncoder::new().encode(&registry.gather(), &mut text);
+        Some(encoded.map(|()| text))
+    }
 }
 
-fn told<T, E: std::fmt::Display>(outcome: Result<T, E>, what: &str) -> Option<T> {
+fn logged<T, E: std::fmt::Display>(outcome: Result<T, E>, what: &str) -> Option<T> {
     outcome
         .inspect_err(|error| tracing::warn!(%error, "{what}"))
         .ok()
 }
 
-/// The figures as Prometheus reads them; none: this process does not listen.
-///
-/// # Errors
-/// They cannot be written as text.
-pub fn text() -> Option<Result<Vec<u8>, prometheus::Error>> {
-    let registry = REGISTRY.get()?;
-    let mut text = Vec::new();
-    let encoded = TextEncoder::new().encode(&registry.gather(), &mut text);
-    Some(encoded.map(|()| text))
-}
-
-/// Says once that figures do not arrive, and once that they do again.
+/// An exporter that logs once when its receiver is away, and once when it is back.
 #[derive(Debug)]
-struct Watched {
+struct LoggingExporter {
     inner: MetricExporter,
-    away: AtomicBool,
+    is_away: AtomicBool,
 }
 
-impl PushMetricExporter for Watched {
+impl PushMetricExporter for LoggingExporter {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let sent = self.inner.export(metrics).await;
         match &sent {
-            Ok(()) if self.away.swap(false, Ordering::Relaxed) => {
-                tracing::info!("figures arrive again");
+            Ok(()) if self.is_away.swap(false, Ordering::Relaxed) => {
+                tracing::info!("metrics are sent again");
             }
-            Err(error) if !self.away.swap(true, Ordering::Relaxed) => {
-                tracing::warn!(%error, "figures do not arrive; trying again without a word");
+            Err(error) if !self.is_away.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(%error, "metrics cannot be sent; work goes on, and metrics when their receiver is back");
             }
             _ => {}
         }
