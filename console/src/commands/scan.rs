@@ -14,7 +14,6 @@ use serde::Serialize;
 use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
-use virtuozo_postgres::StoreError;
 use virtuozo_repository::{Found, FoundWhat, Manifest, PointSummary, Repository, RepositoryError};
 use virtuozo_services::points;
 use virtuozo_store::{
@@ -324,14 +323,9 @@ impl Scan<'_> {
 
     async fn unknown(&mut self, point: &FoundPoint<'_>, dir: &Path, text: String) -> Result<()> {
         self.found.insert(point.id, dir.to_owned());
-        if !self.dry_run {
-            let mut tx = self.pool.begin().await.map_err(StoreError::from)?;
-            // Retention may have deleted it meanwhile, or a run may be recording it.
-            if !catalogue::record(&mut tx, point).await? || !dir.exists() {
-                self.found.remove(&point.id);
-                return Ok(());
-            }
-            tx.commit().await.map_err(StoreError::from)?;
+        if !self.dry_run && !points::record_found(self.pool, point, || dir.exists()).await? {
+            self.found.remove(&point.id);
+            return Ok(());
         }
         let text = if self.is_known_guest(point) {
             text

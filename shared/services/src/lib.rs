@@ -24,3 +24,6 @@ pub mod site_file;
 pub mod workers;
 
 pub use error::ServiceError;
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 use virtuozo_model::Severity;
 use virtuozo_store::{
+    catalogue::{self, FoundPoint},
     events::{self, NewEvent},
     points::{self, Cover, Deletion},
     views::{self, PointLine},
@@ -56,6 +57,24 @@ pub async fn record_verification(
     damage: Option<&str>,
 ) -> Result<(), ServiceError> {
     Ok(views::record_verification(pool, point, damage).await?)
+}
+
+/// Enters a restore point that was found in a repository, as one that nobody has verified. `is_there` is asked once
+/// more before that counts. False: retention has deleted it meanwhile, or a run is about to enter it.
+///
+/// # Errors
+/// What the database says.
+pub async fn record_found(
+    pool: &PgPool,
+    point: &FoundPoint<'_>,
+    is_there: impl FnOnce() -> bool,
+) -> Result<bool, ServiceError> {
+    let mut tx = pool.begin().await?;
+    if !catalogue::record(&mut tx, point).await? || !is_there() {
+        return Ok(false);
+    }
+    tx.commit().await?;
+    Ok(true)
 }
 
 /// Marks a restore point as on its way out, in the caller's transaction, and records who wanted that. Its directory
