@@ -4,6 +4,7 @@
 //! All of these are read leniently (what is wrong becomes a [`Warning`], the rest still counts),
 //! because a backup must see as much of a damaged guest as there is, and written strictly.
 
+pub mod datastore_path;
 pub mod dictionary;
 pub mod host_path;
 pub mod hostd;

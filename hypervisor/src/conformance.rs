@@ -1,7 +1,6 @@
-//! What every back end has to do, as functions that hold it against the port.
+//! The conformance suite: checks that every back end has to pass.
 //!
-//! Each returns a sentence about the first thing that does not hold. They leave a guest as they find
-//! it, unless they fail.
+//! Each check returns a sentence about the first violation. Unless it fails, it leaves a guest as it found it.
 
 mod changes;
 mod merged;
@@ -27,7 +26,7 @@ use crate::{
 /// How long a single operation may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A back end does not keep to the port; a sentence.
+/// A violation of the port, as a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Violation(String);
@@ -85,7 +84,7 @@ async fn image(
 /// Power operations reach their state, and repeating one changes nothing. The guest must run.
 ///
 /// # Errors
-/// What does not hold.
+/// The first violation.
 pub async fn power_operations_are_idempotent(guest: &dyn Guest) -> Outcome {
     let is = async |wanted: PowerState, when: &str| -> Outcome {
         let found = guest.power_state().await?;
@@ -112,7 +111,7 @@ pub async fn power_operations_are_idempotent(guest: &dyn Guest) -> Outcome {
 /// foreign snapshots.
 ///
 /// # Errors
-/// What does not hold.
+/// The first violation.
 pub async fn a_guest_is_frozen_and_released_by_exact_names(guest: &dyn Guest) -> Outcome {
     let before = guest.snapshots().await?;
     let name = new_name();
@@ -157,7 +156,7 @@ pub async fn a_guest_is_frozen_and_released_by_exact_names(guest: &dyn Guest) ->
 /// ours. `check` may look closer. The snapshot is removed afterwards.
 ///
 /// # Errors
-/// What does not hold.
+/// The first violation.
 pub async fn a_hot_image_is_consistent(
     guest: &dyn Guest,
     check: impl AsyncFnOnce(&GuestImage) -> Outcome,
@@ -198,7 +197,7 @@ pub async fn a_hot_image_is_consistent(
 /// runs again afterwards.
 ///
 /// # Errors
-/// What does not hold.
+/// The first violation.
 pub async fn a_cold_image_needs_a_guest_that_is_off(
     guest: &dyn Guest,
     check: impl AsyncFnOnce(&GuestImage) -> Outcome,
@@ -233,7 +232,7 @@ pub async fn a_cold_image_needs_a_guest_that_is_off(
 /// and have more than one disk.
 ///
 /// # Errors
-/// What does not hold.
+/// The first violation.
 pub async fn ignored_disks_are_left_out(guest: &dyn Guest) -> Outcome {
     let devices: Vec<String> = guest
         .facts()
@@ -266,7 +265,7 @@ pub async fn ignored_disks_are_left_out(guest: &dyn Guest) -> Outcome {
 /// A guest that the host does not have is not found when it is opened, or has a problem.
 ///
 /// # Errors
-/// What does not hold.
+/// The first violation.
 pub async fn an_unknown_guest_has_a_problem(host: &dyn Host, guest: &GuestRef) -> Outcome {
     let facts = match host.guest(guest).await {
         Err(error) if error.kind == ErrorKind::GuestNotFound => return Ok(()),
@@ -280,7 +279,7 @@ pub async fn an_unknown_guest_has_a_problem(host: &dyn Host, guest: &GuestRef) -
 /// Closing twice is no error; afterwards every call says that the connection is lost.
 ///
 /// # Errors
-/// What does not hold.
+/// The first violation.
 pub async fn a_closed_host_says_so(host: &dyn Host) -> Outcome {
     host.close().await;
     host.close().await;
@@ -296,7 +295,7 @@ pub async fn a_closed_host_says_so(host: &dyn Host) -> Outcome {
 /// from end to end, and for every device it is said what has changed.
 ///
 /// # Errors
-/// What does not hold.
+/// The first violation.
 pub fn an_image_is_well_made(image: &GuestImage) -> Outcome {
     let mut names = BTreeSet::new();
     let small = image.small.iter().map(|file| &file.name);

@@ -1,4 +1,4 @@
-//! What a hypervisor can answer instead of doing what it was asked.
+//! The errors of hypervisors.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ pub use virtuozo_disk::ErrorClass;
 #[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
 #[error("{message}")]
 pub struct HypervisorError {
-    /// What kind of failure it is, for callers that must tell some apart.
+    /// The kind of failure, for callers that handle some of them differently.
     pub kind: ErrorKind,
-    /// What to do about it.
+    /// Whether another attempt, another machine or an operator can help.
     pub class: ErrorClass,
     /// What happened, where, and what to do: a sentence for the administrator.
     pub message: String,
@@ -36,7 +36,7 @@ impl HypervisorError {
     }
 }
 
-/// The failures that callers tell apart.
+/// The failures that callers distinguish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -55,7 +55,7 @@ pub enum ErrorKind {
     GuestNotFound,
     /// The guest's configuration or a disk is missing, broken or of an unknown kind.
     GuestInvalid,
-    /// A file of the guest lies where this worker cannot read it: a datastore mapping is missing.
+    /// A file of the guest is on a datastore that this machine cannot read: its mapping is missing.
     NotMapped,
     /// The hypervisor cannot do this at all, or not for this guest.
     NotSupported,

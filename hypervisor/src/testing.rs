@@ -15,8 +15,8 @@ use std::sync::{
 use async_trait::async_trait;
 
 pub use world::{
-    Act, ChangeTracking, DISK, DISK_BYTES, Disks, FakeGuest, FakeSnapshot, Gate, When, World, path,
-    pattern, pattern_of,
+    Act, ChangeTracking, DISK, DISK_BYTES, Disks, FakeGuest, FakeSnapshot, PausedCall, When, World,
+    path, pattern, pattern_of,
 };
 
 use self::{guest::Handle, restore::FakeRestorer, world::not_there};

@@ -62,7 +62,7 @@ pub(crate) fn store(
 
     let (empty, empties) = sync_channel(BUFFERS);
     for _ in 0..BUFFERS {
-        // Cannot fail: the receiver is alive and has room.
+        // Cannot fail: the receiver exists and its buffer is not full.
         let _ = empty.send(Vec::new());
     }
     let (filled, blocks) = sync_channel(BUFFERS);

@@ -78,8 +78,8 @@ pub(crate) fn remove_dir(path: &Path) -> Result<()> {
     }
 }
 
-/// Names of the directories in a directory, sorted; names of ours are UTF-8, others are passed over.
-/// A directory that is not there has none.
+/// Names of the directories in a directory, sorted. Names that are not UTF-8 are skipped, since this program writes none.
+/// A missing directory has none.
 pub(crate) fn dirs(path: &Path) -> Result<Vec<String>> {
     let unreadable = || RepositoryError::io("list", path);
     let entries = match fs::read_dir(path) {
@@ -99,7 +99,7 @@ pub(crate) fn dirs(path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The room in a file system.
+/// The space of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
     /// Bytes that may still be written.
@@ -108,10 +108,10 @@ pub struct Space {
     pub size_bytes: u64,
 }
 
-/// The room below a directory.
+/// The space of the file system of a directory.
 ///
 /// # Errors
-/// It is not there, or cannot be asked.
+/// The directory does not exist, or its file system does not tell.
 pub fn space(path: &Path) -> Result<Space> {
     let stat = rustix::fs::statvfs(path)
         .map_err(io::Error::from)
@@ -122,7 +122,7 @@ pub fn space(path: &Path) -> Result<Space> {
     })
 }
 
-/// Refuses to begin writing more than there is room for.
+/// Refuses a write that needs more than the free space.
 pub(crate) fn check_space(path: &Path, need_bytes: u64) -> Result<()> {
     let have_bytes = space(path)?.free_bytes;
     if have_bytes < need_bytes {

@@ -133,7 +133,7 @@ pub enum RepositoryError {
     },
     /// The files given for a restore point do not fit together, or have names that cannot be stored.
     #[error("{name} cannot be stored: {reason}")]
-    Unfit {
+    Invalid {
         /// Name of the file.
         name: String,
         /// Why.
@@ -168,7 +168,7 @@ impl RepositoryError {
             Self::NoSpace { .. } | Self::NotFound { .. } | Self::NewerFormat { .. } => {
                 ErrorClass::Operator
             }
-            Self::Damaged { .. } | Self::Occupied { .. } | Self::Unfit { .. } => {
+            Self::Damaged { .. } | Self::Occupied { .. } | Self::Invalid { .. } => {
                 ErrorClass::Permanent
             }
         }

@@ -140,7 +140,7 @@ struct Envelope<'a> {
 impl Manifest {
     /// The bytes of the manifest file.
     pub(crate) fn to_bytes(&self, path: &Path) -> Result<Vec<u8>> {
-        let unwritable = |error: serde_json::Error| RepositoryError::Unfit {
+        let unwritable = |error: serde_json::Error| RepositoryError::Invalid {
             name: path.display().to_string(),
             reason: error.to_string(),
         };

@@ -78,7 +78,7 @@ pub(crate) fn is_deleting(name: &str) -> bool {
 
 /// Refuses a file name that could leave the restore point's directory or clash with its manifest.
 pub(crate) fn check_file_name(name: &str) -> Result<()> {
-    let unfit = |reason: &str| RepositoryError::Unfit {
+    let invalid = |reason: &str| RepositoryError::Invalid {
         name: format!("{name:?}"),
         reason: reason.to_owned(),
     };
@@ -86,21 +86,21 @@ pub(crate) fn check_file_name(name: &str) -> Result<()> {
     match (components.next(), components.next()) {
         (Some(Component::Normal(only)), None) if only == name => {}
         _ => {
-            return Err(unfit(
+            return Err(invalid(
                 "a file of a restore point has a plain name without directories",
             ));
         }
     }
     if name == MANIFEST_NAME || name == JOURNAL_NAME {
-        return Err(unfit(
+        return Err(invalid(
             "this name belongs to the manifest or to the journal of a copy",
         ));
     }
     if name.contains(char::is_control) {
-        return Err(unfit("the name has control characters"));
+        return Err(invalid("the name has control characters"));
     }
     if name.len() > 255 {
-        return Err(unfit("the name is longer than 255 bytes"));
+        return Err(invalid("the name is longer than 255 bytes"));
     }
     Ok(())
 }
@@ -116,7 +116,7 @@ pub(crate) fn check_point_path(path: &Path) -> Result<(PathBuf, &str)> {
         .collect();
     match names.as_deref() {
         Some([host, guest, point]) => Ok((Path::new(host).join(guest), *point)),
-        _ => Err(RepositoryError::Unfit {
+        _ => Err(RepositoryError::Invalid {
             name: path.display().to_string(),
             reason: "a restore point's path is HOST/GUEST/POINT below its repository".to_owned(),
         }),

@@ -113,7 +113,7 @@ impl PointWriter {
     /// Stores a small file.
     ///
     /// # Errors
-    /// [`RepositoryError::Unfit`] for a name that cannot be stored or was used before,
+    /// [`RepositoryError::Invalid`] for a name that cannot be stored or was used before,
     /// [`RepositoryError::Io`].
     pub fn add_small(&mut self, name: &str, bytes: &[u8]) -> Result<&FileEntry> {
         self.check_new(name)?;
@@ -136,7 +136,7 @@ impl PointWriter {
     /// Copies a disk link or large file and syncs it. After an error the point cannot be completed.
     ///
     /// # Errors
-    /// [`RepositoryError::Unfit`] for a name or parent that does not fit,
+    /// [`RepositoryError::Invalid`] for a name or parent that does not fit,
     /// [`RepositoryError::Source`] where the source cannot be read, [`RepositoryError::Stopped`],
     /// and what writing says.
     pub fn add_file(
@@ -201,7 +201,7 @@ impl PointWriter {
     fn check_new(&self, name: &str) -> Result<()> {
         names::check_file_name(name)?;
         if self.files.iter().any(|file| file.name == name) {
-            return Err(unfit(
+            return Err(invalid(
                 name,
                 "the restore point has a file of this name already",
             ));
@@ -222,13 +222,13 @@ impl PointWriter {
             .iter()
             .find(|file| file.name == *parent && file.format == StoredFormat::Vmdk)
             .ok_or_else(|| {
-                unfit(
+                invalid(
                     &spec.name,
                     &format!("its parent {parent} was not stored before it"),
                 )
             })?;
         if stored.capacity_bytes != capacity_bytes {
-            return Err(unfit(
+            return Err(invalid(
                 &spec.name,
                 &format!(
                     "it has {capacity_bytes} bytes, but its parent {parent} has {}",
@@ -255,8 +255,8 @@ impl PointWriter {
     }
 }
 
-fn unfit(name: &str, reason: &str) -> RepositoryError {
-    RepositoryError::Unfit {
+fn invalid(name: &str, reason: &str) -> RepositoryError {
+    RepositoryError::Invalid {
         name: name.to_owned(),
         reason: reason.to_owned(),
     }

@@ -192,7 +192,7 @@ impl Repository {
     pub fn discard(&self, sealed: &SealedPoint) -> Result<bool> {
         let (folder, name) = names::check_point_path(&sealed.partial_path)?;
         if names::parse_partial(name).is_none() {
-            return Err(RepositoryError::Unfit {
+            return Err(RepositoryError::Invalid {
                 name: sealed.partial_path.display().to_string(),
                 reason: "this is not the temporary name of a restore point".to_owned(),
             });
@@ -239,11 +239,11 @@ impl Repository {
     ///
     /// # Errors
     /// [`RepositoryError::NotFound`] if even the guest's folder is missing (the repository may not be
-    /// mounted), [`RepositoryError::Unfit`] for a path that is not a restore point's.
+    /// mounted), [`RepositoryError::Invalid`] for a path that is not a restore point's.
     pub fn remove_point(&self, path: &Path) -> Result<bool> {
         let (folder, name) = names::check_point_path(path)?;
         if name.starts_with('.') {
-            return Err(RepositoryError::Unfit {
+            return Err(RepositoryError::Invalid {
                 name: path.display().to_string(),
                 reason: "this is not a published restore point".to_owned(),
             });

@@ -109,11 +109,11 @@ impl Repository {
     /// somebody is still at it is for the caller to know.
     ///
     /// # Errors
-    /// [`RepositoryError::Unfit`] for anything else, [`RepositoryError::Io`].
+    /// [`RepositoryError::Invalid`] for anything else, [`RepositoryError::Io`].
     pub fn remove_unfinished(&self, path: &Path) -> Result<()> {
         let (_, name) = names::check_point_path(path)?;
         if names::parse_partial(name).is_none() && !names::is_deleting(name) {
-            return Err(RepositoryError::Unfit {
+            return Err(RepositoryError::Invalid {
                 name: path.display().to_string(),
                 reason: "this is not left by an attempt to write or delete a restore point"
                     .to_owned(),

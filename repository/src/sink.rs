@@ -1,4 +1,4 @@
-//! Where the copy engine writes: a sparse VMDK or a plain file, with a log of what went where.
+//! The target file of the copy engine: a sparse VMDK or a plain file, with a log of its writes.
 
 use std::{cell::RefCell, fs::File, io, mem, path::Path, path::PathBuf, rc::Rc};
 
@@ -8,7 +8,7 @@ use crate::{
     FileFormat, FileSpec, RepositoryError, Result, durable, grains::GRAIN_BYTES, journal::Earlier,
 };
 
-/// The place of every write since the log was last taken: offset and length in bytes.
+/// The writes since the log was last taken: offset and length in bytes.
 type Log = Rc<RefCell<Vec<(u64, u64)>>>;
 
 /// Where a file is to be stored.
@@ -19,22 +19,22 @@ pub(crate) struct Target<'a> {
     pub(crate) content_id: u32,
     /// The stored parent, for a delta.
     pub(crate) parent: Option<ParentLink>,
-    /// What an earlier attempt has left.
+    /// The partial copy of an earlier attempt.
     pub(crate) earlier: Option<&'a Earlier>,
 }
 
 /// One write to the stored file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Write {
-    /// Where in the file.
+    /// Offset in the file.
     pub(crate) offset_bytes: u64,
-    /// How much.
+    /// Length.
     pub(crate) len_bytes: u64,
-    /// Where the bytes stand in the block; none if they are not from it.
+    /// Offset of the bytes in the block; `None` if they are not from it.
     pub(crate) from: Option<usize>,
 }
 
-/// A file that notes where it is written, because only the disk's writer knows where grains go.
+/// A file that logs its writes, because only the writer of the disk knows where it puts a grain.
 struct LoggedFile {
     file: File,
     log: Log,
@@ -69,7 +69,7 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    /// Also gives a handle by which the file can be synced while it is written.
+    /// Creates the file. Also returns a handle to sync it while it is written.
     pub(crate) fn create(
         path: &Path,
         target: &Target<'_>,
@@ -114,12 +114,12 @@ impl Sink {
         Ok((sink, data))
     }
 
-    /// Whether what is not written stays a hole, and so reads as zeros.
+    /// Whether unwritten parts stay holes, which read as zeros.
     pub(crate) fn holes_stay(&self) -> bool {
         matches!(self.format, Format::Raw { .. })
     }
 
-    /// These grains are zero.
+    /// Stores grains of zeros.
     pub(crate) fn zeros(&mut self, first_grain: u64, grains: u64) -> Result<()> {
         if let Format::Vmdk {
             disk,
@@ -134,8 +134,7 @@ impl Sink {
         Ok(())
     }
 
-    /// Stores neighbouring grains; bit n of `zero_grains` tells that the n-th is all zero. Returns
-    /// what was written where.
+    /// Stores adjacent grains; bit n of `zero_grains` is set if the n-th is all zero. Returns the writes.
     pub(crate) fn write(
         &mut self,
         first_grain: u64,
@@ -165,7 +164,7 @@ impl Sink {
         Ok(writes)
     }
 
-    /// Completes the file. Returns it, the bytes of data in it, and what was written last.
+    /// Completes the file. Returns it, the bytes of data in it, and the last writes.
     pub(crate) fn finish(self) -> Result<(File, u64, Vec<Write>)> {
         let file = match self.format {
             Format::Raw { file, size_bytes } => {
@@ -193,7 +192,7 @@ impl Sink {
         Ok((file, self.data_bytes, writes))
     }
 
-    /// Moves the log of one grain into `writes`, joining neighbours.
+    /// Moves the log of one grain into `writes`, joining adjacent ones.
     fn note(&mut self, from: usize, grain_bytes: u64, writes: &mut Vec<Write>) {
         let logged = mem::take(&mut *self.log.borrow_mut());
         // One write of exactly the grain: its bytes went there as they are.

@@ -229,8 +229,8 @@ impl Cell {
         zombie.signal("CONT")?;
         eventually("the zombie to see that it is one", async || {
             let said = zombie.said();
-            let gave_up = said.contains("another worker acts for this guest run now")
-                || said.contains("an attempt could not be concluded");
+            let gave_up = said.contains("lease lost; another worker has the guest run")
+                || said.contains("end of the attempt could not be recorded");
             Ok(gave_up.then_some(()))
         })
         .await?;
@@ -262,7 +262,7 @@ impl Cell {
 
     /// The guest is as it was, and there is exactly one restore point, which is true.
     async fn true_once(&self, site: &Site, guest: &LabGuest, run: &str) -> Result<State> {
-        site.nothing_owed().await?;
+        site.nothing_to_undo().await?;
         let power = guest.power()?;
         ensure!(power == Power::On, "the guest was left {power:?}");
         let snapshots = guest.snapshots()?;

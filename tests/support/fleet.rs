@@ -117,8 +117,8 @@ pub async fn prove(spec: FleetSpec, say: impl Fn(&str)) -> Result<Proof> {
     if let Err(problem) = disturbed {
         bail!("{problem:#}\n{}", fleet.said());
     }
-    site.nothing_owed().await?;
-    say("the run has ended, nothing is owed; guests with abandoned copies once more");
+    site.nothing_to_undo().await?;
+    say("the run has ended, all obligations are met; guests with abandoned copies once more");
     let again = outcome::with_leftovers(&site)?;
     outcome::back_up_again(&site, &again).await?;
 

@@ -19,7 +19,7 @@ use vix::lab::{DiskSpec, GuestSpec, HostSpec, Lab, LabGuest, LabHost, Power, Pro
 use crate::process::{Answer, Background, built};
 
 /// The longest that anything in a test may take before it counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(120);
+const WAIT_LIMIT: Duration = Duration::from_secs(120);
 /// What tells a repository from the directory under its mount point, as docs/concepts/storage-format.md names it.
 pub const MARKER: &str = ".virtuozo-repository";
 
@@ -349,12 +349,13 @@ impl Site {
     ///
     /// # Errors
     /// Something stays.
-    pub async fn nothing_owed(&self) -> Result<()> {
+    pub async fn nothing_to_undo(&self) -> Result<()> {
         eventually("all obligations to be met", async || {
-            let owed: i64 = sqlx::query_scalar("SELECT count(*) FROM virtuozo_core.obligations")
-                .fetch_one(self.pool())
-                .await?;
-            Ok((owed == 0).then_some(()))
+            let obligations: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM virtuozo_core.obligations")
+                    .fetch_one(self.pool())
+                    .await?;
+            Ok((obligations == 0).then_some(()))
         })
         .await
     }
@@ -386,16 +387,16 @@ impl Site {
             .await?;
         ensure!(runs == 1, "{runs} runs");
         self.only_point(guest).await?;
-        self.nothing_owed().await
+        self.nothing_to_undo().await
     }
 
-    /// Insists that a guest that ran runs, without a snapshot, with nothing owed to it; that all restore
+    /// Insists that a guest that ran runs, without a snapshot, without an obligation; that all restore
     /// points verify, and that nothing else is in the repository.
     ///
     /// # Errors
     /// It is not so.
     pub async fn left_well(&self, guest: &LabGuest) -> Result<()> {
-        self.nothing_owed().await?;
+        self.nothing_to_undo().await?;
         ensure!(guest.power()? == Power::On, "{:?}", guest.power()?);
         ensure!(guest.snapshots()?.is_empty(), "{:?}", guest.snapshots()?);
         self.virtuozo(&["point", "verify", "--all"])?.ok()?;
@@ -481,8 +482,8 @@ pub async fn eventually<T>(
         if let Some(answer) = ask().await? {
             return Ok(answer);
         }
-        if start.elapsed() > PATIENCE {
-            bail!("waited {PATIENCE:?} in vain for {what}");
+        if start.elapsed() > WAIT_LIMIT {
+            bail!("waited {WAIT_LIMIT:?} in vain for {what}");
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -6,7 +6,7 @@ use virtuozo_store::inventory::{DiskObservation, GuestObservation};
 
 use crate::error;
 
-/// What was found out, and what follows from it.
+/// The result of assessing a guest.
 pub(crate) struct Assessment {
     pub(crate) observation: GuestObservation,
     pub(crate) verdict: Verdict,
@@ -15,13 +15,13 @@ pub(crate) struct Assessment {
 /// Whether a guest can be backed up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It can.
-    Fit,
-    /// It cannot, for this reason.
-    Unfit(ErrorClass, String),
+    /// It can be backed up.
+    Accepted,
+    /// It cannot be backed up: the error class and the reason.
+    Rejected(ErrorClass, String),
 }
 
-/// Judges a guest by its facts; a problem of a disk that is left out does not matter.
+/// Assesses a guest by its facts. Problems of disks that are left out of backups are ignored.
 pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Assessment {
     let backed_up = |device: &str| !ignored_disks.iter().any(|d| d == device);
     let broken = facts
@@ -35,9 +35,9 @@ pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Assessment 
             })
         });
     let verdict = match facts.problem.clone().or(broken) {
-        Some(problem) => Verdict::Unfit(error::class_of(problem.class), problem.message),
-        None if facts.disks.iter().any(|d| backed_up(&d.device)) => Verdict::Fit,
-        None => Verdict::Unfit(
+        Some(problem) => Verdict::Rejected(error::class_of(problem.class), problem.message),
+        None if facts.disks.iter().any(|d| backed_up(&d.device)) => Verdict::Accepted,
+        None => Verdict::Rejected(
             ErrorClass::Operator,
             "all its disks are left out: take one in again with `virtuozo disk edit`, or leave \
              out the guest"
@@ -45,8 +45,8 @@ pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Assessment 
         ),
     };
     let (state, reason) = match &verdict {
-        Verdict::Fit => (GuestState::Ok, None),
-        Verdict::Unfit(_, reason) => (GuestState::Invalid, Some(reason.clone())),
+        Verdict::Accepted => (GuestState::Ok, None),
+        Verdict::Rejected(_, reason) => (GuestState::Invalid, Some(reason.clone())),
     };
     let disks = facts
         .disks

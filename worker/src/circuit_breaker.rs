@@ -1,5 +1,5 @@
-//! The circuit breaker of a host: one that does not answer, or refuses the login, is tried by one worker at a time and
-//! once in each pause, whoever needs it.
+//! The circuit breaker of a host. While a host does not answer, or refuses the login, the breaker is open; after each
+//! pause it is half-open, and one worker tries to connect for all.
 
 use std::{future::Future, sync::Arc};
 
@@ -18,11 +18,11 @@ use crate::{
     retry::{delay_secs, while_unavailable},
 };
 
-/// Connects to a host if its circuit breaker permits that, and records what came of it.
+/// Connects to a host if its circuit breaker is closed or lets this worker probe, and records the outcome.
 ///
 /// # Errors
-/// [`StepError::HostDown`] if the host does not answer or refuses the login, or others found so; or what else is
-/// wrong.
+/// [`StepError::HostDown`] if the host does not answer or refuses the login, now or when it was probed last; the
+/// connector's error if the attempt fails otherwise; or the database refuses a statement.
 pub(crate) async fn connect<Fut>(
     pool: &PgPool,
     telemetry: &Telemetry,
@@ -77,12 +77,12 @@ where
     }
 }
 
-/// Whether a failed connection opens the breaker, which keeps everybody from the host for a while: time may heal it, or each further login
-/// brings the account closer to being locked.
+/// Whether a failed connection opens the breaker: for errors that may pass with time, and for a refused login, since
+/// each further one brings the account closer to being locked.
 fn opens(error: &HypervisorError) -> bool {
     match error.kind {
         ErrorKind::Login => true,
-        // What this machine lacks tells nothing about the host.
+        // This is about the worker's machine, not about the host.
         ErrorKind::LibraryMissing => false,
         _ => error.class == ErrorClass::Retry,
     }
@@ -118,7 +118,7 @@ async fn open(
     );
     match down.await {
         Ok(Some(down)) => StepError::HostDown(down),
-        // Somebody else got in meanwhile, with another password perhaps.
+        // Another worker has connected meanwhile, perhaps with a new password.
         Ok(None) => HypervisorError {
             class: ErrorClass::Retry,
             ..error

@@ -1,4 +1,4 @@
-//! The connections of this worker: one for each host, shared by all that work on its guests.
+//! The connections of this worker to hosts: one for each host, shared by the jobs for its guests.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use virtuozo_hypervisor::{
 
 use crate::{circuit_breaker, error::StepError, target::Targets};
 
-/// How long a connection that nobody uses stays open, for the next guest of the same host.
+/// How long an unused connection stays open for the next job of the same host.
 const LINGER: Duration = Duration::from_secs(3);
 
 /// All connections of a worker.
@@ -23,7 +23,7 @@ pub(crate) struct Connections {
     connectors: Connectors,
     targets: Targets,
     hosts: Mutex<HashMap<Uuid, Entry>>,
-    /// Closing goes on after its cause is gone; the worker's end waits for it.
+    /// Connections that are being closed; the worker's end waits for them.
     closing: TaskTracker,
 }
 
@@ -43,7 +43,7 @@ impl Connections {
         })
     }
 
-    /// The right to use a host's connection; none if this worker works on `max_hosts` others already.
+    /// The right to use a host's connection; `None` if this worker uses `max_hosts` other connections already.
     pub(crate) fn reserve(
         self: &Arc<Self>,
         host_id: Uuid,
@@ -73,7 +73,7 @@ impl Connections {
         })
     }
 
-    /// Closes everything; nobody is to hold a permit any more.
+    /// Closes all connections. No permit may be held any more.
     pub(crate) async fn close_all(&self) {
         let entries: Vec<Entry> = self.lock().drain().map(|(_, entry)| entry).collect();
         for entry in entries {
@@ -102,7 +102,7 @@ impl Connections {
         }
         entry.idle_since = Instant::now();
         let all = Arc::clone(self);
-        // Outside the tracker: the worker's end closes what lingers, it does not wait for it.
+        // Not tracked: the worker's end closes unused connections at once.
         tokio::spawn(async move {
             tokio::time::sleep(LINGER).await;
             let mut hosts = all.lock();
@@ -116,12 +116,12 @@ impl Connections {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Entry>> {
-        // Nothing that holds the lock can leave the map half changed.
+        // No code that holds the lock panics with the map half changed.
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The right to use the connection to one host; given back when dropped.
+/// The right to use the connection to one host, until it is dropped.
 pub(crate) struct ConnectionPermit {
     connections: Arc<Connections>,
     host_id: Uuid,
@@ -132,9 +132,9 @@ impl ConnectionPermit {
     /// The open connection, or a new one if the host's circuit breaker lets this worker try.
     ///
     /// # Errors
-    /// What the host, its circuit breaker or the database says.
+    /// The circuit breaker is open, the host cannot be connected to, or the database refuses a statement.
     pub(crate) async fn host(&self) -> Result<Arc<dyn Host>, StepError> {
-        // Held while connecting: the others wait for this attempt instead of making their own.
+        // Held while connecting, so that other jobs wait for this attempt instead of making their own.
         let mut connection = self.connection.lock().await;
         if let Some(host) = connection.as_ref() {
             return Ok(Arc::clone(host));
@@ -153,10 +153,10 @@ impl ConnectionPermit {
         Ok(host)
     }
 
-    /// A connection with the host's configuration as it is now: a new one, unless others use the old.
+    /// A connection made with the host's present configuration: a new one, unless other jobs use the old one.
     ///
     /// # Errors
-    /// What the host or the database says.
+    /// The host cannot be connected to or refuses the request, or the database refuses a statement.
     pub(crate) async fn fresh_host(&self) -> Result<Arc<dyn Host>, StepError> {
         let alone = self
             .connections
@@ -172,7 +172,7 @@ impl ConnectionPermit {
     /// A guest on the host. A connection that is lost is replaced once.
     ///
     /// # Errors
-    /// What the host or the database says.
+    /// The host cannot be connected to or refuses the request, or the database refuses a statement.
     pub(crate) async fn guest(
         &self,
         guest: &virtuozo_model::Guest,
@@ -192,7 +192,7 @@ impl ConnectionPermit {
         Ok((host, guest))
     }
 
-    /// Gives up a connection that is broken, so that the next one who asks gets a new one.
+    /// Closes a broken connection, so that the next use makes a new one.
     pub(crate) async fn discard(&self, broken: &Arc<dyn Host>) {
         let mut connection = self.connection.lock().await;
         if connection
@@ -211,7 +211,7 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// A stored guest, as its host knows it.
+/// The identity of a stored guest on its host.
 pub(crate) fn reference(guest: &virtuozo_model::Guest) -> Result<GuestRef, HypervisorError> {
     let locator = Locator::new(guest.locator.as_str()).map_err(|error| {
         HypervisorError::new(

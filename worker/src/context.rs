@@ -25,25 +25,25 @@ pub(crate) struct Context {
     pub(crate) telemetry: Telemetry,
     /// Connections to hosts.
     pub(crate) connections: Arc<Connections>,
-    /// The ways to hosts, for what has a connection of its own.
+    /// Connectors for work with a connection of its own.
     pub(crate) connectors: Connectors,
-    /// The file with the key that opens host passwords.
+    /// The file with the key that decrypts the passwords of hosts.
     pub(crate) key_file: PathBuf,
-    /// This start of this worker; owner of its leases.
+    /// The id of this worker process; the owner of its leases.
     pub(crate) incarnation: Uuid,
-    /// The work in progress. It outlives the delivery of its job.
+    /// The tasks in progress. They outlive the delivery of their jobs.
     pub(crate) work: TaskTracker,
-    /// What that work is about.
+    /// The runs that these tasks work on.
     pub(crate) runs_in_work: RunsInWork,
-    /// What this machine was found to lack for single hosts.
+    /// What this machine lacks for single hosts.
     pub(crate) missing_capabilities: MissingCapabilities,
-    /// Where restore points go.
+    /// The repositories that restore points are written to.
     pub(crate) repositories: Repositories,
-    /// The program that guards hooks; none: they outlive a worker that dies.
+    /// The program that kills a hook when this process dies; `None`: the hook goes on then.
     pub(crate) hook_guard: Option<PathBuf>,
-    /// What disturbs it at certain places.
-    pub(crate) failpoints: failpoints::Hooks,
-    /// This worker stops: nothing new is begun, and what takes long is handed over.
+    /// Called at the places of [`failpoints::Place`].
+    pub(crate) failpoints: failpoints::ActiveFailpoints,
+    /// Cancelled when this worker drains: nothing new is begun, and long work is handed over.
     pub(crate) drain: CancellationToken,
 }
 
@@ -62,13 +62,13 @@ impl Context {
     }
 }
 
-/// The runs that this process works on. A second delivery of one of these is nothing new; a lease of this process on
-/// another one is a lease that it does not know of, because the answer to its taking was lost.
+/// The runs that this process works on. A second delivery of one of these is ignored. If this process owns the lease of
+/// another run, it does not know of that lease, because the answer to the statement that took it was lost.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RunsInWork(Arc<Mutex<HashSet<Uuid>>>);
 
 impl RunsInWork {
-    /// Begins to work on a run; none if this process does already.
+    /// Begins to work on a run; `None` if this process works on it already.
     pub(crate) fn begin(&self, id: Uuid) -> Option<RunInWork> {
         let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ids.insert(id).then(|| RunInWork {

@@ -1,4 +1,4 @@
-//! Why a worker's part of the work came to an end.
+//! The errors of a worker's jobs and steps.
 
 use std::path::PathBuf;
 
@@ -13,16 +13,16 @@ use virtuozo_store::{
 
 use crate::failpoints::Failed;
 
-/// Why work is given up that has not failed.
+/// Why work stops that has not failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Stop {
-    /// The lease is lost: another worker acts for this run now. Nothing more may be written.
+    /// The lease is lost: another worker may work on the run now, and nothing more may be written.
     #[error("the lease is lost to another worker")]
     Fenced,
-    /// Somebody cancelled the run.
+    /// The run was cancelled.
     #[error("the run was cancelled")]
     Cancelled,
-    /// This worker stops.
+    /// This worker drains.
     #[error("the worker stops")]
     Draining,
 }
@@ -46,48 +46,48 @@ impl From<LeaseEnd> for Stop {
     repository.display()
 )]
 pub(crate) struct BadCopy {
-    /// Where it lies.
+    /// The repository.
     pub(crate) repository: PathBuf,
-    /// The first file that is not as it was written.
+    /// The first file that differs from what was written.
     pub(crate) file: String,
     /// What is wrong with that file.
     pub(crate) what: String,
-    /// How much is wrong in all files.
+    /// The number of problems in all files.
     pub(crate) problems: usize,
     /// The copy.
     pub(crate) sealed: SealedPoint,
 }
 
 impl BadCopy {
-    /// What such a failure is called in the records of steps.
+    /// Its [`StepError::error_type`].
     pub(crate) const ERROR_TYPE: &'static str = "repository.bad_copy";
 }
 
-/// A step, or the work around it, did not come to its end.
+/// The error of a step, or of the work around it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StepError {
-    /// It was given up.
+    /// The work stops without having failed.
     #[error(transparent)]
     Stop(#[from] Stop),
-    /// The hypervisor refused.
+    /// An operation on the host failed.
     #[error(transparent)]
     Hypervisor(#[from] HypervisorError),
-    /// The host does not answer, or refuses the login, or did so when it was asked last: nothing was done.
+    /// The host does not answer or refuses the login, now or when it was tried last. Nothing was done.
     #[error("the host {0}")]
     HostDown(HostDown),
-    /// The repository refused.
+    /// An operation on the repository failed.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
-    /// The database answered with an error.
+    /// A statement failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What was copied turned out to be bad: only a new copy helps.
+    /// The copy does not read back as it was written; only a new copy helps.
     #[error(transparent)]
     BadCopy(Box<BadCopy>),
-    /// Anything else, as a sentence for the administrator.
+    /// Another failure, as a sentence for the administrator.
     #[error("{message}")]
     Failed {
-        /// What to do about it.
+        /// Whether another attempt, another machine or an operator can help.
         class: ErrorClass,
         /// What happened, and what to do.
         message: String,
@@ -95,7 +95,7 @@ pub(crate) enum StepError {
 }
 
 impl StepError {
-    /// Something that a person has to see to.
+    /// A failure that an operator has to mend.
     pub(crate) fn operator(message: impl Into<String>) -> Self {
         Self::Failed {
             class: ErrorClass::Operator,
@@ -103,7 +103,7 @@ impl StepError {
         }
     }
 
-    /// Something that no other attempt can change.
+    /// A failure that no other attempt can avoid.
     pub(crate) fn permanent(message: impl Into<String>) -> Self {
         Self::Failed {
             class: ErrorClass::Permanent,
@@ -111,7 +111,7 @@ impl StepError {
         }
     }
 
-    /// Something that this machine lacks, and another one perhaps not.
+    /// A failure of this machine that another machine may not have.
     pub(crate) fn elsewhere(message: impl Into<String>) -> Self {
         Self::Failed {
             class: ErrorClass::Elsewhere,
@@ -119,7 +119,7 @@ impl StepError {
         }
     }
 
-    /// Something that another attempt may find healed.
+    /// A failure that another attempt may not meet.
     pub(crate) fn retry(message: impl Into<String>) -> Self {
         Self::Failed {
             class: ErrorClass::Retry,
@@ -127,12 +127,12 @@ impl StepError {
         }
     }
 
-    /// Everything on the connection to the host is gone.
+    /// Whether the connection to the host is lost.
     pub(crate) fn is_lost(&self) -> bool {
         matches!(self, Self::Hypervisor(error) if error.is_connection_lost())
     }
 
-    /// Its kind, for programs: `stop.draining`, `hypervisor.timeout`, `repository`.
+    /// Its kind in traces and records, such as `stop.draining`, `hypervisor.timeout`, `repository`.
     pub(crate) fn error_type(&self) -> String {
         match self {
             Self::Stop(Stop::Fenced) => "stop.fenced".to_owned(),
@@ -148,7 +148,7 @@ impl StepError {
         }
     }
 
-    /// The hypervisor's own code, where it gave one.
+    /// The error code of the hypervisor's library, if there is one.
     pub(crate) fn hypervisor_code(&self) -> Option<u64> {
         match self {
             Self::Hypervisor(error) => error.code,
@@ -156,7 +156,7 @@ impl StepError {
         }
     }
 
-    /// What to do about it.
+    /// Whether another attempt, another machine or an operator can help.
     pub(crate) fn class(&self) -> ErrorClass {
         match self {
             Self::Stop(_) | Self::Store(_) | Self::BadCopy(_) => ErrorClass::Retry,
@@ -168,7 +168,7 @@ impl StepError {
     }
 }
 
-/// The class that hypervisors and repositories give, which know nothing of the model, in the model's terms.
+/// Converts the error class of hypervisors and repositories, which do not use the model, to the model's.
 pub(crate) fn class_of(class: virtuozo_hypervisor::ErrorClass) -> ErrorClass {
     match class {
         virtuozo_hypervisor::ErrorClass::Retry => ErrorClass::Retry,
@@ -190,7 +190,7 @@ impl From<Failed> for StepError {
     }
 }
 
-/// Ends the work after a statement that found its lease lost.
+/// An error if a fenced statement found the lease lost.
 pub(crate) fn check(fence: Fence) -> Result<(), Stop> {
     match fence {
         Fence::Held => Ok(()),

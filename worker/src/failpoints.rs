@@ -1,26 +1,25 @@
-//! Failpoints: places in a guest run where whoever starts a worker can disturb it. `virtuozo` has none; the
-//! program `virtuozo-failpoints` takes them from its environment, for tests and proofs.
+//! Failpoints: places in a guest run at which tests and proofs can pause a worker or make it fail. The program `virtuozo`
+//! has none; `virtuozo-failpoints` takes them from its environment.
 
 use std::{fmt::Debug, path::PathBuf, sync::Arc, time::Duration};
 
 use virtuozo_model::StepName;
 
-/// How often a worker that pauses looks whether it may go on.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often a paused worker checks whether to continue.
+const POLL_EVERY: Duration = Duration::from_millis(50);
 
 /// A place in a guest run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// The step is recorded as begun, and nothing of it has been done.
+    /// The step's begin is recorded, and nothing of it is done.
     Before(StepName),
-    /// Between the last look at the lease and the change that the step makes: `snapshot`, `power_off` and
-    /// `publish` have such a place.
+    /// Between the last check of the lease and the change that the step makes; in `snapshot`, `power_off` and `publish`.
     Change(StepName),
-    /// The step has been carried out, and that is not recorded yet.
+    /// The step is done, and its end is not recorded yet.
     Effect(StepName),
     /// The step's end is recorded.
     Recorded(StepName),
-    /// Between the last look at the lease and the change that meets an obligation, in `commit` and `power_on`.
+    /// Between the last check of the lease and the change that meets an obligation; in `commit` and `power_on`.
     UndoChange,
     /// After the first bytes of a copy.
     CopyMiddle,
@@ -35,25 +34,25 @@ pub enum Place {
 pub enum Disturbance {
     /// Nothing.
     None,
-    /// It pauses as long as this file is there.
+    /// It pauses while this file exists.
     Pause(PathBuf),
-    /// An error with this message, which another attempt may find healed.
+    /// It fails with this message, and may be retried.
     Fail(String),
 }
 
-/// What disturbs a worker. Nothing does, unless a method says otherwise.
+/// The failpoints of a worker. The default methods do nothing.
 pub trait Failpoints: Debug + Send + Sync {
-    /// What happens to the worker that comes to this place now.
+    /// What happens to a worker that reaches this place now.
     fn at(&self, _place: Place) -> Disturbance {
         Disturbance::None
     }
 
-    /// Whether a worker is to pause at this place and none has come there yet.
+    /// Whether a worker is to pause at this place and has not reached it yet.
     fn is_ahead(&self, _place: Place) -> bool {
         false
     }
 
-    /// Whether the step that has just been carried out is to be carried out once more.
+    /// Whether the step that was just done is to be done once more.
     fn repeats(&self, _step: StepName) -> bool {
         false
     }
@@ -65,25 +64,25 @@ pub struct NoFailpoints;
 
 impl Failpoints for NoFailpoints {}
 
-/// What a failpoint let happen.
+/// The failure that a failpoint injected.
 #[derive(Debug)]
 pub(crate) struct Failed(pub(crate) String);
 
-/// The failpoints of a worker, as the steps ask them.
+/// The failpoints as the steps call them.
 #[derive(Debug, Clone)]
-pub(crate) struct Hooks(pub(crate) Arc<dyn Failpoints>);
+pub(crate) struct ActiveFailpoints(pub(crate) Arc<dyn Failpoints>);
 
-impl Hooks {
-    /// Pauses or fails if that is to happen at this place.
+impl ActiveFailpoints {
+    /// Pauses at this place, if that is set.
     ///
     /// # Errors
-    /// The one that is to happen.
+    /// The failure that is set for this place.
     pub(crate) async fn at(&self, place: Place) -> Result<(), Failed> {
         match self.0.at(place) {
             Disturbance::None => Ok(()),
             Disturbance::Pause(file) => {
                 while file.exists() {
-                    tokio::time::sleep(LOOK_EVERY).await;
+                    tokio::time::sleep(POLL_EVERY).await;
                 }
                 Ok(())
             }
@@ -91,23 +90,23 @@ impl Hooks {
         }
     }
 
-    /// Pauses the thread if that is to happen at this place, where nothing can fail.
+    /// Pauses the thread at this place, if that is set. Failures cannot be injected here.
     pub(crate) fn at_blocking(&self, place: Place) {
         if let Disturbance::Pause(file) = self.0.at(place) {
             while file.exists() {
-                std::thread::sleep(LOOK_EVERY);
+                std::thread::sleep(POLL_EVERY);
             }
         }
     }
 
-    /// Waits for another thread to come to this place, if it is to pause there.
+    /// Waits until another thread reaches this place, if it is to pause there.
     pub(crate) fn not_past(&self, place: Place) {
         while self.0.is_ahead(place) {
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(POLL_EVERY);
         }
     }
 
-    /// Whether this step is to be carried out once more.
+    /// Whether this step is to be done once more.
     pub(crate) fn repeats(&self, step: StepName) -> bool {
         self.0.repeats(step)
     }

@@ -1,5 +1,5 @@
-//! Holds what is stored about a host and its guests against what they are now: at the start of every run,
-//! and whenever somebody asks.
+//! Compares the stored configuration of a host and its guests with the live one, at the start of each run and for
+//! `virtuozo host check`, and records the differences.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -55,11 +55,11 @@ impl From<CheckError> for StepError {
     }
 }
 
-/// Connects to a host outside of any run, over a connection of its own, and asks what it has. Notes only that it
-/// answers.
+/// Connects to a host outside of any run, over a connection of its own, and reads its inventory. Records nothing but that
+/// the host answers.
 ///
 /// # Errors
-/// If the host cannot be connected to or read.
+/// The host cannot be connected to or read.
 pub async fn test_host(
     pool: &PgPool,
     key_file: &Path,
@@ -90,11 +90,11 @@ pub async fn test_host(
     tested.map_err(|error| Failure::Host(error).into())
 }
 
-/// Validates a host and all its guests outside of any run, over a connection of its own, and notes what
-/// it finds. Returns the guests as they stand then.
+/// Checks a host and all its guests outside of any run, over a connection of its own, and records the result. Returns the
+/// guests as they are stored then.
 ///
 /// # Errors
-/// If the host cannot be connected to or read; its state then says so too.
+/// The host cannot be connected to or read; that is recorded as its state too.
 pub async fn check_host(
     pool: &PgPool,
     availability: &Availability,
@@ -143,7 +143,7 @@ async fn check_guests(
     Ok(())
 }
 
-/// Notes what a failure says about a host.
+/// Records a failure as the state of a host.
 pub(crate) async fn note_host(
     db: impl PgExecutor<'_>,
     host_id: Uuid,
@@ -153,14 +153,14 @@ pub(crate) async fn note_host(
     let state = match class {
         ErrorClass::Retry => HostState::Unreachable,
         ErrorClass::Permanent | ErrorClass::Operator => HostState::Invalid,
-        // That is about this machine.
+        // The failure is about this machine, not about the host.
         ErrorClass::Elsewhere => return Ok(()),
     };
     hosts::set_state(db, host_id, state, Some(why)).await
 }
 
-/// Reads a host's inventory and configuration and notes them. Returns its guests as they are stored then,
-/// and the locators of those that it knows.
+/// Reads a host's inventory and configuration and records them. Returns its guests as they are stored then, and the
+/// locators of those that the host knows.
 pub(crate) async fn take_stock(
     pool: &PgPool,
     availability: &Availability,
@@ -184,7 +184,7 @@ pub(crate) async fn take_stock(
     Ok((guests, listed.into_iter().map(|one| one.locator).collect()))
 }
 
-/// Decides about a guest by what it is now, and notes that.
+/// Assesses a guest by its live facts, and records the result.
 pub(crate) async fn judge(
     pool: &PgPool,
     availability: &Availability,
@@ -194,7 +194,7 @@ pub(crate) async fn judge(
 ) -> Result<GuestRunStart, StepError> {
     let facts = match facts {
         Ok(facts) => facts,
-        // That is about the host, not the guest.
+        // The failure is about the host, not about the guest.
         Err(error) if error.is_connection_lost() => return Err(error.into()),
         Err(error) => {
             let state = match error.kind {
@@ -208,13 +208,13 @@ pub(crate) async fn judge(
             .await?;
             let error = StepError::from(error);
             return Ok(match error.class() {
-                // It is tried again as a guest run.
+                // The guest run tries again.
                 ErrorClass::Retry | ErrorClass::Elsewhere => GuestRunStart::Waiting,
                 class => GuestRunStart::Failed(error.to_string(), class),
             });
         }
     };
-    let (stored, owed) = while_unavailable(availability, "a guest's disks", || async {
+    let (stored, obligations) = while_unavailable(availability, "a guest's disks", || async {
         Ok((
             disks::list(pool, Some(guest.id)).await?,
             obligations::of_guest(pool, guest.id).await?,
@@ -228,19 +228,21 @@ pub(crate) async fn judge(
         .collect();
     let mut seen = assess::guest(&facts, &ignored);
     let when_off = guest.backup_when_off.unwrap_or(settings.backup_when_off);
-    // One that is off because an earlier run has not brought it back counts as running.
-    let off =
-        facts.power == PowerState::Off && !owed.iter().any(|o| o.action() == UndoAction::PowerOn);
+    // A guest that an earlier run has powered off, and not on again, counts as running.
+    let off = facts.power == PowerState::Off
+        && !obligations
+            .iter()
+            .any(|o| o.action() == UndoAction::PowerOn);
     let start = match seen.verdict {
-        Verdict::Unfit(ErrorClass::Retry | ErrorClass::Elsewhere, _) => GuestRunStart::Waiting,
-        Verdict::Unfit(class, reason) => GuestRunStart::Failed(reason, class),
-        Verdict::Fit if off && !when_off => {
+        Verdict::Rejected(ErrorClass::Retry | ErrorClass::Elsewhere, _) => GuestRunStart::Waiting,
+        Verdict::Rejected(class, reason) => GuestRunStart::Failed(reason, class),
+        Verdict::Accepted if off && !when_off => {
             let reason = "it is off, and is not to be backed up while it is".to_owned();
             seen.observation.state = GuestState::PoweredOff;
             seen.observation.reason = Some(reason.clone());
             GuestRunStart::Skipped(reason)
         }
-        Verdict::Fit => GuestRunStart::Waiting,
+        Verdict::Accepted => GuestRunStart::Waiting,
     };
     while_unavailable(availability, "a guest's state", || async {
         let mut tx = pool.begin().await?;
@@ -267,7 +269,7 @@ async fn inventory_of(
         *uses.entry(*uuid).or_default() += 1;
     }
     for uuid in listed.values_mut() {
-        // What two guests have tells neither from the other.
+        // A UUID that two guests share identifies neither.
         *uuid = uuid.filter(|one| uses.get(one) == Some(&1));
     }
     if !facts.guests_are_complete {
@@ -277,7 +279,7 @@ async fn inventory_of(
             if is_listed {
                 continue;
             }
-            // One that opens is known too.
+            // A guest that can be opened is known too.
             match look(host, guest).await {
                 Err(error) if error.is_connection_lost() => return Err(error.into()),
                 Err(error) if error.kind == ErrorKind::GuestNotFound => {}
@@ -293,7 +295,7 @@ async fn inventory_of(
         .collect())
 }
 
-/// A guest as it is now.
+/// The live facts of a guest.
 pub(crate) async fn look(host: &dyn Host, guest: &Guest) -> Result<GuestFacts, HypervisorError> {
     host.guest(&connections::reference(guest)?)
         .await?

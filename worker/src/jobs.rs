@@ -1,5 +1,4 @@
-//! Jobs: what a worker does when the queue brings it an id. All kinds begin in the same way, and one function decides
-//! what becomes of what did not succeed.
+//! The handlers of jobs. All kinds begin in the same way, and one function decides what follows from a failure.
 
 mod decide;
 mod guest;
@@ -18,51 +17,51 @@ use virtuozo_store::leases::{BootInstant, LeaseHandle, LeaseKeeper, Leased};
 
 use crate::{connections::ConnectionPermit, context::Context};
 
-/// After how long another worker is offered a job that this one has no room for, in seconds.
+/// Delay, in seconds, of a job that is handed back to the queue because this worker has no free connection.
 const HAND_BACK_SECS: u32 = 1;
-/// How long one attempt to take a lease may take: not longer than the shortest useful lease holds.
+/// Limit of one attempt to take a lease: no longer than the shortest lease lasts.
 const BEGIN_LIMIT: Duration = Duration::from_secs(8);
 
 /// One kind of job: how its lease is taken, and what is done under it.
 pub(crate) trait Job: Copy + Send + Sync + 'static {
-    /// The right to do it.
+    /// The lease on the work.
     type Lease: Leased + Clone;
-    /// What has to be known before it is begun.
+    /// The facts that are needed before it begins.
     type Assignment: Send + Sync;
 
-    /// The taking of its lease, for those who read that it waits.
+    /// How log messages name the taking of its lease.
     const TAKING: &'static str;
 
-    /// The run that this process must not work on twice. None: leases of this kind tell themselves from each other,
-    /// and one that is lost does no harm to the next.
+    /// The run that this process must not work on twice. `None` where each lease has an owner id of its own, so that a
+    /// lost lease does not affect the next.
     fn run_id(self) -> Option<Uuid>;
 
-    /// Gives up a lease of this process that it does not know of, because the answer to its taking was lost.
+    /// Releases a lease of this process that it does not know of, because the answer to its taking was lost.
     fn put_back(self, context: &Context) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// What has to be known; none if there is nothing to do.
+    /// Reads the facts; `None` if there is nothing to do.
     fn assignment(
         self,
         context: &Context,
     ) -> impl Future<Output = Result<Option<Self::Assignment>, StoreError>> + Send;
 
-    /// The host that it is done on, and the site's settings.
+    /// The host of the work, and the site's settings.
     fn on_host(assignment: &Self::Assignment) -> (Uuid, &Settings);
 
-    /// Takes the lease. None: somebody else was faster, or there is nothing to do any more.
+    /// Takes the lease; `None` if another worker has it, or there is nothing to do any more.
     fn take(
         self,
         context: &Context,
         assignment: &Self::Assignment,
     ) -> impl Future<Output = Result<Option<Self::Lease>, StoreError>> + Send;
 
-    /// Gives the job back to the queue, for a worker with room.
+    /// Hands the job back to the queue, for a worker with a free connection.
     fn hand_back(self, context: &Context) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Does it, from the lease on to its end.
+    /// Does the work under the lease, to its end.
     fn work(work: Work<Self>) -> impl Future<Output = ()> + Send;
 
-    /// Gives up what the end of the work has left of the lease.
+    /// Releases the lease if the end of the work has not.
     fn release(
         _context: &Context,
         _lease: &Self::Lease,
@@ -80,15 +79,15 @@ pub(crate) struct Work<J: Job> {
     permit: ConnectionPermit,
 }
 
-/// Takes the lease that a job is about, and starts the work. From then on the lease, not the job, sees to it that it
-/// comes to its end. It is done outside of the delivery, which the queue drops when the database is away. What is lost
-/// nevertheless, with this process, the scheduler delivers again.
+/// Takes the lease of a job's work, and starts the work in a task of its own. From then on the lease guards the work, not
+/// the delivery, which the queue drops when the database is unreachable. If this process dies, the scheduler pushes the
+/// job again.
 ///
 /// # Errors
-/// None: what hinders the taking is waited for, or logged.
+/// Never: an unreachable database is waited for, other errors are logged.
 pub(crate) async fn deliver<J: Job>(context: Arc<Context>, job: J) -> Result<(), HandlerError> {
     let first_delivery = job.run_id().map(|id| context.runs_in_work.begin(id));
-    // None: this process works on it already, under a lease that it lost perhaps.
+    // `None`: this process works on it already, perhaps under a lease that it has lost.
     let in_work = match first_delivery {
         Some(None) => None,
         Some(Some(run)) => Some(Arc::new(Some(run))),
@@ -108,7 +107,7 @@ pub(crate) async fn deliver<J: Job>(context: Arc<Context>, job: J) -> Result<(),
         };
         let begun = of_work.while_unavailable(J::TAKING, beginning);
         if let Err(error) = begun.await {
-            tracing::warn!(%error, "{} was refused", J::TAKING);
+            tracing::warn!(%error, what = J::TAKING, "lease could not be taken");
         }
     });
     Ok(())
@@ -121,7 +120,7 @@ async fn begin<J: Job, InWork: Send + Sync + 'static>(
     is_repeated: bool,
 ) -> Result<(), StoreError> {
     if is_repeated && in_work.is_some() {
-        // An earlier attempt may have been carried out, and its answer lost.
+        // An earlier attempt may have taken the lease although its answer was lost.
         job.put_back(context).await?;
     }
     let Some(assignment) = job.assignment(context).await? else {
@@ -153,19 +152,20 @@ async fn begin<J: Job, InWork: Send + Sync + 'static>(
     };
     let context_of_work = Arc::clone(context);
     context.work.spawn(async move {
-        // A panic ends this task and with it the keeper: the lease runs out, and the sweep counts a crash.
+        // A panic ends this task and the keeper of the lease: the lease expires, and the sweep counts a crash.
         J::work(work).await;
         drop((keeper, in_work));
         let release = || J::release(&context_of_work, &row);
         let released = context_of_work.while_unavailable("the release of a lease", release);
         if let Err(error) = released.await {
-            tracing::warn!(%error, "a lease could not be given up; it runs out");
+            tracing::warn!(%error, "lease could not be released; it expires");
         }
     });
     Ok(())
 }
 
-/// The right to use the host's connection; none if this worker is full, stops, or leaves the host to others.
+/// The right to use the host's connection; `None` if this worker has no free connection, drains, or leaves the host to
+/// other workers.
 async fn connection_permit(
     context: &Context,
     host_id: Uuid,
@@ -183,7 +183,7 @@ async fn connection_permit(
     Ok(context.connections.reserve(host_id, max_hosts))
 }
 
-/// What has to be known of what is done on a host, and not for a guest run.
+/// The facts of work on a host that belongs to no guest run.
 pub(crate) struct OnHost {
     host_id: Uuid,
     settings: Settings,

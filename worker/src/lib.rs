@@ -1,8 +1,8 @@
-//! How: claims jobs, holds leases, runs steps.
+//! The worker: claims jobs, holds leases, runs the steps of backups.
 //!
-//! A job only delivers an id. Its handler takes a lease and starts the work in a task of its own, which
-//! goes on whatever becomes of the delivery; from then on the lease sees to it that a run comes to its
-//! end, here or with another worker. `docs/concepts/state-machine.md` says who moves what from where to where.
+//! A job only delivers an id. Its handler takes a lease and starts the work in a task of its own, which does not depend on
+//! the delivery. If the lease expires, another worker takes the run over. `docs/concepts/state-machine.md` has every
+//! state and who changes it.
 
 mod assess;
 mod blocking;
@@ -56,62 +56,61 @@ pub use failpoints::{Disturbance, Failpoints, NoFailpoints, Place};
 pub use inspection::{CheckError, check_host, test_host};
 pub use target::{TargetError, host_target};
 
-/// For the single statements that take guest runs through. Few, since they are short, and a server process that
-/// works all the time is faster than several that take turns. Leases are renewed over others, and so never wait.
+/// Connections for single statements. They are few, since the statements are short and a busy server process is faster
+/// than several that alternate. Leases are renewed over other connections, and so never wait for these.
 const STATEMENT_CONNECTIONS: usize = 4;
-/// How often a worker gives a sign of life.
+/// How often a worker sends a heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// The same after one that got no answer: others may take this worker for dead when the database is back.
+/// The pause after a heartbeat without an answer: other processes may take this worker for dead.
 const MISSED_HEARTBEAT: Duration = Duration::from_secs(1);
-/// A sign of life, answered or not, was tried by then, or nobody tries any more.
+/// Longest time between two heartbeats, answered or not; the process does not count as live after it.
 const HEARTBEATS_LIMIT: Duration = Duration::from_secs(60);
-/// How long a worker that ends waits for the database to take note; the queues have waited by then.
+/// How long a worker that ends waits for the database to record its end.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
 
-/// How a worker runs.
+/// The options of a worker.
 #[derive(Debug, Clone)]
 pub struct WorkerOptions {
-    /// Its name, for people; several workers may have one name.
+    /// Its name in lists and messages; several workers may have the same.
     pub name: String,
-    /// The file with the key that opens host passwords; read when a password is needed.
+    /// The file with the key that decrypts the passwords of hosts; read when a password is needed.
     pub key_file: PathBuf,
-    /// How long a worker that was asked to stop may take to bring its guests back, before it leaves them
-    /// to the others.
+    /// How long a worker may drain: bring its guests back, and finish or hand over its work. Other workers take over the
+    /// rest.
     pub drain_limit: Duration,
-    /// The program `virtuozo`, which ends hooks when this process dies; none: they go on.
+    /// The program `virtuozo`, which kills hooks when this process dies; `None`: they go on then.
     pub hook_guard: Option<PathBuf>,
-    /// How often a worker whose machine lacks something looks whether it has it now; none: as usual.
-    pub look_every_lacking: Option<Duration>,
-    /// What disturbs it.
+    /// How often a worker probes its machine again while a kind of host cannot be served; `None`: the default.
+    pub reprobe_every: Option<Duration>,
+    /// Its failpoints.
     pub failpoints: Arc<dyn Failpoints>,
 }
 
 impl WorkerOptions {
-    /// The usual options.
+    /// The default options.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
             key_file: virtuozo_secrets::default_key_file(),
             drain_limit: Duration::from_secs(600),
             hook_guard: None,
-            look_every_lacking: None,
+            reprobe_every: None,
             failpoints: Arc::new(NoFailpoints),
         }
     }
 }
 
-/// A process that backs guests up.
+/// A worker: backs up guests.
 #[derive(Debug)]
 pub struct Worker;
 
 impl Worker {
-    /// Works until `shutdown`. Then it takes nothing more, brings back the guests that it copies and
-    /// gives their runs to other workers, and finishes what is copied. Hosts whose back end lacks something
-    /// on this machine are left to other workers. How it stands is noted in the health of `telemetry`, as it is by
-    /// whoever connected `pool`.
+    /// Runs a worker until `shutdown`. It drains then: it takes no more jobs, brings back the guests that it copies and
+    /// hands their runs over, and finishes the runs whose copy is complete. Hosts whose back end cannot run on this machine
+    /// are left to other workers. `telemetry` is that of the process, which `pool` reports to as well.
     ///
     /// # Errors
-    /// If the worker cannot enter itself in the database. One that is away is waited for.
+    /// The database refuses the worker's entry. An unreachable database is waited for.
     pub async fn run(
         pool: PgPool,
         options: WorkerOptions,
@@ -123,7 +122,7 @@ impl Worker {
         let pool = Pool::beside(pool, STATEMENT_CONNECTIONS, &health.availability);
         let incarnation = Uuid::now_v7();
         let component = health.readiness.component("the worker");
-        let served = Served::look(connectors.clone(), options.look_every_lacking).await;
+        let served = Served::probe(connectors.clone(), options.reprobe_every).await;
         let kinds = served.kinds();
         while_unavailable(&health.availability, "the worker's entry", || {
             workers::register(
@@ -136,7 +135,7 @@ impl Worker {
         })
         .await?;
         tracing::info!(name = options.name, id = %incarnation, "worker runs");
-        // Ends with the process that was told to, or because an operator drains this worker.
+        // Cancelled with `shutdown`, or when an operator drains this worker.
         let shutdown = shutdown.child_token();
         let heart = tokio::spawn(beat(
             PgPool::clone(&pool),
@@ -146,7 +145,7 @@ impl Worker {
             served.clone(),
             shutdown.clone(),
         ));
-        let looking = tokio::spawn(served.clone().keep_looking(
+        let looking = tokio::spawn(served.clone().keep_probing(
             pool.clone(),
             health.availability.clone(),
             incarnation,
@@ -175,7 +174,7 @@ impl Worker {
             ),
             repositories: Repositories::new(health.availability.clone()),
             hook_guard: options.hook_guard.clone(),
-            failpoints: failpoints::Hooks(options.failpoints),
+            failpoints: failpoints::ActiveFailpoints(options.failpoints),
             drain: shutdown.clone(),
         });
 
@@ -254,34 +253,31 @@ impl Worker {
 
         context.work.close();
         if !context.work.is_empty() {
-            tracing::info!(
-                guests = context.work.len(),
-                "worker stops when its work is done or handed over"
-            );
+            tracing::info!(guests = context.work.len(), "worker drains");
         }
         let drained = tokio::time::timeout(options.drain_limit, context.work.wait()).await;
         if drained.is_err() {
-            tracing::warn!("worker stops before its work is done; other workers take it over");
+            tracing::warn!("drain limit reached; other workers take over the rest");
         } else {
             context.connections.close_all().await;
         }
         heart.abort();
         looking.abort();
         watching_space.abort();
-        // A process that stops while the database is away is found by its silence.
+        // If the database is unreachable, the missing heartbeats show that the worker has ended.
         let farewell = workers::stop(&pool, incarnation);
         if !matches!(
             tokio::time::timeout(FAREWELL_LIMIT, farewell).await,
             Ok(Ok(()))
         ) {
-            tracing::warn!("the database does not answer; the worker's end is not written down");
+            tracing::warn!("end of the worker could not be recorded: the database is unreachable");
         }
         tracing::info!(name = options.name, "worker has stopped");
         Ok(())
     }
 }
 
-/// Gives signs of life, also while the worker drains, and begins to drain when it is asked to.
+/// Sends heartbeats, also while the worker drains, and cancels `stop` when the database requests a drain.
 async fn beat(
     pool: PgPool,
     health: Health,
@@ -306,12 +302,12 @@ async fn beat(
         };
         match ask(&health.availability, "signs of life", HEARTBEAT, heard).await {
             Ok(HeartbeatAnswer::Drain) if !shutdown.is_cancelled() => {
-                tracing::info!(name, "worker is drained: it takes nothing more, and ends");
+                tracing::info!(name, "worker drains, as an operator has requested");
                 shutdown.cancel();
             }
             Ok(_) => {}
             Err(error) if error.is_unavailable() => pause = MISSED_HEARTBEAT,
-            Err(error) => tracing::debug!(%error, "no sign of life could be given"),
+            Err(error) => tracing::debug!(%error, "heartbeat failed"),
         }
     }
 }

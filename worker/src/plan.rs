@@ -1,10 +1,10 @@
-//! The plans of a backup: the steps of a guest run in their order. What a step leaves, what undoes it and where the run
-//! goes on after it has failed stands here and nowhere else.
+//! The plans of a backup: the steps of a guest run in their order, with the output of each, the step that undoes it, and
+//! the step at which the run is retried after a failure.
 
 use virtuozo_model::StepName;
 use virtuozo_repository::PointMode;
 
-/// While the guest runs.
+/// The plan for a guest that runs.
 pub(crate) const HOT: Plan = Plan(&[
     step(StepName::Validate, Output::Validated, Retry::FromStart),
     step(StepName::Snapshot, Output::Frozen, Retry::FromStart).undone_by(StepName::Commit),
@@ -14,7 +14,7 @@ pub(crate) const HOT: Plan = Plan(&[
     step(StepName::Publish, Output::Published, Retry::FromHere).short(),
 ]);
 
-/// While the guest is off.
+/// The plan for a guest that is off.
 pub(crate) const COLD: Plan = Plan(&[
     step(StepName::Validate, Output::Validated, Retry::FromStart),
     step(StepName::PowerOff, Output::Frozen, Retry::FromStart).undone_by(StepName::PowerOn),
@@ -24,7 +24,7 @@ pub(crate) const COLD: Plan = Plan(&[
     step(StepName::Publish, Output::Published, Retry::FromHere).short(),
 ]);
 
-/// What a step leaves for those after it. Steps of different plans that do the same for them leave the same.
+/// The output of a step, which later steps use. Steps of different plans may have the same output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Output {
     /// [`Validated`](crate::steps::Validated): what the guest is, and how it is backed up.
@@ -33,20 +33,20 @@ pub(crate) enum Output {
     Frozen,
     /// [`SealedPoint`](virtuozo_repository::SealedPoint): the complete copy, under its temporary name.
     Sealed,
-    /// Nothing but that the guest is as it was before.
+    /// The guest is as it was before; no data.
     BroughtBack,
-    /// [`Verified`](crate::steps::Verified): whether the copy was read back.
+    /// [`Verified`](crate::steps::Verified): the copy was read back, or the settings omit that.
     Verified,
-    /// The restore points of the guest; the guest run has ended with it.
+    /// The restore points of the guest. The guest run ends with it.
     Published,
 }
 
 /// Where the next attempt begins after a step has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Retry {
-    /// With the first step, after the guest was brought back.
+    /// With the first step, after the obligations are met.
     FromStart,
-    /// With the step that failed: the copy is complete, and still good.
+    /// With the failed step: the copy is complete.
     FromHere,
 }
 
@@ -71,7 +71,7 @@ const fn step(name: StepName, output: Output, retry: Retry) -> PlannedStep {
 }
 
 impl PlannedStep {
-    /// The step changes the guest, and a later one takes that back.
+    /// The step changes the guest, and the step `undo` reverts that.
     const fn undone_by(self, undo: StepName) -> Self {
         Self {
             undone_by: Some(undo),
@@ -106,7 +106,7 @@ impl Plan {
         self.0
     }
 
-    /// What a step leaves, whatever the plan; none if no plan has it.
+    /// The output of a step in any plan; `None` if no plan has the step.
     pub(crate) fn output_of(name: StepName) -> Option<Output> {
         [HOT, COLD]
             .iter()
@@ -115,8 +115,8 @@ impl Plan {
             .map(|step| step.output)
     }
 
-    /// Whether a worker that stops leaves this step to another one. A guest is brought back first.
-    pub(crate) fn gives_way(self, step: &PlannedStep) -> bool {
+    /// Whether a draining worker leaves this step to another one. It does not leave the steps that bring a guest back.
+    pub(crate) fn is_handed_over(self, step: &PlannedStep) -> bool {
         let is_undo = self.0.iter().any(|s| s.undone_by == Some(step.name));
         !is_undo && !step.is_short
     }
@@ -178,7 +178,7 @@ mod tests {
     fn a_worker_that_stops_finishes_what_brings_a_guest_back_and_what_is_short() {
         let kept: Vec<_> = [HOT, COLD]
             .into_iter()
-            .flat_map(|plan| plan.steps().iter().filter(move |s| !plan.gives_way(s)))
+            .flat_map(|plan| plan.steps().iter().filter(move |s| !plan.is_handed_over(s)))
             .map(|step| step.name)
             .collect();
         assert_eq!(

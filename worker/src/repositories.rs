@@ -1,5 +1,5 @@
-//! The repositories that this worker changes: each is held against what the site knows of it before, so that
-//! nothing is written to, or judged by, the empty directory under a mount point.
+//! The repositories that this worker writes to. Before each change the marker in the directory is compared with the id
+//! that the site knows, so that the empty directory below a mount point is never taken for a repository.
 
 use std::{
     collections::HashMap,
@@ -15,8 +15,8 @@ use virtuozo_store::repositories;
 
 use crate::{blocking::blocking, error::StepError, retry::while_unavailable};
 
-/// The repositories that this process has seen, with their ids. The database is asked only about others, and where
-/// an id is not as it was.
+/// The ids of the repositories that this process has opened. The database is asked only about other paths, and where
+/// an id differs.
 #[derive(Debug)]
 pub(crate) struct Repositories {
     availability: Availability,
@@ -24,7 +24,7 @@ pub(crate) struct Repositories {
 }
 
 impl Repositories {
-    /// None seen so far.
+    /// Without any id yet.
     pub(crate) fn new(availability: Availability) -> Self {
         Self {
             availability,
@@ -32,10 +32,10 @@ impl Repositories {
         }
     }
 
-    /// Opens a repository before it is changed. At the site's first use of it the directory is made and marked.
+    /// Opens a repository for a change. At the site's first use, the directory and its marker are created.
     ///
     /// # Errors
-    /// What lies there is not what the site has written to; nothing was changed.
+    /// The directory is not the repository that the site knows, or cannot be read. Nothing was changed.
     pub(crate) async fn open(&self, pool: &Pool, root: &Path) -> Result<Repository, StepError> {
         let seen = self.seen().get(root).copied();
         if let Some(id) = seen
@@ -51,8 +51,8 @@ impl Repositories {
         let first_use = known.id.is_none();
         let (mut repository, mut id) = enter(root, known.id, known.points).await?;
         if first_use {
-            tracing::info!(repository = %root.display(), %id, "the site uses this repository from now on");
-            // Another worker may have come first, and to another directory: then this one is not it.
+            tracing::info!(repository = %root.display(), %id, "repository is used for the first time");
+            // Another worker may have recorded another directory first; then this one is the wrong one.
             id = while_unavailable(&self.availability, "the repository's id", || {
                 repositories::learn(pool, &path, id)
             })

@@ -1,5 +1,5 @@
-//! How much space there is in the repositories that this worker can see: for monitoring, and in the database for
-//! those who cannot see them.
+//! Measures the space of the repositories that this machine has mounted, for metrics, and records it for processes on
+//! other machines.
 
 use std::{path::Path, time::Duration};
 
@@ -13,17 +13,17 @@ use virtuozo_telemetry::{
     metrics::{Metrics, RepositorySpace},
 };
 
-/// How old what is told may be.
+/// How often the space is measured.
 const EVERY: Duration = Duration::from_secs(60);
-/// A storage that takes longer to answer hangs.
+/// A storage that takes longer to answer counts as hung.
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
 
-/// Looks now and then; to be dropped when the worker ends.
+/// Measures from time to time, until the future is dropped.
 pub(crate) async fn watch(pool: PgPool, telemetry: Telemetry) {
     loop {
         if let Err(error) = look(&pool, &telemetry.metrics).await {
             count_error(&telemetry.health.availability, &error);
-            tracing::debug!(%error, "the space in the repositories is not known");
+            tracing::debug!(%error, "space of repositories could not be read");
         }
         tokio::time::sleep(EVERY).await;
     }
@@ -45,7 +45,7 @@ async fn look(pool: &PgPool, metrics: &Metrics) -> Result<(), StoreError> {
     let seen = match tokio::time::timeout(LOOK_LIMIT, &mut looking).await {
         Ok(seen) => seen,
         Err(_) => {
-            // What was seen last is not true any more. The storage keeps this thread, and none further.
+            // The last value is outdated. The hung storage keeps this one thread, and no further one is started.
             metrics.set_repositories(Vec::new());
             looking.await
         }
@@ -58,7 +58,7 @@ async fn look(pool: &PgPool, metrics: &Metrics) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// None where this worker cannot see it: it is there for other workers, not mounted, or not made yet.
+/// `None` where the repository is not mounted on this machine or does not exist yet.
 fn space_in(path: String, id: Option<Uuid>) -> Option<RepositorySpace> {
     let root = Path::new(&path);
     Repository::recognise(root, id, &[]).ok()?;

@@ -1,4 +1,4 @@
-//! Retention after a successful backup: what newer verified restore points cover may go.
+//! Retention after a successful backup: deletes restore points that newer verified ones cover.
 
 use std::{
     collections::HashMap,
@@ -11,15 +11,15 @@ use virtuozo_store::points::{self, Cover, Deletion, GuestPoint};
 
 use crate::{blocking::blocking, error::StepError, steps::GuestRun};
 
-/// Deletes those of the guest's restore points that others of them cover. The new one is published whatever happens here,
-/// so what fails is a warning, and tried again after the next backup.
+/// Deletes the guest's restore points that others cover. The new one is published already, so an error is logged as a
+/// warning, and the deletion is tried again after the next backup.
 pub(crate) async fn apply(run: &GuestRun, points: &[GuestPoint]) {
     if let Err(error) = try_apply(run, points).await {
-        tracing::warn!(guest = run.guest.full_name(), %error, "old restore points could not be deleted");
+        tracing::warn!(guest = run.guest.full_name(), %error, "retention failed");
     }
 }
 
-/// Goes on after an error, as the next point may lie elsewhere, and returns the first.
+/// Deletes all that can be deleted, and returns the first error: the next point may be in another repository.
 async fn try_apply(run: &GuestRun, points: &[GuestPoint]) -> Result<(), StepError> {
     let keep_last = run.guest.keep_last.unwrap_or(run.settings.keep_last);
     let infos: Vec<PointInfo<Uuid>> = points
@@ -33,7 +33,7 @@ async fn try_apply(run: &GuestRun, points: &[GuestPoint]) -> Result<(), StepErro
         .collect();
     let mut going: Vec<Uuid> =
         virtuozo_repository::retention::to_delete(&infos, u32::try_from(keep_last).unwrap_or(0));
-    // What an earlier worker had begun to delete.
+    // Points that an earlier deletion has marked.
     going.extend(
         points
             .iter()
@@ -50,13 +50,13 @@ async fn try_apply(run: &GuestRun, points: &[GuestPoint]) -> Result<(), StepErro
 
 async fn delete(run: &GuestRun, point: &GuestPoint, keep_last: i32) -> Result<(), StepError> {
     let pool = &run.context.pool;
-    // What is not there because nothing is mounted is not gone.
+    // A directory that is missing because the repository is not mounted is not deleted.
     let repositories = &run.context.repositories;
     let repository = repositories
         .open(pool, Path::new(&point.repository))
         .await?;
-    // First the mark, then the directory, then the row: a crash in between is finished later. What was to cover it
-    // may be on its way out by now, as administrators delete points too.
+    // The order mark, directory, row lets a later deletion finish after a crash. The mark is refused if the covering point
+    // is being deleted meanwhile, by an administrator for example.
     match points::begin_delete(pool, point.id, Cover::Newer(keep_last)).await? {
         Deletion::Begun | Deletion::UnderWay => {}
         Deletion::Gone | Deletion::Uncovered => return Ok(()),

@@ -1,5 +1,4 @@
-//! Trying again: statements, while the database is away, so that nobody loses work because of it; and what has failed,
-//! after a pause.
+//! Retries: of statements while the database is unreachable, and the delay before another attempt of a run.
 
 use std::{future::Future, time::Duration};
 
@@ -10,13 +9,13 @@ use virtuozo_runtime::Availability;
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between two attempts.
 const MAX_PAUSE: Duration = Duration::from_secs(3);
-/// The longest pause between two attempts of a run, in seconds.
+/// The longest delay before another attempt of a run, in seconds.
 const MAX_DELAY_SECS: f64 = 3600.0;
-/// An attempt that takes longer waits on a connection that is dead.
+/// A statement that takes longer waits on a dead connection.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(20);
 
-/// Does something with the database, again and again while it does not answer. What is repeated has to
-/// be fenced or idempotent: nobody knows whether the attempt before was carried out.
+/// Repeats an operation on the database while that is unreachable. The operation has to be fenced or idempotent: an
+/// attempt without an answer may have taken effect.
 pub(crate) async fn while_unavailable<T, F, Fut>(
     availability: &Availability,
     what: &str,
@@ -30,7 +29,7 @@ where
     loop {
         match ask(availability, what, ATTEMPT_LIMIT, operation()).await {
             Err(error) if error.is_conflict() => {
-                tracing::debug!(what, %error, "another transaction came first, trying again");
+                tracing::debug!(what, %error, "transaction conflict, trying again");
             }
             Err(error) if error.is_unavailable() => {}
             answer => return answer,
@@ -40,8 +39,8 @@ where
     }
 }
 
-/// The pause before the next attempt, after so many failed ones: twice as long each time, and never the
-/// same for all who failed together.
+/// The delay before the next attempt, in seconds: doubled with each failed one, and randomised so that runs that failed
+/// together do not retry together.
 pub(crate) fn delay_secs(first_secs: i32, failed_before: i32) -> f64 {
     let doubled = f64::from(first_secs.max(0)) * 2_f64.powi(failed_before.clamp(0, 20));
     doubled.min(MAX_DELAY_SECS) * rand::random_range(0.8..1.2)

@@ -1,5 +1,5 @@
-//! Which kinds of host this worker can serve: what of their back ends its machine has. Looked at when it starts, and
-//! from time to time, since a library may be installed or removed meanwhile.
+//! The kinds of host that this worker can serve. Each back end is probed at the worker's start and from time to time,
+//! since its library may be installed or removed meanwhile.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,41 +14,41 @@ use virtuozo_store::workers;
 
 use crate::retry::while_unavailable;
 
-/// How often a worker looks whether it still has all that it had.
-const LOOK_EVERY: Duration = Duration::from_secs(600);
-/// The same where it lacks something, which somebody may be installing.
-const LOOK_EVERY_LACKING: Duration = Duration::from_secs(30);
+/// How often back ends are probed while all can be served.
+const PROBE_EVERY: Duration = Duration::from_secs(600);
+/// How often back ends are probed while one cannot be served.
+const REPROBE_EVERY: Duration = Duration::from_secs(30);
 
 /// The kinds of host that this worker knows, and whether it can serve them.
 #[derive(Clone)]
 pub(crate) struct Served {
     connectors: Connectors,
     kinds: Arc<watch::Sender<Vec<KindServed>>>,
-    look_every_lacking: Duration,
+    reprobe_every: Duration,
 }
 
 impl Served {
-    /// Looks at this machine.
-    pub(crate) async fn look(connectors: Connectors, look_every_lacking: Option<Duration>) -> Self {
-        let kinds = look(&connectors).await;
+    /// Probes the back ends on this machine.
+    pub(crate) async fn probe(connectors: Connectors, reprobe_every: Option<Duration>) -> Self {
+        let kinds = probe(&connectors).await;
         Self {
             connectors,
             kinds: Arc::new(watch::Sender::new(kinds)),
-            look_every_lacking: look_every_lacking.unwrap_or(LOOK_EVERY_LACKING),
+            reprobe_every: reprobe_every.unwrap_or(REPROBE_EVERY),
         }
     }
 
-    /// What was found when it was looked last.
+    /// The results of the last probe.
     pub(crate) fn kinds(&self) -> Vec<KindServed> {
         self.kinds.borrow().clone()
     }
 
-    /// There are kinds of host that this worker cannot serve.
+    /// Whether there is a kind of host that this worker cannot serve.
     pub(crate) fn lacks_any(&self) -> bool {
         self.kinds.borrow().iter().any(|one| !one.is_served)
     }
 
-    /// There is a kind of host that this worker can serve.
+    /// Whether there is a kind of host that this worker can serve.
     pub(crate) fn serves_any(&self) -> bool {
         serves_any(&self.kinds.borrow())
     }
@@ -56,12 +56,12 @@ impl Served {
     /// Waits until there is a kind of host that this worker can serve.
     pub(crate) async fn any(&self) {
         let mut kinds = self.kinds.subscribe();
-        // The sender lives as long as this does.
+        // Cannot fail: `self` owns the sender.
         let _ = kinds.wait_for(|kinds| serves_any(kinds)).await;
     }
 
-    /// Looks again from time to time, and notes what has changed.
-    pub(crate) async fn keep_looking(
+    /// Probes from time to time, and records changes.
+    pub(crate) async fn keep_probing(
         self,
         pool: Pool,
         availability: Availability,
@@ -70,14 +70,14 @@ impl Served {
     ) {
         loop {
             let pause = match self.lacks_any() {
-                true => self.look_every_lacking,
-                false => LOOK_EVERY,
+                true => self.reprobe_every,
+                false => PROBE_EVERY,
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => return,
             }
-            let found = look(&self.connectors).await;
+            let found = probe(&self.connectors).await;
             if found == self.kinds() {
                 continue;
             }
@@ -86,7 +86,7 @@ impl Served {
                 while_unavailable(&availability, "which kinds of host a worker serves", noting)
                     .await
             {
-                tracing::warn!(%error, "which kinds of host this worker serves could not be noted");
+                tracing::warn!(%error, "kinds of host that this worker serves could not be recorded");
             }
             self.kinds.send_replace(found);
         }
@@ -97,15 +97,15 @@ fn serves_any(kinds: &[KindServed]) -> bool {
     kinds.iter().any(|one| one.is_served)
 }
 
-async fn look(connectors: &Connectors) -> Vec<KindServed> {
+async fn probe(connectors: &Connectors) -> Vec<KindServed> {
     let probed = connectors.probe().await;
     for Probed { back_end, found } in &probed {
         match found {
-            Ok(found) => tracing::info!(back_end = back_end.name, "{found}"),
+            Ok(found) => tracing::info!(back_end = back_end.name, found, "back end is usable"),
             Err(error) => tracing::warn!(
                 back_end = back_end.name,
                 %error,
-                "hosts of this back end are left to other workers"
+                "back end is not usable; its hosts are left to other workers"
             ),
         }
     }

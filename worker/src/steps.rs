@@ -1,4 +1,4 @@
-//! Goes through the plan of a guest run, step by step, each recorded before the next begins.
+//! Executes the plan of a guest run, and records each step before the next begins.
 
 mod commit;
 mod copy;
@@ -42,26 +42,26 @@ use crate::{
     plan::{Output, Plan, PlannedStep},
 };
 
-/// How often the progress of long work is written down.
+/// How often the progress of long work is recorded.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// How long writing it down may take, which holds up nothing but the next report.
+/// Limit of recording the progress.
 const REPORT_LIMIT: Duration = Duration::from_secs(1);
 
-/// An attempt that did not come to its end.
+/// A failed attempt.
 #[derive(Debug)]
 pub(crate) struct FailedAttempt {
-    /// The step; none: it failed before the first.
+    /// The step; `None` if it failed before the first.
     pub(crate) step: Option<&'static PlannedStep>,
     pub(crate) error: StepError,
 }
 
-/// What a step leaves, and how it is recorded.
+/// The result of a step, by the way it is recorded.
 enum StepResult {
-    /// Recorded together with what `validate` has seen of the guest.
+    /// Recorded together with the observation of the guest by `validate`.
     Validated(Value, GuestObservation),
-    /// Recorded with obligations that are met, and how far the copy is.
+    /// Recorded with the obligations that are met and the progress of the copy.
     Done(Done),
-    /// Recorded by the statement that ends the guest run: the restore points of the guest.
+    /// Recorded by the statement that ends the guest run; has the restore points of the guest.
     Published(Vec<GuestPoint>),
 }
 
@@ -83,17 +83,17 @@ fn value(step: StepName, output: &impl Serialize) -> Result<Value, StepError> {
 }
 
 impl GuestRun {
-    /// Goes through the plan, after the steps that an earlier owner of this attempt has done. Returns all restore
-    /// points of the guest.
+    /// Executes the plan from the first step that no earlier owner of this attempt has done. Returns all restore points of
+    /// the guest.
     ///
     /// # Errors
-    /// What went wrong, and in which step.
+    /// The error and the step that it happened in.
     pub(crate) async fn attempt(&self) -> Result<Vec<GuestPoint>, FailedAttempt> {
         let resuming = self.resume().with_context(self.trace.whole());
         let mut outputs = resuming
             .await
             .map_err(|error| FailedAttempt { step: None, error })?;
-        // The record of a step also says that the next one begins, and the taking of the lease that the first does.
+        // The record of a step also records the begin of the next; taking the lease records that of the first.
         let mut begun = self.row.attempt_fence == self.row.fence;
         let mut points = Vec::new();
         while let Some(step) = outputs.next() {
@@ -110,7 +110,7 @@ impl GuestRun {
         Ok(points)
     }
 
-    /// What is done already and still true. The steps after it are begun anew.
+    /// The outputs of earlier steps of this attempt, if they are still valid. Otherwise the attempt starts again.
     async fn resume(&self) -> Result<Outputs, StepError> {
         if self.row.attempt_fence == self.row.fence {
             return Ok(Outputs::default());
@@ -125,7 +125,7 @@ impl GuestRun {
         if self.still_true(&outputs).await? {
             tracing::info!(
                 guest = self.guest.full_name(),
-                "goes on where an earlier worker stopped"
+                "guest run resumes where an earlier worker stopped"
             );
             return Ok(outputs);
         }
@@ -139,7 +139,8 @@ impl GuestRun {
         Ok(Outputs::default())
     }
 
-    /// Whether what earlier steps left is still there. What cannot be read was written by another version.
+    /// Whether the snapshot or the copy of earlier steps still exists. Outputs that cannot be parsed are from another
+    /// version.
     async fn still_true(&self, outputs: &Outputs) -> Result<bool, StepError> {
         let (Ok(validated), Ok(frozen)) = (outputs.validated(), outputs.frozen()) else {
             return Ok(false);
@@ -160,7 +161,7 @@ impl GuestRun {
         })
     }
 
-    /// Carries a step out and records it. Returns the restore points of the guest, once they are known.
+    /// Executes a step and records it. Returns the restore points of the guest after `publish`.
     async fn perform(
         &self,
         planned: &'static PlannedStep,
@@ -168,7 +169,7 @@ impl GuestRun {
         begun: bool,
     ) -> Result<Vec<GuestPoint>, StepError> {
         self.lease.allowed().await?;
-        if Plan::of(outputs.mode()).gives_way(planned) && self.context.drain.is_cancelled() {
+        if Plan::of(outputs.mode()).is_handed_over(planned) && self.context.drain.is_cancelled() {
             return Err(Stop::Draining.into());
         }
         let step = planned.name;
@@ -222,7 +223,7 @@ impl GuestRun {
         Ok(points)
     }
 
-    /// Does what a step is for.
+    /// Executes a step.
     async fn carry_out(&self, step: StepName, before: &Outputs) -> Result<StepResult, StepError> {
         match step {
             StepName::Validate => {
@@ -266,7 +267,7 @@ impl GuestRun {
     }
 }
 
-/// The step that begins with the record of the one before.
+/// The step whose begin is recorded with the end of the one before.
 fn following(outputs: &Outputs) -> Option<Next> {
     Some(Next {
         step: outputs.next()?.name,
@@ -274,7 +275,7 @@ fn following(outputs: &Outputs) -> Option<Next> {
     })
 }
 
-/// How a step came to its end, for those who count.
+/// The outcome of a step, for metrics.
 fn outcome<T>(performed: &Result<T, StepError>) -> Outcome {
     match performed {
         Ok(_) => Outcome::Succeeded,
@@ -289,7 +290,7 @@ pub(crate) fn secs(value: i32) -> Duration {
     Duration::from_secs(u64::try_from(value).unwrap_or_default())
 }
 
-/// Waits for long work, and reports now and then how far it is.
+/// Waits for long work, and calls `report` from time to time.
 async fn reporting<T, Report>(
     work: impl Future<Output = T>,
     mut report: impl FnMut() -> Report,

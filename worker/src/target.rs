@@ -1,4 +1,4 @@
-//! From a stored host to what a connection needs.
+//! What a connection to a stored host needs: address, credentials, properties, datastores.
 
 use std::path::PathBuf;
 
@@ -12,13 +12,13 @@ use virtuozo_telemetry::Telemetry;
 
 use crate::{error::StepError, retry::while_unavailable};
 
-/// Why a stored host cannot be connected to.
+/// The stored configuration of a host cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// The store refused.
+    /// A statement failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The password cannot be opened.
+    /// The password cannot be decrypted.
     #[error("the password of host {host}: {source}")]
     Secret {
         /// The host's name.
@@ -28,10 +28,10 @@ pub enum TargetError {
     },
 }
 
-/// Everything that a connection to a stored host needs. The key is read only if a password is stored.
+/// Reads what a connection to a stored host needs. The key file is read only if a password is stored.
 ///
 /// # Errors
-/// [`TargetError`].
+/// The host is unknown, a statement fails, or the key does not decrypt the password.
 pub async fn host_target(
     pool: &PgPool,
     key_file: &std::path::Path,
@@ -73,7 +73,7 @@ pub(crate) struct Targets {
 
 impl Targets {
     pub(crate) async fn of(&self, host_id: Uuid) -> Result<HostTarget, StepError> {
-        // Two layers: a store that does not answer is waited for, a wrong key is left to others.
+        // An unreachable database is waited for; another machine may have the right key.
         let target = while_unavailable(
             &self.telemetry.health.availability,
             "the host's configuration",

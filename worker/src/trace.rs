@@ -1,6 +1,5 @@
-//! The trace of what this worker does: where its spans hang, and the groups of blocks that are copied or verified. The
-//! spans of runs, attempts and steps themselves are made by the scheduler, from the database;
-//! `docs/reference/traces.md` says why.
+//! The spans of this worker: their parents, and the groups of blocks that are copied or verified. The scheduler makes the
+//! spans of runs, attempts and steps, from the database; `docs/reference/traces.md` says why.
 
 use std::{
     collections::HashMap,
@@ -20,9 +19,9 @@ use virtuozo_telemetry::{
     tree,
 };
 
-/// A group of blocks has at least so many bytes.
+/// The least size of a group of blocks, in bytes.
 const GROUP_BYTES_MIN: u64 = 64 << 20;
-/// A copy or verification has about so many groups at most, beside one for each file.
+/// About the largest number of groups of a copy or verification, beside one for each file.
 const GROUPS_MAX: u64 = 64;
 
 /// The trace of a guest run under one lease.
@@ -39,28 +38,28 @@ impl GuestTrace {
             unit: traces.unit_of_work(row.trace_id, name),
             row: row.clone(),
         };
-        // Something went wrong before: the guest run is told, whatever becomes of this attempt.
+        // An earlier attempt failed, so the trace of the guest run is exported in any case.
         if row.attempts > 0 || row.attempt_fence < row.fence {
             trace.failed();
         }
         trace
     }
 
-    /// For work that belongs to no step.
+    /// The context of work that belongs to no step.
     pub(crate) fn whole(&self) -> Context {
         let row = &self.row;
         let place = tree::guest(row.trace_id, row.guest_run_id, row.trace_fence);
         self.unit.below(&place)
     }
 
-    /// For the work of a step.
+    /// The context of a step.
     pub(crate) fn step(&self, step: StepName) -> Context {
         let row = &self.row;
         let place = tree::step(row.trace_id, row.guest_run_id, row.fence, step);
         self.unit.below(&place)
     }
 
-    /// The attempt failed: what was done in it is told, whatever share of the traces is wanted.
+    /// Exports the spans of this failed attempt, whatever share of traces is sampled.
     pub(crate) fn failed(&self) {
         self.unit.failed();
     }
@@ -82,7 +81,7 @@ impl HostTrace {
         }
     }
 
-    /// For the looking at the host and its guests.
+    /// The context of the inspection of the host and its guests.
     pub(crate) fn inspection(&self) -> Context {
         let place = tree::inspection(self.row.trace_id, self.row.host_run_id);
         self.unit.below(&place)
@@ -94,8 +93,8 @@ impl HostTrace {
     }
 }
 
-/// For the undoing of what a guest run that is over has left: below that, and told with its trace or not
-/// at all. The unit has to live as long as the work.
+/// The context of an undo job, below the guest run that has ended, and sampled with it. The unit has to live as long as
+/// the work.
 pub(crate) fn of_undo(traces: &Traces, obligation: &Obligation) -> (UnitOfWork, Context) {
     let name = format!("u{}-{}", obligation.id.simple(), obligation.attempts);
     let unit = traces.unit_of_work(obligation.trace_id, name);
@@ -108,10 +107,10 @@ pub(crate) fn of_undo(traces: &Traces, obligation: &Obligation) -> (UnitOfWork, 
     (unit, context)
 }
 
-/// The blocks of a copy or a verification as few spans, each with its bytes and rate.
+/// Spans for the blocks of a copy or a verification, grouped so that there are few; each has its bytes and rate.
 pub(crate) struct BlockGroups {
     name: &'static str,
-    /// None: no traces are sent.
+    /// `None` if no traces are exported.
     tracing: Option<Tracing>,
     open: Mutex<HashMap<String, Group>>,
 }
@@ -129,7 +128,7 @@ struct Group {
 }
 
 impl BlockGroups {
-    /// For work in the current context; `name` is that of the spans.
+    /// Groups below the current context; `name` is the name of the spans.
     pub(crate) fn named(name: &'static str, traces: &Traces) -> Self {
         Self {
             name,
@@ -141,7 +140,7 @@ impl BlockGroups {
         }
     }
 
-    /// So many bytes of a file of `device` are done, of so many in all files.
+    /// Bytes of a file of `device` are done; `total` is that of all files.
     pub(crate) fn progress(&self, device: &str, copied_bytes: u64, all_bytes: u64) {
         let Some(tracing) = &self.tracing else {
             return;
@@ -159,7 +158,7 @@ impl BlockGroups {
         }
     }
 
-    /// A file of `device` is complete, or given up.
+    /// A file of `device` is complete, or its copy has failed.
     pub(crate) fn file_done(&self, device: &str) {
         let Some(tracing) = &self.tracing else {
             return;
@@ -172,7 +171,7 @@ impl BlockGroups {
 }
 
 impl Drop for BlockGroups {
-    /// What was done before a failure has its span too.
+    /// Ends the last group also after a failure.
     fn drop(&mut self) {
         let Some(tracing) = &self.tracing else {
             return;

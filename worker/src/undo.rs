@@ -1,4 +1,5 @@
-//! Bringing a guest back: meeting obligations, each only done with once it was seen to be met.
+//! Meets obligations: removes our snapshots and powers guests on again. An obligation counts as met only after the host
+//! shows it.
 
 use std::time::Duration;
 
@@ -13,10 +14,10 @@ use virtuozo_telemetry::metrics::{Metrics, SnapshotCall};
 
 use crate::{error::StepError, failpoints::Place, steps::GuestRun};
 
-/// How long powering a guest on, or cutting its power, may take.
+/// Limit of powering a guest on, or of cutting its power.
 pub(crate) const POWER_LIMIT: Duration = Duration::from_secs(120);
 
-/// Does what an obligation asks for, unless it is met already, and looks whether it is met then.
+/// Meets an obligation, unless it is met already, and checks the result on the host.
 pub(crate) async fn meet(
     guest: &dyn Guest,
     metrics: &Metrics,
@@ -67,8 +68,8 @@ async fn remove(
     removed
 }
 
-/// Meets everything that this run owes its guest. Goes on after an error and returns the first. What was met
-/// is to be recorded by the caller, unless there was an error.
+/// Meets all obligations of this run. Continues after an error and returns the first. The caller records the obligations
+/// that were met, unless there was an error.
 pub(crate) async fn meet_own(run: &GuestRun) -> Result<Vec<Obligation>, StepError> {
     let unmet = match run.only_obligation().await {
         Some(unmet) => vec![unmet],
@@ -112,7 +113,7 @@ pub(crate) async fn meet_own(run: &GuestRun) -> Result<Vec<Obligation>, StepErro
     }
 }
 
-/// Brings the guest back after an attempt that ends here.
+/// Meets the obligations of an attempt that ends here.
 pub(crate) async fn bring_back(run: &GuestRun) -> Result<(), StepError> {
     let met = meet_own(run).await?;
     forget(run, &met).await
@@ -129,8 +130,7 @@ async fn forget(run: &GuestRun, met: &[Obligation]) -> Result<(), StepError> {
     Ok(())
 }
 
-/// A snapshot that the backup of another guest copies from right now is no leftover: both are the same virtual
-/// machine, registered twice.
+/// Whether the backup of another guest uses the snapshot now: the same virtual machine may be registered twice.
 async fn refuse_if_in_use(run: &GuestRun, ours: &[&String]) -> Result<(), StepError> {
     let guest_runs: Vec<Uuid> = ours
         .iter()
@@ -177,7 +177,7 @@ pub(crate) async fn clear_leftovers(
         tracing::info!(
             guest = run.guest.full_name(),
             snapshot = name,
-            "removes a snapshot left behind"
+            "removing a leftover snapshot"
         );
         let metrics = &run.context.telemetry.metrics;
         remove(guest, metrics, name, run.snapshot_limit()).await?;

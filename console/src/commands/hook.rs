@@ -26,7 +26,7 @@ Examples:
     /// The hooks
     #[command(after_help = "Examples:\n  virtuozo hook list\n  virtuozo hook list --json")]
     List,
-    /// Take a hook away; what is owed to it already is still run
+    /// Remove a hook; hooks that are due already are still run
     #[command(
         after_help = "Examples:\n  virtuozo hook clear --before\n  virtuozo hook clear --guest alpha/db --after"
     )]

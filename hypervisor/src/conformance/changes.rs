@@ -1,4 +1,4 @@
-//! What has changed between two instants.
+//! Checks of changed ranges between two instants.
 
 use std::collections::BTreeSet;
 
@@ -69,7 +69,7 @@ fn ranges_are_well_made(device: &str, ranges: &[ByteRange], size: u64) -> Outcom
 /// guest must run.
 ///
 /// # Errors
-/// What does not hold.
+/// The first violation.
 pub async fn unknown_changes_have_a_reason(guest: &dyn Guest) -> Outcome {
     let name = new_name();
     freeze(guest, &name).await?;
@@ -98,7 +98,7 @@ pub async fn unknown_changes_have_a_reason(guest: &dyn Guest) -> Outcome {
 /// guest's disks. Nothing is kept on the host afterwards.
 ///
 /// # Errors
-/// What does not hold.
+/// The first violation.
 pub async fn changes_are_told_from_instant_to_instant(
     guest: &dyn Guest,
     mut write: impl AsyncFnMut(),

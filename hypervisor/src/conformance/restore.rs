@@ -1,4 +1,4 @@
-//! How guests are made.
+//! Checks of restored guests.
 
 use uuid::Uuid;
 use virtuozo_disk::BlockSource;
@@ -16,7 +16,7 @@ const MIB: u64 = 1 << 20;
 /// that it leaves behind.
 ///
 /// # Errors
-/// What does not hold.
+/// The first violation.
 pub async fn a_guest_is_made_written_registered_and_removed(
     host: &dyn Host,
 ) -> Result<GuestRef, Violation> {

@@ -340,7 +340,7 @@ impl BlockSource for Memory {
 
     fn read_at(&self, offset_bytes: u64, buf: &mut [u8]) -> std::result::Result<(), DiskError> {
         match self.world.act("read", &self.path, When::Before) {
-            Some(Act::Hold(gate)) => gate.stand_blocking(),
+            Some(Act::Pause(paused)) => paused.wait_blocking(),
             Some(Act::Fail(_, class)) => {
                 // EACCES cannot be healed by time, EIO may.
                 let code = if class == ErrorClass::Retry { 5 } else { 13 };

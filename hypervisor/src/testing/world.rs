@@ -1,4 +1,4 @@
-//! What all connections to the hypervisor in memory see, and the rules by which its calls fail or stand still.
+//! The state of the hypervisor in memory, which all connections share, and the rules by which its calls fail or pause.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -145,8 +145,8 @@ impl FakeGuest {
 pub enum Act {
     /// It fails like this.
     Fail(ErrorKind, ErrorClass),
-    /// The call stands still until the gate is opened.
-    Hold(Gate),
+    /// It pauses until the test resumes it.
+    Pause(PausedCall),
 }
 
 /// Whether a call has had its effect.
@@ -166,32 +166,32 @@ struct Rule {
     act: Act,
 }
 
-/// Where a call stands still, and a test can wait for it to.
+/// A call that pauses: a test waits until it is made, and resumes it.
 #[derive(Clone)]
-pub struct Gate {
+pub struct PausedCall {
     reached: watch::Sender<bool>,
-    open: watch::Sender<bool>,
+    resumed: watch::Sender<bool>,
 }
 
-impl Default for Gate {
+impl Default for PausedCall {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Gate {
-    /// A gate that is closed.
+impl PausedCall {
+    /// A call that has not been made yet.
     pub fn new() -> Self {
         Self {
             reached: watch::Sender::new(false),
-            open: watch::Sender::new(false),
+            resumed: watch::Sender::new(false),
         }
     }
 
-    /// Waits until a call stands still here.
+    /// Waits until the call is made.
     ///
     /// # Panics
-    /// If none does within a minute.
+    /// It is not made within a minute.
     pub async fn reached(&self) {
         let mut reached = self.reached.subscribe();
         let told = tokio::time::timeout(Duration::from_secs(60), reached.wait_for(|r| *r)).await;
@@ -201,19 +201,19 @@ impl Gate {
         );
     }
 
-    /// Lets the call go on.
-    pub fn open(&self) {
-        self.open.send_replace(true);
+    /// Resumes the call.
+    pub fn resume(&self) {
+        self.resumed.send_replace(true);
     }
 
-    async fn stand(&self) {
+    async fn wait(&self) {
         self.reached.send_replace(true);
-        let _ = self.open.subscribe().wait_for(|o| *o).await;
+        let _ = self.resumed.subscribe().wait_for(|o| *o).await;
     }
 
-    pub(super) fn stand_blocking(&self) {
+    pub(super) fn wait_blocking(&self) {
         self.reached.send_replace(true);
-        while !*self.open.borrow() {
+        while !*self.resumed.borrow() {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -338,14 +338,14 @@ impl World {
         );
     }
 
-    /// The next call of `operation` stands still.
-    pub fn hold(&self, operation: &'static str, when: When) -> Gate {
-        let gate = Gate::new();
-        self.rule(operation, None, when, 1, Act::Hold(gate.clone()));
-        gate
+    /// The next call of `operation` pauses.
+    pub fn pause(&self, operation: &'static str, when: When) -> PausedCall {
+        let paused = PausedCall::new();
+        self.rule(operation, None, when, 1, Act::Pause(paused.clone()));
+        paused
     }
 
-    /// From now on nothing fails or stands still.
+    /// From now on no call fails or pauses.
     pub fn forget_rules(&self) {
         self.rules
             .lock()
@@ -401,8 +401,8 @@ impl World {
                 message: format!("{operation} of {whose} refused {when:?} its effect"),
                 code: None,
             }),
-            Some(Act::Hold(gate)) => {
-                gate.stand().await;
+            Some(Act::Pause(paused)) => {
+                paused.wait().await;
                 Ok(())
             }
         }

@@ -1,4 +1,4 @@
-//! What the VIX back end says about itself: the products it serves, and what it has to know about a host.
+//! The description of the VIX back end: the products that it serves, and the properties of their hosts.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,4 @@
-//! What VIX error codes mean to Virtuozo: kind, class and advice. The one place where a code becomes
-//! a [`HypervisorError`].
+//! Converts VIX error codes to [`HypervisorError`]s: kind, class and advice for each.
 
 use vix_sys::{VixError, code, describe};
 

@@ -32,7 +32,7 @@ impl VixConnector {
     /// else the first that answers in the usual places. Connections live in processes
     /// `virtuozo vix-host` of this program.
     pub fn new(library: Option<PathBuf>) -> Self {
-        // By this name a program that was replaced on disk still starts itself.
+        // This path still starts this program after its file was replaced.
         Self::with_child(library, "/proc/self/exe", ["vix-host"])
     }
 
@@ -107,7 +107,7 @@ impl Connector for VixConnector {
     }
 
     async fn probe(&self) -> Result<String> {
-        // Asked again it looks again: the library may have gone.
+        // Each probe looks for the library again, since it may have been removed.
         self.found.lock().await.take();
         self.find().await.map(|(_, text)| text)
     }

@@ -24,11 +24,11 @@ use crate::{
 
 /// How long the host may take to answer a question about a guest.
 const ASK_LIMIT: Duration = Duration::from_secs(60);
-/// The first pause between two looks at the power state; it doubles up to [`LONGEST_PAUSE`].
+/// The first pause between two queries of the power state; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// A guest by its path; opened afresh by each operation, so that no stale handle is ever used.
+/// A guest by its path. Each operation opens it anew, so that no stale handle is used.
 pub(super) struct VixGuest {
     connection: Arc<Connection>,
     guest: GuestRef,
@@ -84,7 +84,7 @@ impl VixGuest {
         }
     }
 
-    /// Shuts the guest down by its own means. False if it does not in time; the hard way follows.
+    /// Asks the guest's own system to shut down. Returns whether it did in time.
     async fn shut_down(&self, limit: Duration) -> Result<bool> {
         let deadline = Clock::now() + limit;
         let operation = Operation::PowerOff {
@@ -95,7 +95,7 @@ impl VixGuest {
             Ok(()) => {}
             Err(error) if error.kind == ErrorKind::ConnectionLost => return Err(error),
             Err(error) => {
-                tracing::debug!(guest = %self.guest.locator, %error, "no soft shutdown");
+                tracing::debug!(guest = %self.guest.locator, %error, "guest did not shut down by itself");
                 return Ok(false);
             }
         }
@@ -145,7 +145,7 @@ impl VixGuest {
         )
     }
 
-    /// Power state, Tools and snapshots as the host tells them.
+    /// Power state, Tools and snapshots as the host reports them.
     async fn live_facts(&self) -> Result<(PowerState, bool, Vec<String>)> {
         let power = self.power_state().await?;
         let tools = power == PowerState::On && self.tools_running().await?;
@@ -294,7 +294,7 @@ impl Guest for VixGuest {
             name: name.to_owned(),
         };
         match self.connection.flag(limit, operation).await {
-            // It went while we looked: somebody else removed it.
+            // It was removed between the two queries.
             Err(error) if error.kind == ErrorKind::SnapshotNotFound => Ok(false),
             outcome => outcome,
         }

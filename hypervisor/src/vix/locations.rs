@@ -9,10 +9,7 @@ use std::{
 
 use virtuozo_disk::{
     DiskError,
-    vmware::{
-        host_path,
-        hostd::{self, DatastorePath},
-    },
+    vmware::{datastore_path::DatastorePath, host_path, hostd},
 };
 
 use super::back_end::{Product, config_dir};

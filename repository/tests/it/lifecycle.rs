@@ -102,7 +102,7 @@ fn files_that_do_not_fit_together_are_refused() {
     ] {
         let error = writer.add_file(&spec, source, &Unobserved).unwrap_err();
         assert!(
-            matches!(error, RepositoryError::Unfit { .. }),
+            matches!(error, RepositoryError::Invalid { .. }),
             "{spec:?}: {error}"
         );
     }
@@ -170,7 +170,7 @@ fn a_bad_copy_is_discarded_before_it_is_published_and_never_after() {
     };
     assert!(matches!(
         repo.discard(&wrong),
-        Err(RepositoryError::Unfit { .. })
+        Err(RepositoryError::Invalid { .. })
     ));
     assert!(tree(repo.root()) == published);
 }
@@ -225,7 +225,7 @@ fn a_sealed_point_cannot_lead_out_of_the_repository() {
     sealed.path = "../../../escape".into();
     assert!(matches!(
         repo.publish(&sealed),
-        Err(RepositoryError::Unfit { .. })
+        Err(RepositoryError::Invalid { .. })
     ));
 }
 
@@ -268,7 +268,7 @@ fn a_scan_tells_what_attempts_have_left_and_only_that_is_removed() {
 
     let refused = repo.remove_unfinished(&published).unwrap_err();
     assert!(
-        matches!(refused, RepositoryError::Unfit { .. }),
+        matches!(refused, RepositoryError::Invalid { .. }),
         "{refused}"
     );
     for (path, _) in found {
@@ -339,7 +339,7 @@ fn only_published_points_below_a_mounted_repository_can_be_removed() {
     for path in ["", "alpha.lab", "alpha.lab/web%2F1", "../b/alpha.lab", "/"] {
         let error = repo.remove_point(Path::new(path)).unwrap_err();
         assert!(
-            matches!(error, RepositoryError::Unfit { .. }),
+            matches!(error, RepositoryError::Invalid { .. }),
             "{path}: {error}"
         );
     }

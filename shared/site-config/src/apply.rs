@@ -30,10 +30,10 @@ pub struct Keys<'a> {
     pub site: &'a Key,
 }
 
-/// How a file is imported.
+/// The options of an import.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Remove what the file does not name, but for guests with restore points.
+    /// Remove the entries that the file does not name, except guests with restore points.
     pub prune: bool,
     /// Change nothing; only return what would change.
     pub dry_run: bool,
@@ -43,7 +43,8 @@ pub struct Options {
 /// back ends. Without keys, passwords stay as they are.
 ///
 /// # Errors
-/// [`SiteFileError::Refused`] names the line of what is not permitted; nothing was changed then.
+/// An entry is refused ([`SiteFileError::Refused`] has its line), a password cannot be decrypted, or a statement fails.
+/// Nothing was changed then.
 pub async fn import(
     pool: &PgPool,
     parsed: &Parsed,

@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 
 use super::SiteFile;
 
-/// What an import has done, or would do.
+/// The result of an import or of its dry run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Outcome {
-    /// What is new, different or gone.
+    /// The entries that were added, changed or removed.
     pub changes: Vec<Change>,
     /// Entries that the file does not name, and that stay.
     pub kept: Vec<String>,
@@ -23,7 +23,7 @@ pub struct Change {
     pub entry: String,
     /// How it changes.
     pub change: Changed,
-    /// What of it changes; of one that is removed, nothing is told.
+    /// The fields that change; empty for a removed entry.
     pub fields: Vec<FieldChange>,
 }
 
@@ -39,18 +39,18 @@ pub enum Changed {
     Removed,
 }
 
-/// A field that changes. Of a password only whether there is one is told.
+/// A field that changes. The values of a password only say whether there is one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldChange {
     /// Its name in the file.
     pub field: String,
-    /// What it was; null: not said.
+    /// The old value; null if it was not set.
     pub old: Value,
-    /// What it is; null: not said.
+    /// The new value; null if it is not set.
     pub new: Value,
 }
 
-/// An entry's place among all, and its name.
+/// The position of an entry's kind in the file, and the entry's name.
 type Name = (usize, String);
 type Entries = BTreeMap<Name, Map<String, Value>>;
 
@@ -114,7 +114,7 @@ fn fields(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<FieldChange
         .collect()
 }
 
-/// All entries of a file with their fields, without what is an entry of its own.
+/// All entries of a file with their fields; nested entries are entries of their own.
 fn entries(file: &SiteFile) -> serde_json::Result<Entries> {
     let mut all = Entries::new();
     let mut add = |place, name: String, entry: Value, inner: &[&str]| {

@@ -1,8 +1,8 @@
 //! The configuration of a site as a TOML file: what it holds, and how its text is read and written.
 //!
-//! Names are identities: a host's name, the locator of a guest on its host, a schedule's name. What
-//! an optional field of a host, guest or schedule does not say is as if nobody had ever said it; settings
-//! that are missing, and whole entries, stay as they are.
+//! Entries are identified by name: a host or schedule by its name, a guest by its locator on its host. An import resets a
+//! missing optional field of a host, guest or schedule to its default; missing settings and missing entries stay as they
+//! are.
 
 mod apply;
 mod diff;
@@ -37,10 +37,10 @@ const HEAD: &str = "\
 # Passwords are encrypted with a passphrase. `virtuozo import --dry-run` shows what would change.
 ";
 
-/// A file that cannot be read or carried out.
+/// A file that cannot be parsed, exported or imported.
 #[derive(Debug, thiserror::Error)]
 pub enum SiteFileError {
-    /// The text is not what is expected there.
+    /// The text has a syntax error, or a value of the wrong type.
     #[error("line {line}: {reason}")]
     Text {
         /// Where, from 1 on.
@@ -56,7 +56,7 @@ pub enum SiteFileError {
     /// Its end is missing.
     #[error("it ends early: its last line, [end], is missing")]
     Truncated,
-    /// A value is not permitted, or a name is not known.
+    /// The rules of the store or of a back end refuse an entry.
     #[error("line {line}, {what}: {reason}")]
     Refused {
         /// Where, from 1 on.
@@ -66,33 +66,33 @@ pub enum SiteFileError {
         /// Why.
         reason: StoreError,
     },
-    /// Passwords cannot be sealed or opened.
+    /// Passwords cannot be encrypted or decrypted.
     #[error("{0}")]
     Secret(#[from] SecretError),
-    /// A password of the database cannot be opened.
+    /// A stored password cannot be decrypted.
     #[error("host {host}: {reason}")]
     Sealed {
-        /// Whose.
+        /// The host's name.
         host: String,
         /// Why.
         reason: SecretError,
     },
-    /// A secret of notices in the database cannot be opened.
+    /// A stored secret of notices cannot be decrypted.
     #[error(
         "the stored {secret} cannot be opened with this key: use the key file of the machine where it was \
          stored, or give it again with `{}`",
         secret.command()
     )]
     SealedSecret {
-        /// Which.
+        /// The secret.
         secret: Secret,
     },
-    /// The database.
+    /// A statement failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// A value of a setting, in the form that reads best.
+/// The value of a setting, as the TOML type that fits its text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected true, false, a whole number or a text")]
 pub enum Scalar {
@@ -130,16 +130,16 @@ impl From<String> for Scalar {
 pub struct SiteFile {
     /// [`FORMAT_VERSION`].
     pub format_version: i64,
-    /// How passwords are encrypted; none: there are none.
+    /// The parameters of the encryption of passwords; `None` if the file has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passwords: Option<Lock>,
     /// The site's settings, by name.
     #[serde(default)]
     pub settings: BTreeMap<String, Spanned<Scalar>>,
-    /// How the site is told, by name.
+    /// The settings of notices, by name.
     #[serde(default)]
     pub notices: BTreeMap<String, Spanned<Scalar>>,
-    /// The secrets that go with it.
+    /// The secrets of notices.
     #[serde(default, skip_serializing_if = "NoticeSecrets::is_empty")]
     pub notice_secrets: NoticeSecrets,
     /// Commands before and after each run.
@@ -154,7 +154,7 @@ pub struct SiteFile {
     /// Schedules, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schedules: Vec<Spanned<ScheduleEntry>>,
-    /// Nothing; that it stands there shows that nothing before it is missing.
+    /// The last table; a file without it is truncated.
     pub end: Option<End>,
 }
 
@@ -196,10 +196,10 @@ pub struct HostEntry {
     /// Guests in work at most; none: the site's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_threads: Option<i32>,
-    /// What else its back end has to know.
+    /// Its properties, as its back end describes them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
-    /// Datastores about which something was said, by name.
+    /// Datastores with a mapping or a limit, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub datastores: Vec<Spanned<DatastoreEntry>>,
     /// Its guests, by their locators.
@@ -207,7 +207,7 @@ pub struct HostEntry {
     pub guests: Vec<Spanned<GuestEntry>>,
 }
 
-/// What was said about a datastore.
+/// A datastore with a mapping or a limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatastoreEntry {
@@ -225,18 +225,18 @@ pub struct DatastoreEntry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GuestEntry {
-    /// What its host finds it by.
+    /// Its locator.
     pub locator: String,
-    /// Its name when it was last looked at; its host corrects it.
+    /// Its name when it was last checked; the next check of its host corrects it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Somebody has decided that it is backed up. Never taken back by a file.
+    /// Whether it is configured to be backed up. An import never resets this.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub configured: bool,
     /// Leave it out of every run.
     #[serde(default, skip_serializing_if = "is_false")]
     pub ignored: bool,
-    /// Directory for its restore points. For this and the next four, none: the site's setting.
+    /// Directory for its restore points. Here and for the next four, `None` stands for the site's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
     /// How it is backed up.
@@ -274,7 +274,7 @@ pub struct ScheduleEntry {
     /// Time zone; none: the site's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// Is followed.
+    /// Whether it starts runs.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub enabled: bool,
     /// Hosts to back up, by name. No hosts and no guests: the whole site.
@@ -289,7 +289,7 @@ fn yes() -> bool {
     true
 }
 
-// serde hands references.
+// serde calls `skip_serializing_if` with a reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_true(value: &bool) -> bool {
     *value
@@ -300,22 +300,22 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// A file with the places of its entries.
+/// A parsed file, with the lines of its entries for errors.
 #[derive(Debug, Clone)]
 pub struct Parsed {
-    /// What it says.
+    /// Its content.
     pub file: SiteFile,
-    /// Where each line begins.
+    /// The offsets of its lines.
     line_starts: Vec<usize>,
 }
 
 impl Parsed {
-    /// Reads a file's text.
+    /// Parses a file's text.
     ///
     /// # Errors
-    /// [`SiteFileError::Text`], [`SiteFileError::Newer`], [`SiteFileError::Truncated`].
+    /// The text is no such file, its format version is newer than this program reads, or its end is missing.
     pub fn new(text: &str) -> Result<Self, SiteFileError> {
-        /// What every version has.
+        /// The field that every version has.
         #[derive(Deserialize)]
         struct Version {
             format_version: Option<toml::Value>,
@@ -355,10 +355,10 @@ impl Parsed {
         Ok(Self { file, line_starts })
     }
 
-    /// What locks the passwords and secrets in the file; none: there are none in it.
+    /// The parameters of the encryption of passwords and secrets; `None` if the file has none.
     ///
     /// # Errors
-    /// [`SiteFileError::Refused`] if there are some and nothing says what opens them.
+    /// [`SiteFileError::Refused`] if the file has passwords or secrets without these parameters.
     pub fn lock(&self) -> Result<Option<&Lock>, SiteFileError> {
         let nobody = |what: &str, command: &str| {
             StoreError::Refused(format!(
@@ -384,7 +384,7 @@ impl Parsed {
         Ok(self.file.passwords.as_ref())
     }
 
-    /// Names the line and entry that something was refused for; other errors stay as they are.
+    /// Adds the line and the entry to a refusal; other errors are left as they are.
     fn refuse<T>(
         &self,
         at: &Spanned<T>,
@@ -409,7 +409,7 @@ impl SiteFile {
     /// The text of the file.
     ///
     /// # Errors
-    /// [`SiteFileError::Text`] for what TOML cannot hold, which nothing here is.
+    /// A value cannot be written as TOML; no value of these types is such.
     pub fn to_text(&self) -> Result<String, SiteFileError> {
         let body = toml::to_string_pretty(self).map_err(|error| SiteFileError::Text {
             line: 1,

@@ -22,7 +22,7 @@ impl Sealing {
     /// Encryption with a passphrase. `earlier` is the export that the new one replaces.
     ///
     /// # Errors
-    /// [`SiteFileError::Secret`].
+    /// The passphrase cannot be turned into a key.
     pub fn new(
         passphrase: &SecretString,
         earlier: Option<SiteFile>,

@@ -11,7 +11,7 @@ use super::{
     events::{self, NewEvent},
     hosts,
     leases::{self, Leased, Renewal, renewal},
-    runs,
+    run_end,
     sweeps::Expired,
 };
 use virtuozo_model::{ErrorClass, HostState, Severity};
@@ -274,7 +274,7 @@ async fn give_up(
         }
     }
     for run_id in ended {
-        runs::end_and_count(tx, metrics, run_id).await?;
+        run_end::end_and_count(tx, metrics, run_id).await?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::{
     admission,
     inventory::GuestObservation,
     leases::{self, Fence, Leased, Renewal, renewal},
-    runs,
+    run_end,
 };
 use virtuozo_model::{ErrorClass, Guest, Settings, StepName};
 use virtuozo_postgres::StoreError;
@@ -351,8 +351,8 @@ async fn end_run_if_last(
     metrics: &Metrics,
     lease: &GuestLease,
 ) -> Result<(), StoreError> {
-    if !runs::is_open_on(tx, lease.run_id, lease.host_id).await? {
-        runs::end_and_count(tx, metrics, lease.run_id).await?;
+    if !run_end::is_open_on(tx, lease.run_id, lease.host_id).await? {
+        run_end::end_and_count(tx, metrics, lease.run_id).await?;
     }
     Ok(())
 }

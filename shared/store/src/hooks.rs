@@ -7,7 +7,7 @@ use super::{
     events::{self, NewEvent},
     guest_runs::GuestLease,
     leases::{self, Fence, Leased, Renewal, renewal},
-    notices, runs,
+    notices, run_end,
 };
 use virtuozo_model::{Hook, HookLine, HookMoment, NoticeKind, OnFailure};
 use virtuozo_postgres::StoreError;
@@ -305,7 +305,7 @@ pub async fn end(
             .collect();
     }
     if is_before {
-        sqlx::query(include_str!("runs/lock.sql"))
+        sqlx::query(include_str!("run_end/lock.sql"))
             .bind(taken.run_id)
             .execute(&mut *tx)
             .await?;
@@ -321,7 +321,7 @@ pub async fn end(
         return Ok(Fence::Lost);
     }
     if let Some(why) = refusal {
-        let failed = runs::fail(&mut tx, taken.run_id, why).await?;
+        let failed = run_end::fail(&mut tx, taken.run_id, why).await?;
         if failed {
             metrics.run_ended("failed");
             notices::of_run(&mut tx, taken.run_id, NoticeKind::Failure).await?;

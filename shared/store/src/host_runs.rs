@@ -7,7 +7,7 @@ use super::{
     admission,
     guest_runs::Ending,
     leases::{self, Fence, Leased, Renewal, renewal},
-    runs,
+    run_end,
 };
 use virtuozo_model::ErrorClass;
 use virtuozo_postgres::StoreError;
@@ -195,7 +195,7 @@ pub async fn succeed(
         .execute(&mut *tx)
         .await?;
     admission::admit(tx, lease.host_id).await?;
-    runs::end_and_count(tx, metrics, lease.run_id).await?;
+    run_end::end_and_count(tx, metrics, lease.run_id).await?;
     Ok(Fence::Held)
 }
 
@@ -250,7 +250,7 @@ async fn end_for_good(
 ) -> Result<Fence, StoreError> {
     let fence = end_row(tx, lease, state, error).await?;
     if fence == Fence::Held {
-        runs::end_and_count(tx, metrics, lease.run_id).await?;
+        run_end::end_and_count(tx, metrics, lease.run_id).await?;
     }
     Ok(fence)
 }

@@ -23,6 +23,7 @@ pub mod operators;
 pub mod points;
 pub mod repositories;
 pub mod requests;
+mod run_end;
 pub mod runs;
 pub mod schedules;
 pub mod settings;

@@ -1,17 +1,18 @@
-//! Runs: starting one with its host runs, cancelling it, ending it with its last guest run.
+//! Runs: starts a run with its host runs, and cancels it.
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{
     events::{self, NewEvent},
-    hooks, notices, operators, sweeps,
+    hooks, notices, operators,
+    run_end::{end_if_done, fail},
+    sweeps,
 };
 use virtuozo_model::{NoticeKind, Severity};
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::HostJob;
-use virtuozo_telemetry::metrics::Metrics;
 
 /// What to back up. Nothing named: the whole site.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,20 +95,6 @@ pub async fn start_run_in(tx: &mut PgConnection, new: &NewRun) -> Result<Uuid, S
     Ok(id)
 }
 
-/// Ends a run that cannot begin. False: it has ended already.
-pub(super) async fn fail(
-    tx: &mut PgConnection,
-    run_id: Uuid,
-    why: &str,
-) -> Result<bool, StoreError> {
-    let done = sqlx::query(include_str!("runs/fail.sql"))
-        .bind(run_id)
-        .bind(why)
-        .execute(tx)
-        .await?;
-    Ok(done.rows_affected() > 0)
-}
-
 /// Starts the run of a schedule's due time, unless it was started already; then none. Two schedulers at
 /// the same time make one run.
 ///
@@ -162,88 +149,6 @@ pub async fn cancel(pool: &PgPool, run_id: Uuid) -> Result<(), StoreError> {
     // The slots that came free are given away at once, also where no scheduler runs.
     sweeps::admit_all(pool).await?;
     Ok(())
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-pub struct EndedRun {
-    /// `succeeded`, `failed` or `cancelled`.
-    pub state: String,
-    /// What failed, in figures.
-    pub error: Option<String>,
-    /// Guests in the run.
-    pub guests: i64,
-    /// Guests with a new restore point.
-    pub succeeded: i64,
-}
-
-/// As [`end_if_done`], and counts the run in the metrics of this process. Whether one ended.
-pub(super) async fn end_and_count(
-    tx: &mut PgConnection,
-    metrics: &Metrics,
-    run_id: Uuid,
-) -> Result<bool, StoreError> {
-    let ended = end_if_done(tx, run_id).await?;
-    if let Some(run) = &ended {
-        metrics.run_ended(&run.state);
-    }
-    Ok(ended.is_some())
-}
-
-/// Ends a run in which nothing is open any more, and tells people. None: it goes on, or has ended before.
-pub(super) async fn end_if_done(
-    tx: &mut PgConnection,
-    run_id: Uuid,
-) -> Result<Option<EndedRun>, StoreError> {
-    // Two statements: the second must see what another ending transaction has committed meanwhile.
-    sqlx::query(include_str!("runs/lock.sql"))
-        .bind(run_id)
-        .execute(&mut *tx)
-        .await?;
-    let ended: Option<EndedRun> = sqlx::query_as(include_str!("runs/end.sql"))
-        .bind(run_id)
-        .fetch_optional(&mut *tx)
-        .await?;
-    if let Some(run) = &ended {
-        let severity = match run.state.as_str() {
-            "succeeded" => Severity::Info,
-            "cancelled" => Severity::Warning,
-            _ => Severity::Error,
-        };
-        let message = format!(
-            "the run {}: {} of {} guests have a new restore point{}",
-            run.state,
-            run.succeeded,
-            run.guests,
-            run.error
-                .as_ref()
-                .map_or(String::new(), |error| format!("; {error}"))
-        );
-        events::record(&mut *tx, &NewEvent::user(severity, message).run(run_id)).await?;
-        let kind = match run.state.as_str() {
-            "succeeded" => Some(NoticeKind::Success),
-            "failed" => Some(NoticeKind::Failure),
-            _ => None,
-        };
-        if let Some(kind) = kind {
-            notices::of_run(tx, run_id, kind).await?;
-        }
-    }
-    Ok(ended)
-}
-
-/// Whether a run has something to do on a host yet; of two that ask, and hold the host's lock, one is told
-/// the last to end.
-pub(super) async fn is_open_on(
-    tx: &mut PgConnection,
-    run_id: Uuid,
-    host_id: Uuid,
-) -> Result<bool, StoreError> {
-    Ok(sqlx::query_scalar(include_str!("runs/open_on_host.sql"))
-        .bind(run_id)
-        .bind(host_id)
-        .fetch_one(tx)
-        .await?)
 }
 
 /// The database's clock: the one that times of different processes are compared by.

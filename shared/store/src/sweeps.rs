@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{
     admission,
     events::{self, NewEvent},
-    runs,
+    run_end,
 };
 use virtuozo_model::{RequestState, Severity};
 use virtuozo_postgres::StoreError;
@@ -85,7 +85,7 @@ pub async fn expire_guest_runs(
             });
         } else {
             admission::leave_slot(&mut tx, one.id, one.host_id).await?;
-            runs::end_and_count(&mut tx, metrics, one.run_id).await?;
+            run_end::end_and_count(&mut tx, metrics, one.run_id).await?;
         }
         events::record(&mut *tx, &one.event()).await?;
     }
@@ -113,7 +113,7 @@ pub async fn expire_host_runs(
                 host_run_id: one.id,
             });
         } else {
-            runs::end_and_count(&mut tx, metrics, one.run_id).await?;
+            run_end::end_and_count(&mut tx, metrics, one.run_id).await?;
         }
         events::record(&mut *tx, &one.event()).await?;
     }
@@ -226,7 +226,7 @@ pub async fn end_runs(pool: &PgPool, metrics: &Metrics) -> Result<usize, StoreEr
     let mut ended = 0;
     for run_id in ids {
         let mut tx = pool.begin().await?;
-        ended += usize::from(runs::end_and_count(&mut tx, metrics, run_id).await?);
+        ended += usize::from(run_end::end_and_count(&mut tx, metrics, run_id).await?);
         tx.commit().await?;
     }
     Ok(ended)

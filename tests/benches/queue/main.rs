@@ -2,7 +2,7 @@
 //! bare jobs of other queues on the same server.
 //!
 //! A guest run is far more than a job: it is admitted under its host's limit, delivered, leased, taken
-//! through five steps that each leave a record, owes and meets an obligation, and is published. The peers
+//! through five steps that each leave a record, records and meets an obligation, and is published. The peers
 //! show what the server and the machine are good for. How soon a free slot is used is measured on a machine
 //! that is busy to the brim; peers start one job at a time on an idle one. `BENCH_PEERS` names the directory
 //! in which `make bench-queue` has installed them; without it only apalis is compared. `BENCH_WAITING` is a

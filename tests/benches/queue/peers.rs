@@ -27,7 +27,7 @@ const JOBS: usize = 2_000;
 /// Jobs that are pushed one by one, each when the one before has started.
 const PROBES: usize = 50;
 /// A job that is not done after this long will never be.
-const PATIENCE: Duration = Duration::from_secs(120);
+const WAIT_LIMIT: Duration = Duration::from_secs(120);
 /// The queue of [`JOBS`].
 const NOOP: &str = "noop";
 /// The queue of [`PROBES`].
@@ -86,7 +86,7 @@ pub(crate) async fn apalis(server: &Server) -> Result<Peer> {
             let _ = finished.send(());
         }
     });
-    timeout(PATIENCE, all.recv())
+    timeout(WAIT_LIMIT, all.recv())
         .await
         .context("apalis did not come to an end")?;
     let unanswered =
@@ -96,7 +96,7 @@ pub(crate) async fn apalis(server: &Server) -> Result<Peer> {
         .await?
         > 0
     {
-        ensure!(began.elapsed() < PATIENCE, "apalis left jobs unanswered");
+        ensure!(began.elapsed() < WAIT_LIMIT, "apalis left jobs unanswered");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let seconds = began.elapsed().as_secs_f64();
@@ -117,7 +117,7 @@ pub(crate) async fn apalis(server: &Server) -> Result<Peer> {
     for n in 0..=PROBES {
         push(&pool, PROBE, 1).await?;
         let pushed = Instant::now();
-        let at = timeout(PATIENCE, starts.recv())
+        let at = timeout(WAIT_LIMIT, starts.recv())
             .await
             .context("a job did not start")?
             .context("the worker ended")?;

@@ -73,7 +73,7 @@ async fn a_drained_worker_ends_by_itself_and_its_work_is_done_by_another() -> Re
         guest_run["attempts"] == 0 && guest_run["crashes"] == 0,
         "handing over counts neither as an attempt nor as a crash: {guest_run:#}"
     );
-    site.nothing_owed().await?;
+    site.nothing_to_undo().await?;
     site.stop()
 }
 
@@ -202,10 +202,10 @@ async fn a_guest_that_kills_its_workers_is_given_up_and_holds_up_no_other() -> R
             .is_some_and(|error| error.contains("3 of at most 3 times")),
         "{poison:#}"
     );
-    // What it owed is undone by the next worker, and the slot is there for others.
+    // The next worker meets its obligation, and the slot is free again.
     small_guest(&host, "mail")?;
     site.start_worker("healthy")?;
-    site.nothing_owed().await?;
+    site.nothing_to_undo().await?;
     let again = site.back_up().await?;
     ensure!(again["state"] == "succeeded", "{again:#}\n{}", site.logs());
     let slots = "SELECT count(*) FROM virtuozo_core.guest_slots WHERE guest_run_id IS NOT NULL";

@@ -49,10 +49,7 @@ async fn a_worker_that_stops_while_it_verifies_leaves_the_copy_to_another_one() 
     let (mut site, guest, first, run) = verifying().await?;
     first.signal("TERM")?;
     eventually("the worker to drain", async || {
-        Ok(first
-            .said()
-            .contains("worker stops when its work is done")
-            .then_some(()))
+        Ok(first.said().contains("worker drains").then_some(()))
     })
     .await?;
     fs::remove_file(site.path("reached"))?;

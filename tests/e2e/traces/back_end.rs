@@ -24,7 +24,7 @@ const RUNS: usize = 4;
 /// Spans that are asked for at once.
 const PAGE: usize = 1000;
 /// How long nothing may arrive before what is missing is given up, and how often that is looked at.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Phoenix with an empty database, until it is dropped.
@@ -235,7 +235,7 @@ async fn whole(phoenix: &Phoenix, traces: &[String]) -> Result<Vec<Tree>> {
             most = spans.len();
             grew_at = Instant::now();
         }
-        if missing.is_empty() || grew_at.elapsed() > PATIENCE {
+        if missing.is_empty() || grew_at.elapsed() > WAIT_LIMIT {
             missing.iter().for_each(|why| eprintln!("{why}"));
             return Ok(trees);
         }

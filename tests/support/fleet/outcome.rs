@@ -65,7 +65,7 @@ impl Outcome {
         }
     }
 
-    /// Every guest run has succeeded, and nothing is held or owed any more.
+    /// Every guest run has succeeded, no lease is held and no obligation is open any more.
     pub(super) async fn tables(&mut self, site: &Site, spec: &FleetSpec, run: &str) -> Result<()> {
         let pool = site.pool();
         let failed: Vec<String> = sqlx::query_scalar(
@@ -94,7 +94,7 @@ impl Outcome {
             let nothing = "no worker was killed at its work: nothing is proven";
             self.broken.push(nothing.to_owned());
         }
-        let (held, slots, leases, owed, stuck): (i64, i64, i64, i64, i64) = sqlx::query_as(
+        let (held, slots, leases, obligations, stuck): (i64, i64, i64, i64, i64) = sqlx::query_as(
             "SELECT (SELECT count(*) FROM virtuozo_core.guest_slots WHERE guest_run_id IS NOT NULL),
                     (SELECT count(*) FROM virtuozo_core.guest_slots),
                     (SELECT count(*) FROM virtuozo_core.guest_runs WHERE lease_until IS NOT NULL OR owner_id IS NOT NULL)
@@ -109,7 +109,7 @@ impl Outcome {
         self.none(held, "slots are held and nobody works");
         self.none(lost, "slots are missing");
         self.none(leases, "leases are held and nobody works");
-        self.none(owed, "obligations are left");
+        self.none(obligations, "obligations are left");
         self.none(stuck, "lines in the view virtuozo.stuck");
         Ok(())
     }

@@ -83,9 +83,9 @@ impl Decision {
             Subject::Host(name) | Subject::Request(name) => (None, Some(name)),
         };
         match self.log {
-            Loudness::Info => tracing::info!(guest, host, step, reason, "the attempt ends"),
+            Loudness::Info => tracing::info!(guest, host, step, reason, "attempt ended"),
             Loudness::Warn => {
-                tracing::warn!(guest, host, step, error = reason, "an attempt failed");
+                tracing::warn!(guest, host, step, error = reason, "attempt failed");
             }
             Loudness::Error => tracing::error!(guest, host, step, error = reason, "backup failed"),
         }

@@ -108,7 +108,7 @@ async fn back_up(run: GuestRun) {
                 Ok(()) => {}
                 Err(StepError::Stop(Stop::Fenced)) => fenced(&run).await,
                 Err(problem) => {
-                    tracing::warn!(guest = name, error = %problem, "an attempt could not be concluded");
+                    tracing::warn!(guest = name, error = %problem, "end of the attempt could not be recorded");
                 }
             }
         }
@@ -118,9 +118,9 @@ async fn back_up(run: GuestRun) {
 /// The lease is lost: nothing more is done, but for what this worker may have changed too late.
 async fn fenced(run: &GuestRun) {
     let name = run.guest.full_name();
-    tracing::warn!(guest = name, "another worker acts for this guest run now");
+    tracing::warn!(guest = name, "lease lost; another worker has the guest run");
     if let Err(error) = run.record_late_change().await {
-        tracing::error!(guest = name, %error, "a change that came too late could not be written down");
+        tracing::error!(guest = name, %error, "late change could not be recorded");
     }
 }
 

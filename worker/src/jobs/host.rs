@@ -92,7 +92,7 @@ async fn look_at_host(work: Work<HostJob>) {
         Ok(found) => found,
         // The host was removed, and its runs with it.
         Err(error) => {
-            tracing::warn!(host_run = %row.host_run_id, %error, "the host run is gone");
+            tracing::warn!(host_run = %row.host_run_id, %error, "host run does not exist any more");
             return;
         }
     };
@@ -116,7 +116,7 @@ async fn look_at_host(work: Work<HostJob>) {
         }
     };
     if let Err(error) = outcome {
-        tracing::warn!(host = run.host.name, %error, "a host run could not be concluded");
+        tracing::warn!(host = run.host.name, %error, "end of the host run could not be recorded");
     }
 }
 

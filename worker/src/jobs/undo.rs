@@ -67,7 +67,7 @@ impl Job for UndoJob {
     async fn work(work: Work<Self>) {
         if let Err(error) = meet_all(&work).await {
             let guest = work.row.guest_id;
-            tracing::warn!(%guest, %error, "an undo job did not come to its end");
+            tracing::warn!(%guest, %error, "undo job was not completed");
         }
     }
 
@@ -132,7 +132,7 @@ async fn is_met(
     obligation: &Obligation,
     guest: &Guest,
 ) -> Result<(), StepError> {
-    tracing::info!(guest = guest.full_name(), duty = ?obligation.action(), "obligation met");
+    tracing::info!(guest = guest.full_name(), action = ?obligation.action(), "obligation met");
     let recording = || async {
         let mut tx = context.pool.begin().await?;
         obligations::met(&mut *tx, obligation).await?;

@@ -1,4 +1,4 @@
-//! Step `copy`: the guest's files into the repository, under a temporary name, sealed at the end.
+//! Step `copy`: copies the guest's disks and files into the repository, under a temporary name.
 
 use std::{
     collections::HashMap,
@@ -25,7 +25,7 @@ use crate::{
     trace::BlockGroups,
 };
 
-/// Copies the guest as it was frozen. What was copied since the last report goes with the step's record.
+/// Copies the frozen guest. The progress since the last report is recorded with the end of the step.
 pub(super) async fn run(
     run: &GuestRun,
     validated: &Validated,
@@ -39,12 +39,12 @@ pub(super) async fn run(
     let image = guest
         .image(&at, &ChangeIds::new(), &validated.ignored_disks)
         .await?;
-    // The step before may have been another worker's, or the repository was unmounted since.
+    // Another worker may have done the step before, or the repository may be unmounted now.
     let repositories = &run.context.repositories;
     let repository = repositories.open(&run.context.pool, &validated.destination);
     let repository = repository.await?;
     sweep_partials(run, validated, &repository).await?;
-    // Only an earlier attempt can have left some.
+    // Only an earlier attempt can have left a partial copy.
     if run.row.fence > 1 {
         let pool = &run.context.pool;
         run.context
@@ -87,11 +87,11 @@ pub(super) async fn run(
     Ok((sealed, watch.progress_since_last().unwrap_or_default()))
 }
 
-/// Asks the host whether somebody has set the guest's disks free under the copy. A host that cannot say it just now
-/// costs no copy: the files, which were looked at before, are what counts, and the next step needs the host anyway.
+/// Checks on the host that the guest's disks stayed frozen during the copy. An error of the host fails no copy: the files
+/// themselves were checked before, and the next step needs the host anyway.
 async fn still_frozen(run: &GuestRun, frozen: &Frozen) -> Result<(), StepError> {
     let mut freed = who_freed(run, frozen).await;
-    // The connection was idle for as long as the copy took.
+    // The connection was idle during the copy, and may be lost.
     if freed.as_ref().is_err_and(StepError::is_lost) {
         run.reconnect().await;
         freed = who_freed(run, frozen).await;
@@ -103,14 +103,14 @@ async fn still_frozen(run: &GuestRun, frozen: &Frozen) -> Result<(), StepError> 
             tracing::warn!(
                 guest = run.guest.full_name(),
                 %error,
-                "the host could not say whether the guest's disks stayed frozen; their files have not changed"
+                "host did not confirm that the disks stayed frozen; their files have not changed"
             );
             Ok(())
         }
     }
 }
 
-/// Who has set the disks free, if somebody has.
+/// Why the disks are no longer frozen; `None` if they are.
 async fn who_freed(run: &GuestRun, frozen: &Frozen) -> Result<Option<String>, StepError> {
     let guest = run.open().await?;
     Ok(match &frozen.snapshot {
@@ -166,7 +166,7 @@ fn copy(
     }
     let mut writer = repository.begin(point)?;
     match repository.check_capacity(&plan) {
-        // Room for one copy goes before the time that a second one saves.
+        // Of several partial copies one is kept: space for one copy matters more than the time that another one saves.
         Err(RepositoryError::NoSpace { .. }) if writer.discard_earlier() => {
             repository.check_capacity(&plan)?;
         }
@@ -179,7 +179,7 @@ fn copy(
         writer.add_file(spec, source.as_ref(), watch)?;
         watch.file_done(spec.device.as_deref().unwrap_or(&spec.name), *read_bytes);
     }
-    // All of them together, since together they are to hold one instant.
+    // All files are checked together, since together they hold one instant.
     if let Some((spec, ..)) = files
         .iter()
         .find(|(_, source, _, before)| source.fingerprint() != *before)
@@ -194,13 +194,13 @@ fn copy(
     if sealed.resumed_bytes > 0 {
         tracing::info!(
             resumed_bytes = sealed.resumed_bytes,
-            "went on from what an earlier attempt had copied"
+            "copy resumed from an earlier attempt"
         );
     }
     Ok(sealed)
 }
 
-/// Removes what attempts that are over have left in the guest's folder.
+/// Removes partial copies of ended attempts from the guest's directory in the repository.
 async fn sweep_partials(
     run: &GuestRun,
     validated: &Validated,
@@ -235,11 +235,11 @@ async fn sweep_partials(
         .into_iter()
         .collect();
     blocking(move || {
-        // What is not known here may belong to another site that shares the directory.
+        // A guest run that this site does not know may belong to another site with the same directory.
         repository_again.sweep_partials(
             &names_again.0,
             &names_again.1,
-            // Of this run's own, the copy itself sees what it can take over.
+            // The copy itself decides which of this run's own partial copies it resumes.
             &|id, fence| {
                 id == guest_run_id || needed_from.get(&id).is_none_or(|&from| fence >= from)
             },
@@ -249,7 +249,7 @@ async fn sweep_partials(
     .await
 }
 
-/// Writes down how far the copy is. Nothing depends on it, so an error is no error of the copy.
+/// Records the progress of the copy. An error is only logged, since nothing depends on the record.
 async fn report(run: &GuestRun, watch: &Watch) {
     let Some(devices) = watch.progress_since_last() else {
         return;
@@ -261,32 +261,32 @@ async fn report(run: &GuestRun, watch: &Watch) {
     .await
     {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "progress could not be written down"),
-        Err(_) => tracing::debug!("progress could not be written down in time"),
+        Ok(Err(error)) => tracing::debug!(%error, "progress of the copy could not be recorded"),
+        Err(_) => tracing::debug!("progress of the copy could not be recorded in time"),
     }
 }
 
 #[derive(Debug, Default)]
 struct Device {
     total_bytes: u64,
-    /// In files of this device that are complete.
+    /// Bytes of the complete files of this device.
     done_bytes: u64,
-    /// In the present one.
+    /// Bytes of its current file.
     current_bytes: u64,
 }
 
-/// Counts what is copied, and holds the copy while the lease is uncertain.
+/// Counts copied bytes, and blocks the copy while it is uncertain whether the lease holds.
 struct Watch {
     permission: Permission,
     devices: Mutex<Vec<(String, Device)>>,
     moved: AtomicBool,
     began: AtomicBool,
     counted_bytes: AtomicU64,
-    /// Of all files together.
+    /// The size of all files together.
     all_bytes: AtomicU64,
     groups: BlockGroups,
     metrics: Metrics,
-    failpoints: failpoints::Hooks,
+    failpoints: failpoints::ActiveFailpoints,
 }
 
 impl Watch {
@@ -332,7 +332,7 @@ impl Watch {
         self.groups.file_done(name);
     }
 
-    /// How far the copy is, if it has moved since the last call; counts it.
+    /// The progress of the copy, if it has changed since the last call; adds the difference to the metrics.
     fn progress_since_last(&self) -> Option<Vec<DeviceProgress>> {
         if !self.moved.swap(false, Ordering::Relaxed) {
             return None;

@@ -1,4 +1,4 @@
-//! A guest run in work: its lease, its guest on the host, and what the site says about both.
+//! A guest run in progress: its lease, its guest on the host, and their configuration.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,26 +13,26 @@ use virtuozo_store::{
 use super::{late_change::UnrecordedChange, secs, snapshot_obligation::RecordedObligation};
 use crate::{connections::ConnectionPermit, context::Context, error::StepError, trace::GuestTrace};
 
-/// A guest run in work.
+/// A guest run in progress.
 pub(crate) struct GuestRun {
     pub(crate) context: Arc<Context>,
-    /// What the lease says.
+    /// Its row, as read when the lease was taken.
     pub(crate) row: GuestLease,
-    /// Whether it holds.
+    /// The lease.
     pub(crate) lease: LeaseHandle,
     /// The site's settings, as they were when the attempt began.
     pub(crate) settings: virtuozo_model::Settings,
     /// The guest's configuration, as it was when the attempt began.
     pub(crate) guest: virtuozo_model::Guest,
     pub(super) ignored_disks: Vec<String>,
-    /// Something may have to be undone on the guest before anything else. What comes later comes from workers
-    /// that act too late, and stays until it is met.
+    /// Whether the guest had obligations when the attempt began. Later ones are those of this run, or of workers that
+    /// acted after they had lost their lease.
     pub(super) has_obligations: bool,
     pub(super) snapshot_obligation: RecordedObligation,
     pub(super) unrecorded_change: UnrecordedChange,
     permit: ConnectionPermit,
     opened: Mutex<Option<Opened>>,
-    /// Where its spans hang.
+    /// The parents of its spans.
     pub(crate) trace: GuestTrace,
 }
 
@@ -81,7 +81,7 @@ impl GuestRun {
         Ok(opened.insert(Opened { host, guest }).clone())
     }
 
-    /// Forgets a connection that broke, so that the next use makes a new one.
+    /// Discards a broken connection, so that the next use makes a new one.
     pub(crate) async fn reconnect(&self) {
         if let Some(opened) = self.opened.lock().await.take() {
             self.permit.discard(&opened.host).await;

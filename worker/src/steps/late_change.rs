@@ -1,5 +1,5 @@
-//! A change of the guest that took effect after the lease was lost. Another worker, or an undo job, may have looked at
-//! the guest before, and have deleted the obligation as met.
+//! A change of the guest that takes effect after the lease is lost. Another worker or an undo job may have checked the
+//! guest before that, and have deleted the obligation as met.
 
 use tokio::sync::Mutex;
 use virtuozo_hypervisor::snapshot_name;
@@ -11,28 +11,28 @@ use crate::error::StepError;
 /// A change that has to be undone.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Change {
-    /// Our snapshot is taken.
+    /// Our snapshot was taken.
     Snapshot,
-    /// The guest is powered off, and is to be powered on again.
+    /// The guest was powered off, and has to be powered on again.
     PowerOff,
 }
 
-/// The change that was begun and is not recorded yet. Who takes over after its record finds it.
+/// The change that was begun and is not recorded yet. After the record, whoever takes the run over knows it.
 #[derive(Debug, Default)]
 pub(super) struct UnrecordedChange(Mutex<Option<Change>>);
 
 impl GuestRun {
-    /// From here on the guest may be changed.
+    /// A change of the guest begins.
     pub(super) async fn changes(&self, change: Change) {
         *self.unrecorded_change.0.lock().await = Some(change);
     }
 
-    /// The change is recorded, under a lease that was ours.
+    /// The change is recorded under our lease.
     pub(super) async fn change_is_recorded(&self) {
         *self.unrecorded_change.0.lock().await = None;
     }
 
-    /// Writes down, as the lease is lost, what has to be undone if the change takes effect only now.
+    /// Records an obligation after the lease is lost, in case the change takes effect only now.
     pub(crate) async fn record_late_change(&self) -> Result<(), StepError> {
         let Some(change) = self.unrecorded_change.0.lock().await.take() else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! What the steps of an attempt have left: each as the database keeps it.
+//! The outputs of the steps of an attempt, as the database stores them.
 
 use std::{collections::HashMap, path::PathBuf};
 
@@ -14,36 +14,36 @@ use crate::{
     plan::{Output, Plan, PlannedStep},
 };
 
-/// What `validate` finds out and decides.
+/// The output of `validate`: facts about the guest, and how it is backed up.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Validated {
-    /// The plan.
+    /// The mode, which decides the plan.
     pub(crate) mode: PointMode,
     /// Display name.
     pub(crate) guest_name: String,
     /// Power the guest on again after it was shut down for the backup.
     pub(crate) resume_power: bool,
-    /// Where restore points go.
+    /// The repository for its restore points.
     pub(crate) destination: PathBuf,
-    /// Devices that are left out.
+    /// Devices of disks that are not backed up.
     pub(crate) ignored_disks: Vec<String>,
 }
 
-/// What `snapshot` and `power_off` leave: disks that do not change.
+/// The output of `snapshot` and `power_off`: disks that do not change.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Frozen {
-    /// The instant they hold.
+    /// The instant whose content they hold.
     pub(crate) taken_at: DateTime<Utc>,
-    /// Our snapshot; none for a guest that is off.
+    /// Our snapshot; `None` for a guest that is off.
     pub(crate) snapshot: Option<String>,
-    /// The power state in which they stay as they are.
+    /// The power state in which they do not change.
     pub(crate) power: PowerState,
 }
 
-/// What `verify` leaves.
+/// The output of `verify`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Verified {
-    /// The copy was read back, and is what was written. False: the settings leave that out.
+    /// Whether the copy was read back and is as it was written; `false` if the settings omit that.
     pub(crate) read_back: bool,
     /// Files that were read.
     pub(crate) files: usize,
@@ -51,12 +51,12 @@ pub(crate) struct Verified {
     pub(crate) bytes_read: u64,
 }
 
-/// What the steps so far have left.
+/// The outputs of the steps so far.
 #[derive(Debug, Default)]
 pub(super) struct Outputs(HashMap<Output, Value>);
 
 impl Outputs {
-    /// From the records of steps that are done, by the step's name. What no plan of this version knows is left out.
+    /// From the records of steps that are done, by step name. Steps that this version does not know are ignored.
     pub(super) fn recorded(steps: HashMap<String, Value>) -> Self {
         Self(
             steps
@@ -69,12 +69,12 @@ impl Outputs {
         )
     }
 
-    /// Keeps what a step has left.
+    /// Stores the output of a step.
     pub(super) fn keep(&mut self, output: Output, value: Value) {
         self.0.insert(output, value);
     }
 
-    /// How the guest is backed up, once that is decided.
+    /// The mode; `None` before `validate` has decided it.
     pub(super) fn mode(&self) -> Option<PointMode> {
         self.validated().ok().map(|validated| validated.mode)
     }
@@ -101,7 +101,7 @@ impl Outputs {
         self.get(Output::Verified)
     }
 
-    /// Whether a step has left this.
+    /// Whether there is this output.
     pub(super) fn has(&self, output: Output) -> bool {
         self.0.contains_key(&output)
     }

@@ -1,5 +1,5 @@
-//! Whether work on a thread of its own may go on: while the lease holds, nobody cancels the run, and the worker is not
-//! told to stop.
+//! Tells work on a thread of its own whether it may continue: while the lease holds, the run is not cancelled, and the
+//! worker does not drain.
 
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -9,7 +9,7 @@ use virtuozo_store::leases::LeaseHandle;
 use super::GuestRun;
 use crate::error::Stop;
 
-/// Asked before each piece of the work.
+/// Checked before each piece of the work.
 pub(super) struct Permission {
     lease: LeaseHandle,
     drain: CancellationToken,
@@ -17,7 +17,7 @@ pub(super) struct Permission {
 }
 
 impl Permission {
-    /// For work on a guest run, asked for within a task of the runtime.
+    /// The permission for work on a guest run. Has to be created within a task of the runtime.
     pub(super) fn of(run: &GuestRun) -> Self {
         Self {
             lease: run.lease.clone(),
@@ -26,7 +26,7 @@ impl Permission {
         }
     }
 
-    /// Why the work is to stop; none if it is not, or that is uncertain.
+    /// Why the work has to stop; `None` if it may continue, or if it is uncertain whether the lease holds.
     pub(super) fn stop(&self) -> Option<Stop> {
         match self.lease.now() {
             Some(Err(end)) => Some(end.into()),
@@ -38,7 +38,7 @@ impl Permission {
     /// Blocks this thread while it is uncertain whether the lease holds.
     ///
     /// # Errors
-    /// Why the work is to stop.
+    /// The work has to stop.
     pub(super) fn wait(&self) -> Result<(), Stopped> {
         let because = |stop: Stop| Stopped {
             reason: stop.to_string(),

@@ -1,4 +1,4 @@
-//! Step `power_off`: bring the guest down for a cold backup.
+//! Step `power_off`: powers the guest off for a cold backup.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::{
     undo::POWER_LIMIT,
 };
 
-/// Powers the guest off, after writing down that it has to be powered on again. A guest that is off or
-/// suspended stays as it is.
+/// Powers the guest off, after recording the obligation to power it on again. A guest that is off or suspended is not
+/// changed.
 pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen, StepError> {
     let guest = run.open().await?;
     let pool = &run.context.pool;
@@ -39,7 +39,7 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
             hard_limit: POWER_LIMIT.max(Duration::from_secs(1)),
         };
         let off = guest.power_off(how).await;
-        // Whoever has the lease by now may have brought the guest back before this took effect.
+        // The new owner of the lease may have powered the guest on before the change took effect.
         run.lease.held().await?;
         off?;
         power = guest.power_state().await?;

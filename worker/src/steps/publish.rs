@@ -1,4 +1,4 @@
-//! Step `publish`: the restore point becomes visible, in the repository and in the database.
+//! Step `publish`: makes the restore point visible, in the repository and in the database.
 
 use virtuozo_model::Severity;
 use virtuozo_model::StepName;
@@ -18,7 +18,7 @@ use crate::{
     failpoints::Place,
 };
 
-/// Renames what was copied to its place, and ends the guest run. Returns all restore points of the guest.
+/// Renames the copy to its final path, and ends the guest run. Returns all restore points of the guest.
 pub(super) async fn run(run: &GuestRun, before: &Outputs) -> Result<Vec<GuestPoint>, StepError> {
     let (validated, frozen) = (before.validated()?, before.frozen()?);
     let (sealed, verified) = (before.sealed()?, before.verified()?);

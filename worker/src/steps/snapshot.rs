@@ -1,4 +1,4 @@
-//! Step `snapshot`: freeze the disks of a running guest.
+//! Step `snapshot`: freezes the disks of a running guest.
 
 use virtuozo_hypervisor::{ChangeIds, FreezeRequest, PowerState, snapshot_name};
 use virtuozo_model::StepName;
@@ -12,12 +12,12 @@ use crate::{
     undo,
 };
 
-/// Takes our snapshot, once it is written down that it has to be removed: with the record of `validate`, or here.
+/// Takes our snapshot, after the obligation to remove it is recorded: with the record of `validate`, or here.
 pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen, StepError> {
     let guest = run.open().await?;
     let pool = &run.context.pool;
-    // A run taken over has passed `validate` under an earlier fence, whose snapshot may be there; so may that of
-    // this step, if it is done once more.
+    // The snapshot of an earlier fence may exist if the run was taken over after `validate`, and that of this step if the
+    // step is repeated.
     let listed = guest.snapshots().await?;
     if run.row.fence > run.row.attempt_fence || listed.iter().any(|one| snapshot_name::is_ours(one))
     {
@@ -53,7 +53,7 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
     let created = guest.freeze(&request).await;
     let metrics = &run.context.telemetry.metrics;
     metrics.snapshot_called(SnapshotCall::Create, began.elapsed());
-    // Whoever has the lease by now may have looked before the snapshot appeared.
+    // The new owner of the lease may have checked the guest before the snapshot appeared.
     run.lease.held().await?;
     created?;
     if !guest.snapshots().await?.contains(&name) {

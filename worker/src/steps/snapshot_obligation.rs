@@ -14,7 +14,7 @@ use virtuozo_store::{
 use super::GuestRun;
 use crate::error::{StepError, Stop};
 
-/// The obligation, while nobody has met it.
+/// The obligation of this run, until it is met.
 #[derive(Default)]
 pub(super) struct RecordedObligation(Mutex<Option<Recorded>>);
 
@@ -22,13 +22,13 @@ struct Recorded {
     obligation: Obligation,
     /// When it was recorded, by the database's clock.
     at: DateTime<Utc>,
-    /// The same by this machine's, good for what has passed since.
+    /// The same instant by this machine's clock, to measure the time since then.
     began: Instant,
 }
 
 impl GuestRun {
-    /// Records what `validate` has found out, and which step follows; if that is `snapshot`, also that the snapshot
-    /// has to be removed.
+    /// Records the output of `validate` and the begin of the next step; if that is `snapshot`, also the obligation to remove
+    /// the snapshot.
     pub(super) async fn record_validated(
         &self,
         output: &Value,
@@ -55,8 +55,8 @@ impl GuestRun {
         Ok(())
     }
 
-    /// What the run owes its guest, where that is known without asking: under its first lease, if nothing was
-    /// to be undone before, it is what this worker has recorded itself.
+    /// The obligations of the run, where they are known without a query: under its first lease, if the guest had none
+    /// before, they are those that this worker has recorded.
     pub(crate) async fn only_obligation(&self) -> Option<Obligation> {
         if self.has_obligations || self.row.fence > 1 {
             return None;
@@ -75,7 +75,7 @@ impl GuestRun {
         })
     }
 
-    /// What was recorded may have been met meanwhile.
+    /// The recorded obligation may have been met meanwhile.
     pub(super) async fn forget_snapshot_obligation(&self) {
         *self.snapshot_obligation.0.lock().await = None;
     }

@@ -1,4 +1,4 @@
-//! Step `validate`: what the guest is, how it is to be backed up, and what an earlier failure left.
+//! Step `validate`: reads the facts of the guest, removes what earlier failures left, and decides the mode.
 
 use std::path::PathBuf;
 
@@ -14,15 +14,15 @@ use crate::{
     undo,
 };
 
-/// Validates the guest and decides the plan. Nothing here depends on an earlier attempt. What was seen of the guest
-/// is to be recorded by the caller, unless there was an error.
+/// Validates the guest and decides the mode. Nothing here depends on an earlier attempt. The caller records the
+/// observation, unless there was an error.
 pub(super) async fn run(run: &GuestRun) -> Result<(Validated, GuestObservation), StepError> {
     let opened = run.opened().await?;
     let facts = settled_facts(run, opened.guest.as_ref()).await?;
     let seen = assess::guest(&facts, &run.ignored_disks);
     let judged = match seen.verdict {
-        Verdict::Unfit(class, message) => Err(StepError::Failed { class, message }),
-        Verdict::Fit => judge(run, opened.host.capabilities(), facts).await,
+        Verdict::Rejected(class, message) => Err(StepError::Failed { class, message }),
+        Verdict::Accepted => judge(run, opened.host.capabilities(), facts).await,
     };
     match judged {
         Ok(validated) => Ok((validated, seen.observation)),
@@ -33,7 +33,7 @@ pub(super) async fn run(run: &GuestRun) -> Result<(Validated, GuestObservation),
     }
 }
 
-/// Records what was seen of the guest.
+/// Records the observation of the guest.
 pub(super) async fn note(run: &GuestRun, seen: &GuestObservation) -> Result<(), StepError> {
     let pool = &run.context.pool;
     let noting = || guest_runs::saw(pool, &run.row, seen);
@@ -76,7 +76,7 @@ async fn judge(
     })
 }
 
-/// The facts, once nothing of ours is left on the guest.
+/// The facts of the guest, after our leftover snapshots are removed.
 async fn settled_facts(run: &GuestRun, guest: &dyn Guest) -> Result<GuestFacts, StepError> {
     let facts = guest.facts().await?;
     let is_left = facts
@@ -92,7 +92,7 @@ async fn settled_facts(run: &GuestRun, guest: &dyn Guest) -> Result<GuestFacts, 
     }
 }
 
-/// The plan for a guest as it is now.
+/// The mode for a guest in its present state.
 fn decide(requested: Mode, facts: &GuestFacts, can: Capabilities) -> Result<PointMode, StepError> {
     match facts.power {
         PowerState::BlockedOnQuestion => {
@@ -100,7 +100,7 @@ fn decide(requested: Mode, facts: &GuestFacts, can: Capabilities) -> Result<Poin
                 "the guest waits for an answer to a question: answer it in its console",
             ));
         }
-        // Nobody is disturbed by a cold backup of a guest that does not run.
+        // A guest that does not run needs no snapshot.
         PowerState::Off | PowerState::Suspended => return Ok(PointMode::Cold),
         PowerState::On => {}
     }

@@ -1,5 +1,4 @@
-//! Step `verify`: the sealed copy is read back and held against its hashes, before anybody can take it for a restore
-//! point.
+//! Step `verify`: reads the complete copy back and compares it with its hashes, before it is published.
 
 use std::sync::{
     Arc,
@@ -17,10 +16,10 @@ use crate::{
     trace::BlockGroups,
 };
 
-/// Reads the copy back, unless the settings leave that out.
+/// Reads the copy back, unless the settings omit that.
 ///
 /// # Errors
-/// [`StepError::BadCopy`] if it is not what was written.
+/// [`StepError::BadCopy`] if the copy differs from what was written.
 pub(super) async fn run(
     run: &GuestRun,
     validated: &Validated,
@@ -39,7 +38,7 @@ pub(super) async fn run(
         let (watch, sealed) = (Arc::clone(&watch), sealed.clone());
         blocking(move || {
             let at = match repository.locate(&sealed) {
-                // Of a copy whose manifest is bad, the verification says so.
+                // The verification reports a bad manifest.
                 Err(RepositoryError::Damaged { .. }) => sealed.partial_path,
                 located => located?,
             };
@@ -62,7 +61,7 @@ pub(super) async fn run(
             bytes_read: report.bytes,
         });
     };
-    // In a repository that was unmounted meanwhile everything is missing, and nothing is wrong with its storage.
+    // If the repository was unmounted meanwhile, all files are missing, which is no fault of the storage.
     open().await?;
     Err(StepError::BadCopy(Box::new(BadCopy {
         repository: validated.destination.clone(),
@@ -76,8 +75,7 @@ pub(super) async fn run(
     })))
 }
 
-/// Deletes a copy that is not what was written, once that is recorded. Where it fails, the guest's next attempt sweeps
-/// what is left.
+/// Deletes a bad copy after that is recorded. If this fails, the guest's next attempt removes it.
 pub(crate) async fn discard(run: &GuestRun, bad: &BadCopy) {
     let name = run.guest.full_name();
     let opening = run
@@ -90,14 +88,14 @@ pub(crate) async fn discard(run: &GuestRun, bad: &BadCopy) {
         blocking(move || Ok(repository.discard(&sealed)?)).await
     };
     match discarded.await {
-        Ok(_) => tracing::info!(guest = name, "the bad copy is deleted"),
+        Ok(_) => tracing::info!(guest = name, "bad copy deleted"),
         Err(error) => {
-            tracing::warn!(guest = name, %error, "the bad copy could not be deleted; the guest's next copy sweeps it");
+            tracing::warn!(guest = name, %error, "bad copy could not be deleted; the next attempt removes it");
         }
     }
 }
 
-/// Writes down how much is read. Nothing depends on it, so an error is no error of the step.
+/// Records the progress of the verification. An error is only logged, since nothing depends on the record.
 async fn report(run: &GuestRun, watch: &Watch) {
     let Some(bytes_read) = watch.progress_since_last() else {
         return;
@@ -105,23 +103,25 @@ async fn report(run: &GuestRun, watch: &Watch) {
     let recording = steps::verifying(&run.context.pool, &run.row, bytes_read, watch.total_bytes);
     match tokio::time::timeout(REPORT_LIMIT, recording).await {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "progress could not be written down"),
-        Err(_) => tracing::debug!("progress could not be written down in time"),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "progress of the verification could not be recorded")
+        }
+        Err(_) => tracing::debug!("progress of the verification could not be recorded in time"),
     }
 }
 
-/// Counts what is read back, and holds the reading while the lease is uncertain.
+/// Counts read bytes, and blocks the verification while it is uncertain whether the lease holds.
 struct Watch {
     permission: Permission,
     total_bytes: u64,
-    /// In files that are read to their end.
+    /// Bytes of the files that are complete.
     done_bytes: AtomicU64,
-    /// In the present one.
+    /// Bytes of the current file.
     current_bytes: AtomicU64,
     reported_bytes: AtomicU64,
     began: AtomicBool,
     groups: BlockGroups,
-    failpoints: failpoints::Hooks,
+    failpoints: failpoints::ActiveFailpoints,
 }
 
 impl Watch {
@@ -138,7 +138,7 @@ impl Watch {
         }
     }
 
-    /// Bytes that are read, if there are more than at the last call.
+    /// The bytes read so far, if they have changed since the last call.
     fn progress_since_last(&self) -> Option<u64> {
         let read =
             self.done_bytes.load(Ordering::Relaxed) + self.current_bytes.load(Ordering::Relaxed);
@@ -149,7 +149,7 @@ impl Watch {
 
 impl CopyObserver for Watch {
     fn progress(&self, device_or_file: &str, done_bytes: u64, total_bytes: u64) {
-        // Each file begins with a call of its own, before several threads read it.
+        // Each file begins with a call of its own, before several threads read parts of it.
         if done_bytes == 0 {
             let before = self.current_bytes.swap(0, Ordering::Relaxed);
             self.done_bytes.fetch_add(before, Ordering::Relaxed);

@@ -22,7 +22,7 @@ use virtuozo_store::{
 use virtuozo_telemetry::{Telemetry, metrics::Metrics};
 use virtuozo_worker::{Worker, WorkerOptions};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Site {
     pub(crate) world: Arc<World>,
@@ -97,14 +97,14 @@ impl Site {
         runs::start_run(&self.db.pool, &new).await.unwrap()
     }
 
-    /// Waits until the run has ended and nothing is owed; returns the run's state.
+    /// Waits until the run has ended and all obligations are met; returns the run's state.
     pub(crate) async fn settled(&self, run_id: Uuid) -> String {
-        self.until("the run has ended and nothing is owed", || async {
-            let owed: i64 = self
+        self.until("the run has ended and all obligations are met", || async {
+            let obligations: i64 = self
                 .scalar("SELECT count(*) FROM virtuozo_core.obligations")
                 .await;
             let state = self.run_state(run_id).await;
-            (owed == 0 && state != "running").then_some(state)
+            (obligations == 0 && state != "running").then_some(state)
         })
         .await
     }
@@ -169,7 +169,7 @@ impl Site {
         F: FnMut() -> Fut,
         Fut: Future<Output = Option<T>>,
     {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + WAIT_LIMIT;
         loop {
             if let Some(found) = look().await {
                 return found;
@@ -180,18 +180,20 @@ impl Site {
                         .fetch_all(&self.db.pool)
                         .await
                         .unwrap();
-                let owed: Vec<(String, Option<String>)> =
+                let obligations: Vec<(String, Option<String>)> =
                     sqlx::query_as("SELECT kind, last_error FROM virtuozo_core.obligations")
                         .fetch_all(&self.db.pool)
                         .await
                         .unwrap();
-                panic!("not within a minute: {what}; guest runs: {rows:?}; obligations: {owed:?}");
+                panic!(
+                    "not within a minute: {what}; guest runs: {rows:?}; obligations: {obligations:?}"
+                );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Nothing of ours is left on any guest, no slot is taken, and what is owed is met.
+    /// No snapshot of ours is left on any guest, no slot is taken, and all obligations are met.
     pub(crate) async fn assert_clean(&self, guests: &[(&str, PowerState)]) {
         for (name, power) in guests {
             self.world.with(name, |guest| {
@@ -205,10 +207,10 @@ impl Site {
             .scalar("SELECT count(*) FROM virtuozo_core.guest_slots WHERE guest_run_id IS NOT NULL")
             .await;
         assert_eq!(taken, 0, "slots taken");
-        let owed: i64 = self
+        let obligations: i64 = self
             .scalar("SELECT count(*) FROM virtuozo_core.obligations")
             .await;
-        assert_eq!(owed, 0, "obligations left");
+        assert_eq!(obligations, 0, "obligations left");
     }
 
     /// The bytes of the disk in each restore point of a guest, newest first.
@@ -341,7 +343,7 @@ impl WorkerProcess {
     /// Waits until it has stopped.
     pub(crate) async fn stopped(mut self) {
         self.stop.cancel();
-        tokio::time::timeout(PATIENCE, &mut self.done)
+        tokio::time::timeout(WAIT_LIMIT, &mut self.done)
             .await
             .expect("the worker stops")
             .unwrap();

@@ -74,10 +74,10 @@ async fn what_one_worker_lacks_is_left_to_another_and_costs_no_attempt() {
         let bad = start_bad(&site, keys.path(), has_wrong_key);
         let run = site.run_now().await;
         site.until("the bad worker has found out", || async {
-            let unfit: i64 = site
+            let missing: i64 = site
                 .scalar("SELECT count(*) FROM virtuozo_core.missing_capabilities")
                 .await;
-            (unfit == 1).then_some(())
+            (missing == 1).then_some(())
         })
         .await;
         let good = start(&site, "good", &keys.path().join("right"), true);
@@ -151,7 +151,7 @@ fn start_without_back_end(site: &Site) -> (WorkerProcess, Arc<AtomicBool>) {
     };
     let is_usable = Arc::clone(&connector.is_usable);
     let options = WorkerOptions {
-        look_every_lacking: Some(Duration::from_millis(50)),
+        reprobe_every: Some(Duration::from_millis(50)),
         ..WorkerOptions::new("bare")
     };
     let worker = WorkerProcess::start_with(options, connector, site.db.url().to_owned());

@@ -59,13 +59,13 @@ async fn running_guests_are_backed_up_hot_and_guests_that_are_off_cold() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hot_backup_holds_the_instant_of_the_snapshot_and_not_what_was_written_later() {
     let site = Site::new(&[("mail", On)]).await;
-    let gate = site.world.hold("image", crate::common::fake::When::Before);
+    let paused = site.world.pause("image", crate::common::fake::When::Before);
     let worker = site.worker("one");
     let run = site.run_now().await;
-    gate.reached().await;
+    paused.reached().await;
     let frozen = site.world.with("mail", |g| g.disk());
     site.world.with("mail", |g| g.write(pattern(99)));
-    gate.open();
+    paused.resume();
     assert_eq!(site.settled(run).await, "succeeded");
     assert_eq!(site.points("mail").await, [(*frozen).clone()]);
     worker.stopped().await;

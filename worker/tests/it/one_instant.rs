@@ -25,15 +25,15 @@ async fn assert_one_true_point(site: &Site) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_is_started_during_a_cold_copy_is_copied_again() {
     let site = Site::new(&[("mail", Off)]).await;
-    let gate = site.world.hold("read", When::Before);
+    let paused = site.world.pause("read", When::Before);
     let worker = site.worker("one");
     let run = site.run_now().await;
-    gate.reached().await;
+    paused.reached().await;
     site.world.with("mail", |g| {
         g.power = On;
         g.write(pattern(7));
     });
-    gate.open();
+    paused.resume();
     assert_eq!(site.settled(run).await, "succeeded");
     let row = site.row(run, "mail").await;
     assert_eq!(
@@ -48,12 +48,12 @@ async fn a_guest_that_is_started_during_a_cold_copy_is_copied_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_ran_for_a_while_during_a_cold_copy_is_copied_again() {
     let site = Site::new(&[("mail", Off)]).await;
-    let gate = site.world.hold("read", When::Before);
+    let paused = site.world.pause("read", When::Before);
     let worker = site.worker("one");
     let run = site.run_now().await;
-    gate.reached().await;
+    paused.reached().await;
     site.world.with("mail", |g| g.write(pattern(7)));
-    gate.open();
+    paused.resume();
     assert_eq!(site.settled(run).await, "succeeded");
     assert_eq!(site.row(run, "mail").await.attempts, 1);
     let why = why_not_used(&site).await;
@@ -68,15 +68,15 @@ async fn a_guest_that_ran_for_a_while_during_a_cold_copy_is_copied_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_whose_snapshot_somebody_removed_during_the_copy_is_copied_again() {
     let site = Site::new(&[("mail", On)]).await;
-    let gate = site.world.hold("read", When::Before);
+    let paused = site.world.pause("read", When::Before);
     let worker = site.worker("one");
     let run = site.run_now().await;
-    gate.reached().await;
+    paused.reached().await;
     site.world.with("mail", |g| {
         g.snapshots.clear();
         g.write(pattern(7));
     });
-    gate.open();
+    paused.resume();
     assert_eq!(site.settled(run).await, "succeeded");
     assert_eq!(site.row(run, "mail").await.attempts, 1);
     let why = why_not_used(&site).await;
@@ -89,12 +89,12 @@ async fn a_guest_whose_snapshot_somebody_removed_during_the_copy_is_copied_again
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_silent_at_the_end_of_a_copy_costs_no_copy() {
     let site = Site::new(&[("mail", On)]).await;
-    let gate = site.world.hold("read", When::Before);
+    let paused = site.world.pause("read", When::Before);
     let worker = site.worker("one");
     let run = site.run_now().await;
-    gate.reached().await;
+    paused.reached().await;
     site.world.fail("snapshots", 1, ErrorClass::Retry);
-    gate.open();
+    paused.resume();
     assert_eq!(site.settled(run).await, "succeeded");
     assert_eq!(site.row(run, "mail").await.attempts, 0);
     assert_eq!(site.world.calls("image"), 1);
@@ -106,10 +106,10 @@ async fn a_host_that_is_silent_at_the_end_of_a_copy_costs_no_copy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_is_registered_twice_keeps_the_snapshot_that_is_copied_from() {
     let site = Site::new(&[("mail", On)]).await;
-    let gate = site.world.hold("read", When::Before);
+    let paused = site.world.pause("read", When::Before);
     let worker = site.worker("one");
     let first = site.run_now().await;
-    gate.reached().await;
+    paused.reached().await;
 
     let again = add_host(&site.db.pool, "mail").await;
     let second = site
@@ -130,7 +130,7 @@ async fn a_guest_that_is_registered_twice_keeps_the_snapshot_that_is_copied_from
     );
     let error = row.error.unwrap_or_default();
     assert!(error.contains("of lab/mail uses now"), "{error}");
-    gate.open();
+    paused.resume();
     assert_eq!(site.settled(first).await, "succeeded");
     assert_eq!(site.row(first, "mail").await.attempts, 0);
     assert_one_true_point(&site).await;

@@ -30,14 +30,14 @@ async fn longer_than_the_lease() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_pauses_when_its_lease_is_uncertain_and_goes_on_when_the_database_answers() {
     let (site, proxy, worker) = site().await;
-    let gate = site.world.hold("read", When::Before);
+    let paused = site.world.pause("read", When::Before);
     let run = site.run_now().await;
-    gate.reached().await;
+    paused.reached().await;
     // Nobody takes over: the database is away from everyone.
     site.stop_sweeping();
     proxy.cut();
     longer_than_the_lease().await;
-    gate.open();
+    paused.resume();
     tokio::time::sleep(Duration::from_millis(500)).await;
     let paused_at = site.world.calls("read");
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -60,16 +60,16 @@ async fn a_copy_pauses_when_its_lease_is_uncertain_and_goes_on_when_the_database
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_cut_off_from_the_database_is_replaced_and_stops_when_it_learns_of_it() {
     let (site, proxy, worker) = site().await;
-    let gate = site.world.hold("read", When::Before);
+    let paused = site.world.pause("read", When::Before);
     let run = site.run_now().await;
-    gate.reached().await;
+    paused.reached().await;
     proxy.cut();
     let second = site.worker("second");
     assert_eq!(site.settled(run).await, "succeeded");
     let row = site.row(run, "mail").await;
     assert_eq!((row.crashes, row.fence), (1, 2), "{row:?}");
     proxy.mend();
-    gate.open();
+    paused.resume();
     worker.stopped().await;
     assert_eq!(site.points("mail").await.len(), 1);
     site.assert_clean(&[("mail", On)]).await;

@@ -177,10 +177,10 @@ async fn what_could_not_be_undone_is_undone_later_and_people_are_told() {
 /// A worker dies at a place; another takes over.
 async fn dies_at(cold: bool, operation: &'static str, when: When) {
     let site = site(cold).await;
-    let gate = site.world.hold(operation, when);
+    let paused = site.world.pause(operation, when);
     let first = site.worker("first");
     let run = site.run_now().await;
-    gate.reached().await;
+    paused.reached().await;
     first.kill();
     let second = site.worker("second");
     site.expire_leases().await;
@@ -198,7 +198,7 @@ async fn dies_at(cold: bool, operation: &'static str, when: When) {
     assert_one_true_point(&site).await;
     site.assert_clean(&[("mail", On)]).await;
     // What stood still comes to life again, as a call that the host only now carries out.
-    gate.open();
+    paused.resume();
     second.stopped().await;
 }
 
@@ -233,10 +233,10 @@ async fn another_worker_finishes_a_cold_backup_that_its_worker_died_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_was_complete_is_not_made_again() {
     let site = site(false).await;
-    let gate = site.world.hold("release", When::Before);
+    let paused = site.world.pause("release", When::Before);
     let first = site.worker("first");
     let run = site.run_now().await;
-    gate.reached().await;
+    paused.reached().await;
     first.kill();
     let reads = site.world.calls("read");
     let second = site.worker("second");
@@ -252,9 +252,9 @@ async fn a_guest_that_kills_its_workers_is_given_up() {
     let site = site(false).await;
     let run = site.run_now().await;
     for n in 0..3 {
-        let gate = site.world.hold("image", When::Before);
+        let paused = site.world.pause("image", When::Before);
         let worker = site.worker(&format!("worker {n}"));
-        gate.reached().await;
+        paused.reached().await;
         worker.kill();
         site.expire_leases().await;
     }
@@ -274,10 +274,10 @@ async fn a_worker_whose_lease_was_taken_writes_nothing_more() {
         settings::set(&site.db.pool, &[("lease_secs", "240")])
             .await
             .unwrap();
-        let gate = site.world.hold(operation, When::Before);
+        let paused = site.world.pause(operation, When::Before);
         let first = site.worker("first");
         let run = site.run_now().await;
-        gate.reached().await;
+        paused.reached().await;
         let guest_run: uuid::Uuid = site.scalar("SELECT id FROM virtuozo_core.guest_runs").await;
         // Nobody but us: the first worker must not see the job of its own successor.
         let other = uuid::Uuid::now_v7();
@@ -287,7 +287,7 @@ async fn a_worker_whose_lease_was_taken_writes_nothing_more() {
             .await
             .unwrap()
             .unwrap();
-        gate.open();
+        paused.resume();
         // It stops at its next fenced statement, whatever it does until then, and leaves its host.
         site.until("the first worker gives up", || async {
             (site.world.connections.load(Ordering::SeqCst) == 0).then_some(())
@@ -315,10 +315,10 @@ async fn a_cancelled_run_stops_its_copies_and_brings_the_guests_back() {
         for name in ["a", "b", "c", "d"] {
             site.world.add(name, On);
         }
-        let gate = site.world.hold("read", When::Before);
+        let paused = site.world.pause("read", When::Before);
         let worker = site.worker("one");
         let run = site.run_now().await;
-        gate.reached().await;
+        paused.reached().await;
         runs::cancel(&site.db.pool, run).await.unwrap();
         // A cancelled run is learned of with the next renewal of the lease.
         const RENEWED: &str = "SELECT count(*) FROM virtuozo_core.guest_runs WHERE lease_until > now() + interval '3.5 s'";
@@ -328,7 +328,7 @@ async fn a_cancelled_run_stops_its_copies_and_brings_the_guests_back() {
             })
             .await;
         }
-        gate.open();
+        paused.resume();
         assert_eq!(site.settled(run).await, "cancelled");
         let rows = site.rows(run).await;
         assert!(
@@ -354,12 +354,12 @@ async fn a_cancelled_run_stops_its_copies_and_brings_the_guests_back() {
 async fn a_worker_that_stops_brings_its_guest_back_and_another_begins_afresh() {
     for cold in [false, true] {
         let site = site(cold).await;
-        let gate = site.world.hold("image", When::Before);
+        let paused = site.world.pause("image", When::Before);
         let first = site.worker("first");
         let run = site.run_now().await;
-        gate.reached().await;
+        paused.reached().await;
         first.ask_to_stop();
-        gate.open();
+        paused.resume();
         first.stopped().await;
         site.world.with("mail", |g| {
             assert!(
@@ -384,10 +384,10 @@ async fn a_worker_that_stops_brings_its_guest_back_and_another_begins_afresh() {
 #[tokio::test(flavor = "multi_thread")]
 async fn broken_connections_to_the_database_cost_no_work() {
     let site = site(false).await;
-    let gate = site.world.hold("read", When::Before);
+    let paused = site.world.pause("read", When::Before);
     let worker = site.worker("one");
     let run = site.run_now().await;
-    gate.reached().await;
+    paused.reached().await;
     for _ in 0..3 {
         site.execute(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -395,7 +395,7 @@ async fn broken_connections_to_the_database_cost_no_work() {
         )
         .await;
     }
-    gate.open();
+    paused.resume();
     assert_eq!(site.settled(run).await, "succeeded");
     let row = site.row(run, "mail").await;
     assert_eq!((row.attempts, row.crashes, row.fence), (0, 0, 1), "{row:?}");
@@ -437,10 +437,10 @@ async fn a_change_that_comes_after_another_worker_has_looked_is_undone_though_th
         settings::set(&site.db.pool, &[("lease_secs", "240")])
             .await
             .unwrap();
-        let gate = site.world.hold(operation, When::Before);
+        let paused = site.world.pause(operation, When::Before);
         let first = site.worker("first");
         let run = site.run_now().await;
-        gate.reached().await;
+        paused.reached().await;
         // Another has taken over, has seen nothing to undo, and has failed for good.
         site.execute(
             "UPDATE virtuozo_core.guest_runs SET state = 'failed', lease_until = NULL, ended_at = now(), fence = fence + 1",
@@ -449,7 +449,7 @@ async fn a_change_that_comes_after_another_worker_has_looked_is_undone_though_th
         site.execute("UPDATE virtuozo_core.guest_slots SET guest_run_id = NULL, taken_at = NULL")
             .await;
         site.execute("DELETE FROM virtuozo_core.obligations").await;
-        gate.open();
+        paused.resume();
         site.until("what came too late is undone", || async {
             let undone = site
                 .world

@@ -117,7 +117,7 @@ async fn without_a_worker_that_serves_the_kind_nobody_is_asked_and_that_is_said(
     };
     let usable = Arc::clone(&connector.is_usable);
     let options = WorkerOptions {
-        look_every_lacking: Some(Duration::from_millis(50)),
+        reprobe_every: Some(Duration::from_millis(50)),
         ..WorkerOptions::new("poor")
     };
     let _poor = WorkerProcess::start_with(options, connector, site.db.url().to_owned());
@@ -189,9 +189,9 @@ async fn what_the_host_says_comes_through_with_its_class_and_opens_no_circuit_br
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_killed_in_the_middle_is_followed_by_another_one() {
     let (site, mut workers) = site_with_workers(&["one"]).await;
-    let standing = site.world.hold("connect", When::Before);
+    let paused = site.world.pause("connect", When::Before);
     let asker = Asker::of(&site, LONG).await;
-    standing.reached().await;
+    paused.reached().await;
     let _other = site.worker("other");
     workers.remove(0).kill();
     let heard = Arc::clone(&asker.heard);
@@ -207,9 +207,9 @@ async fn a_worker_that_is_killed_in_the_middle_is_followed_by_another_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_stops_hands_the_request_to_another_one() {
     let (site, workers) = site_with_workers(&["one"]).await;
-    let standing = site.world.hold("connect", When::Before);
+    let paused = site.world.pause("connect", When::Before);
     let asker = Asker::of(&site, LONG).await;
-    standing.reached().await;
+    paused.reached().await;
     let _other = site.worker("other");
     workers[0].ask_to_stop();
     let tested = asker.hears().await.unwrap();
@@ -219,9 +219,9 @@ async fn a_worker_that_stops_hands_the_request_to_another_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_too_long_or_stops_waiting_leaves_nothing_to_be_done() {
     let (site, _workers) = site_with_workers(&["one"]).await;
-    let standing = site.world.hold("connect", When::Before);
+    let paused = site.world.pause("connect", When::Before);
     let late = Asker::of(&site, Duration::from_secs(2)).await;
-    standing.reached().await;
+    paused.reached().await;
     let late = late.hears_error().await;
     let said = late.to_string();
     assert!(matches!(late, RequestError::TimedOut { .. }), "{said}");
@@ -230,15 +230,15 @@ async fn who_waits_too_long_or_stops_waiting_leaves_nothing_to_be_done() {
         "{said}"
     );
     until_state(&site, "cancelled").await;
-    standing.open();
+    paused.resume();
 
     site.execute("DELETE FROM virtuozo_core.requests").await;
-    let standing = site.world.hold("connect", When::Before);
+    let paused = site.world.pause("connect", When::Before);
     let asker = Asker::of(&site, LONG).await;
-    standing.reached().await;
+    paused.reached().await;
     asker.stop.cancel();
     let stopped = asker.hears_error().await;
     assert!(matches!(stopped, RequestError::Stopped(_)), "{stopped}");
     until_state(&site, "cancelled").await;
-    standing.open();
+    paused.resume();
 }

@@ -7,7 +7,7 @@ use virtuozo_store::{hosts, operators, settings};
 
 use crate::common::{
     Row, Site, WorkerProcess,
-    fake::{Act, Gate, When},
+    fake::{Act, PausedCall, When},
 };
 
 const REFUSED: Act = Act::Fail(ErrorKind::Unreachable, ErrorClass::Retry);
@@ -19,12 +19,12 @@ async fn waiting(guests: usize) -> (Site, Uuid, WorkerProcess) {
     let names: Vec<String> = (0..guests).map(|n| format!("g{n:02}")).collect();
     let powered: Vec<_> = names.iter().map(|name| (name.as_str(), On)).collect();
     let site = Site::new(&powered).await;
-    let gate = site.world.hold("host_facts", When::Before);
+    let paused = site.world.pause("host_facts", When::Before);
     let worker = site.worker("one");
     let run = site.run_now().await;
-    gate.reached().await;
+    paused.reached().await;
     operators::pause(&site.db.pool, "lab").await.unwrap();
-    gate.open();
+    paused.resume();
     site.until("the guests wait and nobody is connected", || async {
         let closed = site
             .world
@@ -141,11 +141,11 @@ async fn another_worker_tries_when_the_one_that_tried_has_died() {
         .await
         .unwrap();
     site.world.rule_for_host("connect", "lab", 1, REFUSED);
-    let gate = Gate::new();
+    let paused = PausedCall::new();
     site.world
-        .rule_for_host("connect", "lab", 1, Act::Hold(gate.clone()));
+        .rule_for_host("connect", "lab", 1, Act::Pause(paused.clone()));
     resume(&site).await;
-    gate.reached().await;
+    paused.reached().await;
     let helper = site.worker("helper");
     // A lease and more passes while the probe hangs: it is renewed, and nobody else tries.
     let until: i64 = site
@@ -168,17 +168,17 @@ async fn another_worker_tries_when_the_one_that_tried_has_died() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_guests_of_a_silent_host_are_owed_is_undone_when_it_answers() {
     let (site, run, worker) = waiting(2).await;
-    let gates = [0, 1].map(|_| site.world.hold("freeze", When::After));
+    let paused_calls = [0, 1].map(|_| site.world.pause("freeze", When::After));
     let lost = Act::Fail(ErrorKind::ConnectionLost, ErrorClass::Retry);
     site.world.rule("image", None, When::Before, 2, lost);
     resume(&site).await;
-    for gate in &gates {
-        gate.reached().await;
+    for paused in &paused_calls {
+        paused.reached().await;
     }
     assert_eq!(site.world.calls("connect"), 2);
     site.world.rule_for_host("connect", "lab", 8, REFUSED);
-    for gate in gates {
-        gate.open();
+    for paused in paused_calls {
+        paused.resume();
     }
     assert_eq!(site.settled(run).await, "failed");
     site.assert_clean(&[("g00", On), ("g01", On)]).await;

@@ -62,12 +62,12 @@ async fn a_copy_damaged_before_it_is_published_is_deleted_and_made_again_and_peo
     settings::set(&site.db.pool, &[("max_attempts", "1")])
         .await
         .unwrap();
-    let gate = site.world.hold("release", When::After);
+    let paused = site.world.pause("release", When::After);
     let worker = site.worker("one");
     let run = site.run_now().await;
-    gate.reached().await;
+    paused.reached().await;
     damage_the_copy(&site);
-    gate.open();
+    paused.resume();
     assert_eq!(site.settled(run).await, "succeeded");
     assert_eq!(site.row(run, "mail").await.attempts, 1);
     let disk = site.world.with("mail", |g| (*g.disk()).clone());
@@ -109,12 +109,12 @@ async fn a_copy_damaged_before_it_is_published_is_deleted_and_made_again_and_peo
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_whose_manifest_is_damaged_is_made_again_too() {
     let site = site().await;
-    let gate = site.world.hold("release", When::After);
+    let paused = site.world.pause("release", When::After);
     let worker = site.worker("one");
     let run = site.run_now().await;
-    gate.reached().await;
+    paused.reached().await;
     damage(&site, virtuozo_repository::MANIFEST_NAME);
-    gate.open();
+    paused.resume();
     assert_eq!(site.settled(run).await, "succeeded");
     let told = told_about_storage(&site).await;
     assert_eq!(told.len(), 1, "{told:?}");
@@ -126,16 +126,16 @@ async fn a_copy_whose_manifest_is_damaged_is_made_again_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn storage_that_damages_the_second_copy_too_ends_the_guest_run_and_nothing_is_published() {
     let site = site().await;
-    let first = site.world.hold("release", When::After);
+    let first = site.world.pause("release", When::After);
     let worker = site.worker("one");
     let run = site.run_now().await;
     first.reached().await;
     damage_the_copy(&site);
-    let second = site.world.hold("release", When::After);
-    first.open();
+    let second = site.world.pause("release", When::After);
+    first.resume();
     second.reached().await;
     damage_the_copy(&site);
-    second.open();
+    second.resume();
     assert_eq!(site.settled(run).await, "failed");
     let row = site.row(run, "mail").await;
     assert_eq!(
@@ -158,21 +158,21 @@ async fn storage_that_damages_the_second_copy_too_ends_the_guest_run_and_nothing
 async fn a_guest_run_that_an_operator_puts_back_may_begin_again_once_more() {
     let site = site().await;
     let worker = site.worker("one");
-    let mut gate = site.world.hold("release", When::After);
+    let mut paused = site.world.pause("release", When::After);
     let run = site.run_now().await;
     for _ in 0..2 {
-        gate.reached().await;
+        paused.reached().await;
         damage_the_copy(&site);
-        let next = site.world.hold("release", When::After);
-        gate.open();
-        gate = next;
+        let next = site.world.pause("release", When::After);
+        paused.resume();
+        paused = next;
     }
     assert_eq!(site.settled(run).await, "failed");
     site.execute("SELECT virtuozo_core.wait_again(id) FROM virtuozo_core.guest_runs")
         .await;
-    gate.reached().await;
+    paused.reached().await;
     damage_the_copy(&site);
-    gate.open();
+    paused.resume();
     assert_eq!(site.settled(run).await, "succeeded");
     worker.stopped().await;
 }
@@ -201,16 +201,16 @@ async fn a_copy_is_published_unread_where_the_settings_say_so_and_the_step_says_
 async fn a_repository_that_is_unmounted_before_the_copy_is_read_back_is_not_taken_for_bad_storage()
 {
     let site = site().await;
-    let gate = site.world.hold("release", When::After);
+    let paused = site.world.pause("release", When::After);
     let worker = site.worker("one");
     let run = site.run_now().await;
-    gate.reached().await;
+    paused.reached().await;
     // The empty directory under the mount point.
     let root = site.destination.path();
     let elsewhere = root.with_extension("unmounted");
     std::fs::rename(root, &elsewhere).unwrap();
     std::fs::create_dir(root).unwrap();
-    gate.open();
+    paused.resume();
     assert_eq!(site.settled(run).await, "failed");
     assert!(told_about_storage(&site).await.is_empty());
     let row = site.row(run, "mail").await;

@@ -314,7 +314,7 @@ async fn read_responses(stdout: &mut (impl AsyncRead + Unpin), shared: &Shared) 
             Ok(response) => response,
             Err(error) => {
                 if error.kind() != io::ErrorKind::UnexpectedEof {
-                    tracing::warn!(host = shared.label, %error, "a vix-host process talks nonsense");
+                    tracing::warn!(host = shared.label, %error, "invalid message from a vix-host process");
                 }
                 return;
             }

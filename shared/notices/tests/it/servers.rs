@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The longest that a message may take.
-const PATIENCE: Duration = Duration::from_secs(90);
+const WAIT_LIMIT: Duration = Duration::from_secs(90);
 
 /// An issuer of certificates that no system knows, and a certificate for `localhost`.
 pub(crate) struct Certificates {
@@ -109,7 +109,7 @@ impl Server {
     fn until<T>(&self, mut ask: impl FnMut(&[Value]) -> Option<T>) -> Option<T> {
         let said = self.said.0.lock().unwrap();
         let mut found = None;
-        let waited = self.said.1.wait_timeout_while(said, PATIENCE, |said| {
+        let waited = self.said.1.wait_timeout_while(said, WAIT_LIMIT, |said| {
             found = ask(said);
             found.is_none()
         });

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::*;
 use crate::testing::TestDb;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
 /// The stored generation, and whether a definition is ours.
 async fn stored(db: &TestDb) -> (i32, bool) {
@@ -36,7 +36,7 @@ async fn lay_another(db: &TestDb, generation: i32) {
 }
 
 async fn in_time<T>(what: &str, done: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, done)
+    tokio::time::timeout(WAIT_LIMIT, done)
         .await
         .unwrap_or_else(|_| panic!("{what} takes too long"))
 }

@@ -156,7 +156,7 @@ async fn hot_statements_use_indexes(conn: &mut PgConnection) {
         ),
         (
             "run_open_on_host",
-            include_str!("../runs/open_on_host.sql"),
+            include_str!("../run_end/open_on_host.sql"),
             vec![id, id],
         ),
         (
@@ -180,7 +180,7 @@ async fn hot_statements_use_indexes(conn: &mut PgConnection) {
             vec!["'virtuozo-host'"],
         ),
         ("jobs_drop", include_str!("jobs_drop.sql"), vec![]),
-        ("run_end", include_str!("../runs/end.sql"), vec![id]),
+        ("run_end", include_str!("../run_end/end.sql"), vec![id]),
         (
             "steps_of_attempt",
             include_str!("../steps/of_attempt.sql"),

@@ -8,7 +8,8 @@ use std::{
 
 use virtuozo_disk::vmware::{
     Dictionary,
-    hostd::{self, DatastorePath},
+    datastore_path::{DatastorePath, DatastorePathError},
+    hostd,
 };
 use vix_sys::{
     VIX_E_CANNOT_CONNECT_TO_HOST, VIX_E_CANNOT_READ_VM_CONFIG, VIX_E_HOST_USER_PERMISSIONS,
@@ -164,7 +165,7 @@ impl Host {
         }
         let parsed: DatastorePath = path
             .parse()
-            .map_err(|error: hostd::DatastorePathError| unknown(error.to_string()))?;
+            .map_err(|error: DatastorePathError| unknown(error.to_string()))?;
         match self.datastores()?.get(&parsed.datastore) {
             Some(directory) => Ok(parsed.resolve(Path::new(directory))),
             None => Err(unknown(format!(

@@ -200,7 +200,7 @@ fn people_are_told_of_what_fails_and_the_log_is_as_loud_as_that() {
                         assert_eq!(decision.log, Loudness::Error);
                         assert_eq!(decision.outcome, Outcome::Failed);
                     }
-                    // Of what is owed, only from the third failure on.
+                    // An undo job logs at this level from the third failure on.
                     (Ending::Retry { .. }, Subject::Obligation(..)) => {
                         assert_eq!(is_told.is_some(), attempt.number >= LOUD_FROM);
                         assert_eq!(decision.log, Loudness::Warn);
