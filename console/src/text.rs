@@ -4,7 +4,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use virtuozo_model::Pause;
 use virtuozo_store::{
     views::{
-        GuestLine, GuestRunLine, HookRunLine, HostRunLine, ObligationLine, ProcessLine, StepLine,
+        GuestLine, GuestRunLine, HookRunLine, HostRunLine, NodeLine, ObligationLine, ProcessLine,
+        StepLine,
     },
     workers::KindUnserved,
 };
@@ -18,6 +19,11 @@ pub(crate) fn guest_limit(guests: Option<i32>) -> String {
         Some(n) => format!("{n} guests in work at most"),
         None => "as many guests in work as their hosts permit".to_owned(),
     }
+}
+
+/// How many guests of a node of a host are in work.
+pub(crate) fn node(node: &NodeLine) -> String {
+    format!("{}: {} of {}", node.node, node.slots_busy, node.slots)
 }
 
 /// A kind of host that no running worker serves: its hosts, the reason, and what to do.

@@ -8,19 +8,14 @@ BEGIN
         OR EXISTS (SELECT 1 FROM virtuozo_core.datastores WHERE guest_threads IS NOT NULL);
 END $$;
 
--- Whether a path on a host, as '[name] dir/file' or absolute, lies in a datastore.
-CREATE OR REPLACE FUNCTION virtuozo_core.lies_in(path text, store virtuozo_core.datastores) RETURNS boolean LANGUAGE sql IMMUTABLE
-RETURN starts_with(path, format('[%s]', store.name))
-    OR coalesce(starts_with(path, rtrim(store.host_path, '/') || '/'), false);
-
--- Whether a guest has its configuration or a disk that is backed up in a datastore.
+-- Whether a guest had its configuration or a disk that is backed up in a datastore when it was last seen.
 CREATE OR REPLACE FUNCTION virtuozo_core.uses(guest virtuozo_core.guests, store virtuozo_core.datastores) RETURNS boolean
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN guest.host_id = store.host_id
-       AND (virtuozo_core.lies_in(guest.locator, store)
+       AND (coalesce(guest.datastore = store.name, false)
             OR EXISTS (SELECT 1 FROM virtuozo_core.disks d
-                        WHERE d.guest_id = guest.id AND NOT d.ignored AND virtuozo_core.lies_in(d.file_name, store)));
+                        WHERE d.guest_id = guest.id AND NOT d.ignored AND d.datastore = store.name));
 END $$;
 
 -- How many guests in a datastore are in work. Each slot in use leads to one guest: no plan may begin with

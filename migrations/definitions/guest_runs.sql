@@ -22,24 +22,43 @@ SELECT g.id, g.host_id, h.name AS host_name, g.locator, g.name, g.configured, g.
 -- about them (ignored) is still known should they come back.
 CREATE OR REPLACE FUNCTION virtuozo_core.guest_seen(guest uuid, its_name text, its_power text, its_state text, reason text,
                                          devices text[], files text[], capacities bigint[], problems text[],
-                                         its_node text, its_change_ids text[])
+                                         its_node text, its_change_ids text[], its_datastore text, datastores text[])
 RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    before record;
 BEGIN
+    SELECT g.host_id, coalesce(g.node, '') AS node, coalesce(g.node, '') <> coalesce(its_node, '') AS is_elsewhere
+      INTO before FROM virtuozo_core.guests g WHERE g.id = guest;
+    -- The host before the guest, as those lock them who apply its inventory.
+    IF before.is_elsewhere THEN
+        PERFORM 1 FROM virtuozo_core.hosts h WHERE h.id = before.host_id FOR NO KEY UPDATE;
+    END IF;
     UPDATE virtuozo_core.guests
        SET name = its_name, power = its_power, node = its_node, change_ids = its_change_ids,
+           datastore = its_datastore,
            state = CASE WHEN configured THEN its_state ELSE 'not_configured' END,
            state_reason = reason, checked_at = now()
      WHERE id = guest;
+    -- The first guest on a node, or the last that leaves one.
+    IF before.is_elsewhere
+       AND (NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_slots s
+                         WHERE s.host_id = before.host_id AND s.node = coalesce(its_node, ''))
+            OR NOT EXISTS (SELECT 1 FROM virtuozo_core.guests g
+                            WHERE g.host_id = before.host_id AND coalesce(g.node, '') = before.node)) THEN
+        PERFORM virtuozo_core.sync_slots(before.host_id);
+    END IF;
     UPDATE virtuozo_core.disks
        SET state = 'not_in_inventory', state_reason = 'the guest''s configuration does not name it',
            checked_at = now()
      WHERE guest_id = guest AND device <> ALL (devices);
-    INSERT INTO virtuozo_core.disks (id, guest_id, device, file_name, capacity_bytes, state, state_reason, checked_at)
-    SELECT gen_random_uuid(), guest, seen.device, seen.file_name, seen.capacity_bytes,
+    INSERT INTO virtuozo_core.disks (id, guest_id, device, file_name, datastore, capacity_bytes, state, state_reason, checked_at)
+    SELECT gen_random_uuid(), guest, seen.device, seen.file_name, seen.datastore, seen.capacity_bytes,
            CASE WHEN seen.problem IS NULL THEN 'ok' ELSE 'invalid' END, seen.problem, now()
-      FROM unnest(devices, files, capacities, problems) AS seen (device, file_name, capacity_bytes, problem)
+      FROM unnest(devices, files, capacities, problems, datastores)
+        AS seen (device, file_name, capacity_bytes, problem, datastore)
     ON CONFLICT (guest_id, device) DO UPDATE
-       SET file_name = excluded.file_name, capacity_bytes = coalesce(excluded.capacity_bytes, disks.capacity_bytes),
+       SET file_name = excluded.file_name, datastore = excluded.datastore,
+           capacity_bytes = coalesce(excluded.capacity_bytes, disks.capacity_bytes),
            state = excluded.state, state_reason = excluded.state_reason, checked_at = excluded.checked_at;
 END $$;
 

@@ -48,12 +48,11 @@ BEGIN
         OR NOT EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k WHERE k.worker_id = worker);
 END $$;
 
--- Whether a worker leaves what there is to do for a host to others: it can never do it, or has found lately that it
--- cannot, and one of the others perhaps can.
+-- Whether a worker leaves what there is to do for a host to others: it has found lately that it cannot do it, and one of
+-- the others perhaps can.
 CREATE OR REPLACE FUNCTION virtuozo_core.leaves_to_others(worker uuid, host uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    RETURN NOT virtuozo_core.serves(worker, host)
-        OR virtuozo_core.lacks_capability(worker, host)
+    RETURN virtuozo_core.lacks_capability(worker, host)
        AND EXISTS (SELECT 1 FROM virtuozo_core.workers w
                     WHERE w.kind = 'worker' AND w.id <> worker AND NOT w.drain_requested
                       AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at)

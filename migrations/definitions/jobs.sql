@@ -80,27 +80,38 @@ BEGIN
         USING ERRCODE = 'check_violation', HINT = 'Use the functions of the schema virtuozo instead of apalis.jobs.';
 END $$;
 
--- Jobs are pushed in several ways, and all come past here. One without a run has no trace.
-CREATE OR REPLACE FUNCTION virtuozo_core.trace_job() RETURNS trigger LANGUAGE plpgsql AS $$
+-- Jobs are pushed in several ways, and all come past here: what a job needs, and its trace. One without a run has no trace.
+CREATE OR REPLACE FUNCTION virtuozo_core.describe_job() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
+    kind text;
     parent text;
 BEGIN
     IF new.job_type = 'virtuozo-guest' THEN
-        SELECT virtuozo_core.traceparent(coalesce(r.trace_id, r.id), g.id, g.trace_fence) INTO parent
-          FROM virtuozo_core.guest_runs g JOIN virtuozo_core.runs r ON r.id = g.run_id
+        SELECT o.kind, virtuozo_core.traceparent(coalesce(r.trace_id, r.id), g.id, g.trace_fence) INTO kind, parent
+          FROM virtuozo_core.guest_runs g
+          JOIN virtuozo_core.hosts o ON o.id = g.host_id
+          JOIN virtuozo_core.runs r ON r.id = g.run_id
          WHERE g.id = virtuozo_core.job_subject(new.job_type, new.job);
     ELSIF new.job_type = 'virtuozo-host' THEN
-        SELECT virtuozo_core.traceparent(coalesce(r.trace_id, r.id), h.id, 0) INTO parent
-          FROM virtuozo_core.host_runs h JOIN virtuozo_core.runs r ON r.id = h.run_id
+        SELECT o.kind, virtuozo_core.traceparent(coalesce(r.trace_id, r.id), h.id, 0) INTO kind, parent
+          FROM virtuozo_core.host_runs h
+          JOIN virtuozo_core.hosts o ON o.id = h.host_id
+          JOIN virtuozo_core.runs r ON r.id = h.run_id
          WHERE h.id = virtuozo_core.job_subject(new.job_type, new.job);
     ELSIF new.job_type = 'virtuozo-undo' THEN
-        SELECT virtuozo_core.traceparent(coalesce(r.trace_id, r.id), g.id, g.trace_fence) INTO parent
+        SELECT h.kind, virtuozo_core.traceparent(coalesce(r.trace_id, r.id), g.id, g.trace_fence) INTO kind, parent
           FROM virtuozo_core.obligations o
+          JOIN virtuozo_core.hosts h ON h.id = o.host_id
           JOIN virtuozo_core.guest_runs g ON g.id = o.guest_run_id
           JOIN virtuozo_core.runs r ON r.id = g.run_id
          WHERE o.guest_id = virtuozo_core.job_subject(new.job_type, new.job)
          ORDER BY o.created_at LIMIT 1;
+    ELSIF new.job_type = 'virtuozo-request' THEN
+        SELECT h.kind INTO kind
+          FROM virtuozo_core.requests q JOIN virtuozo_core.hosts h ON h.id = q.host_id
+         WHERE q.id = virtuozo_core.job_subject(new.job_type, new.job);
     END IF;
+    new.needs_kind := coalesce(kind, '');
     IF parent IS NOT NULL AND coalesce(new.metadata::text, '') = '' THEN
         -- As text, which is read as hstore wherever that extension lives.
         new.metadata := format('"traceparent"=>"%s"', parent);
@@ -113,14 +124,15 @@ END $$;
 CREATE OR REPLACE FUNCTION virtuozo_core.job_id() RETURNS text LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     digits CONSTANT text := '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
-    at bigint := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
-    id text := upper(substr(replace(gen_random_uuid()::text, '-', ''), 1, 8) || right(gen_random_uuid()::text, 8));
+    at CONSTANT bigint := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
 BEGIN
-    FOR place IN 1..10 LOOP
-        id := substr(digits, (at & 31)::integer + 1, 1) || id;
-        at := at >> 5;
-    END LOOP;
-    RETURN id;
+    -- One expression: a loop over the digits costs a third more.
+    RETURN substr(digits, (at >> 45 & 31)::integer + 1, 1) || substr(digits, (at >> 40 & 31)::integer + 1, 1)
+        || substr(digits, (at >> 35 & 31)::integer + 1, 1) || substr(digits, (at >> 30 & 31)::integer + 1, 1)
+        || substr(digits, (at >> 25 & 31)::integer + 1, 1) || substr(digits, (at >> 20 & 31)::integer + 1, 1)
+        || substr(digits, (at >> 15 & 31)::integer + 1, 1) || substr(digits, (at >> 10 & 31)::integer + 1, 1)
+        || substr(digits, (at >> 5 & 31)::integer + 1, 1) || substr(digits, (at & 31)::integer + 1, 1)
+        || upper(substr(replace(gen_random_uuid()::text, '-', ''), 1, 8) || right(gen_random_uuid()::text, 8));
 END $$;
 
 -- Pushes jobs about these into a queue, due so many seconds from now. The one way to do so. To the microsecond: of jobs

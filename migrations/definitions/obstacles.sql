@@ -38,7 +38,8 @@ BEGIN
 END $$;
 
 -- No worker that runs has what a host's kind needs.
-CREATE OR REPLACE FUNCTION virtuozo_core.kind_reason(host uuid) RETURNS text LANGUAGE plpgsql STABLE AS $$
+CREATE OR REPLACE FUNCTION virtuozo_core.kind_reason(host uuid) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN (SELECT format('no running worker serves hosts of the kind %s; virtuozo doctor says why', h.kind)
               FROM virtuozo_core.hosts h WHERE h.id = host AND NOT virtuozo_core.is_served(h.kind));
@@ -112,13 +113,16 @@ BEGIN
     END;
 END $$;
 
--- Why a host has no room for one more guest.
-CREATE OR REPLACE FUNCTION virtuozo_core.slot_reason(host uuid) RETURNS text LANGUAGE plpgsql STABLE AS $$
+-- Why a node of a host has no room for one more guest; without a node: why none of them has.
+CREATE OR REPLACE FUNCTION virtuozo_core.slot_reason(host uuid, its_node text) RETURNS text LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN CASE
-        WHEN NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_slots s WHERE s.host_id = host AND s.guest_run_id IS NULL)
-            THEN format('all %s slots of its host are taken',
-                        (SELECT count(*) FROM virtuozo_core.guest_slots s WHERE s.host_id = host))
+        WHEN NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_slots s
+                          WHERE s.host_id = host AND s.node = coalesce(its_node, s.node) AND s.guest_run_id IS NULL)
+            THEN format('all %s slots of %s are taken',
+                        (SELECT count(*) FROM virtuozo_core.guest_slots s
+                          WHERE s.host_id = host AND s.node = coalesce(its_node, s.node)),
+                        coalesce('its node ' || nullif(its_node, ''), 'its host'))
     END;
 END $$;
 
@@ -135,7 +139,8 @@ BEGIN
     RETURN coalesce(
         virtuozo_core.host_reason(g.host_id),
         virtuozo_core.guest_reason(g),
-        virtuozo_core.slot_reason(g.host_id),
+        virtuozo_core.slot_reason(
+            g.host_id, coalesce((SELECT u.node FROM virtuozo_core.guests u WHERE u.id = g.guest_id), '')),
         (SELECT format('cap reached: %s, %s of %s guests in work', c.what, c.busy, c.cap)
            FROM virtuozo_core.reached_cap(g.guest_id) c));
 END $$;

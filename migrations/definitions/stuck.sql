@@ -35,12 +35,18 @@ SELECT 'lease', g.id, h.name, u.name, g.lease_until, format('its worker is silen
  WHERE g.state = 'running' AND g.lease_until < now() - make_interval(secs => s.lease_secs)
    AND virtuozo_core.is_settled()
 UNION ALL
-SELECT 'copy', g.id, h.name, u.name, g.progress_at, format('its copy has not moved on for %s', date_trunc('second', now() - g.progress_at)),
-       'look at the host''s storage and the destination; virtuozo.cancel() stops it'
+SELECT g.step, g.id, h.name, u.name, p.at,
+       format('its %s has not moved on for %s', CASE g.step WHEN 'copy' THEN 'copy' ELSE 'verification' END,
+              date_trunc('second', now() - p.at)),
+       CASE g.step WHEN 'copy' THEN 'look at the host''s storage and the destination' ELSE 'look at the destination' END
+       || '; virtuozo.cancel() stops it'
   FROM virtuozo_core.guest_runs g
   JOIN virtuozo_core.hosts h ON h.id = g.host_id
   JOIN virtuozo_core.guests u ON u.id = g.guest_id
- WHERE g.state = 'running' AND g.step = 'copy' AND g.progress_at < now() - interval '10 minutes'
+  LEFT JOIN virtuozo_core.steps s ON s.guest_run_id = g.id AND s.fence = g.fence AND s.name = g.step
+ -- What has read nothing yet stands still since its step began.
+ CROSS JOIN LATERAL (SELECT greatest(g.progress_at, s.started_at) AS at) p
+ WHERE g.state = 'running' AND g.step IN ('copy', 'verify') AND p.at < now() - interval '10 minutes'
 UNION ALL
 SELECT 'admitted', g.id, h.name, u.name, g.admitted_at, 'it has a slot, and no worker has taken it',
        'start more workers, or see whether they reach the host'

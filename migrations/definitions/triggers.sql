@@ -9,8 +9,8 @@ BEGIN
         'CREATE TRIGGER virtuozo_guard BEFORE INSERT OR UPDATE ON apalis.jobs '
         'FOR EACH ROW EXECUTE FUNCTION virtuozo_core.guard_job()',
 
-        'CREATE TRIGGER virtuozo_trace BEFORE INSERT ON apalis.jobs '
-        'FOR EACH ROW EXECUTE FUNCTION virtuozo_core.trace_job()',
+        'CREATE TRIGGER virtuozo_describe BEFORE INSERT ON apalis.jobs '
+        'FOR EACH ROW EXECUTE FUNCTION virtuozo_core.describe_job()',
 
         'CREATE TRIGGER virtuozo_hook AFTER UPDATE OF state ON virtuozo_core.runs '
         'FOR EACH ROW WHEN (((old.state = ''running''::text) AND (new.state <> ''running''::text))) '

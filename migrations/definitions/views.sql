@@ -51,6 +51,16 @@ SELECT h.id, h.name, h.kind, h.address, h.ignored, h.state,
   FROM virtuozo_core.hosts h CROSS JOIN virtuozo_core.settings s
   LEFT JOIN virtuozo_core.circuit_breakers d ON d.host_id = h.id;
 
+-- One row for each node of a host that has slots: a guest waits for a slot of the node that it was last seen on. The node
+-- is NULL where the host names none.
+CREATE OR REPLACE VIEW virtuozo.nodes AS
+SELECT h.name AS host, nullif(s.node, '') AS node, s.slots, s.slots_taken,
+       (SELECT count(*) FROM virtuozo_core.guest_runs g JOIN virtuozo_core.guests u ON u.id = g.guest_id
+         WHERE g.host_id = h.id AND g.state = 'waiting' AND coalesce(u.node, '') = s.node) AS guests_waiting
+  FROM virtuozo_core.hosts h
+  JOIN (SELECT x.host_id, x.node, count(*) AS slots, count(x.guest_run_id) AS slots_taken
+          FROM virtuozo_core.guest_slots x GROUP BY x.host_id, x.node) s ON s.host_id = h.id;
+
 CREATE OR REPLACE VIEW virtuozo.guests AS
 SELECT g.id, h.name AS host, g.name AS guest, g.ignored OR h.ignored OR NOT g.configured AS ignored,
        g.state, g.state_reason, g.power, g.checked_at,
@@ -131,8 +141,9 @@ SELECT j.id, j.job_type AS queue, j.status, p.doc AS payload,
             WHEN p.doc IS NULL THEN 'its payload cannot be read'
             WHEN j.run_at > now() THEN format('due at %s', j.run_at)
             WHEN g.id IS NOT NULL THEN virtuozo_core.waiting_reason(g)
-            ELSE 'no worker has claimed it yet' END AS waiting_reason,
-       j.attempts AS deliveries, j.run_at, j.lock_at AS claimed_at, w.name AS worker, j.done_at
+            ELSE coalesce(virtuozo_core.kind_reason(h.id), 'no worker has claimed it yet') END AS waiting_reason,
+       j.attempts AS deliveries, j.run_at, j.lock_at AS claimed_at, w.name AS worker, j.done_at,
+       nullif(j.needs_kind, '') AS needs_kind
   FROM apalis.jobs j
  CROSS JOIN LATERAL (SELECT virtuozo_core.payload(j.job) AS doc) p
   LEFT JOIN virtuozo_core.guest_runs g ON g.id = virtuozo_core.uuid_or_null(p.doc ->> 'guest_run_id')

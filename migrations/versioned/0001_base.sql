@@ -112,7 +112,8 @@ CREATE TABLE virtuozo_core.guests (
         CHECK (state IN ('unknown', 'ok', 'not_in_inventory', 'not_configured', 'invalid', 'powered_off')),
     state_reason       text,
     power              text CHECK (power IN ('on', 'off', 'suspended', 'blocked_on_question')),
-    node               text,                                            -- the machine of its host that ran it then
+    node               text,                                            -- the machine of its host that ran it when it was last seen
+    datastore          text,                                            -- that holds its configuration, by name
     change_ids         text[] NOT NULL DEFAULT '{}',                    -- for which its host keeps something
     checked_at         timestamptz,
     created_at         timestamptz NOT NULL DEFAULT now(),
@@ -128,6 +129,7 @@ CREATE TABLE virtuozo_core.disks (
     guest_id       uuid NOT NULL REFERENCES virtuozo_core.guests ON DELETE CASCADE,
     device         text NOT NULL CHECK (device <> ''),
     file_name      text NOT NULL,
+    datastore      text,                                                -- that holds it, by name
     ignored        boolean NOT NULL DEFAULT false,
     capacity_bytes bigint,
     state          text NOT NULL DEFAULT 'unknown' CHECK (state IN ('unknown', 'ok', 'not_in_inventory', 'invalid')),
@@ -367,14 +369,15 @@ CREATE INDEX guest_runs_host_run ON virtuozo_core.guest_runs (host_run_id);
 -- Guest runs whose spans are still to be sent: looked for every second, also in a run of 100,000 guests.
 CREATE INDEX guest_runs_untraced ON virtuozo_core.guest_runs (run_id) WHERE ended_at IS NOT NULL AND NOT traced;
 
--- The right to work on one more guest of a host. As many rows as the host may have guests in work,
+-- The right to work on one more guest of a node of a host. As many rows as each node may have guests in work,
 -- so the cap is structural, not counted.
 CREATE TABLE virtuozo_core.guest_slots (
     host_id      uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
+    node         text NOT NULL DEFAULT '',                              -- '': of a host that names none
     slot_no      integer NOT NULL CHECK (slot_no >= 1),
     guest_run_id uuid UNIQUE REFERENCES virtuozo_core.guest_runs ON DELETE SET NULL,
     taken_at     timestamptz,
-    PRIMARY KEY (host_id, slot_no),
+    PRIMARY KEY (host_id, node, slot_no),
     CONSTRAINT guest_slots_times CHECK (taken_at < '9999-01-01Z' AND taken_at > '1000-01-01Z')
 )
 WITH (fillfactor = 50);
@@ -644,6 +647,10 @@ CREATE INDEX requests_open ON virtuozo_core.requests (asked_at) WHERE state IN (
 CREATE INDEX requests_ended ON virtuozo_core.requests (ended_at) WHERE ended_at IS NOT NULL;
 
 -- apalis' queues -------------------------------------------------------------------------------------
+
+-- The kind of host that a job is done on: only workers that serve it claim the job. '': of no host, or not known. A trigger
+-- writes it.
+ALTER TABLE apalis.jobs ADD COLUMN needs_kind text NOT NULL DEFAULT '';
 
 -- Jobs on their way, by payload: the sweeps look for lost ones every second.
 CREATE INDEX virtuozo_jobs_open ON apalis.jobs (job_type, job) WHERE status IN ('Pending', 'Queued', 'Running');

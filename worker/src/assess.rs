@@ -54,6 +54,7 @@ pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Assessment 
         .map(|disk| DiskObservation {
             device: disk.device.clone(),
             file_name: disk.file_name.clone(),
+            datastore: disk.datastore.clone(),
             capacity_bytes: disk.capacity_bytes,
             problem: disk.problem.as_ref().map(|problem| problem.message.clone()),
         })
@@ -72,6 +73,7 @@ pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Assessment 
             reason,
             node: facts.node.clone(),
             change_ids: facts.change_ids.iter().map(ToString::to_string).collect(),
+            datastore: facts.datastore.clone(),
             disks,
         },
         verdict,

@@ -170,7 +170,6 @@ impl Worker {
                 health.availability.clone(),
                 options.name.clone(),
                 incarnation,
-                served.clone(),
             ),
             repositories: Repositories::new(health.availability.clone()),
             hook_guard: options.hook_guard.clone(),
@@ -208,47 +207,49 @@ impl Worker {
             },
             hooks.serve(shutdown.clone()),
             async {
-                if !served.serves_any() {
-                    component.unready(
-                        "serves no kind of host, since this machine lacks what they need: `virtuozo worker list` \
-                         says what",
-                    );
-                    tokio::select! {
-                        () = served.any() => component.ready(),
-                        () = shutdown.cancelled() => return,
-                    }
+                if served.serves_any() {
+                    return;
                 }
-                tokio::join!(
-                    virtuozo_queue::serve(
-                        PgPool::clone(&pool),
-                        Arc::clone(&listener),
-                        incarnation,
-                        move |job: HostJob| jobs::deliver(Arc::clone(&hosts), job),
-                        shutdown.clone()
-                    ),
-                    virtuozo_queue::serve(
-                        PgPool::clone(&pool),
-                        Arc::clone(&listener),
-                        incarnation,
-                        move |job: GuestJob| jobs::deliver(Arc::clone(&guests), job),
-                        shutdown.clone()
-                    ),
-                    virtuozo_queue::serve(
-                        PgPool::clone(&pool),
-                        Arc::clone(&listener),
-                        incarnation,
-                        move |job: UndoJob| jobs::deliver(Arc::clone(&undos), job),
-                        shutdown.clone()
-                    ),
-                    virtuozo_queue::serve(
-                        PgPool::clone(&pool),
-                        Arc::clone(&listener),
-                        incarnation,
-                        move |job: RequestJob| jobs::deliver(Arc::clone(&requests), job),
-                        shutdown.clone()
-                    ),
+                component.unready(
+                    "serves no kind of host, since this machine lacks what they need: `virtuozo worker list` says what",
                 );
+                tokio::select! {
+                    () = served.any() => component.ready(),
+                    () = shutdown.cancelled() => {}
+                }
             },
+            virtuozo_queue::serve(
+                PgPool::clone(&pool),
+                Arc::clone(&listener),
+                incarnation,
+                served.capabilities(),
+                move |job: HostJob| jobs::deliver(Arc::clone(&hosts), job),
+                shutdown.clone()
+            ),
+            virtuozo_queue::serve(
+                PgPool::clone(&pool),
+                Arc::clone(&listener),
+                incarnation,
+                served.capabilities(),
+                move |job: GuestJob| jobs::deliver(Arc::clone(&guests), job),
+                shutdown.clone()
+            ),
+            virtuozo_queue::serve(
+                PgPool::clone(&pool),
+                Arc::clone(&listener),
+                incarnation,
+                served.capabilities(),
+                move |job: UndoJob| jobs::deliver(Arc::clone(&undos), job),
+                shutdown.clone()
+            ),
+            virtuozo_queue::serve(
+                PgPool::clone(&pool),
+                Arc::clone(&listener),
+                incarnation,
+                served.capabilities(),
+                move |job: RequestJob| jobs::deliver(Arc::clone(&requests), job),
+                shutdown.clone()
+            ),
         );
 
         context.work.close();

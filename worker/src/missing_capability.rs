@@ -12,7 +12,7 @@ use virtuozo_postgres::{Pool, StoreError};
 use virtuozo_runtime::Availability;
 use virtuozo_store::workers;
 
-use crate::{retry::while_unavailable, served::Served};
+use crate::retry::while_unavailable;
 
 /// What this worker's machine was found to lack.
 pub(crate) struct MissingCapabilities {
@@ -22,7 +22,6 @@ pub(crate) struct MissingCapabilities {
     name: String,
     /// The worker's id.
     incarnation: Uuid,
-    served: Served,
     /// The hosts for which the machine has lacked something since the worker's start. The database is asked about these
     /// only.
     hosts: Mutex<HashSet<Uuid>>,
@@ -34,14 +33,12 @@ impl MissingCapabilities {
         availability: Availability,
         name: String,
         incarnation: Uuid,
-        served: Served,
     ) -> Self {
         Self {
             pool,
             availability,
             name,
             incarnation,
-            served,
             hosts: Mutex::default(),
         }
     }
@@ -95,7 +92,7 @@ impl MissingCapabilities {
     /// # Errors
     /// The database refuses the query.
     pub(crate) async fn leaves_to_others(&self, host_id: Uuid) -> Result<bool, StoreError> {
-        if !self.served.lacks_any() && !self.hosts().contains(&host_id) {
+        if !self.hosts().contains(&host_id) {
             return Ok(false);
         }
         workers::leaves_to_others(&self.pool, self.incarnation, host_id).await

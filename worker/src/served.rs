@@ -9,6 +9,7 @@ use uuid::Uuid;
 use virtuozo_hypervisor::{Connectors, Probed};
 use virtuozo_model::KindServed;
 use virtuozo_postgres::Pool;
+use virtuozo_queue::Capabilities;
 use virtuozo_runtime::Availability;
 use virtuozo_store::workers;
 
@@ -25,6 +26,8 @@ pub(crate) struct Served {
     connectors: Connectors,
     kinds: Arc<watch::Sender<Vec<KindServed>>>,
     reprobe_every: Duration,
+    /// The words of those that it can.
+    words: Arc<watch::Sender<Vec<String>>>,
 }
 
 impl Served {
@@ -33,6 +36,7 @@ impl Served {
         let kinds = probe(&connectors).await;
         Self {
             connectors,
+            words: Arc::new(watch::Sender::new(words(&kinds))),
             kinds: Arc::new(watch::Sender::new(kinds)),
             reprobe_every: reprobe_every.unwrap_or(REPROBE_EVERY),
         }
@@ -44,8 +48,13 @@ impl Served {
     }
 
     /// Whether there is a kind of host that this worker cannot serve.
-    pub(crate) fn lacks_any(&self) -> bool {
+    fn lacks_any(&self) -> bool {
         self.kinds.borrow().iter().any(|one| !one.is_served)
+    }
+
+    /// What this worker's queues claim.
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        Capabilities::of_kinds(self.words.subscribe())
     }
 
     /// Whether there is a kind of host that this worker can serve.
@@ -88,9 +97,15 @@ impl Served {
             {
                 tracing::warn!(%error, "kinds of host that this worker serves could not be recorded");
             }
+            self.words.send_replace(words(&found));
             self.kinds.send_replace(found);
         }
     }
+}
+
+fn words(kinds: &[KindServed]) -> Vec<String> {
+    let served = kinds.iter().filter(|one| one.is_served);
+    served.map(|one| one.kind.clone()).collect()
 }
 
 fn serves_any(kinds: &[KindServed]) -> bool {

@@ -330,6 +330,8 @@ async fn show(context: &Context, db: &Database, name: &str) -> Result<()> {
                     format!("{} at {}", store.name, output::or_dash(path)),
                 )
             }));
+            let nodes = view.nodes.iter();
+            fields.extend(nodes.map(|node| ("Slots busy on", text::node(node))));
             fields.extend(
                 view.change_ids.iter().map(|(guest, ids)| {
                     ("Kept for changes", format!("{guest}: {}", ids.join(", ")))

@@ -151,6 +151,11 @@ impl HostNode {
         let mut text = format!("{}  {}  ", host.name, host.kind);
         text += &state(host.ignored, &host.state, host.state_reason.as_deref());
         text += &format!("  {} of {} slots busy", host.slots_busy, host.slots);
+        let nodes = host.nodes.iter();
+        let nodes: Vec<_> = nodes.map(text::node).collect();
+        if !nodes.is_empty() {
+            text += &format!(" ({})", nodes.join(", "));
+        }
         if let Some(pause) = text::pause(&host.pause) {
             text += &format!("  {}", pause.replacen("paused", "PAUSED", 1));
         }

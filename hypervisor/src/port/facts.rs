@@ -70,6 +70,8 @@ pub struct DiskFacts {
     pub device: String,
     /// The file or volume the configuration names, as it stands there.
     pub file_name: String,
+    /// The datastore that holds it, by the name in [`HostFacts::datastores`]; none where that is not known.
+    pub datastore: Option<String>,
     /// Size of the disk in bytes, where it could be read.
     pub capacity_bytes: Option<u64>,
     /// Is frozen with the others ([`Guest::freeze`](super::Guest::freeze)).
@@ -93,6 +95,9 @@ pub struct GuestFacts {
     pub snapshots: Vec<String>,
     /// The machine of its host that runs it now; none where the host is one machine.
     pub node: Option<String>,
+    /// The datastore that holds its configuration, by the name in [`HostFacts::datastores`]; none where that is not
+    /// known.
+    pub datastore: Option<String>,
     /// Change ids for which its host keeps something; see [`Guest::forget`](super::Guest::forget).
     pub change_ids: Vec<ChangeId>,
     /// Why the guest cannot be backed up at all; none if it can.

@@ -56,6 +56,7 @@ impl Guest for Handle {
                 .map(|(device, bytes)| DiskFacts {
                     device: device.clone(),
                     file_name: device.clone(),
+                    datastore: None,
                     capacity_bytes: Some(bytes.len() as u64),
                     snapshots: !guest.independent,
                     problem: guest.problem.clone(),
@@ -63,6 +64,7 @@ impl Guest for Handle {
                 .collect(),
             snapshots: guest.snapshot_names(),
             node: guest.node.clone(),
+            datastore: None,
             change_ids: guest
                 .marks
                 .keys()

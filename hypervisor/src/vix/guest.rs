@@ -163,6 +163,7 @@ impl Guest for VixGuest {
             disks: Vec::new(),
             snapshots: Vec::new(),
             node: None,
+            datastore: None,
             change_ids: Vec::new(),
             problem: None,
         };
@@ -177,11 +178,15 @@ impl Guest for VixGuest {
         }
         let runs = facts.power != PowerState::Off && facts.power != PowerState::Suspended;
         let read = self
-            .with_files(move |files| (files.name(), files.disk_facts(runs), files.problem()))
+            .with_files(move |files| {
+                let (disks, problem) = (files.disk_facts(runs), files.problem());
+                (files.name(), files.datastore, disks, problem)
+            })
             .await;
         match read {
-            Ok((name, disks, problem)) => {
+            Ok((name, datastore, disks, problem)) => {
                 facts.name = name;
+                facts.datastore = datastore;
                 facts.disks = disks;
                 facts.problem = facts.problem.or(problem);
             }

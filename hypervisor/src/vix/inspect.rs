@@ -25,6 +25,8 @@ pub(super) struct GuestFiles {
     pub(super) locations: Locations,
     /// The `.vmx` as this machine reads it.
     pub(super) path: PathBuf,
+    /// The datastore that it lies in.
+    pub(super) datastore: Option<String>,
     dir: PathBuf,
     pub(super) vmx: Vmx,
     pub(super) vmsd: Vmsd,
@@ -44,9 +46,11 @@ impl GuestFiles {
             tracing::debug!(path = %path.display(), line = warning.line, warning.text);
         }
         let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let datastore = locations.datastore_of(guest.locator.as_str());
         Ok(Self {
             locations,
             path,
+            datastore,
             dir,
             vmx,
             vmsd,
@@ -80,6 +84,14 @@ impl GuestFiles {
             return Ok(working_dir.join(name));
         }
         Ok(beside)
+    }
+
+    /// The datastore of a file that `.vmx` or `.vmsd` names.
+    fn datastore_of(&self, name: &str) -> Option<String> {
+        if host_path::is_absolute(name) {
+            return self.locations.datastore_of(name);
+        }
+        self.datastore.clone()
     }
 
     fn working_dir(&self) -> Option<PathBuf> {
@@ -161,6 +173,7 @@ impl GuestFiles {
                 DiskFacts {
                     device,
                     file_name: disk.file_name.clone(),
+                    datastore: self.datastore_of(&disk.file_name),
                     capacity_bytes,
                     snapshots: !disk.is_independent(),
                     problem,

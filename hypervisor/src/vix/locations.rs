@@ -151,15 +151,7 @@ impl Locations {
     /// Where this machine reads a file that the host names by an absolute path: below the datastore
     /// with the longest directory, else as it is.
     pub(super) fn host_file(&self, path: &str) -> Result<PathBuf> {
-        let below = DatastorePath::from_host_path(path, &self.on_host).or_else(|| {
-            let (datastore, relative) = path.strip_prefix(ESX_VOLUMES)?.split_once('/')?;
-            let path = DatastorePath {
-                datastore: datastore.to_owned(),
-                relative: host_path::normalize_relative(relative)?.join("/"),
-            };
-            self.mapped.contains_key(&path.datastore).then_some(path)
-        });
-        if let Some(below) = below
+        if let Some(below) = self.in_datastore(path)
             && let Some(root) = self.root(&below.datastore)
         {
             return Ok(below.resolve(&root));
@@ -172,6 +164,24 @@ impl Locations {
             ));
         }
         Ok(PathBuf::from(path))
+    }
+
+    /// An absolute path of the host as one in a datastore.
+    fn in_datastore(&self, path: &str) -> Option<DatastorePath> {
+        DatastorePath::from_host_path(path, &self.on_host).or_else(|| {
+            let (datastore, relative) = path.strip_prefix(ESX_VOLUMES)?.split_once('/')?;
+            let path = DatastorePath {
+                datastore: datastore.to_owned(),
+                relative: host_path::normalize_relative(relative)?.join("/"),
+            };
+            self.mapped.contains_key(&path.datastore).then_some(path)
+        })
+    }
+
+    /// The datastore of a path of the host, in any of its forms.
+    pub(super) fn datastore_of(&self, path: &str) -> Option<String> {
+        let path = path.parse().ok().or_else(|| self.in_datastore(path));
+        path.map(|path: DatastorePath| path.datastore)
     }
 
     /// What to say of a file that could not be opened here.

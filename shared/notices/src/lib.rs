@@ -82,7 +82,8 @@ impl Notices {
             async { Ok(()) }
         };
         let listener = JobListener::start(pool.clone(), availability, stop.clone());
-        virtuozo_queue::serve(pool, listener, id, handler, stop).await;
+        let needs_no_host = virtuozo_queue::Capabilities::none();
+        virtuozo_queue::serve(pool, listener, id, needs_no_host, handler, stop).await;
         sending.close();
         if tokio::time::timeout(deliver::FAREWELL_LIMIT, sending.wait())
             .await

@@ -32,7 +32,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::listener::Notification;
+use super::{Capabilities, listener::Notification};
 use virtuozo_postgres::Pool;
 
 /// Jobs that one claim takes at most.
@@ -59,12 +59,14 @@ impl<J> QueueBackend<J> {
         notifications: UnboundedReceiver<Notification>,
         config: Config,
         poll_every: Duration,
+        capabilities: Capabilities,
     ) -> Self {
         Self {
             notifications,
             claims: Persisted::new(Claims {
                 pool: pool.clone(),
                 config,
+                capabilities,
                 wanted: Arc::default(),
                 notified: Arc::default(),
             }),
@@ -161,6 +163,8 @@ impl<J> WireFormatBackend for QueueBackend<J> {
 struct Claims {
     pool: Pool,
     config: Config,
+    /// Jobs that need anything else are left to others.
+    capabilities: Capabilities,
     /// A claim is to be made: there may be a job.
     wanted: Arc<AtomicBool>,
     /// Ids of jobs that were notified and not claimed since.
@@ -217,6 +221,7 @@ impl Persistence for Claims {
             .bind(worker.name())
             .bind(self.queue())
             .bind(i64::try_from(limit).unwrap_or(1))
+            .bind(self.capabilities.now())
             .fetch_all(&self.pool)
             .await?;
         let known = claimed
@@ -291,16 +296,21 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{self as queue, Job, UndoJob};
+    use crate::{self as queue, GuestJob, Job, UndoJob};
     use virtuozo_postgres::{ConnectionHealth, testing::TestDb};
     use virtuozo_runtime::Availability;
 
-    async fn claimer(db: &TestDb, name: &str) -> (Claims, WorkerContext) {
+    async fn claimer<J: Job>(
+        db: &TestDb,
+        name: &str,
+        capabilities: Capabilities,
+    ) -> (Claims, WorkerContext) {
         let (_, notifications) = mpsc::unbounded_channel();
-        let config = Config::default().queue(UndoJob::QUEUE);
+        let config = Config::default().queue(J::QUEUE);
         let pool = Pool::isolated(&db.pool, &ConnectionHealth::new(&Availability::default()));
+        let poll_every = Duration::from_secs(60);
         let backend =
-            QueueBackend::<UndoJob>::new(&pool, notifications, config, Duration::from_secs(60));
+            QueueBackend::<J>::new(&pool, notifications, config, poll_every, capabilities);
         let (mut claims, worker) = (Claims::clone(&backend.claims), WorkerContext::new(name));
         claims.register(&worker).await.unwrap();
         (claims, worker)
@@ -322,8 +332,8 @@ mod tests {
             .fetch_all(&db.pool)
             .await
             .unwrap();
-        let (mut one, first) = claimer(&db, "one").await;
-        let (mut two, second) = claimer(&db, "two").await;
+        let (mut one, first) = claimer::<UndoJob>(&db, "one", Capabilities::none()).await;
+        let (mut two, second) = claimer::<UndoJob>(&db, "two", Capabilities::none()).await;
 
         let unnotified = one.fetch_next(&first).await.unwrap();
         assert_eq!(unnotified.len(), 1, "no more were notified");
@@ -345,6 +355,72 @@ mod tests {
             one.reenqueue_abandoned(others, &first).await.unwrap(),
             0,
             "the jobs of another are not put back"
+        );
+    }
+
+    /// A guest of each kind of host with a guest run that has a slot; ids are made from the kinds.
+    const KINDS: &str = "
+        INSERT INTO virtuozo_core.runs (id, requested_by) VALUES (md5('run')::uuid, 'test');
+        INSERT INTO virtuozo_core.hosts (id, name, kind) SELECT md5(k)::uuid, k, k FROM unnest('{one,two,three}'::text[]) k;
+        INSERT INTO virtuozo_core.host_runs (id, run_id, host_id, state, ended_at)
+        SELECT id, md5('run')::uuid, id, 'succeeded', now() FROM virtuozo_core.hosts;
+        INSERT INTO virtuozo_core.guests (id, host_id, locator, name) SELECT id, id, name, name FROM virtuozo_core.hosts;
+        INSERT INTO virtuozo_core.guest_runs (id, run_id, host_run_id, host_id, guest_id, state, admitted_at)
+        SELECT id, md5('run')::uuid, id, id, id, 'admitted', now() FROM virtuozo_core.hosts";
+
+    #[tokio::test]
+    async fn a_job_is_claimed_only_by_who_serves_the_kind_of_its_host_and_waits_for_one_until_then()
+    {
+        let db = TestDb::new().await;
+        sqlx::raw_sql(KINDS).execute(&db.pool).await.unwrap();
+        // Twice, so that each is offered what it must leave before and after what it may take.
+        let push = "SELECT virtuozo_core.push_jobs('virtuozo-guest', array_agg(id ORDER BY name DESC), 0),
+                           virtuozo_core.push_jobs('virtuozo-guest', array_agg(id ORDER BY name), 0) FROM virtuozo_core.hosts";
+        sqlx::raw_sql(push).execute(&db.pool).await.unwrap();
+        let kind = |kind: &str| tokio::sync::watch::channel(vec![kind.to_owned()]);
+        let (serves_one, kinds) = kind("one");
+        let (mut one, first) = claimer::<GuestJob>(&db, "1", Capabilities::of_kinds(kinds)).await;
+        let (_serves_two, kinds) = kind("two");
+        let (mut two, second) = claimer::<GuestJob>(&db, "2", Capabilities::of_kinds(kinds)).await;
+        let (mut none, third) = claimer::<GuestJob>(&db, "3", Capabilities::none()).await;
+        for _ in 0..6 {
+            one.fetch_next(&first).await.unwrap();
+            two.fetch_next(&second).await.unwrap();
+            none.fetch_next(&third).await.unwrap();
+        }
+        let claimed =
+            "SELECT string_agg(format('%s of %s', lock_by, needs_kind), ', ' ORDER BY needs_kind)
+                         FROM apalis.jobs WHERE status = 'Done'";
+        let claimed = async || -> String {
+            let claimed = sqlx::query_scalar(claimed).fetch_one(&db.pool).await;
+            claimed.unwrap()
+        };
+        assert_eq!(claimed().await, "1 of one, 1 of one, 2 of two, 2 of two");
+        let waiting =
+            "SELECT DISTINCT waiting_reason FROM virtuozo.jobs WHERE needs_kind = 'three'";
+        sqlx::raw_sql(
+            "INSERT INTO virtuozo_core.workers (id, kind, name, machine, pid, version)
+             VALUES (md5('worker')::uuid, 'worker', 'w', 'm', 1, '1');
+             INSERT INTO virtuozo_core.worker_kinds (worker_id, kind, is_served, found)
+             VALUES (md5('worker')::uuid, 'three', false, 'its library is missing')",
+        )
+        .execute(&db.pool)
+        .await
+        .unwrap();
+        let waiting: String = sqlx::query_scalar(waiting)
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+        assert!(waiting.contains("of the kind three"), "{waiting}");
+
+        // A library that is installed meanwhile.
+        serves_one.send_replace(vec!["one".to_owned(), "three".to_owned()]);
+        for _ in 0..2 {
+            one.fetch_next(&first).await.unwrap();
+        }
+        assert_eq!(
+            claimed().await,
+            "1 of one, 1 of one, 1 of three, 1 of three, 2 of two, 2 of two"
         );
     }
 }

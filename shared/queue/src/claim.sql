@@ -1,11 +1,11 @@
 -- Like apalis.get_jobs, but planned once for a connection instead of at every call, and a job is done with
 -- its delivery: what is lost on the way is found by the sweep, sooner than apalis would find it. As an array:
 -- jobs are found by their key, however many the planner expects.
--- $1: the claimer, $2: the queue, $3: how many at most.
+-- $1: the claimer, $2: the queue, $3: how many at most, $4: the kinds of host that the claimer serves, and ''.
 WITH next AS (
     SELECT id FROM apalis.jobs
      WHERE (status = 'Pending' OR (status = 'Failed' AND attempts < max_attempts))
-       AND run_at < now() AND job_type = $2
+       AND run_at < now() AND job_type = $2 AND needs_kind = ANY ($4)
      ORDER BY priority DESC, run_at
      LIMIT $3
        FOR UPDATE SKIP LOCKED

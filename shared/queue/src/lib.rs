@@ -4,6 +4,7 @@
 //! second delivery harmless, and the scheduler's sweep pushes lost jobs again.
 
 mod backend;
+mod capabilities;
 mod listener;
 mod serve;
 
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use virtuozo_postgres::StoreError;
 
+pub use capabilities::Capabilities;
 pub use listener::JobListener;
 pub use serve::{HandlerError, serve};
 

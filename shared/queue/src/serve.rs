@@ -14,7 +14,7 @@ use sqlx::{Connection, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Job, JobListener, backend::QueueBackend};
+use super::{Capabilities, Job, JobListener, backend::QueueBackend};
 use virtuozo_postgres::{ConnectionHealth, Pool};
 use virtuozo_runtime::Availability;
 
@@ -49,7 +49,8 @@ impl fmt::Display for HandlerError {
 
 impl std::error::Error for HandlerError {}
 
-/// Claims the jobs of `J`'s queue one by one and gives them to `handler`, until `stop`.
+/// Claims the jobs of `J`'s queue that need nothing beyond `capabilities` one by one, and gives them to `handler`, until
+/// `stop`.
 ///
 /// A handler starts the work in a task of its own and returns: what it must not lose it may not hold,
 /// since every error of apalis ends its loop and drops all handlers in flight. The loop then starts
@@ -60,6 +61,7 @@ pub async fn serve<J, H, F>(
     pool: PgPool,
     listener: Arc<JobListener>,
     incarnation: Uuid,
+    capabilities: Capabilities,
     handler: H,
     stop: CancellationToken,
 ) where
@@ -80,8 +82,13 @@ pub async fn serve<J, H, F>(
             .missed_heartbeats(MISSED_HEARTBEATS);
         let health = ConnectionHealth::new(availability);
         let own = Pool::isolated(&pool, &health);
-        let backend =
-            QueueBackend::<J>::new(&own, listener.subscribe(J::QUEUE), config, POLL_INTERVAL);
+        let backend = QueueBackend::<J>::new(
+            &own,
+            listener.subscribe(J::QUEUE),
+            config,
+            POLL_INTERVAL,
+            capabilities.clone(),
+        );
         let handler = handler.clone();
         let worker = WorkerBuilder::new(&context)
             .backend(backend)

@@ -13,6 +13,7 @@ use virtuozo_store::{
     datastores, guests,
     hosts::{self, HostConfig, Rules},
     operators,
+    views::{self, NodeLine},
 };
 
 use crate::error::{ServiceError, refused};
@@ -55,6 +56,8 @@ pub struct HostDetails {
     pub datastores: Vec<Datastore>,
     /// How many guests it has.
     pub guests: usize,
+    /// How many guests are in work on each of its nodes; empty where it names none.
+    pub nodes: Vec<NodeLine>,
     /// Change ids for which the host keeps something, by guest.
     pub change_ids: BTreeMap<String, Vec<String>>,
 }
@@ -87,10 +90,14 @@ pub async fn show(pool: &PgPool, name: &str) -> Result<HostDetails, ServiceError
     let kept =
         |guest: Guest| (!guest.change_ids.is_empty()).then_some((guest.name, guest.change_ids));
     let change_ids = all.into_iter().filter_map(kept).collect();
+    let hosts = views::hosts(pool).await?.into_iter();
+    let own = hosts.filter(|line| line.id == host.id);
+    let nodes = own.flat_map(|line| line.nodes).collect();
     Ok(HostDetails {
         host,
         datastores,
         guests,
+        nodes,
         change_ids,
     })
 }

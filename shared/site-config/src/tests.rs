@@ -252,8 +252,9 @@ async fn what_did_not_change_is_not_touched() {
 }
 
 /// What of the tables is no configuration: identities, and what was found or happens.
-const NOT_CONFIGURED: [&str; 41] = [
+const NOT_CONFIGURED: [&str; 43] = [
     "guests.uuid",
+    "guests.datastore",
     "guests.node",
     "guests.change_ids",
     "datastores.host_id",
@@ -261,6 +262,7 @@ const NOT_CONFIGURED: [&str; 41] = [
     "datastores.seen_at",
     "disks.capacity_bytes",
     "disks.checked_at",
+    "disks.datastore",
     "disks.file_name",
     "disks.guest_id",
     "disks.id",

@@ -7,7 +7,7 @@ use super::{
     admission,
     guest_runs::Ending,
     leases::{self, Fence, Leased, Renewal, renewal},
-    run_end,
+    run_end, slots,
 };
 use virtuozo_model::ErrorClass;
 use virtuozo_postgres::StoreError;
@@ -194,6 +194,8 @@ pub async fn succeed(
         .bind(classes)
         .execute(&mut *tx)
         .await?;
+    // Guests that were never seen are on no known node, which may have no slots yet.
+    slots::sync(&mut *tx, Some(lease.host_id)).await?;
     admission::admit(tx, lease.host_id).await?;
     run_end::end_and_count(tx, metrics, lease.run_id).await?;
     Ok(Fence::Held)

@@ -230,6 +230,11 @@ pub async fn update(
     if done.rows_affected() == 0 {
         return Err(not_found(&config.name));
     }
+    sqlx::query(include_str!("hosts/jobs_need.sql"))
+        .bind(id)
+        .bind(&config.kind)
+        .execute(&mut *tx)
+        .await?;
     slots::sync(&mut tx, Some(id)).await?;
     Ok(tx.commit().await?)
 }

@@ -25,6 +25,8 @@ pub struct GuestObservation {
     pub node: Option<String>,
     /// Change ids for which its host keeps something.
     pub change_ids: Vec<String>,
+    /// The datastore that holds its configuration.
+    pub datastore: Option<String>,
     /// Its disks.
     pub disks: Vec<DiskObservation>,
 }
@@ -36,6 +38,8 @@ pub struct DiskObservation {
     pub device: String,
     /// The file that the guest's configuration names.
     pub file_name: String,
+    /// The datastore that holds it.
+    pub datastore: Option<String>,
     /// Size in bytes, where it could be read.
     pub capacity_bytes: Option<u64>,
     /// Why it cannot be backed up, as a sentence.
@@ -67,6 +71,8 @@ impl GuestObservation {
             .bind(column(&self.disks, |disk| disk.problem.as_deref()))
             .bind(&self.node)
             .bind(&self.change_ids)
+            .bind(&self.datastore)
+            .bind(column(&self.disks, |disk| disk.datastore.as_deref()))
     }
 }
 
@@ -195,7 +201,7 @@ pub async fn apply_guest_facts(
     seen: &GuestObservation,
 ) -> Result<(), StoreError> {
     let seeing = sqlx::query_as(
-        "SELECT virtuozo_core.guest_seen($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        "SELECT virtuozo_core.guest_seen($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     )
     .bind(guest_id);
     let ((),) = seen.bind(seeing).fetch_one(db).await?;

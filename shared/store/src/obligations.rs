@@ -417,6 +417,7 @@ mod tests {
             state: GuestState::Ok,
             reason: None,
             node: None,
+            datastore: None,
             change_ids: Vec::new(),
             disks: Vec::new(),
         };

@@ -1,11 +1,12 @@
-//! The slots of hosts, kept equal to their caps.
+//! The slots of the nodes of hosts, kept equal to their hosts' caps.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use virtuozo_postgres::StoreError;
 
-/// Adds the slots that a host lacks, or all hosts do, and removes free ones beyond its cap. Called where a cap changes.
+/// Adds the slots that the nodes of a host lack, or of all hosts, and removes free ones beyond the cap and of nodes that no
+/// guest is on. Called where a cap changes, and before guest runs come into being.
 ///
 /// # Errors
 /// What the database says.

@@ -38,6 +38,8 @@ enum Op {
     Undo(usize),
     DropClaim(usize),
     SetSlots(usize),
+    /// A guest is seen on another node, or on none that is named.
+    Move(usize),
     /// Who works on a guest finds that the host does not answer.
     MissHost(usize),
     /// Somebody asks for the host, and it answers.
@@ -69,6 +71,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => n.clone().prop_map(Op::Undo),
         2 => n.clone().prop_map(Op::DropClaim),
         1 => (1..4_usize).prop_map(Op::SetSlots),
+        2 => (0..9_usize).prop_map(Op::Move),
         3 => n.clone().prop_map(Op::MissHost),
         2 => Just(Op::AnswerHost),
         1 => Just(Op::ProbeAndVanish),

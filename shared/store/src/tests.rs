@@ -6,6 +6,7 @@ mod circuit_breakers;
 mod documents;
 mod guests;
 mod leases;
+mod nodes;
 mod obstacles;
 mod points;
 mod repositories;

@@ -5,7 +5,7 @@
 )]
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
@@ -28,9 +28,22 @@ pub struct HostLine {
     pub slots: i64,
     /// How many are.
     pub slots_busy: i64,
+    /// The same for each of its nodes; empty where it names none.
+    #[sqlx(json)]
+    pub nodes: Vec<NodeLine>,
     #[sqlx(flatten)]
     #[serde(flatten)]
     pub pause: Pause,
+}
+
+/// A node of a host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeLine {
+    pub node: String,
+    /// How many of the guests on it may be in work at once.
+    pub slots: i64,
+    /// How many are.
+    pub slots_busy: i64,
 }
 
 /// A guest in the tree of `status`; the fields from `guest_run_id` on are of its open guest run.

@@ -107,12 +107,14 @@ impl Guest for NoGuest {
             disks: vec![DiskFacts {
                 device: "scsi0:0".to_owned(),
                 file_name: "disk.vmdk".to_owned(),
+                datastore: None,
                 capacity_bytes: Some(DISK_BYTES),
                 snapshots: true,
                 problem: None,
             }],
             snapshots: self.names(),
             node: None,
+            datastore: None,
             change_ids: Vec::new(),
             problem: None,
         })

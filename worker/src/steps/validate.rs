@@ -147,6 +147,7 @@ mod tests {
             disks: vec![DiskFacts {
                 device: "scsi0:0".to_owned(),
                 file_name: "mail.vmdk".to_owned(),
+                datastore: None,
                 capacity_bytes: Some(1 << 20),
                 snapshots: !independent,
                 problem: None,
@@ -157,6 +158,7 @@ mod tests {
                 Vec::new()
             },
             node: None,
+            datastore: None,
             change_ids: Vec::new(),
             problem: None,
         }

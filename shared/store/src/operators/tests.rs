@@ -18,7 +18,7 @@ use super::super::{
     admission, host_runs, hosts, obligations, runs, sweeps, wakeup::WakeupListener,
 };
 use virtuozo_postgres::{StoreError, testing::TestDb};
-use virtuozo_queue::{GuestJob, JobListener, UndoJob};
+use virtuozo_queue::{Capabilities, GuestJob, JobListener, UndoJob};
 use virtuozo_runtime::Availability;
 use virtuozo_telemetry::metrics::Metrics;
 
@@ -490,6 +490,7 @@ async fn rows_that_would_stop_the_workers_are_refused_and_good_ones_are_delivere
         db.pool.clone(),
         JobListener::start(db.pool.clone(), Availability::default(), stop.clone()),
         Uuid::now_v7(),
+        Capabilities::none(),
         move |job: UndoJob| {
             seen.lock().unwrap().push(job.guest_id);
             async { Ok(()) }

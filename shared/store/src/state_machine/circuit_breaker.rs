@@ -23,7 +23,8 @@ pub(super) struct Breaker {
 impl Site<'_> {
     pub(super) async fn breaker(&self) -> Option<Breaker> {
         sqlx::query_as(
-            "SELECT failed_probes, open_until > now() AS is_open FROM virtuozo_core.circuit_breakers",
+            "SELECT failed_probes, open_until > now() OR coalesce(lease_until >= now(), false) AS is_open
+               FROM virtuozo_core.circuit_breakers",
         )
         .fetch_optional(self.pool)
         .await

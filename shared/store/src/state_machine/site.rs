@@ -13,13 +13,14 @@ use crate::{
     guests,
     host_runs::{self, GuestRunStart, NewGuestRun},
     hosts::{self, HostConfig},
+    inventory::{self, GuestObservation},
     leases::Fence,
     obligations::{self, UndoClaim},
     points::{self, NewPoint},
     runs::{self, NewRun, Targets},
     settings, sweeps,
 };
-use virtuozo_model::{ErrorClass, Severity};
+use virtuozo_model::{ErrorClass, GuestState, Power, Severity};
 use virtuozo_telemetry::metrics::Metrics;
 
 const GUESTS: usize = 3;
@@ -290,6 +291,7 @@ impl<'a> Site<'a> {
                 let claim = self.claims.swap_remove(at);
                 obligations::release(self.pool, &claim).await.unwrap();
             }
+            Op::Move(which) => self.move_guest(which).await,
             Op::SetSlots(slots) => {
                 let slots = slots.to_string();
                 settings::set(self.pool, &[("guest_threads", &slots)])
@@ -406,21 +408,42 @@ impl<'a> Site<'a> {
         tx.commit().await.unwrap();
     }
 
+    /// A guest is seen on another node.
+    async fn move_guest(&self, which: usize) {
+        let node = [None, Some("a"), Some("b")][which / GUESTS % 3];
+        let seen = GuestObservation {
+            name: "guest".to_owned(),
+            power: Power::On,
+            state: GuestState::Ok,
+            reason: None,
+            node: node.map(str::to_owned),
+            datastore: None,
+            change_ids: Vec::new(),
+            disks: Vec::new(),
+        };
+        inventory::apply_guest_facts(self.pool, self.guests[which % GUESTS], &seen)
+            .await
+            .unwrap();
+    }
+
     pub(super) async fn assert_nothing_waits_without_need(&self) {
         let idle: i64 = sqlx::query_scalar(
-            "SELECT least(
-                (SELECT count(*) FROM virtuozo_core.guest_slots WHERE guest_run_id IS NULL),
-                (SELECT count(*) FROM virtuozo_core.guest_runs w
-                  WHERE w.state = 'waiting' AND w.run_after <= now()
-                    AND NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_runs a
-                                     WHERE a.guest_id = w.guest_id AND a.state IN ('admitted', 'running'))
-                    AND NOT EXISTS (SELECT 1 FROM virtuozo_core.obligations o
-                                     WHERE o.guest_id = w.guest_id AND o.lease_until > now())))",
+            "SELECT count(*) FROM virtuozo_core.guest_runs w JOIN virtuozo_core.guests u ON u.id = w.guest_id
+              WHERE w.state = 'waiting' AND w.run_after <= now()
+                AND EXISTS (SELECT 1 FROM virtuozo_core.guest_slots s
+                             WHERE s.host_id = w.host_id AND s.node = coalesce(u.node, '') AND s.guest_run_id IS NULL)
+                AND NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_runs a
+                                 WHERE a.guest_id = w.guest_id AND a.state IN ('admitted', 'running'))
+                AND NOT EXISTS (SELECT 1 FROM virtuozo_core.obligations o
+                                 WHERE o.guest_id = w.guest_id AND o.lease_until > now())",
         )
         .fetch_one(self.pool)
         .await
         .unwrap();
-        assert_eq!(idle, 0, "a slot is free and somebody could use it");
+        assert_eq!(
+            idle, 0,
+            "a slot is free and somebody on its node could use it"
+        );
     }
 
     pub(super) async fn assert_promises(&mut self) {
@@ -440,17 +463,22 @@ impl<'a> Site<'a> {
             "each run in work has one slot, and nobody else has any"
         );
 
-        let (free, room): (i64, i64) = sqlx::query_as(
-            "SELECT count(*) FILTER (WHERE g.guest_run_id IS NULL), greatest(s.guest_threads - count(g.guest_run_id), 0)
-               FROM virtuozo_core.guest_slots g, virtuozo_core.settings s GROUP BY s.guest_threads",
+        let nodes: Vec<(String, i64, i64)> = sqlx::query_as(
+            "SELECT n.node, count(*) FILTER (WHERE g.slot_no IS NOT NULL AND g.guest_run_id IS NULL),
+                    greatest(s.guest_threads - count(g.guest_run_id), 0)
+               FROM virtuozo_core.host_nodes n CROSS JOIN virtuozo_core.settings s
+               LEFT JOIN virtuozo_core.guest_slots g ON g.host_id = n.host_id AND g.node = n.node
+              GROUP BY n.node, s.guest_threads",
         )
-        .fetch_one(self.pool)
+        .fetch_all(self.pool)
         .await
         .unwrap();
-        assert_eq!(
-            free, room,
-            "slots are free for what the cap permits beside those in work"
-        );
+        for (node, free, room) in nodes {
+            assert_eq!(
+                free, room,
+                "slots of the node {node:?} are free for what the cap permits beside those in work"
+            );
+        }
 
         for row in &rows {
             if let Some(before) = self.seen.get(&row.id) {

@@ -32,8 +32,8 @@ async fn site(guests: i32, slots: i32) -> (TestDb, Host, Host) {
     for host in [&alpha, &beta] {
         sqlx::query(
             "WITH g AS (
-                 INSERT INTO virtuozo_core.guests (id, host_id, locator, name)
-                 SELECT gen_random_uuid(), $1, format('[%s] %s.vmx', CASE WHEN n % 2 = 1 THEN 'odd' ELSE 'even' END, n), n::text
+                 INSERT INTO virtuozo_core.guests (id, host_id, locator, name, datastore)
+                 SELECT gen_random_uuid(), $1, n::text, n::text, CASE WHEN n % 2 = 1 THEN 'odd' ELSE 'even' END
                    FROM generate_series(1, $2) n RETURNING id, name)
              INSERT INTO virtuozo_core.guest_runs (id, run_id, host_run_id, host_id, guest_id, created_at)
              SELECT gen_random_uuid(), md5('run')::uuid, $1, $1, id, clock_timestamp() + name::int * interval '1 us' FROM g",
@@ -268,8 +268,8 @@ async fn a_full_datastore_holds_up_only_its_own_guests() {
         .unwrap();
     // One disk in it is enough, unless that is left out.
     sqlx::query(
-        "INSERT INTO virtuozo_core.disks (id, guest_id, device, file_name, ignored)
-         SELECT gen_random_uuid(), id, 'scsi0:0', '[odd] disks/d.vmdk', name = '2'
+        "INSERT INTO virtuozo_core.disks (id, guest_id, device, file_name, datastore, ignored)
+         SELECT gen_random_uuid(), id, 'scsi0:0', 'd.vmdk', 'odd', name = '2'
            FROM virtuozo_core.guests WHERE host_id = $1 AND name IN ('2', '4')",
     )
     .bind(alpha.id)

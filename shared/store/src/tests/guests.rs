@@ -78,6 +78,7 @@ async fn a_disk_that_goes_and_comes_back_is_still_ignored() {
     let disk = |device: &str, problem: Option<&str>| DiskObservation {
         device: device.into(),
         file_name: "mail.vmdk".into(),
+        datastore: Some("s".into()),
         capacity_bytes: problem.is_none().then_some(1 << 30),
         problem: problem.map(str::to_owned),
     };
@@ -87,6 +88,7 @@ async fn a_disk_that_goes_and_comes_back_is_still_ignored() {
         state: GuestState::Ok,
         reason: None,
         node: None,
+        datastore: Some("s".into()),
         change_ids: Vec::new(),
         disks,
     };

@@ -8,8 +8,7 @@ SELECT gr.id, h.name AS host, g.name AS guest, gr.guest_id, gr.state, gr.mode, g
        gr.created_at, gr.started_at, gr.ended_at,
        w.name AS worker,
        p.id AS point_id, p.taken_at, p.size_bytes, p.verified_at,
-       (SELECT count(*) FROM virtuozo_core.guest_slots s WHERE s.host_id = gr.host_id) AS slots,
-       (SELECT count(s.guest_run_id) FROM virtuozo_core.guest_slots s WHERE s.host_id = gr.host_id) AS slots_busy,
+       o.slots, o.slots_busy,
        (SELECT count(*) FROM virtuozo_core.guest_runs o
         WHERE o.host_id = gr.host_id AND o.state = 'waiting'
           AND (o.created_at, o.id) < (gr.created_at, gr.id)) AS waiting_before,
@@ -18,6 +17,9 @@ SELECT gr.id, h.name AS host, g.name AS guest, gr.guest_id, gr.state, gr.mode, g
 FROM virtuozo_core.guest_runs gr
 JOIN virtuozo_core.hosts h ON h.id = gr.host_id
 JOIN virtuozo_core.guests g ON g.id = gr.guest_id
+-- Of the node that it would get a slot of now.
+CROSS JOIN LATERAL (SELECT count(*) AS slots, count(s.guest_run_id) AS slots_busy
+                      FROM virtuozo_core.guest_slots s WHERE s.host_id = gr.host_id AND s.node = coalesce(g.node, '')) o
 LEFT JOIN virtuozo_core.workers w ON w.id = gr.owner_id
 LEFT JOIN virtuozo_core.restore_points p ON p.guest_run_id = gr.id
 LEFT JOIN virtuozo_core.steps v

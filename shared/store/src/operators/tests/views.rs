@@ -103,8 +103,9 @@ async fn the_columns_of_the_views_are_those_that_were_promised() {
         (
             "jobs",
             "id queue status payload run_id host_run_id guest_run_id host guest step attempts last_error trace_id \
-                  waiting_reason deliveries run_at claimed_at worker done_at",
+                  waiting_reason deliveries run_at claimed_at worker done_at needs_kind",
         ),
+        ("nodes", "host node slots slots_taken guests_waiting"),
         (
             "notices",
             "id kind channel run_id state folded_into held attempts run_after sent_to refused_to last_error created_at ended_at",
@@ -179,6 +180,37 @@ async fn every_kind_of_standstill_is_shown_and_a_healthy_site_shows_none() {
         text(&db.pool, kinds).await,
         "admitted copy host lease no_scheduler no_worker obligation"
     );
+    let moved_on =
+        "SELECT kind || ': ' || reason FROM virtuozo.stuck WHERE kind IN ('copy', 'verify')";
+    assert!(
+        text(&db.pool, moved_on)
+            .await
+            .starts_with("copy: its copy has not moved on for 01:00")
+    );
+    let reads_back = "UPDATE virtuozo_core.guest_runs SET step = 'verify' WHERE state = 'running'";
+    execute(&db.pool, reads_back).await;
+    assert!(
+        text(&db.pool, moved_on)
+            .await
+            .starts_with("verify: its verification has not moved on for 01:00")
+    );
+    // A verification that has just begun, after a commit that took long.
+    execute(
+        &db.pool,
+        "INSERT INTO virtuozo_core.steps (guest_run_id, fence, name) SELECT id, fence, 'verify' FROM virtuozo_core.guest_runs
+          WHERE state = 'running'",
+    )
+    .await;
+    let count = "SELECT count(*)::text FROM virtuozo.stuck WHERE kind IN ('copy', 'verify')";
+    assert_eq!(text(&db.pool, count).await, "0");
+    let since_its_begin = "UPDATE virtuozo_core.steps SET started_at = now() - interval '11 minutes' WHERE name = 'verify'";
+    execute(&db.pool, since_its_begin).await;
+    assert_eq!(text(&db.pool, count).await, "1");
+    execute(
+        &db.pool,
+        "UPDATE virtuozo_core.guest_runs SET step = 'copy' WHERE state = 'running'",
+    )
+    .await;
     // Right after a start of the server nobody has been able to say anything.
     server_is_up(&db.pool, false).await;
     assert_eq!(text(&db.pool, kinds).await, "admitted copy host obligation");

@@ -103,6 +103,7 @@ async fn thousands_of_jobs_without_a_purpose_are_dropped_at_once_and_the_next_cl
                 .bind(None::<String>)
                 .bind(queue)
                 .bind(1_i64)
+                .bind(["", "workstation", "esxi"])
                 .fetch_all(&db.pool)
                 .await
                 .unwrap();
