@@ -129,6 +129,14 @@ impl Context {
         self.connectors_observed_by(&Telemetry::default())
     }
 
+    /// The health of this process, whose metrics and spans nobody reads.
+    pub(crate) fn unwatched(&self) -> Telemetry {
+        Telemetry {
+            health: self.health.clone(),
+            ..Telemetry::default()
+        }
+    }
+
     /// The connectors to all kinds of host, for a service.
     pub(crate) fn connectors_observed_by(&self, telemetry: &Telemetry) -> Connectors {
         let vix = VixConnector::new(self.global.vix_library.clone())

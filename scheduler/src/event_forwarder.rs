@@ -1,30 +1,28 @@
-//! Every event of the fleet also reaches the log of the machine, told there by the scheduler that leads.
+//! The event forwarder: every event of the fleet also reaches the log of the machine whose scheduler leads.
 //!
-//! Beside its other work: a log that does not take them holds up nothing, and nothing is lost, as the watermark
-//! where it goes on is in the database. It is written down after each batch, so what a scheduler has told and not
-//! written down when it dies is told again by the next.
+//! A log that does not take them holds up nothing else, and nothing is lost, as the watermark from which it goes on is
+//! in the database. It is written down after each batch, so what a scheduler has forwarded and not written down when
+//! it dies is forwarded again by the next.
 
 mod machine_log;
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use sqlx::PgPool;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use virtuozo_postgres::{StoreError, count_error};
-use virtuozo_runtime::Availability;
+use virtuozo_postgres::StoreError;
 use virtuozo_store::events::{Filter, forwarder::ForwarderPosition};
 
 pub use machine_log::EventLog;
 
-/// How often it looks for new events.
-const EVERY: Duration = Duration::from_secs(1);
-/// The longest pause while the log does not take them.
-const MAX_PAUSE: Duration = Duration::from_secs(10);
-/// How long the last look may take when the process ends.
-const LAST_LIMIT: Duration = Duration::from_secs(3);
-/// Events that are told before the watermark is written down.
+use crate::leader::{LeaderTask, Next, TaskError};
+
+/// Events that are forwarded before the watermark is written down.
 const AT_ONCE: i64 = 200;
+/// It is written down earlier if the log takes so long for them.
+const BATCH_LIMIT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -34,172 +32,151 @@ enum Failure {
     Log(#[from] io::Error),
 }
 
-/// Tells what happens while this scheduler leads, until `shutdown` and once more then.
-pub(crate) async fn run(
-    pool: PgPool,
-    availability: Availability,
-    log: EventLog,
-    leads: watch::Receiver<bool>,
-    shutdown: CancellationToken,
-) {
-    if log == EventLog::Off {
-        return;
-    }
-    let mut forwarder = EventForwarder {
-        pool,
-        log,
-        leads,
-        kept: None,
-        into: None,
-        said: Said::Nothing,
-    };
-    let mut pause = EVERY;
-    while !shutdown.is_cancelled() {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = shutdown.cancelled() => {}
-        }
-        if !*forwarder.leads.borrow() {
-            // Who leads in between moves the watermark on.
-            forwarder.kept = None;
-            continue;
-        }
-        let looked = if shutdown.is_cancelled() {
-            let Ok(looked) = tokio::time::timeout(LAST_LIMIT, forwarder.look()).await else {
-                return;
-            };
-            looked
-        } else {
-            forwarder.look().await
-        };
-        pause = match looked {
-            Ok(()) => EVERY,
-            Err(error) => {
-                if let Failure::Store(error) = &error {
-                    count_error(&availability, error);
-                }
-                forwarder.failed(&error);
-                (pause * 2).min(MAX_PAUSE)
-            }
-        };
-    }
-}
-
-/// What was said last about the log, so that it is said once.
+/// What was logged last about the log of the machine, so that it is logged once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
+enum Logged {
     Nothing,
     NoLog,
-    Away,
+    Unavailable,
 }
 
-struct EventForwarder {
+/// Forwards events.
+pub(crate) struct EventForwarder {
     pool: PgPool,
     log: EventLog,
-    leads: watch::Receiver<bool>,
-    kept: Option<ForwarderPosition>,
-    into: Option<machine_log::Socket>,
-    said: Said,
+    position: Option<ForwarderPosition>,
+    socket: Option<machine_log::Socket>,
+    logged: Logged,
 }
 
 impl EventForwarder {
-    /// Tells all that is new.
-    async fn look(&mut self) -> Result<(), Failure> {
-        if self.into.is_none() {
+    pub(crate) fn new(pool: PgPool, log: EventLog) -> Self {
+        Self {
+            pool,
+            log,
+            position: None,
+            socket: None,
+            logged: Logged::Nothing,
+        }
+    }
+
+    /// Finds the log of the machine. False: there is none.
+    fn find_log(&mut self) -> io::Result<bool> {
+        if self.socket.is_none() {
             let Some(found) = self.log.find()? else {
-                if self.said != Said::NoLog {
+                if self.logged != Logged::NoLog {
                     tracing::info!(
                         "this machine has neither journald nor syslog: events stand in the database only"
                     );
-                    self.said = Said::NoLog;
+                    self.logged = Logged::NoLog;
                 }
-                return Ok(());
+                return Ok(false);
             };
             tracing::info!(log = %found, "events also go to the log of this machine");
-            self.into = Some(found);
+            self.socket = Some(found);
         }
-        let Some(into) = &self.into else {
-            return Ok(());
+        Ok(true)
+    }
+
+    /// Forwards the next batch of events.
+    async fn forward(&mut self) -> Result<Next, Failure> {
+        if !self.find_log()? {
+            return Ok(Next::Later);
+        }
+        let Some(socket) = &self.socket else {
+            return Ok(Next::Later);
         };
-        while *self.leads.borrow() {
-            let kept = match self.kept.take() {
-                Some(kept) => kept,
-                None => ForwarderPosition::read(&self.pool).await?,
-            };
-            let Some(batch) = kept
-                .watermark()
-                .next(&self.pool, &Filter::default(), AT_ONCE)
-                .await?
-            else {
-                // Of another server, or of the database before it was restored; what is kept knows.
-                let kept = ForwarderPosition::read(&self.pool).await?;
-                if kept
-                    .watermark()
-                    .next(&self.pool, &Filter::default(), AT_ONCE)
-                    .await?
-                    .is_none()
-                {
-                    tracing::info!(
-                        "the database was restored: events are told from where they had been told to"
-                    );
-                    kept.restored(&self.pool).await?;
+        let position = match self.position.take() {
+            Some(position) => position,
+            None => ForwarderPosition::read(&self.pool).await?,
+        };
+        let filter = Filter::default();
+        let next = position.watermark().next(&self.pool, &filter, AT_ONCE);
+        let Some(batch) = next.await? else {
+            self.restored().await?;
+            return Ok(Next::AtOnce);
+        };
+        let began = Instant::now();
+        let mut forwarded = 0;
+        let mut sent = Ok(());
+        for event in batch.events() {
+            sent = socket.send(event).await;
+            if sent.is_err() {
+                break;
+            }
+            forwarded += 1;
+            if began.elapsed() > BATCH_LIMIT {
+                break;
+            }
+        }
+        let watermark = position.watermark().after(&batch, forwarded);
+        let is_last = batch.is_last() && forwarded == batch.events().count();
+        let next = match forwarded {
+            0 => Some(position.at(watermark)),
+            _ => match position.replace(&self.pool, watermark.clone()).await {
+                Ok(next) => next,
+                Err(error) => {
+                    // Perhaps it is not written down; but it is forwarded.
+                    self.position = Some(position.at(watermark));
+                    return Err(error.into());
                 }
-                continue;
-            };
-            let mut told = 0;
-            let mut sent = Ok(());
-            for event in batch.events() {
-                sent = into.send(event).await;
-                if sent.is_err() {
-                    break;
-                }
-                told += 1;
-            }
-            let watermark = kept.watermark().after(&batch, told);
-            let next = match told {
-                0 => Some(kept.at(watermark)),
-                _ => match kept.replace(&self.pool, watermark.clone()).await {
-                    Ok(next) => next,
-                    Err(error) => {
-                        // Perhaps it is not written down; but it is told.
-                        self.kept = Some(kept.at(watermark));
-                        return Err(error.into());
-                    }
-                },
-            };
-            if let Err(error) = sent {
-                self.kept = next;
-                return Err(error.into());
-            }
-            if told > 0 && self.said == Said::Away {
-                tracing::info!(log = %into, "the log of this machine takes events again");
-                self.said = Said::Nothing;
-            }
-            let Some(next) = next else {
-                // Another scheduler tells them, and leads: this one will hear of that soon.
-                return Ok(());
-            };
-            self.kept = Some(next);
-            if batch.is_last() {
-                return Ok(());
-            }
+            },
+        };
+        if let Err(error) = sent {
+            self.position = next;
+            return Err(error.into());
+        }
+        if forwarded > 0 && self.logged == Logged::Unavailable {
+            tracing::info!(log = %socket, "the log of this machine takes events again");
+            self.logged = Logged::Nothing;
+        }
+        let Some(next) = next else {
+            // Another scheduler forwards them, and leads: this one will hear of that soon.
+            return Ok(Next::Later);
+        };
+        self.position = Some(next);
+        Ok(if is_last { Next::Later } else { Next::AtOnce })
+    }
+
+    /// The position is of another server, or of the database before it was restored; the stored one tells.
+    async fn restored(&self) -> Result<(), StoreError> {
+        let position = ForwarderPosition::read(&self.pool).await?;
+        let filter = Filter::default();
+        let next = position.watermark().next(&self.pool, &filter, AT_ONCE);
+        if next.await?.is_none() {
+            tracing::info!(
+                "the database was restored: events are told from where they had been told to"
+            );
+            position.restored(&self.pool).await?;
         }
         Ok(())
     }
+}
 
-    fn failed(&mut self, failure: &Failure) {
-        match failure {
-            Failure::Log(error) if self.said != Said::Away => {
-                tracing::warn!(
-                    log = %self.log, %error,
-                    "the log of this machine does not take events: they wait, and are told when it does"
-                );
-                self.said = Said::Away;
-            }
-            // That the database is away is said where that is found.
-            _ => {
-                tracing::debug!(error = %failure, "events are not told to the log of this machine")
+impl LeaderTask for EventForwarder {
+    const NAME: &'static str = "the event forwarder";
+    const EVERY: Duration = Duration::from_secs(1);
+    const HAS_LAST: bool = true;
+
+    async fn activate(&mut self) -> Result<Next, TaskError> {
+        match self.forward().await {
+            Ok(next) => Ok(next),
+            Err(Failure::Store(error)) => Err(error.into()),
+            Err(Failure::Log(error)) => {
+                if self.logged != Logged::Unavailable {
+                    tracing::warn!(
+                        log = %self.log, %error,
+                        "the log of this machine does not take events: they wait, and are told when it does"
+                    );
+                    self.logged = Logged::Unavailable;
+                }
+                Err(TaskError::Logged(error.to_string()))
             }
         }
+    }
+
+    fn lost_leadership(&mut self) {
+        // Who leads in between moves the watermark on.
+        self.position = None;
     }
 }

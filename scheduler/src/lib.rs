@@ -6,6 +6,8 @@
 mod digest;
 mod event_forwarder;
 mod fleet_gauges;
+mod lead;
+mod leader;
 mod sweep;
 mod tick;
 mod trace_exporter;
@@ -23,36 +25,39 @@ use virtuozo_hooks::Hooks;
 use virtuozo_model::ProcessKind;
 use virtuozo_notices::Notices;
 use virtuozo_postgres::{StoreError, ask};
+use virtuozo_runtime::Availability;
 use virtuozo_store::{hooks::HookScope, leadership, wakeup::WakeupListener, workers};
 use virtuozo_telemetry::Telemetry;
 
 pub use crate::event_forwarder::EventLog;
-use crate::{fleet_gauges::FleetGaugeReader, sweep::Sweeper, tick::Ticker};
+use crate::{
+    digest::DigestQueue,
+    event_forwarder::EventForwarder,
+    fleet_gauges::FleetGauges,
+    leader::{LeaderTasks, Term},
+    sweep::Sweeper,
+    tick::Ticker,
+    trace_exporter::TraceExporter,
+};
 
-/// The pause between two looks at everything.
-const EVERY: Duration = Duration::from_secs(1);
-/// A sign of life is given every so many looks.
-const LOOKS_PER_HEARTBEAT: u32 = 5;
-/// A look that takes longer waits for a connection that is dead.
-const LOOK_LIMIT: Duration = Duration::from_secs(30);
-/// A look and the pause after it are over by then, or nobody looks any more.
-const LOOKS_LIMIT: Duration = Duration::from_secs(60);
-/// How long the trace back end may take for the last runs when the process ends.
-const LAST_EXPORT_LIMIT: Duration = Duration::from_secs(5);
-/// If even the lead takes longer to renew, the database was away for everybody.
-const PROMPT: Duration = Duration::from_secs(1);
-/// How long a look that is under way may take when the scheduler is told to end. What it has not
-/// committed then is rolled back.
-const LAST_LOOK_LIMIT: Duration = Duration::from_secs(2);
-
-/// How long all that is under way may take when the scheduler is told to end, beside a last look: the limits of the
-/// parts add up to less. What is not done then others do.
+/// How often a scheduler gives a sign of life.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long the database may take for it. What takes longer waits for a connection that is dead.
+const HEARTBEAT_LIMIT: Duration = Duration::from_secs(30);
+/// The pause between two turns of the scheduler's own loop.
+const TURN: Duration = Duration::from_secs(1);
+/// A turn is over by then, or nobody turns any more.
+const TURN_LIMIT: Duration = Duration::from_secs(60);
+/// How long all that is under way may take when the scheduler is told to end: the limits of the parts add up to less.
+/// What is not done then others do.
 const END_LIMIT: Duration = Duration::from_secs(17);
+/// How long the database may take to be told that the scheduler has ended.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 
 /// By then a scheduler that was told to end has ended, whatever hangs: whoever kills what does not end has to wait
 /// longer.
 pub const STOP_LIMIT: Duration =
-    Duration::from_secs(LAST_LOOK_LIMIT.as_secs() + END_LIMIT.as_secs() + EVERY.as_secs());
+    Duration::from_secs(END_LIMIT.as_secs() + FAREWELL_LIMIT.as_secs() + 2 * TURN.as_secs());
 
 /// How a scheduler runs.
 #[derive(Debug, Clone)]
@@ -84,8 +89,8 @@ impl SchedulerOptions {
 pub struct Scheduler;
 
 impl Scheduler {
-    /// Works until `shutdown`, and ends within [`STOP_LIMIT`] then. A database that is away is waited for. How it
-    /// stands is noted in the health of `telemetry`, as it is by whoever connected `pool`.
+    /// Works until `shutdown`, and ends within [`STOP_LIMIT`] then. A database that is away is waited for. How the
+    /// scheduler stands is noted in the health of `telemetry`, as it is by whoever connected `pool`.
     ///
     /// # Errors
     /// If the scheduler cannot enter itself in the database.
@@ -95,181 +100,173 @@ impl Scheduler {
         telemetry: Telemetry,
         shutdown: CancellationToken,
     ) -> Result<(), StoreError> {
-        let id = Uuid::now_v7();
         let health = &telemetry.health;
-        let mut wake = WakeupListener::new(pool.clone());
-        let mut state = State {
-            pool: pool.clone(),
-            id,
-            leads: watch::Sender::new(false),
-            refused: false,
-            looks: 0,
-            registered: false,
-        };
-        let exporting = trace_exporter::run(
-            pool.clone(),
-            telemetry.clone(),
-            state.leads.subscribe(),
-            shutdown.clone(),
-        );
-        let exporting = tokio::spawn(exporting);
-        let log = options.event_log.clone();
-        let forwarding = event_forwarder::run(
-            pool,
-            health.availability.clone(),
-            log,
-            state.leads.subscribe(),
-            shutdown.clone(),
-        );
-        let forwarding = tokio::spawn(forwarding);
-        let (mut ticker, mut sweeper) =
-            (Ticker::default(), Sweeper::new(telemetry.metrics.clone()));
-        tracing::info!(name = options.name, %id, "scheduler runs");
-        let looks = health.liveness.watch("schedules and sweeps", LOOKS_LIMIT);
+        let id = Uuid::now_v7();
+        let name = options.name.as_str();
+        tracing::info!(name, %id, "scheduler runs");
+        let turns = health.liveness.watch("schedulers", TURN_LIMIT);
         let component = health.readiness.component("the scheduler");
-        let notices = Notices::new(
-            state.pool.clone(),
-            health.availability.clone(),
-            options.key_file.clone(),
-        );
+        let notices = Notices::new(pool.clone(), telemetry.clone(), options.key_file.clone());
         let stop_sending = shutdown.child_token();
         let sending = tokio::spawn(notices.serve(stop_sending.clone()));
         let _sends_until_here = stop_sending.drop_guard();
         let hooks = Hooks::new(
-            state.pool.clone(),
+            pool.clone(),
             telemetry.clone(),
             id,
             HookScope::Site,
-            options.hook_guard,
+            options.hook_guard.clone(),
         );
         let stop_hooks = shutdown.child_token();
         let hooks = tokio::spawn(hooks.serve(stop_hooks.clone()));
         let _hooks_until_here = stop_hooks.drop_guard();
-        let gauges = FleetGaugeReader::start(state.pool.clone(), telemetry.clone());
+
+        let (term, wakeups) = (watch::Sender::new(None), watch::Sender::new(0));
+        let stop_tasks = shutdown.child_token();
+        let tasks = leader_tasks(
+            &pool,
+            &options,
+            &telemetry,
+            (term.subscribe(), wakeups.subscribe()),
+            &stop_tasks,
+        );
+        let refused = tasks.refused();
+        let _tasks_until_here = stop_tasks.drop_guard();
+        // Given up after all else: what ended with this process is told by the leader that ends.
+        let stop_leading = CancellationToken::new();
+        let leading = lead::hold(
+            pool.clone(),
+            id,
+            telemetry.clone(),
+            term,
+            stop_leading.clone(),
+        );
+        let leading = tokio::spawn(leading);
+        let leads_until_here = stop_leading.drop_guard();
+
+        let mut wakeup = WakeupListener::new(pool.clone());
+        let mut registration = Registration::new(&pool, id, name);
         while !shutdown.is_cancelled() {
-            looks.turned();
-            let look = state.look(&options.name, &mut ticker, &mut sweeper);
-            let what = "schedules and sweeps";
-            let looked = tokio::select! {
-                looked = ask(&health.availability, what, LOOK_LIMIT, look) => looked,
-                () = told_to_end(&shutdown) => break,
+            turns.turned();
+            let heard = tokio::select! {
+                heard = registration.heartbeat(&health.availability) => heard,
+                () = shutdown.cancelled() => break,
             };
-            gauges.leads(looked.is_ok() && *state.leads.borrow());
-            match looked {
-                Ok(()) => {
-                    component.ready();
-                    if state.refused {
-                        tracing::info!("work goes on");
-                        state.refused = false;
-                    }
+            match heard {
+                Ok(()) if refused.any() => {
+                    component.unready("is refused by the database; its log says why");
                 }
-                Err(error) if error.is_unavailable() => {
-                    sweeper.lost_sight();
-                    state.sign_of_life_is_due();
-                }
-                Err(error) if !state.registered => return Err(error),
+                Ok(()) => component.ready(),
+                Err(error) if error.is_unavailable() => registration.is_due(),
+                Err(error) if !registration.is_done => return Err(error),
                 Err(error) => {
                     component.unready("is refused by the database; its log says why");
-                    if !state.refused {
-                        tracing::warn!(%error, "nothing can be done for now, trying again");
-                        state.refused = true;
-                    }
+                    tracing::debug!(%error, "no sign of life can be given");
                 }
             }
             tokio::select! {
-                () = wake.pause(EVERY) => {}
+                is_woken = wakeup.pause(TURN) => if is_woken {
+                    wakeups.send_modify(|count| *count += 1);
+                },
                 () = shutdown.cancelled() => {}
             }
         }
         component.unready("stops");
         let ending = async {
-            let _ = tokio::join!(sending, hooks);
-            drop(gauges);
-            // The lead is given up after it: what ended with this process is told by it.
-            let last = async { tokio::join!(exporting, forwarding) };
-            if tokio::time::timeout(LAST_EXPORT_LIMIT, last).await.is_err() {
-                tracing::debug!("what has ended last is told by the next scheduler");
-            }
+            let _ = tokio::join!(sending, hooks, tasks.ended());
         };
         if tokio::time::timeout(END_LIMIT, ending).await.is_err() {
             tracing::warn!(
                 "what was under way did not end in time; other schedulers go on with it"
             );
         }
-        state.farewell().await;
+        drop(leads_until_here);
+        // Within a limit: the database may be away.
+        let farewell = async {
+            let _ = leading.await;
+            leadership::resign(&pool, id).await?;
+            workers::stop(&pool, id).await
+        };
+        if !matches!(
+            tokio::time::timeout(FAREWELL_LIMIT, farewell).await,
+            Ok(Ok(()))
+        ) {
+            tracing::warn!("the database does not answer; the scheduler's end is not written down");
+        }
         tracing::info!(name = options.name, "scheduler has stopped");
         Ok(())
     }
 }
 
-/// Some time after `shutdown`.
-async fn told_to_end(shutdown: &CancellationToken) {
-    shutdown.cancelled().await;
-    tokio::time::sleep(LAST_LOOK_LIMIT).await;
+/// Begins to drive all that the leading scheduler does, while the first of `signals` says that this one leads; the
+/// second ends pauses.
+fn leader_tasks(
+    pool: &PgPool,
+    options: &SchedulerOptions,
+    telemetry: &Telemetry,
+    signals: (watch::Receiver<Term>, watch::Receiver<u64>),
+    stop: &CancellationToken,
+) -> LeaderTasks {
+    let (term, wakeups) = signals;
+    let mut tasks = LeaderTasks::new(telemetry.health.clone(), term, wakeups, stop.clone());
+    tasks.spawn(Ticker::new(pool.clone()));
+    tasks.spawn(Sweeper::new(pool.clone(), telemetry.clone()));
+    tasks.spawn(DigestQueue::new(pool.clone()));
+    if options.event_log != EventLog::Off {
+        tasks.spawn(EventForwarder::new(pool.clone(), options.event_log.clone()));
+    }
+    if telemetry.traces.is_on() {
+        tasks.spawn(TraceExporter::new(pool.clone(), telemetry.traces.clone()));
+    }
+    tasks.spawn(FleetGauges::new(pool.clone(), telemetry.metrics.clone()));
+    tasks
 }
 
-struct State {
-    pool: PgPool,
+/// The scheduler's entry in the database, and its signs of life.
+struct Registration<'a> {
+    pool: &'a PgPool,
     id: Uuid,
-    leads: watch::Sender<bool>,
-    /// The last look failed although the database answered, and that was said.
-    refused: bool,
-    looks: u32,
-    registered: bool,
+    name: &'a str,
+    /// It is entered.
+    is_done: bool,
+    last: Option<Instant>,
 }
 
-impl State {
-    async fn look(
-        &mut self,
-        name: &str,
-        ticker: &mut Ticker,
-        sweeper: &mut Sweeper,
-    ) -> Result<(), StoreError> {
-        if !self.registered {
-            workers::register(&self.pool, self.id, ProcessKind::Scheduler, name, &[]).await?;
-            self.registered = true;
+impl<'a> Registration<'a> {
+    fn new(pool: &'a PgPool, id: Uuid, name: &'a str) -> Self {
+        Self {
+            pool,
+            id,
+            name,
+            is_done: false,
+            last: None,
         }
-        self.looks = self.looks.wrapping_add(1);
-        if self.looks.is_multiple_of(LOOKS_PER_HEARTBEAT)
-            && workers::heartbeat(&self.pool, self.id).await? == workers::HeartbeatAnswer::Unknown
-        {
-            workers::register(&self.pool, self.id, ProcessKind::Scheduler, name, &[]).await?;
-        }
-        let asked_at = Instant::now();
-        let leads = leadership::take(&self.pool, self.id).await?;
-        if asked_at.elapsed() > PROMPT {
-            sweeper.lost_sight();
-        }
-        if self.leads.send_replace(leads) != leads {
-            if leads {
-                tracing::info!("this scheduler leads");
-            } else {
-                tracing::info!("another scheduler leads");
-            }
-        }
-        if !leads {
+    }
+
+    /// Gives a sign of life if one is due. Who is not entered, or not any more, is entered.
+    async fn heartbeat(&mut self, availability: &Availability) -> Result<(), StoreError> {
+        if self.last.is_some_and(|at| at.elapsed() < HEARTBEAT) {
             return Ok(());
         }
-        ticker.tick(&self.pool).await?;
-        if self.looks.is_multiple_of(LOOKS_PER_HEARTBEAT) {
-            digest::queue_due(&self.pool).await?;
-        }
-        sweeper.sweep(&self.pool).await
-    }
-
-    /// The next look gives one: the last may be long ago.
-    fn sign_of_life_is_due(&mut self) {
-        self.looks = LOOKS_PER_HEARTBEAT - 1;
-    }
-
-    async fn farewell(self) {
-        // Within a limit: the database may be away.
-        let farewell = async {
-            leadership::resign(&self.pool, self.id).await?;
-            workers::stop(&self.pool, self.id).await
+        let heartbeat = async {
+            if !self.is_done
+                || workers::heartbeat(self.pool, self.id).await?
+                    == workers::HeartbeatAnswer::Unknown
+            {
+                workers::register(self.pool, self.id, ProcessKind::Scheduler, self.name, &[])
+                    .await?;
+            }
+            Ok(())
         };
-        if !matches!(tokio::time::timeout(EVERY, farewell).await, Ok(Ok(()))) {
-            tracing::warn!("the database does not answer; the scheduler's end is not written down");
-        }
+        let what = "the scheduler's signs of life";
+        ask(availability, what, HEARTBEAT_LIMIT, heartbeat).await?;
+        self.is_done = true;
+        self.last = Some(Instant::now());
+        Ok(())
+    }
+
+    /// The next sign of life is given at once: the last may be long ago.
+    fn is_due(&mut self) {
+        self.last = None;
     }
 }

@@ -4,22 +4,30 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio::time::Instant;
-use virtuozo_postgres::StoreError;
+use virtuozo_model::Settings;
 use virtuozo_store::{notices, obligations, settings, sweeps};
 use virtuozo_telemetry::{
-    metrics::{LeaseKind, Metrics, Outcome},
+    Telemetry,
+    metrics::{LeaseKind, Outcome},
     tree,
 };
 
+use crate::leader::{LeaderTask, Next, TaskError};
+
+/// A database that takes longer for an answer to a simple question was away.
+const PROMPT: Duration = Duration::from_secs(1);
 /// How often old rows are deleted, and at once when it was changed how long they are kept.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 
 /// Finds what was left behind.
 #[derive(Debug)]
 pub(crate) struct Sweeper {
-    metrics: Metrics,
-    /// Since when the database has been answering, if it did not before or nobody knows.
-    in_sight_since: Option<Instant>,
+    pool: PgPool,
+    telemetry: Telemetry,
+    /// How many outages this process had met when the sweeper looked last.
+    outages: u64,
+    /// Since when the database has been answering, if that is not longer ago than a lease is long.
+    answers_since: Option<Instant>,
     /// When old rows were deleted last, and by which settings.
     pruned: Option<(Instant, Keep)>,
 }
@@ -28,32 +36,47 @@ pub(crate) struct Sweeper {
 type Keep = [i32; 4];
 
 impl Sweeper {
-    /// One that has just begun, perhaps because the database is back for everybody.
-    pub(crate) fn new(metrics: Metrics) -> Self {
+    /// The database has perhaps been answering for a moment only, to everybody.
+    pub(crate) fn new(pool: PgPool, telemetry: Telemetry) -> Self {
         Self {
-            metrics,
-            in_sight_since: Some(Instant::now()),
+            pool,
+            outages: telemetry.health.availability.outages(),
+            telemetry,
+            answers_since: Some(Instant::now()),
             pruned: None,
         }
     }
 
-    /// The database does not answer. Perhaps it does not answer the workers either, so they get a lease's
-    /// time to renew once it is back.
-    pub(crate) fn lost_sight(&mut self) {
-        self.in_sight_since = Some(Instant::now());
+    /// The settings, by which it is also seen whether the database was away since the last look. Perhaps it was away
+    /// from the workers too, so they get a lease's time to renew once it is back.
+    async fn settings(&mut self) -> Result<Settings, TaskError> {
+        let asked_at = Instant::now();
+        let settings = settings::get(&self.pool).await;
+        let outages = self.telemetry.health.availability.outages();
+        if settings.is_err() || asked_at.elapsed() > PROMPT || outages != self.outages {
+            self.answers_since = Some(Instant::now());
+        }
+        self.outages = outages;
+        Ok(settings?)
     }
+}
+
+impl LeaderTask for Sweeper {
+    const NAME: &'static str = "sweeps";
+    const EVERY: Duration = Duration::from_secs(1);
+    const IS_WOKEN: bool = true;
 
     /// One look at everything.
-    pub(crate) async fn sweep(&mut self, pool: &PgPool) -> Result<(), StoreError> {
-        let settings = settings::get(pool).await?;
+    async fn activate(&mut self) -> Result<Next, TaskError> {
+        let settings = self.settings().await?;
         let lease = Duration::from_secs(u64::try_from(settings.lease_secs).unwrap_or_default());
         if self
-            .in_sight_since
+            .answers_since
             .is_none_or(|since| since.elapsed() > lease)
         {
-            self.in_sight_since = None;
-            for expired in sweeps::expire_host_runs(pool, &self.metrics).await? {
-                self.metrics.lease_expired(LeaseKind::Host);
+            self.answers_since = None;
+            for expired in sweeps::expire_host_runs(&self.pool, &self.telemetry.metrics).await? {
+                self.telemetry.metrics.lease_expired(LeaseKind::Host);
                 tracing::warn!(
                     host = expired.name,
                     state = expired.state,
@@ -62,10 +85,10 @@ impl Sweeper {
                     expired.error
                 );
             }
-            for expired in sweeps::expire_guest_runs(pool, &self.metrics).await? {
-                self.metrics.lease_expired(LeaseKind::Guest);
+            for expired in sweeps::expire_guest_runs(&self.pool, &self.telemetry.metrics).await? {
+                self.telemetry.metrics.lease_expired(LeaseKind::Guest);
                 if expired.state == "failed" {
-                    self.metrics.attempt_ended(Outcome::Failed);
+                    self.telemetry.metrics.attempt_ended(Outcome::Failed);
                 }
                 tracing::warn!(
                     guest = expired.name,
@@ -75,28 +98,34 @@ impl Sweeper {
                     expired.error
                 );
             }
-            for _ in 0..sweeps::expire_requests(pool).await? {
-                self.metrics.lease_expired(LeaseKind::Request);
+            for _ in 0..sweeps::expire_requests(&self.pool).await? {
+                self.telemetry.metrics.lease_expired(LeaseKind::Request);
             }
         }
-        let dropped = sweeps::drop_requests(pool).await?;
+        let dropped = sweeps::drop_requests(&self.pool).await?;
         said(
             "requests dropped that nobody waits for",
             usize::try_from(dropped).unwrap_or(usize::MAX),
         );
-        said("guest runs admitted", sweeps::admit_all(pool).await?);
-        said("undo jobs pushed", obligations::push_due(pool).await?);
+        said("guest runs admitted", sweeps::admit_all(&self.pool).await?);
+        said("undo jobs pushed", obligations::push_due(&self.pool).await?);
         said(
             "lost jobs pushed again",
-            sweeps::push_lost_jobs(pool).await?,
+            sweeps::push_lost_jobs(&self.pool).await?,
         );
-        let dropped = sweeps::drop_jobs(pool).await?;
+        let dropped = sweeps::drop_jobs(&self.pool).await?;
         said(
             "jobs without a purpose dropped",
             usize::try_from(dropped).unwrap_or(usize::MAX),
         );
-        said("lost notices pushed again", notices::push_lost(pool).await?);
-        said("runs ended", sweeps::end_runs(pool, &self.metrics).await?);
+        said(
+            "lost notices pushed again",
+            notices::push_lost(&self.pool).await?,
+        );
+        said(
+            "runs ended",
+            sweeps::end_runs(&self.pool, &self.telemetry.metrics).await?,
+        );
         let keep = [
             settings.event_keep_days,
             settings.event_keep_count,
@@ -108,10 +137,10 @@ impl Sweeper {
             .is_none_or(|(at, by)| at.elapsed() > PRUNE_EVERY || by != keep)
         {
             // What is left over is for the next look: the sweeps above do not wait for it.
-            let more = sweeps::prune(pool).await?;
+            let more = sweeps::prune(&self.pool).await?;
             self.pruned = (!more).then(|| (Instant::now(), keep));
         }
-        Ok(())
+        Ok(Next::Later)
     }
 }
 

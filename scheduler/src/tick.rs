@@ -1,6 +1,6 @@
 //! Schedules that are due become runs; what was missed is caught up once.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -15,41 +15,26 @@ use virtuozo_store::{
     schedules, settings,
 };
 
+use crate::leader::{LeaderTask, Next, TaskError};
+
 /// Looks at the schedules.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ticker {
+    pool: PgPool,
     /// Schedules that cannot be followed, of which people have been told.
     broken: HashSet<Uuid>,
 }
 
 impl Ticker {
-    /// Starts the runs that are due. Of several due times that were missed the last one counts for all.
-    pub(crate) async fn tick(&mut self, pool: &PgPool) -> Result<(), StoreError> {
-        let schedules = schedules::list(pool).await?;
-        if schedules.iter().all(|schedule| !schedule.enabled) {
-            return Ok(());
+    pub(crate) fn new(pool: PgPool) -> Self {
+        Self {
+            pool,
+            broken: HashSet::new(),
         }
-        let settings = settings::get(pool).await?;
-        let now = runs::database_now(pool).await?;
-        for schedule in schedules.into_iter().filter(|schedule| schedule.enabled) {
-            match rhythm(&schedule, &settings) {
-                Ok(rhythm) => {
-                    self.broken.remove(&schedule.id);
-                    if let Some(due_at) = rhythm.last_until(now)
-                        && due_at > schedule.done_until
-                    {
-                        start(pool, schedule, due_at).await?;
-                    }
-                }
-                Err(error) => self.tell(pool, &schedule, &error).await?,
-            }
-        }
-        Ok(())
     }
 
-    async fn tell(
+    async fn report(
         &mut self,
-        pool: &PgPool,
         schedule: &Schedule,
         error: &ScheduleError,
     ) -> Result<(), StoreError> {
@@ -61,9 +46,39 @@ impl Ticker {
             schedule.name
         );
         tracing::error!("{message}");
-        events::record(pool, &NewEvent::user(Severity::Error, message)).await?;
+        events::record(&self.pool, &NewEvent::user(Severity::Error, message)).await?;
         self.broken.insert(schedule.id);
         Ok(())
+    }
+}
+
+impl LeaderTask for Ticker {
+    const NAME: &'static str = "schedules";
+    const EVERY: Duration = Duration::from_secs(1);
+    const IS_WOKEN: bool = true;
+
+    /// Starts the runs that are due. Of several due times that were missed the last one counts for all.
+    async fn activate(&mut self) -> Result<Next, TaskError> {
+        let schedules = schedules::list(&self.pool).await?;
+        if schedules.iter().all(|schedule| !schedule.enabled) {
+            return Ok(Next::Later);
+        }
+        let settings = settings::get(&self.pool).await?;
+        let now = runs::database_now(&self.pool).await?;
+        for schedule in schedules.into_iter().filter(|schedule| schedule.enabled) {
+            match rhythm(&schedule, &settings) {
+                Ok(rhythm) => {
+                    self.broken.remove(&schedule.id);
+                    if let Some(due_at) = rhythm.last_until(now)
+                        && due_at > schedule.done_until
+                    {
+                        start(&self.pool, schedule, due_at).await?;
+                    }
+                }
+                Err(error) => self.report(&schedule, &error).await?,
+            }
+        }
+        Ok(Next::Later)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Tells a trace back end what became of runs: the spans of runs, hosts, guests, attempts and steps, made
-//! from the database by the scheduler that leads.
+//! The trace exporter: the spans of runs, hosts, guests, attempts and steps, made from the database by the scheduler that
+//! leads, and sent to the trace back end.
 //!
 //! Not by those who did the work: a worker that dies takes with it what it has not sent, and the spans below
 //! would hang in the air. What the rows say is there whoever dies, and is told again until it has arrived.
@@ -10,21 +10,12 @@ use std::{collections::VecDeque, time::Duration};
 
 use opentelemetry_sdk::{error::OTelSdkError, trace::SpanData};
 use sqlx::PgPool;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use virtuozo_postgres::{StoreError, count_error};
+use virtuozo_postgres::StoreError;
 use virtuozo_store::traces::{self as store, TracedGuest, TracedRun};
-use virtuozo_telemetry::{
-    Telemetry,
-    traces::{SendError, Traces},
-};
+use virtuozo_telemetry::traces::{SendError, Traces};
 
-/// How often it looks for what has ended.
-const EVERY: Duration = Duration::from_secs(1);
-/// The longest pause while nobody takes it.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// How long the last look may take when the process ends.
-const LAST_LIMIT: Duration = Duration::from_secs(3);
+use crate::leader::{LeaderTask, Next, TaskError};
+
 /// Guest runs, or runs, that are told at once.
 const AT_ONCE: i64 = 100;
 /// So many refusals without anything that is taken mean that the receiver takes nothing.
@@ -39,7 +30,7 @@ enum Failure {
 }
 
 /// Makes and sends the spans.
-struct TraceExporter {
+pub(crate) struct TraceExporter {
     pool: PgPool,
     traces: Traces,
     /// The receiver refused all that it was sent last, and that was said.
@@ -71,56 +62,34 @@ impl Refused {
     }
 }
 
-/// Tells what has ended while this scheduler leads, until `shutdown` and once more then.
-pub(crate) async fn run(
-    pool: PgPool,
-    telemetry: Telemetry,
-    leads: watch::Receiver<bool>,
-    shutdown: CancellationToken,
-) {
-    if !telemetry.traces.is_on() {
-        return;
-    }
-    let mut exporter = TraceExporter {
-        pool,
-        traces: telemetry.traces,
-        is_refused_all: false,
-    };
-    let mut pause = EVERY;
-    while !shutdown.is_cancelled() {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = shutdown.cancelled() => {}
+impl LeaderTask for TraceExporter {
+    const NAME: &'static str = "the trace exporter";
+    const EVERY: Duration = Duration::from_secs(1);
+    const LIMIT: Duration = Duration::from_secs(120);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+    const HAS_LAST: bool = true;
+
+    /// Exports all that has ended. Guests first: a run is exported when nothing of it is left.
+    async fn activate(&mut self) -> Result<Next, TaskError> {
+        match self.export().await {
+            Ok(()) => Ok(Next::Later),
+            Err(Failure::Store(error)) => Err(error.into()),
+            // Logged where it was found.
+            Err(Failure::Send(error)) => Err(TaskError::Logged(error.to_string())),
         }
-        if !*leads.borrow() {
-            continue;
-        }
-        let looking = exporter.look();
-        let looked = if shutdown.is_cancelled() {
-            let Ok(looked) = tokio::time::timeout(LAST_LIMIT, looking).await else {
-                return;
-            };
-            looked
-        } else {
-            looking.await
-        };
-        pause = match looked {
-            Ok(()) => EVERY,
-            // That a database or a receiver is away is said where that is found.
-            Err(error) => {
-                if let Failure::Store(error) = &error {
-                    count_error(&telemetry.health.availability, error);
-                }
-                tracing::debug!(%error, "what has ended is not told to the trace back end");
-                (pause * 2).min(MAX_PAUSE)
-            }
-        };
     }
 }
 
 impl TraceExporter {
-    /// Guests first: a run is told when nothing of it is left.
-    async fn look(&mut self) -> Result<(), Failure> {
+    pub(crate) fn new(pool: PgPool, traces: Traces) -> Self {
+        Self {
+            pool,
+            traces,
+            is_refused_all: false,
+        }
+    }
+
+    async fn export(&mut self) -> Result<(), Failure> {
         let mut refused = Refused::default();
         loop {
             let guests = store::guests_to_export(&self.pool, AT_ONCE).await?;

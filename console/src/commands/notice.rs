@@ -197,11 +197,7 @@ async fn preview(context: &Context, args: Preview) -> Result<()> {
         What::Digest => NoticeKind::Digest,
     };
     let run_id = notices::previewed_run(&db.pool, kind, args.run.as_deref()).await?;
-    let notices = Notices::new(
-        db.pool.clone(),
-        context.health.availability.clone(),
-        context.key_file(),
-    );
+    let notices = Notices::new(db.pool.clone(), context.unwatched(), context.key_file());
     let content = notices.preview(kind, run_id).await?;
     if context.out.is_json() {
         return context.out.json(&content);
@@ -217,11 +213,7 @@ async fn preview(context: &Context, args: Preview) -> Result<()> {
 async fn test(context: &Context, way: Option<Way>) -> Result<()> {
     let db = context.database().await?;
     let channels = notices::channels_to_test(&db.pool, way.map(NoticeChannel::from)).await?;
-    let notices = Notices::new(
-        db.pool.clone(),
-        context.health.availability.clone(),
-        context.key_file(),
-    );
+    let notices = Notices::new(db.pool.clone(), context.unwatched(), context.key_file());
     let mut results = Vec::new();
     for channel in channels {
         results.push((channel, notices.test(channel).await?));

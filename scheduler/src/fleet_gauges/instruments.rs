@@ -15,7 +15,7 @@ use virtuozo_store::{
 
 /// The gauges and their values; none where another scheduler leads, or the values could not be read.
 #[derive(Clone, Default)]
-pub(crate) struct FleetGauges {
+pub(crate) struct FleetInstruments {
     read: Arc<Mutex<Option<Arc<Fleet>>>>,
 }
 
@@ -30,7 +30,7 @@ struct Guest {
     line: RpoLine,
 }
 
-impl FleetGauges {
+impl FleetInstruments {
     /// Enters the gauges among the instruments of this process.
     pub(crate) fn register(meter: &Meter) -> Self {
         let gauges = Self::default();

@@ -5,11 +5,12 @@ use std::{future::Future, time::Duration};
 use uuid::Uuid;
 use virtuozo_model::{NoticeChannel, NoticeKind, NoticeState, Severity};
 use virtuozo_postgres::StoreError;
+use virtuozo_runtime::BackoffPolicy;
 use virtuozo_store::{
     events::NewEvent,
-    leases::Fence,
+    leases::{BootInstant, Fence, LeaseKeeper},
     notices::{
-        self, Attempt, LEASE_SECS, NoticeLease,
+        self, Attempt, NoticeLease,
         config::{self, Secret},
     },
     runs,
@@ -26,20 +27,24 @@ use crate::{
     webhook,
 };
 
-/// How long sending may take: well within the lease.
-const SEND_LIMIT: Duration = Duration::from_secs(LEASE_SECS as u64 - 60);
+/// How long sending may take.
+const SEND_LIMIT: Duration = Duration::from_secs(540);
 /// How long a process that stops waits for what it sends.
 pub(crate) const FAREWELL_LIMIT: Duration = Duration::from_secs(6);
-/// The pause before the second attempt, in seconds; doubled with each further one.
-const FIRST_PAUSE_SECS: f64 = 30.0;
-/// The longest pause, in seconds.
-const MAX_PAUSE_SECS: f64 = 3600.0;
+/// The pauses between attempts: never the same for all that failed together.
+const PAUSES: BackoffPolicy =
+    BackoffPolicy::doubling(Duration::from_secs(30), Duration::from_secs(3600)).with_jitter(0.2);
+/// The longest pause that is granted to a receiver that asks for one, in seconds.
+const LONGEST_ASKED_SECS: u32 = 3600;
 /// Attempts for one notice: about a day.
 const MAX_ATTEMPTS: i32 = 30;
 /// The pause before an outcome is recorded again.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 /// How much of an error is kept.
 const ERROR_CHARS_MAX: usize = 1000;
+
+/// Logged when the lease on a notice is lost.
+const LOST: &str = "another scheduler has taken this notice; it may arrive twice";
 
 /// What one attempt has reached.
 #[derive(Debug, Default)]
@@ -52,10 +57,20 @@ struct Reached {
 impl Notices {
     /// Sends a notice, if it is due. None: there was nothing to do.
     pub(crate) async fn send(&self, id: Uuid) -> Result<Option<Attempt>, StoreError> {
+        let taken_at = BootInstant::now();
         let Some(taken) = notices::take(&self.pool, id, self.id).await? else {
             return Ok(None);
         };
-        let tried = tokio::time::timeout(SEND_LIMIT, self.attempt(&taken)).await;
+        let pool = self.pool.clone();
+        let keeper = LeaseKeeper::start(pool, &self.telemetry, taken.clone(), taken_at);
+        let lease = keeper.handle();
+        let tried = tokio::select! {
+            tried = tokio::time::timeout(SEND_LIMIT, self.attempt(&taken)) => tried,
+            _ = lease.ended() => {
+                tracing::warn!(notice = %id, "{LOST}");
+                return Ok(None);
+            }
+        };
         let tried = tried.unwrap_or_else(|_| {
             Err(SendError::transient(format!(
                 "sending took longer than {} s",
@@ -69,7 +84,7 @@ impl Notices {
         }
         let recorded = recorded(|| notices::end(&self.pool, &taken, &attempt, event.as_ref()));
         if recorded.await? == Fence::Lost {
-            tracing::warn!(notice = %id, "another scheduler has taken this notice; it may arrive twice");
+            tracing::warn!(notice = %id, "{LOST}");
         }
         Ok(Some(attempt))
     }
@@ -141,9 +156,10 @@ impl Notices {
 /// From what was reached to what is recorded.
 fn outcome(taken: &NoticeLease, tried: Result<Reached, SendError>) -> Attempt {
     let is_last = taken.attempts >= MAX_ATTEMPTS || taken.kind == NoticeKind::Test;
+    let pause = PAUSES.delay(u32::try_from(taken.attempts).unwrap_or(1));
     let mut attempt = Attempt {
         state: NoticeState::Waiting,
-        delay_secs: pause_secs(taken.attempts),
+        delay_secs: u32::try_from(pause.as_secs()).unwrap_or(u32::MAX),
         sent_to: taken.sent_to.clone(),
         refused_to: taken.refused_to.clone(),
         error: None,
@@ -178,7 +194,7 @@ fn outcome(taken: &NoticeLease, tried: Result<Reached, SendError>) -> Attempt {
                 attempt.state = ended(&attempt);
             }
             if let Some(secs) = error.retry_after_secs {
-                attempt.delay_secs = attempt.delay_secs.max(secs.min(MAX_PAUSE_SECS as u32));
+                attempt.delay_secs = attempt.delay_secs.max(secs.min(LONGEST_ASKED_SECS));
             }
         }
     }
@@ -192,12 +208,6 @@ fn ended(attempt: &Attempt) -> NoticeState {
     } else {
         NoticeState::Sent
     }
-}
-
-/// The pause after so many attempts: never the same for all that failed together.
-fn pause_secs(attempts: i32) -> u32 {
-    let doubled = FIRST_PAUSE_SECS * 2_f64.powi((attempts - 1).clamp(0, 20));
-    (doubled.min(MAX_PAUSE_SECS) * rand::random_range(0.8..1.2)) as u32
 }
 
 /// What people are told of an attempt: the first failure, the end of all attempts, refused receivers.

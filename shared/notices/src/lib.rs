@@ -21,7 +21,6 @@ use uuid::Uuid;
 use virtuozo_model::{NoticeChannel, NoticeKind, NoticeState};
 use virtuozo_postgres::{StoreError, count_error};
 use virtuozo_queue::{JobListener, NoticeJob};
-use virtuozo_runtime::Availability;
 use virtuozo_secrets::{Key, SecretError};
 use virtuozo_store::{
     notices::{
@@ -30,6 +29,7 @@ use virtuozo_store::{
     },
     settings, views,
 };
+use virtuozo_telemetry::Telemetry;
 
 pub use crate::{
     content::{
@@ -46,7 +46,7 @@ use crate::error::SendError;
 #[derive(Debug, Clone)]
 pub struct Notices {
     pool: PgPool,
-    availability: Availability,
+    telemetry: Telemetry,
     key_file: PathBuf,
     /// The owner of the leases on notices that this sender takes.
     id: Uuid,
@@ -54,10 +54,10 @@ pub struct Notices {
 
 impl Notices {
     /// One that opens the stored secrets with the key in `key_file`.
-    pub fn new(pool: PgPool, availability: Availability, key_file: PathBuf) -> Self {
+    pub fn new(pool: PgPool, telemetry: Telemetry, key_file: PathBuf) -> Self {
         Self {
             pool,
-            availability,
+            telemetry,
             key_file,
             id: Uuid::now_v7(),
         }
@@ -68,14 +68,14 @@ impl Notices {
         let sending = TaskTracker::new();
         let (tracker, this) = (sending.clone(), Arc::new(self));
         let (pool, id) = (this.pool.clone(), this.id);
-        let availability = this.availability.clone();
+        let availability = this.telemetry.health.availability.clone();
         let handler = move |job: NoticeJob| {
             let this = Arc::clone(&this);
             // Outside of its delivery, which the queue drops when the database is away. What is lost
             // with this process, another scheduler takes over when the lease has run out.
             tracker.spawn(async move {
                 if let Err(error) = this.send(job.notice_id).await {
-                    count_error(&this.availability, &error);
+                    count_error(&this.telemetry.health.availability, &error);
                     tracing::debug!(%error, notice = %job.notice_id, "a notice was not taken");
                 }
             });

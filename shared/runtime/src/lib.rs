@@ -2,10 +2,12 @@
 //! [`Health`] and hands it to whoever has something to say or to ask.
 
 mod availability;
+mod backoff;
 mod liveness;
 mod readiness;
 
 pub use availability::{Availability, StatementErrors};
+pub use backoff::{Backoff, BackoffPolicy};
 pub use liveness::{Liveness, Standstill, WatchedLoop};
 pub use readiness::{Component, Readiness};
 

@@ -239,7 +239,7 @@ async fn wait(
             break;
         }
         tokio::select! {
-            () = wake.pause(LOOK_EVERY.min(left)) => {}
+            _ = wake.pause(LOOK_EVERY.min(left)) => {}
             () = asking.stop.cancelled() => {
                 give_up(pool, id).await;
                 return Err(RequestError::Stopped(host.name.clone()));

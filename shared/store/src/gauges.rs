@@ -17,7 +17,7 @@ pub struct Gauge {
 }
 
 /// The fleet as it is now.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct GaugeReadings {
     /// Of queues, hosts, runs and processes.
     pub all: Vec<Gauge>,

@@ -1,26 +1,55 @@
 //! Which of several schedulers leads. Two that both believe they do make no error: every due time and
 //! every lease is decided by one statement. It only spares work.
 
-use sqlx::PgExecutor;
+use sqlx::{FromRow, PgExecutor};
 use uuid::Uuid;
 
+use super::leases::{Leased, Renewal};
 use virtuozo_postgres::StoreError;
+use virtuozo_telemetry::metrics::LeaseKind;
 
-/// How long the lead lasts without being renewed. A leader that is gone, frozen or cut off is replaced
-/// after this time and one look of another.
-pub const LEAD_SECS: f64 = 8.0;
+/// The lead that a scheduler has taken. It lasts 8 s without being renewed: a leader that is gone, frozen or cut off is
+/// replaced after this time and one look of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub struct Lead {
+    owner_id: Uuid,
+    fence: i64,
+    lease_secs: i32,
+}
 
-/// Takes the lead if nobody has it, or renews it. False: another scheduler leads.
+impl Leased for Lead {
+    const KIND: LeaseKind = LeaseKind::Lead;
+    const RENEWAL: &'static str = include_str!("leadership/lead_renew.sql");
+
+    fn key(&self) -> Uuid {
+        self.owner_id
+    }
+
+    fn fence(&self) -> i64 {
+        self.fence
+    }
+
+    fn owner_id(&self) -> Uuid {
+        self.owner_id
+    }
+
+    fn taken(&self) -> Renewal {
+        Renewal {
+            cancel_requested: false,
+            lease_secs: self.lease_secs,
+        }
+    }
+}
+
+/// Takes the lead if nobody has it, or this scheduler has. None: another scheduler leads.
 ///
 /// # Errors
 /// What the database says.
-pub async fn take(db: impl PgExecutor<'_>, scheduler_id: Uuid) -> Result<bool, StoreError> {
-    let done = sqlx::query(include_str!("leadership/lead_take.sql"))
+pub async fn take(db: impl PgExecutor<'_>, scheduler_id: Uuid) -> Result<Option<Lead>, StoreError> {
+    Ok(sqlx::query_as(include_str!("leadership/lead_take.sql"))
         .bind(scheduler_id)
-        .bind(LEAD_SECS)
-        .execute(db)
-        .await?;
-    Ok(done.rows_affected() == 1)
+        .fetch_optional(db)
+        .await?)
 }
 
 /// Gives the lead up, if this scheduler has it.

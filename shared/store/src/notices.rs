@@ -10,15 +10,12 @@ use uuid::Uuid;
 
 use super::{
     events::{self, NewEvent},
-    leases::Fence,
+    leases::{Fence, Leased, Renewal, renewal},
 };
 use virtuozo_model::{Notice, NoticeChannel, NoticeKind, NoticeState};
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::{Job, NoticeJob};
-
-/// How long the one who sends a notice has it to itself, in seconds. Sending has to come to its end, or
-/// be given up, well within this time.
-pub const LEASE_SECS: u32 = 600;
+use virtuozo_telemetry::metrics::LeaseKind;
 
 /// A notice that is due, and in how many seconds.
 #[derive(FromRow)]
@@ -39,6 +36,8 @@ pub struct NoticeLease {
     /// Of a digest: the end of the day that it tells about.
     pub due_at: Option<DateTime<Utc>>,
     fence: i64,
+    owner_id: Uuid,
+    lease_secs: i32,
     /// Attempts, with this one.
     pub attempts: i32,
     /// Who has got it before.
@@ -76,6 +75,30 @@ pub struct Attempt {
     pub refused_to: Vec<String>,
     /// What went wrong.
     pub error: Option<String>,
+}
+
+impl Leased for NoticeLease {
+    const KIND: LeaseKind = LeaseKind::Notice;
+    const RENEWAL: &'static str = renewal!("notices", "id", "false");
+
+    fn key(&self) -> Uuid {
+        self.id
+    }
+
+    fn fence(&self) -> i64 {
+        self.fence
+    }
+
+    fn owner_id(&self) -> Uuid {
+        self.owner_id
+    }
+
+    fn taken(&self) -> Renewal {
+        Renewal {
+            cancel_requested: false,
+            lease_secs: self.lease_secs,
+        }
+    }
 }
 
 /// Queues what is to be told about a run, by each way that is configured; in the transaction that the
@@ -169,7 +192,6 @@ pub async fn take(
     let taken: Option<NoticeLease> = sqlx::query_as(include_str!("notices/take.sql"))
         .bind(id)
         .bind(owner_id)
-        .bind(f64::from(LEASE_SECS))
         .fetch_optional(&mut *tx)
         .await?;
     let Some(mut taken) = taken else {

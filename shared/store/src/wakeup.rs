@@ -39,9 +39,9 @@ impl WakeupListener {
         }
     }
 
-    /// Returns when somebody has asked for a look since the last pause, or after `limit`. However many
+    /// Returns true when somebody has asked for a look since the last pause, or false after `limit`. However many
     /// have asked: one look serves them all.
-    pub async fn pause(&mut self, limit: Duration) {
+    pub async fn pause(&mut self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         if self.listener.is_none() {
             self.listener = match timeout_at(end, listen(&self.pool, self.channel)).await {
@@ -53,13 +53,14 @@ impl WakeupListener {
             match timeout_at(end, listener.recv()).await {
                 Ok(Ok(_)) => {
                     while listener.next_buffered().is_some() {}
-                    return;
+                    return true;
                 }
                 Ok(Err(_)) => self.listener = None,
-                Err(_) => return,
+                Err(_) => return false,
             }
         }
         sleep_until(end).await;
+        false
     }
 }
 

@@ -106,6 +106,10 @@ pub enum LeaseKind {
     Hook,
     /// What somebody has asked of a host.
     Request,
+    /// The lead of the schedulers.
+    Lead,
+    /// A notice that is being sent.
+    Notice,
 }
 
 impl LeaseKind {
@@ -117,6 +121,8 @@ impl LeaseKind {
             Self::Probe => "probe",
             Self::Hook => "hook",
             Self::Request => "request",
+            Self::Lead => "lead",
+            Self::Notice => "notice",
         };
         KeyValue::new("kind", name)
     }
@@ -218,6 +224,8 @@ impl Instruments {
             LeaseKind::Probe,
             LeaseKind::Hook,
             LeaseKind::Request,
+            LeaseKind::Lead,
+            LeaseKind::Notice,
         ] {
             self.leases.add(0, &[kind.label()]);
         }

@@ -10,12 +10,12 @@ use uuid::Uuid;
 use virtuozo_model::{Notice, NoticeChannel, NoticeKind, NoticeState};
 use virtuozo_notices::Notices;
 use virtuozo_postgres::testing::TestDb;
-use virtuozo_runtime::Availability;
 use virtuozo_secrets::Key;
 use virtuozo_store::notices::{
     self,
     config::{self, Secret},
 };
+use virtuozo_telemetry::Telemetry;
 
 use crate::servers::Certificates;
 
@@ -48,11 +48,7 @@ impl Site {
     }
 
     pub(crate) fn notices(&self) -> Notices {
-        Notices::new(
-            self.pool().clone(),
-            Availability::default(),
-            self.key_file(),
-        )
+        Notices::new(self.pool().clone(), Telemetry::default(), self.key_file())
     }
 
     pub(crate) async fn secret(&self, secret: Secret, text: &str) {

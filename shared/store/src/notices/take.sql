@@ -1,7 +1,10 @@
--- $2: who takes it; $3: the length of the lease in seconds.
-UPDATE virtuozo_core.notices
-   SET state = 'sending', fence = fence + 1, owner_id = $2, lease_until = now() + make_interval(secs => $3),
-       attempts = attempts + 1
- WHERE id = $1
-   AND ((state = 'waiting' AND run_after <= now()) OR (state = 'sending' AND virtuozo_core.is_over(lease_until)))
-RETURNING id, kind, channel, run_id, due_at, fence, attempts, sent_to, refused_to
+-- $2: who takes it.
+UPDATE virtuozo_core.notices n
+   SET state = 'sending', fence = n.fence + 1, owner_id = $2,
+       lease_until = now() + make_interval(secs => s.lease_secs), attempts = n.attempts + 1
+  FROM virtuozo_core.settings s
+ WHERE n.id = $1
+   AND ((n.state = 'waiting' AND n.run_after <= now())
+        OR (n.state = 'sending' AND virtuozo_core.is_over(n.lease_until)))
+RETURNING n.id, n.kind, n.channel, n.run_id, n.due_at, n.fence, n.owner_id, n.attempts, n.sent_to, n.refused_to,
+          s.lease_secs

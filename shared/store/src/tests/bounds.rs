@@ -1,5 +1,6 @@
 //! What is written by hand, or under a wrong clock, is refused or healed.
 
+use crate::leases::{Leased, renew};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
@@ -62,14 +63,19 @@ async fn a_setting_that_the_database_takes_is_one_that_every_process_can_use() {
 async fn a_lead_that_would_last_for_years_is_taken() {
     let db = TestDb::new().await;
     let (gone, other) = (Uuid::now_v7(), Uuid::now_v7());
-    assert!(leadership::take(&db.pool, gone).await.unwrap());
-    assert!(!leadership::take(&db.pool, other).await.unwrap());
+    let take = async |id| leadership::take(&db.pool, id).await.unwrap();
+    let lead = take(gone).await.unwrap();
+    let renewal = renew(&db.pool, &lead).await.unwrap();
+    assert_eq!(renewal, Some(lead.taken()));
+    assert!(take(other).await.is_none());
     sqlx::query("UPDATE virtuozo_core.lead SET lease_until = now() + interval '1 year'")
         .execute(&db.pool)
         .await
         .unwrap();
-    assert!(leadership::take(&db.pool, other).await.unwrap());
-    assert!(!leadership::take(&db.pool, gone).await.unwrap());
+    assert!(take(other).await.is_some());
+    assert!(take(gone).await.is_none());
+    let renewal = renew(&db.pool, &lead).await.unwrap();
+    assert_eq!(renewal, None, "the lease is lost");
 }
 
 #[tokio::test]
