@@ -26,6 +26,8 @@ pub(crate) struct Sweeper {
     telemetry: Telemetry,
     /// How many outages this process had met when the sweeper looked last.
     outages: u64,
+    /// The last look got no answer, or there was none for a while.
+    was_away: bool,
     /// Since when the database has been answering, if that is not longer ago than a lease is long.
     answers_since: Option<Instant>,
     /// When old rows were deleted last, and by which settings.
@@ -42,6 +44,7 @@ impl Sweeper {
             pool,
             outages: telemetry.health.availability.outages(),
             telemetry,
+            was_away: false,
             answers_since: Some(Instant::now()),
             pruned: None,
         }
@@ -51,13 +54,16 @@ impl Sweeper {
     /// from the workers too, so they get a lease's time to renew once it is back.
     async fn settings(&mut self) -> Result<Settings, TaskError> {
         let asked_at = Instant::now();
-        let settings = settings::get(&self.pool).await;
+        // Until there is an answer, whatever ends the waiting for it.
+        let was_away = std::mem::replace(&mut self.was_away, true);
+        let settings = settings::get(&self.pool).await?;
         let outages = self.telemetry.health.availability.outages();
-        if settings.is_err() || asked_at.elapsed() > PROMPT || outages != self.outages {
+        if was_away || asked_at.elapsed() > PROMPT || outages != self.outages {
             self.answers_since = Some(Instant::now());
         }
+        self.was_away = false;
         self.outages = outages;
-        Ok(settings?)
+        Ok(settings)
     }
 }
 
@@ -141,6 +147,10 @@ impl LeaderTask for Sweeper {
             self.pruned = (!more).then(|| (Instant::now(), keep));
         }
         Ok(Next::Later)
+    }
+
+    fn lost_leadership(&mut self) {
+        self.was_away = true;
     }
 }
 

@@ -50,7 +50,10 @@ async fn a_drained_worker_ends_by_itself_and_its_work_is_done_by_another() -> Re
     let (mut drained, run, held) = in_mid_copy(&site, "drained").await?;
     site.virtuozo(&["worker", "drain", "drained"])?.ok()?;
     eventually("the worker to hear of it", async || {
-        Ok(drained.said().contains("worker is drained").then_some(()))
+        Ok(drained
+            .said()
+            .contains("an operator has requested")
+            .then_some(()))
     })
     .await?;
     let listed = site.json(&["worker", "list"])?;
