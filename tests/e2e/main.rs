@@ -4,6 +4,7 @@ mod deploy;
 mod failpoints;
 mod faults;
 mod flow;
+mod json_output;
 mod monitoring;
 mod recovery;
 mod secrets;
