@@ -349,11 +349,14 @@ async fn the_page_of_json_output_names_every_command_and_exactly_the_fields_that
     out.0
         .insert("notice settings get".to_owned(), secrets.into());
 
+    // While the host is paused its guests wait, and the run cannot end before it is cancelled.
+    site.virtuozo(&["host", "pause", "alpha"])?.ok()?;
     out.run(&site, "run now", &[], &[])?;
 
     let changes = [
-        &["host", "pause", "alpha"][..],
+        &["run", "cancel", "latest"][..],
         &["host", "resume", "alpha"],
+        &["host", "pause", "alpha"],
         &["host", "edit", "alpha", "--ignored", "false"],
         &["guest", "edit", "alpha/mail", "--keep-last", "3"],
         &[
@@ -377,7 +380,6 @@ async fn the_page_of_json_output_names_every_command_and_exactly_the_fields_that
         &["notice", "retry"],
         &["hook", "clear", "--before"],
         &["hook", "set", "--before", "--", "true"],
-        &["run", "cancel", "latest"],
         &["worker", "drain", "worker-1"],
     ];
     let mut acknowledged: BTreeSet<String> = BTreeSet::new();
