@@ -56,7 +56,7 @@ upgrade-proof:
 # After a change in migrations/: counts the generation of the definitions up, and writes the schema down.
 schema:
 	@scripts/needs.sh compiler postgres
-	WRITE_SCHEMA=1 $(CARGO) test --locked -p virtuozo-postgres --lib -- other_definitions the_schema
+	WRITE_SCHEMA=1 $(TEST) --lib -- other_definitions the_schema
 
 # Phoenix comes by its package name into the target directory, and runs from there.
 TRACE_PROOF := $(abspath $(TARGET))/trace-proof
