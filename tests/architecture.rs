@@ -171,6 +171,14 @@ const SHARED: &[&str] = &[
 /// Packages that may use all of [`SHARED`].
 const MAY_USE_SHARED: &[&str] = &["virtuozo-scheduler", "virtuozo-worker", "virtuozo"];
 
+/// Packages of ours that a package, although [`MAY_USE_SHARED`] has it, does not use itself: the program does with a site
+/// what the services permit, and knows no statement.
+const USES_THROUGH_OTHERS: &[(&str, &[&str])] =
+    &[("virtuozo", &["virtuozo-store", "virtuozo-queue"])];
+
+/// Packages that may turn on the feature of the model that makes its types rows of a database (docs/adr/0035).
+const MAY_READ_ROWS_INTO_MODEL: &[&str] = &["virtuozo-store"];
+
 /// Packages that talk to C and so may hold unsafe code.
 const MAY_BE_UNSAFE: &[&str] = &["vix-sys", "vix-sim"];
 
@@ -246,6 +254,13 @@ fn every_crate_uses_only_what_the_plan_allows() {
                 wrong.push(format!("{name} uses {}", dependency.name));
             }
         }
+        for (_, kept) in USES_THROUGH_OTHERS.iter().filter(|(one, _)| one == name) {
+            for dependency in &package.dependencies {
+                if kept.contains(&dependency.name.as_str()) {
+                    wrong.push(format!("{name} uses {} itself", dependency.name));
+                }
+            }
+        }
         let all = closure(&metadata, &package.id);
         for forbidden in *must_not {
             if all.contains(*forbidden) {
@@ -254,6 +269,26 @@ fn every_crate_uses_only_what_the_plan_allows() {
         }
     }
     assert!(wrong.is_empty(), "not allowed by the table: {wrong:#?}");
+}
+
+#[test]
+fn only_the_store_makes_rows_of_the_model() {
+    let metadata = metadata();
+    let mut turned_on = BTreeSet::new();
+    for package in metadata.workspace_packages() {
+        for dependency in &package.dependencies {
+            if dependency.name == "virtuozo-model" && !dependency.features.is_empty() {
+                turned_on.insert(package.name.to_string());
+            }
+        }
+    }
+    let permitted = MAY_READ_ROWS_INTO_MODEL.iter().map(|name| name.to_string());
+    assert_eq!(turned_on, permitted.collect());
+    let model = ours(&metadata)["virtuozo-model"];
+    let default = model.features.get("default");
+    assert!(default.is_none_or(Vec::is_empty), "{default:?}");
+    let sqlx = model.dependencies.iter().find(|one| one.name == "sqlx");
+    assert!(sqlx.is_some_and(|sqlx| sqlx.optional));
 }
 
 #[test]

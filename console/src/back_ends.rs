@@ -9,7 +9,7 @@ use clap::{
 };
 use virtuozo_hypervisor::{BACK_ENDS, HostSettings, Locator, Property, back_end_of};
 use virtuozo_model::HostKind;
-use virtuozo_store::hosts::{HostConfig, Rules};
+use virtuozo_services::hosts::{HostConfig, Rules};
 
 /// The rules of this program's back ends, for the store.
 pub(crate) struct KnownBackEnds;

@@ -10,8 +10,7 @@ use serde::Serialize;
 use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_repository::{Repository, RepositoryError};
-use virtuozo_services::repositories;
-use virtuozo_store::repositories::KnownRepository;
+use virtuozo_services::repositories::{self, KnownRepository};
 
 use crate::error::usage;
 

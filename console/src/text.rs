@@ -2,11 +2,12 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use virtuozo_model::Pause;
-use virtuozo_store::{
-    views::{
-        GuestLine, GuestRunLine, HookRunLine, HostRunLine, NodeLine, ObligationLine, ProcessLine,
-        StepLine,
-    },
+use virtuozo_services::{
+    hosts::NodeLine,
+    obligations::ObligationLine,
+    progress::StepProgress,
+    runs::{GuestRunLine, HookRunLine, HostRunLine, StepLine},
+    status::ProcessLine,
     workers::KindUnserved,
 };
 
@@ -41,63 +42,19 @@ pub(crate) fn unserved_kind(kind: &KindUnserved) -> String {
     )
 }
 
-/// The progress of a step that reads all bytes: the copy, or its verification.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Progress {
-    done: u64,
-    total: u64,
-    bytes_per_sec: Option<u64>,
-}
-
-impl Progress {
-    /// Progress from the counters of a guest run; `None` while the total is unknown.
-    pub(crate) fn new(
-        done: i64,
-        total: Option<i64>,
-        started_at: Option<DateTime<Utc>>,
-        progress_at: Option<DateTime<Utc>>,
-    ) -> Option<Self> {
-        let total = u64::try_from(total?).ok().filter(|total| *total > 0)?;
-        let done = u64::try_from(done).unwrap_or(0).min(total);
-        let millis = progress_at
-            .zip(started_at)
-            .and_then(|(to, from)| u64::try_from((to - from).num_milliseconds()).ok())
-            .filter(|millis| *millis > 0);
-        let bytes_per_sec = millis
-            .and_then(|millis| done.checked_mul(1000).map(|bytes| bytes / millis))
-            .filter(|rate| *rate > 0);
-        Some(Self {
-            done,
-            total,
-            bytes_per_sec,
-        })
+/// A bar with bytes done, bytes in all, rate and time left.
+pub(crate) fn progress(progress: &StepProgress) -> String {
+    let mut text = format!(
+        "{}  {} of {}",
+        bar(progress.done, progress.total),
+        output::size(progress.done),
+        output::size(progress.total)
+    );
+    if let Some((rate, left)) = progress.bytes_per_sec.zip(progress.secs_left()) {
+        let left = TimeDelta::seconds(i64::try_from(left).unwrap_or(i64::MAX / 1000));
+        text += &format!("  {}/s  {} left", output::size(rate), output::span(left));
     }
-
-    /// Average rate since the step began.
-    pub(crate) fn bytes_per_sec(&self) -> Option<u64> {
-        self.bytes_per_sec
-    }
-
-    /// Seconds left at that rate.
-    pub(crate) fn secs_left(&self) -> Option<u64> {
-        self.bytes_per_sec
-            .map(|rate| (self.total - self.done).div_ceil(rate))
-    }
-
-    /// A bar with bytes done, bytes in all, rate and time left.
-    pub(crate) fn text(&self) -> String {
-        let mut text = format!(
-            "{}  {} of {}",
-            bar(self.done, self.total),
-            output::size(self.done),
-            output::size(self.total)
-        );
-        if let Some((rate, left)) = self.bytes_per_sec.zip(self.secs_left()) {
-            let left = TimeDelta::seconds(i64::try_from(left).unwrap_or(i64::MAX / 1000));
-            text += &format!("  {}/s  {} left", output::size(rate), output::span(left));
-        }
-        text
-    }
+    text
 }
 
 /// `[######··············]  30 %`
@@ -112,44 +69,6 @@ pub(crate) fn bar(done: u64, total: u64) -> String {
         "·".repeat(CELLS as usize - full),
         share(100)
     )
-}
-
-/// The progress of the current step of a guest run.
-pub(crate) fn progress(line: &GuestRunLine) -> Option<Progress> {
-    match (line.state.as_str(), line.step.as_deref()) {
-        ("running", Some("copy")) => Progress::new(
-            line.bytes_copied,
-            line.bytes_total,
-            line.copy_started_at,
-            line.progress_at,
-        ),
-        ("running", Some("verify")) => Progress::new(
-            line.verify_bytes_read.unwrap_or(0),
-            line.verify_bytes_total,
-            line.verify_started_at,
-            line.progress_at,
-        ),
-        _ => None,
-    }
-}
-
-/// The progress of the current step of a guest, for the tree of `virtuozo status`.
-pub(crate) fn guest_progress(line: &GuestLine) -> Option<Progress> {
-    match (line.run_state.as_deref(), line.step.as_deref()) {
-        (Some("running"), Some("copy")) => Progress::new(
-            line.bytes_copied.unwrap_or(0),
-            line.bytes_total,
-            line.copy_started_at,
-            line.progress_at,
-        ),
-        (Some("running"), Some("verify")) => Progress::new(
-            line.verify_bytes_read.unwrap_or(0),
-            line.verify_bytes_total,
-            line.verify_started_at,
-            line.progress_at,
-        ),
-        _ => None,
-    }
 }
 
 /// Why a guest run waits for its host: the host is paused, or its circuit breaker is open. `None` if it does not.
@@ -264,8 +183,8 @@ pub(crate) fn guest_run(line: &GuestRunLine) -> String {
         return why;
     }
     match (line.state.as_str(), &line.step, &line.error) {
-        ("running", Some(step), _) => match progress(line) {
-            Some(progress) => format!("{step}  {}", progress.text()),
+        ("running", Some(step), _) => match StepProgress::of_guest_run(line) {
+            Some(so_far) => format!("{step}  {}", progress(&so_far)),
             None => step.clone(),
         },
         ("running", None, _) => "begins".to_owned(),
@@ -280,7 +199,7 @@ pub(crate) fn guest_run(line: &GuestRunLine) -> String {
 
 /// The state of a guest run without numbers that grow, for output that prints each change as a line.
 pub(crate) fn guest_run_summary(line: &GuestRunLine) -> String {
-    match (progress(line), &line.step) {
+    match (StepProgress::of_guest_run(line), &line.step) {
         (Some(_), Some(step)) => step.clone(),
         _ => guest_run(line),
     }
@@ -382,16 +301,15 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_has_a_rate_and_a_time_left_once_time_has_passed() {
+    fn a_copy_shows_its_share_its_rate_and_the_time_left() {
         let at = |secs| DateTime::from_timestamp(secs, 0);
-        let copy = Progress::new(50 << 20, Some(100 << 20), at(0), at(5)).unwrap();
-        assert_eq!(copy.bytes_per_sec(), Some(10 << 20));
-        assert_eq!(copy.secs_left(), Some(5));
-        assert!(copy.text().contains(" 50 %"));
-        let fresh = Progress::new(0, Some(100), at(0), at(0)).unwrap();
-        assert_eq!(fresh.secs_left(), None);
-        assert_eq!(Progress::new(0, None, at(0), at(1)), None);
-        assert_eq!(Progress::new(0, Some(0), at(0), at(1)), None);
+        let copy = StepProgress::new(50 << 20, Some(100 << 20), at(0), at(5)).unwrap();
+        let text = progress(&copy);
+        for part in [" 50 %", "/s", "left"] {
+            assert!(text.contains(part), "{text}");
+        }
+        let fresh = StepProgress::new(0, Some(100), at(0), at(0)).unwrap();
+        assert!(!progress(&fresh).contains("left"));
     }
 
     #[test]

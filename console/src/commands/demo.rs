@@ -19,11 +19,12 @@ use tokio_util::sync::CancellationToken;
 use virtuozo_postgres::server::Cluster;
 use virtuozo_runtime::Health;
 use virtuozo_secrets::Key;
-use virtuozo_services::runs::RunDetails;
-use virtuozo_store::{
-    runs::{self, NewRun, Targets},
+use virtuozo_services::{
+    names::Targets,
+    obligations,
+    points::{self, PointLine},
+    runs::{self, GuestRunLine, RunDetails},
     settings,
-    views::{self, GuestRunLine, PointLine},
 };
 
 use self::{
@@ -125,12 +126,7 @@ impl Demo {
         let pool = self.start(&context.health).await?;
 
         self.step("Backing up all guests …")?;
-        let new = NewRun {
-            tick: None,
-            requested_by: "demo".to_owned(),
-            targets: Targets::default(),
-        };
-        let run_id = runs::start_run(&pool, &new).await?;
+        let run_id = runs::start(&pool, "demo".to_owned(), &Targets::default()).await?;
         let view = self.follow(&pool, run_id).await?;
         let mut outcome = self.judge(&view.guest_runs)?;
         for host in view
@@ -144,7 +140,7 @@ impl Demo {
                 .push(format!("host {}: {}: {why}", host.host, host.state));
         }
 
-        let points = views::points(&pool, None, None).await?;
+        let points = points::list(&pool, None).await?;
         self.step(&format!("Verifying {} restore points …", points.len()))?;
         for point in &points {
             self.verify(context, &pool, point, &mut outcome).await?;
@@ -197,7 +193,7 @@ impl Demo {
         site.configure(&pool, &key).await?;
         let repository = self.path("repository");
         let repository = repository.to_str().context("the path is not UTF-8")?;
-        settings::set(&pool, &[("destination", repository)]).await?;
+        settings::set(&pool, settings::key("destination")?, repository).await?;
 
         let logs = self.path("logs");
         std::fs::create_dir_all(&logs)?;
@@ -300,7 +296,7 @@ impl Demo {
         let name = format!("{}/{}", point.host_name, point.guest_name);
         let report = operation::verify(context, &dir, &name).await?;
         let mut damage = operation::damage(&report);
-        views::record_verification(pool, point.id, damage.as_deref()).await?;
+        points::record_verification(pool, point.id, damage.as_deref()).await?;
         if damage.is_none() {
             let looked = tokio::task::spawn_blocking(move || compare::qemu_check(&dir)).await?;
             damage = looked.err().map(|error| format!("{error:#}"));
@@ -366,7 +362,7 @@ impl Demo {
         let snapshots = site.our_snapshots()?;
         outcome.snapshots_left = snapshots.len();
         outcome.problems.extend(snapshots);
-        for open in views::obligations(pool).await? {
+        for open in obligations::list(pool).await? {
             outcome.problems.push(format!(
                 "{}/{}: {} is still to be undone",
                 open.host, open.guest, open.kind

@@ -7,8 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use virtuozo_model::Datastore;
 use virtuozo_secrets::{Key, SecretError};
-use virtuozo_services::keys;
-use virtuozo_store::{caps, datastores, settings, views, workers};
+use virtuozo_services::{datastores, keys, obligations, settings, status, workers};
 
 use crate::{
     context::{Context, Database},
@@ -136,7 +135,7 @@ async fn destination(db: &Database) -> Result<String> {
 async fn other_repositories(db: &Database) -> Result<Vec<Check>> {
     let destination = settings::get(&db.pool).await?.destination;
     let mut checks = Vec::new();
-    for repository in caps::repositories(&db.pool).await? {
+    for repository in virtuozo_services::repositories::list(&db.pool).await? {
         if Some(&repository.path) != destination.as_ref() {
             checks.push(Check::new("repository", place(db, &repository.path).await));
         }
@@ -173,7 +172,7 @@ fn writable(dir: &Path) -> Result<()> {
 }
 
 async fn processes(db: &Database) -> Result<String> {
-    let (alive, gone): (Vec<_>, Vec<_>) = views::processes(&db.pool)
+    let (alive, gone): (Vec<_>, Vec<_>) = status::processes(&db.pool)
         .await?
         .into_iter()
         .partition(|process| process.is_alive);
@@ -203,7 +202,7 @@ async fn processes(db: &Database) -> Result<String> {
 
 /// Checks that a running worker serves each kind of host.
 async fn kinds(db: &Database) -> Result<String> {
-    let unserved = workers::unserved(&db.pool).await?;
+    let unserved = workers::unserved_kinds(&db.pool).await?;
     if unserved.is_empty() {
         return Ok("each is served by a worker that runs, as far as there are hosts".to_owned());
     }
@@ -212,7 +211,7 @@ async fn kinds(db: &Database) -> Result<String> {
 }
 
 async fn obligations(db: &Database) -> Result<String> {
-    let open = views::obligations(&db.pool).await?;
+    let open = obligations::list(&db.pool).await?;
     let stuck = open
         .iter()
         .filter(|open| !open.in_work)

@@ -1,23 +1,13 @@
 //! `virtuozo events`: what happened, in order, and what happens from now on.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use clap::Args;
 use sqlx::PgPool;
 use virtuozo_model::Event;
-use virtuozo_postgres::StoreError;
-use virtuozo_services::events::Wanted;
-use virtuozo_store::events::{self, Filter, follow::Watermark};
+use virtuozo_services::events::{self, News, Wanted};
 
 use crate::{context::Context, output};
 
-/// How often `--follow` looks again.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A look that takes longer waits for a database that is silent.
-const LOOK_LIMIT: Duration = Duration::from_secs(10);
-/// Events that `--follow` reads at once.
-const AT_ONCE: i64 = 500;
 /// The columns for people.
 const HEADERS: [&str; 5] = ["At", "Severity", "Code", "About", "Message"];
 
@@ -58,61 +48,33 @@ pub(crate) async fn run(context: &Context, args: EventsArgs) -> Result<()> {
         host: args.host,
         guest: args.guest,
     };
-    let filter = virtuozo_services::events::filter(pool, &wanted).await?;
-    let limit = i64::from(args.limit);
     if args.follow {
-        return follow(context, pool, &filter, limit).await;
+        return follow(context, pool, &wanted, args.limit).await;
     }
-    let events = events::list(pool, &filter, limit).await?;
+    let events = events::list(pool, &wanted, args.limit).await?;
     out.list(&events, "no such events", &HEADERS, |event| {
         cells(event).to_vec()
     })
 }
 
-async fn follow(context: &Context, pool: &PgPool, filter: &Filter, limit: i64) -> Result<()> {
-    let (mut place, latest) = Watermark::after_latest(pool, filter, limit).await?;
+async fn follow(context: &Context, pool: &PgPool, wanted: &Wanted, limit: u32) -> Result<()> {
+    let (mut follower, latest) = events::follow(pool, wanted, limit).await?;
     for event in &latest {
         say(context, event)?;
     }
-    let mut is_away = false;
     loop {
-        let looked = tokio::time::timeout(LOOK_LIMIT, place.next(pool, filter, AT_ONCE)).await;
-        let batch = match looked {
-            Ok(Ok(batch)) => batch,
-            Ok(Err(error)) if !error.is_unavailable() => return Err(error.into()),
-            away => {
-                if !std::mem::replace(&mut is_away, true) {
-                    let why = match away {
-                        Ok(Err(error)) => error.to_string(),
-                        _ => StoreError::Unavailable(sqlx::Error::PoolTimedOut).to_string(),
-                    };
-                    eprintln!("{why}; still watching");
+        match follower.next().await? {
+            News::Events(events) => {
+                for event in &events {
+                    say(context, event)?;
                 }
-                tokio::time::sleep(LOOK_EVERY).await;
-                continue;
             }
-        };
-        if std::mem::take(&mut is_away) {
-            eprintln!("the database answers again");
-        }
-        let Some(batch) = batch else {
-            // A database that is away just now is found so by the next look.
-            if let Ok(now) = Watermark::now(pool).await {
-                eprintln!(
-                    "another server has taken the database over, without the latest of what it held: \
-                     events of that time may be missing here; `virtuozo events` shows what there is"
-                );
-                place = now;
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-            continue;
-        };
-        for event in batch.events() {
-            say(context, event)?;
-        }
-        place = place.after(&batch, usize::MAX);
-        if batch.is_last() {
-            tokio::time::sleep(LOOK_EVERY).await;
+            News::Away(why) => eprintln!("{why}; still watching"),
+            News::AnswersAgain => eprintln!("the database answers again"),
+            News::Restored => eprintln!(
+                "another server has taken the database over, without the latest of what it held: \
+                 events of that time may be missing here; `virtuozo events` shows what there is"
+            ),
         }
     }
 }

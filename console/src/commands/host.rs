@@ -8,10 +8,9 @@ use secrecy::SecretString;
 use virtuozo_model::{Host, HostKind};
 use virtuozo_secrets::Key;
 use virtuozo_services::{
-    hosts::{self, HostChanges, HostDetails, Sealing},
+    hosts::{self, HostChanges, HostConfig, HostDetails, Sealing},
     keys,
 };
-use virtuozo_store::hosts::HostConfig;
 
 use crate::{
     back_ends::{self, KnownBackEnds, PropertyArgs},

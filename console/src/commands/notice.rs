@@ -6,8 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use virtuozo_model::{Notice, NoticeChannel, NoticeKind, NoticeState};
 use virtuozo_notices::Notices;
-use virtuozo_services::notices;
-use virtuozo_store::notices::config::{KEYS, Secret};
+use virtuozo_services::notices::{self, KEYS, Secret};
 
 use super::{host, settings};
 use crate::{context::Context, error::AlreadyReported, output, password::PasswordArgs};

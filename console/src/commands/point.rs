@@ -8,8 +8,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 use virtuozo_repository::{Manifest, RepositoryError, VerifyReport};
-use virtuozo_services::{names, points};
-use virtuozo_store::views::PointLine;
+use virtuozo_services::{
+    names,
+    points::{self, PointLine},
+};
 
 use super::point_delete::{self, DeleteArgs};
 use crate::{

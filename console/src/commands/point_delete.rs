@@ -10,13 +10,11 @@ use clap::Args;
 use serde::Serialize;
 use sqlx::PgPool;
 use uuid::Uuid;
-use virtuozo_postgres::StoreError;
 use virtuozo_repository::Repository;
 use virtuozo_services::{
     names,
-    points::{self, Deleting},
+    points::{self, Deleting, Deletion, DryRun, PointLine},
 };
-use virtuozo_store::{points::Deletion, views::PointLine};
 
 use crate::{
     context::{Context, user_name},
@@ -149,9 +147,8 @@ async fn delete_all(
     args: &DeleteArgs,
     lines: &mut Vec<Line>,
 ) -> Result<()> {
-    // A dry run makes all marks in one transaction, so that each counts for the others, and rolls it back.
     let mut dry_run = if args.dry_run {
-        Some(pool.begin().await.map_err(StoreError::from)?)
+        Some(DryRun::begin(pool).await?)
     } else {
         None
     };
@@ -163,7 +160,7 @@ async fn delete_all(
         ) {
             (Err(why), _) => (Outcome::Stays, Some(why)),
             (Ok(()), None) => delete(pool, point, args).await?,
-            (Ok(()), Some(tx)) => match points::begin_delete(tx, point, &args.how()).await? {
+            (Ok(()), Some(dry_run)) => match dry_run.delete(point, &args.how()).await? {
                 Deletion::Uncovered => (Outcome::Stays, Some(uncovered(point))),
                 _ => (Outcome::WouldGo, None),
             },
@@ -185,16 +182,11 @@ async fn delete(
     point: &PointLine,
     args: &DeleteArgs,
 ) -> Result<(Outcome, Option<String>)> {
-    let mut tx = pool.begin().await.map_err(StoreError::from)?;
-    match points::begin_delete(&mut tx, point, &args.how()).await? {
+    match points::begin_delete(pool, point, &args.how()).await? {
         Deletion::Begun | Deletion::UnderWay => {}
         Deletion::Gone => return Ok((Outcome::Deleted, None)),
         Deletion::Uncovered => return Ok((Outcome::Stays, Some(uncovered(point)))),
     }
-    if args.forget {
-        points::finish_delete(&mut *tx, point.id).await?;
-    }
-    tx.commit().await.map_err(StoreError::from)?;
     if args.forget {
         return Ok((Outcome::Forgotten, None));
     }

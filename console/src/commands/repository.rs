@@ -6,8 +6,10 @@ use anyhow::Result;
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
-use virtuozo_services::{points, repositories::Adopted};
-use virtuozo_store::{caps::Repository, views::PointLine};
+use virtuozo_services::{
+    points::{self, PointLine},
+    repositories::{Adopted, Repository},
+};
 
 use super::scan::{self, ScanArgs};
 use crate::{

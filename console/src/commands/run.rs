@@ -10,9 +10,8 @@ use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_services::{
     names::{self, Targets},
-    runs::{self, RunDetails},
+    runs::{self, RunDetails, StepLine},
 };
-use virtuozo_store::views::StepLine;
 
 use crate::{
     context::{Context, user_name},

@@ -15,11 +15,9 @@ use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_repository::{Found, FoundWhat, Manifest, PointSummary, Repository, RepositoryError};
-use virtuozo_services::points;
-use virtuozo_store::{
-    catalogue::{self, FoundPoint, MISSING},
-    guests,
-    views::{self, PointLine},
+use virtuozo_services::{
+    catalogue::{self, FoundPoint, KnownGuests, MISSING},
+    points::{self, PointLine},
 };
 
 use crate::{
@@ -135,17 +133,13 @@ struct Line {
 
 pub(crate) async fn run(context: &Context, args: ScanArgs) -> Result<()> {
     let db = context.database().await?;
-    let rows = views::points(&db.pool, None, None).await?;
-    let known = guests::list(&db.pool, None).await?;
+    let rows = points::list(&db.pool, None).await?;
     let mut scan = Scan {
         pool: &db.pool,
         dry_run: args.dry_run,
         moved: args.moved,
         remove_unfinished: args.remove_unfinished,
-        guests: known
-            .into_iter()
-            .map(|guest| (guest.host_name, guest.locator, guest.uuid))
-            .collect(),
+        guests: KnownGuests::load(&db.pool).await?,
         rows: rows.into_iter().map(|row| (row.id, row)).collect(),
         found: HashMap::new(),
         lines: Vec::new(),
@@ -179,8 +173,7 @@ struct Scan<'a> {
     dry_run: bool,
     moved: bool,
     remove_unfinished: bool,
-    /// Host, locator and UUID of the guests that are known.
-    guests: Vec<(String, String, Option<Uuid>)>,
+    guests: KnownGuests,
     /// The rows that the database had before.
     rows: HashMap<Uuid, PointLine>,
     /// The directories of the points that were found.
@@ -323,11 +316,11 @@ impl Scan<'_> {
 
     async fn unknown(&mut self, point: &FoundPoint<'_>, dir: &Path, text: String) -> Result<()> {
         self.found.insert(point.id, dir.to_owned());
-        if !self.dry_run && !points::record_found(self.pool, point, || dir.exists()).await? {
+        if !self.dry_run && !catalogue::record_found(self.pool, point, || dir.exists()).await? {
             self.found.remove(&point.id);
             return Ok(());
         }
-        let text = if self.is_known_guest(point) {
+        let text = if self.guests.have(point) {
             text
         } else {
             format!("{text}; its guest is not known, so retention leaves it alone")
@@ -359,9 +352,7 @@ impl Scan<'_> {
                 self.report(Finding::Elsewhere, dir, Some(point.id), text);
                 return Ok(());
             }
-            if self.dry_run
-                || catalogue::relocate(self.pool, point, &row.repository, &row.path).await?
-            {
+            if self.dry_run || catalogue::relocate(self.pool, point, row).await? {
                 let text = format!("{text}, was in {}", recorded.display());
                 self.report(Finding::Moved, dir, Some(point.id), text);
             }
@@ -374,19 +365,12 @@ impl Scan<'_> {
         }
         if row.guest_id.is_none()
             && row.found_at.is_some()
-            && self.is_known_guest(point)
+            && self.guests.have(point)
             && (self.dry_run || catalogue::link(self.pool, point).await?)
         {
             self.report(Finding::Linked, dir, Some(point.id), text);
         }
         Ok(())
-    }
-
-    fn is_known_guest(&self, point: &FoundPoint<'_>) -> bool {
-        self.guests.iter().any(|(host, locator, uuid)| {
-            host == point.host_name
-                && (locator == point.locator || (uuid.is_some() && *uuid == point.guest_uuid))
-        })
     }
 
     /// Reports and marks the points that are recorded in these repositories and are missing there or differ from the
@@ -415,15 +399,10 @@ impl Scan<'_> {
                     (Finding::Missing, MISSING.to_owned(), about)
                 }
             };
-            if row.state == "published" && !self.dry_run {
-                points::record_verification(self.pool, row.id, Some(&damage)).await?;
+            if !self.dry_run {
+                catalogue::mark_damaged(self.pool, &row, &damage).await?;
             }
-            // Retention marks a row, deletes the directory, and then removes the row.
-            let now = views::points(self.pool, Some(&row.host_name), Some(&row.guest_name)).await?;
-            if now
-                .iter()
-                .any(|now| now.id == row.id && now.state != "deleting")
-            {
+            if catalogue::stays(self.pool, &row).await? {
                 self.report(finding, &dir, Some(row.id), about);
             }
         }
@@ -431,13 +410,9 @@ impl Scan<'_> {
     }
 
     async fn verify(&mut self, context: &Context) -> Result<()> {
-        for row in views::points(self.pool, None, None).await? {
+        for row in points::unverified(self.pool).await? {
             let dir = Path::new(&row.repository).join(&row.path);
-            if row.verified_at.is_some()
-                || row.state != "published"
-                || !self.found.contains_key(&row.id)
-                || !holds(&dir, row.id)
-            {
+            if !self.found.contains_key(&row.id) || !holds(&dir, row.id) {
                 continue;
             }
             // The next ones are verified also where one cannot be read.

@@ -4,8 +4,7 @@ use anyhow::Result;
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
-use virtuozo_services::settings;
-use virtuozo_store::settings::{KEYS, Key};
+use virtuozo_services::settings::{self, KEYS, Key};
 
 use crate::context::Context;
 

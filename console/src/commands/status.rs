@@ -7,9 +7,10 @@ use std::{
 
 use anyhow::Result;
 use clap::Args;
-use serde::Serialize;
-use sqlx::PgPool;
-use virtuozo_store::views::{self, DiskLine, GuestLine, HostLine, ObligationLine, ProcessLine};
+use virtuozo_services::{
+    progress::StepProgress,
+    status::{self, DiskLine, GuestStatus, HostStatus, ObligationLine, ProcessLine, SiteStatus},
+};
 
 use crate::{context::Context, output, text};
 
@@ -27,30 +28,6 @@ pub(crate) struct StatusArgs {
     pub(crate) watch: bool,
 }
 
-#[derive(Serialize)]
-struct Site {
-    hosts: Vec<HostNode>,
-    processes: Vec<ProcessLine>,
-    /// What still has to be undone on hosts.
-    obligations: Vec<ObligationLine>,
-}
-
-#[derive(Serialize)]
-struct HostNode {
-    #[serde(flatten)]
-    line: HostLine,
-    guests: Vec<GuestNode>,
-}
-
-#[derive(Serialize)]
-struct GuestNode {
-    #[serde(flatten)]
-    line: GuestLine,
-    bytes_per_sec: Option<u64>,
-    secs_left: Option<u64>,
-    disks: Vec<DiskLine>,
-}
-
 pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<()> {
     if args.watch && context.out.is_json() {
         return Err(crate::error::usage(
@@ -59,19 +36,19 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<()> {
     }
     let db = context.database().await?;
     if !args.watch {
-        let site = Site::load(&db.pool).await?;
+        let site = status::get(&db.pool).await?;
         return if context.out.is_json() {
             context.out.json(&site)
         } else {
-            context.out.line(&site.text())
+            context.out.line(&site_text(&site))
         };
     }
     let terminal = std::io::stdout().is_terminal();
     let mut before = String::new();
     loop {
-        let text = match Site::load(&db.pool).await {
-            Ok(site) => site.text(),
-            Err(error) => format!("{error:#}"),
+        let text = match status::get(&db.pool).await {
+            Ok(site) => site_text(&site),
+            Err(error) => error.to_string(),
         };
         if text != before {
             if terminal {
@@ -85,139 +62,104 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<()> {
     }
 }
 
-impl Site {
-    async fn load(pool: &PgPool) -> Result<Self> {
-        let mut disks = views::disks(pool).await?;
-        let mut guests = views::guests(pool).await?;
-        let hosts = views::hosts(pool).await?;
-        let hosts = hosts
-            .into_iter()
-            .map(|line| HostNode {
-                guests: take(&mut guests, |guest| guest.host_id == line.id)
-                    .into_iter()
-                    .map(|line| GuestNode::new(line, &mut disks))
-                    .collect(),
-                line,
-            })
-            .collect();
-        Ok(Self {
-            hosts,
-            processes: views::processes(pool).await?,
-            obligations: views::obligations(pool).await?,
-        })
+fn site_text(site: &SiteStatus) -> String {
+    let mut lines = Vec::new();
+    if site.hosts.is_empty() {
+        lines.push("no hosts yet; `virtuozo host add --help` tells how to add one".to_owned());
     }
-
-    fn text(&self) -> String {
-        let mut lines = Vec::new();
-        if self.hosts.is_empty() {
-            lines.push("no hosts yet; `virtuozo host add --help` tells how to add one".to_owned());
-        }
-        let all_paused = self.hosts.iter().map(|host| &host.line.pause);
-        if let Some(pause) = all_paused.into_iter().find(|pause| pause.paused_with_all)
-            && let Some(text) = text::pause(pause)
-        {
-            lines.push(format!(
-                "{text}: nothing new begins before `virtuozo host resume all`"
-            ));
-        }
-        for host in &self.hosts {
-            host.lines(&mut lines);
-        }
-        lines.push(String::new());
-        for process in &self.processes {
-            let heard = match process {
-                ProcessLine { leads: true, .. } => "up, leads".to_owned(),
-                ProcessLine { is_alive: true, .. } => "up".to_owned(),
-                _ => format!(
-                    "GONE, last heard of at {}",
-                    output::time(process.heartbeat_at)
-                ),
-            };
-            lines.push(format!("{}: {heard}", text::process(process)));
-        }
-        if !self.processes.iter().any(|process| process.is_alive) {
-            lines.push("no scheduler and no worker is running: start `virtuozo up`".to_owned());
-        }
-        for open in self.obligations.iter().filter(|open| !open.in_work) {
-            lines.push(obligation(open));
-        }
-        lines.join("\n")
+    let all_paused = site.hosts.iter().map(|host| &host.line.pause);
+    if let Some(pause) = all_paused.into_iter().find(|pause| pause.paused_with_all)
+        && let Some(text) = text::pause(pause)
+    {
+        lines.push(format!(
+            "{text}: nothing new begins before `virtuozo host resume all`"
+        ));
     }
+    for host in &site.hosts {
+        host_lines(host, &mut lines);
+    }
+    lines.push(String::new());
+    for process in &site.processes {
+        let heard = match process {
+            ProcessLine { leads: true, .. } => "up, leads".to_owned(),
+            ProcessLine { is_alive: true, .. } => "up".to_owned(),
+            _ => format!(
+                "GONE, last heard of at {}",
+                output::time(process.heartbeat_at)
+            ),
+        };
+        lines.push(format!("{}: {heard}", text::process(process)));
+    }
+    if !site.processes.iter().any(|process| process.is_alive) {
+        lines.push("no scheduler and no worker is running: start `virtuozo up`".to_owned());
+    }
+    for open in site.obligations.iter().filter(|open| !open.in_work) {
+        lines.push(obligation(open));
+    }
+    lines.join("\n")
 }
 
-impl HostNode {
-    fn lines(&self, into: &mut Vec<String>) {
-        let host = &self.line;
-        let mut text = format!("{}  {}  ", host.name, host.kind);
-        text += &state(host.ignored, &host.state, host.state_reason.as_deref());
-        text += &format!("  {} of {} slots busy", host.slots_busy, host.slots);
-        let nodes = host.nodes.iter();
-        let nodes: Vec<_> = nodes.map(text::node).collect();
-        if !nodes.is_empty() {
-            text += &format!(" ({})", nodes.join(", "));
-        }
-        if let Some(pause) = text::pause(&host.pause) {
-            text += &format!("  {}", pause.replacen("paused", "PAUSED", 1));
-        }
-        into.push(text);
-        let name_width = self
-            .guests
-            .iter()
-            .map(|guest| guest.line.name.chars().count())
-            .max()
-            .unwrap_or(0);
-        for (place, guest) in self.guests.iter().enumerate() {
-            let last = place + 1 == self.guests.len();
-            let (branch, below) = if last {
-                ("└─", "  ")
+fn host_lines(host: &HostStatus, into: &mut Vec<String>) {
+    let line = &host.line;
+    let mut text = format!("{}  {}  ", line.name, line.kind);
+    text += &state(line.ignored, &line.state, line.state_reason.as_deref());
+    text += &format!("  {} of {} slots busy", line.slots_busy, line.slots);
+    let nodes = line.nodes.iter();
+    let nodes: Vec<_> = nodes.map(text::node).collect();
+    if !nodes.is_empty() {
+        text += &format!(" ({})", nodes.join(", "));
+    }
+    if let Some(pause) = text::pause(&line.pause) {
+        text += &format!("  {}", pause.replacen("paused", "PAUSED", 1));
+    }
+    into.push(text);
+    let name_width = host
+        .guests
+        .iter()
+        .map(|guest| guest.line.name.chars().count())
+        .max()
+        .unwrap_or(0);
+    for (place, guest) in host.guests.iter().enumerate() {
+        let last = place + 1 == host.guests.len();
+        let (branch, below) = if last {
+            ("└─", "  ")
+        } else {
+            ("├─", "│ ")
+        };
+        into.push(format!("{branch} {}", guest_text(guest, name_width)));
+        for (place, disk) in guest.disks.iter().enumerate() {
+            let branch = if place + 1 == guest.disks.len() {
+                "└─"
             } else {
-                ("├─", "│ ")
+                "├─"
             };
-            into.push(format!("{branch} {}", guest.text(name_width)));
-            for (place, disk) in guest.disks.iter().enumerate() {
-                let branch = if place + 1 == guest.disks.len() {
-                    "└─"
-                } else {
-                    "├─"
-                };
-                into.push(format!("{below} {branch} {}", disk_text(disk)));
-            }
+            into.push(format!("{below} {branch} {}", disk_text(disk)));
         }
     }
 }
 
-impl GuestNode {
-    fn new(line: GuestLine, disks: &mut Vec<DiskLine>) -> Self {
-        let progress = text::guest_progress(&line);
-        Self {
-            bytes_per_sec: progress.and_then(|progress| progress.bytes_per_sec()),
-            secs_left: progress.and_then(|progress| progress.secs_left()),
-            disks: take(disks, |disk| disk.guest_id == line.id),
-            line,
-        }
+fn guest_text(guest: &GuestStatus, name_width: usize) -> String {
+    let guest = &guest.line;
+    let power = guest.power.as_deref().unwrap_or("power unknown");
+    let ignored = guest.ignored || !guest.configured;
+    let mut text = format!("{:name_width$}  {power}  ", guest.name);
+    text += &state(ignored, &guest.state, guest.state_reason.as_deref());
+    match guest.last_point_at {
+        Some(at) => text += &format!("  last point {}", output::time(at)),
+        None => text += "  no point yet",
     }
-
-    fn text(&self, name_width: usize) -> String {
-        let guest = &self.line;
-        let power = guest.power.as_deref().unwrap_or("power unknown");
-        let ignored = guest.ignored || !guest.configured;
-        let mut text = format!("{:name_width$}  {power}  ", guest.name);
-        text += &state(ignored, &guest.state, guest.state_reason.as_deref());
-        match guest.last_point_at {
-            Some(at) => text += &format!("  last point {}", output::time(at)),
-            None => text += "  no point yet",
-        }
-        if guest.rpo_exceeded {
-            text += " (TOO OLD)";
-        }
-        match (text::guest_progress(guest), &guest.run_state, &guest.step) {
-            (Some(progress), _, Some(step)) => text += &format!("  {step}  {}", progress.text()),
-            (None, Some(state), Some(step)) if state == "running" => text += &format!("  {step}"),
-            (_, Some(state), _) => text += &format!("  {state}"),
-            (_, None, _) => {}
-        }
-        text
+    if guest.rpo_exceeded {
+        text += " (TOO OLD)";
     }
+    match (StepProgress::of_guest(guest), &guest.run_state, &guest.step) {
+        (Some(progress), _, Some(step)) => {
+            text += &format!("  {step}  {}", text::progress(&progress))
+        }
+        (None, Some(state), Some(step)) if state == "running" => text += &format!("  {step}"),
+        (_, Some(state), _) => text += &format!("  {state}"),
+        (_, None, _) => {}
+    }
+    text
 }
 
 fn disk_text(disk: &DiskLine) -> String {
@@ -261,9 +203,4 @@ fn obligation(open: &ObligationLine) -> String {
         open.guest,
         text::obligation(open)
     )
-}
-
-/// Moves the items that `wanted` picks out of `from`, in order.
-fn take<T>(from: &mut Vec<T>, wanted: impl Fn(&T) -> bool) -> Vec<T> {
-    from.extract_if(.., |item| wanted(item)).collect()
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
-use virtuozo_model::{Disk, Guest, Mode};
+use virtuozo_model::{Disk, Guest, Host, Mode};
 use virtuozo_postgres::StoreError;
 use virtuozo_store::{
     disks,
@@ -73,6 +73,14 @@ pub enum Added {
 pub async fn list(pool: &PgPool, host: Option<&str>) -> Result<Vec<GuestLine>, ServiceError> {
     let host = host_id(pool, host).await?;
     with_rpo(pool, guests::list(pool, host).await?).await
+}
+
+/// The guests of a host.
+///
+/// # Errors
+/// What the database says.
+pub async fn of_host(pool: &PgPool, host: &Host) -> Result<Vec<Guest>, ServiceError> {
+    Ok(guests::list(pool, Some(host.id)).await?)
 }
 
 /// Guests with the age of their newest restore points.

@@ -9,11 +9,11 @@ use uuid::Uuid;
 use virtuozo_model::{Datastore, Guest, Host, HostKind};
 use virtuozo_postgres::StoreError;
 use virtuozo_secrets::Key;
-use virtuozo_store::{
-    datastores, guests,
-    hosts::{self, HostConfig, Rules},
-    operators,
-    views::{self, NodeLine},
+use virtuozo_store::{datastores, guests, hosts, operators, views};
+
+pub use virtuozo_store::{
+    hosts::{HostConfig, Rules},
+    views::NodeLine,
 };
 
 use crate::error::{ServiceError, refused};

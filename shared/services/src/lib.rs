@@ -4,6 +4,7 @@
 //! No operation prints or asks anybody, and none knows a hypervisor: what a host says comes from a worker, by a
 //! [request](requests).
 
+pub mod catalogue;
 pub mod datastores;
 mod error;
 pub mod events;
@@ -15,12 +16,14 @@ pub mod names;
 pub mod notices;
 pub mod obligations;
 pub mod points;
+pub mod progress;
 pub mod repositories;
 pub mod requests;
 pub mod runs;
 pub mod schedules;
 pub mod settings;
 pub mod site_file;
+pub mod status;
 pub mod workers;
 
 pub use error::ServiceError;

@@ -6,13 +6,12 @@ use uuid::Uuid;
 use virtuozo_model::{Notice, NoticeChannel, NoticeKind, NoticeSettings};
 use virtuozo_secrets::Key as SealingKey;
 use virtuozo_store::{
-    notices::{
-        self,
-        config::{self, KEYS, Secret},
-    },
+    notices::{self, config},
     settings::{self, Key},
     views,
 };
+
+pub use virtuozo_store::notices::config::{KEYS, Secret};
 
 use crate::{
     error::{ServiceError, refused},

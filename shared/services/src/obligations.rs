@@ -1,10 +1,9 @@
 //! Obligations: what is still to be undone on hosts, and giving up what nobody can undo any more.
 
 use sqlx::PgPool;
-use virtuozo_store::{
-    operators,
-    views::{self, ObligationLine},
-};
+use virtuozo_store::{operators, views};
+
+pub use virtuozo_store::views::ObligationLine;
 
 use crate::{error::ServiceError, names::find_id};
 

@@ -2,15 +2,16 @@
 
 use chrono::Local;
 use serde_json::json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 use virtuozo_model::Severity;
 use virtuozo_store::{
-    catalogue::{self, FoundPoint},
     events::{self, NewEvent},
-    points::{self, Cover, Deletion},
-    views::{self, PointLine},
+    points::{self, Cover},
+    views,
 };
+
+pub use virtuozo_store::{points::Deletion, views::PointLine};
 
 use crate::{error::ServiceError, names::short};
 
@@ -47,6 +48,16 @@ pub async fn to_verify(pool: &PgPool) -> Result<Vec<PointLine>, ServiceError> {
     Ok(all)
 }
 
+/// Those that are published and that nobody has verified.
+///
+/// # Errors
+/// What the database says.
+pub async fn unverified(pool: &PgPool) -> Result<Vec<PointLine>, ServiceError> {
+    let mut all = views::points(pool, None, None).await?;
+    all.retain(|point| point.verified_at.is_none() && point.state == "published");
+    Ok(all)
+}
+
 /// Notes what a verification has found; none: all is good.
 ///
 /// # Errors
@@ -59,30 +70,57 @@ pub async fn record_verification(
     Ok(views::record_verification(pool, point, damage).await?)
 }
 
-/// Enters a restore point that was found in a repository, as one that nobody has verified. `is_there` is asked once
-/// more before that counts. False: retention has deleted it meanwhile, or a run is about to enter it.
-///
-/// # Errors
-/// What the database says.
-pub async fn record_found(
-    pool: &PgPool,
-    point: &FoundPoint<'_>,
-    is_there: impl FnOnce() -> bool,
-) -> Result<bool, ServiceError> {
-    let mut tx = pool.begin().await?;
-    if !catalogue::record(&mut tx, point).await? || !is_there() {
-        return Ok(false);
-    }
-    tx.commit().await?;
-    Ok(true)
-}
-
-/// Marks a restore point as on its way out, in the caller's transaction, and records who wanted that. Its directory
-/// goes next, and then [`finish_delete`] forgets it. A guest keeps at least one other verified one, unless forced.
+/// Marks a restore point as on its way out, and records who wanted that. Its directory goes next, and then
+/// [`finish_delete`] forgets it; with [`Deleting::forget`] it is forgotten at once. A guest keeps at least one other
+/// verified one, unless forced.
 ///
 /// # Errors
 /// What the database says.
 pub async fn begin_delete(
+    pool: &PgPool,
+    point: &PointLine,
+    how: &Deleting,
+) -> Result<Deletion, ServiceError> {
+    let mut tx = pool.begin().await?;
+    let marked = mark_deleting(&mut tx, point, how).await?;
+    if how.forget && matches!(marked, Deletion::Begun | Deletion::UnderWay) {
+        points::finish_delete(&mut *tx, point.id).await?;
+    }
+    tx.commit().await?;
+    Ok(marked)
+}
+
+/// What deletions would do, each counting for those after it. Nothing of it stays.
+#[derive(Debug)]
+pub struct DryRun {
+    tx: Transaction<'static, Postgres>,
+}
+
+impl DryRun {
+    /// Before the first deletion.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn begin(pool: &PgPool) -> Result<Self, ServiceError> {
+        Ok(Self {
+            tx: pool.begin().await?,
+        })
+    }
+
+    /// What [`begin_delete`] would do now.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn delete(
+        &mut self,
+        point: &PointLine,
+        how: &Deleting,
+    ) -> Result<Deletion, ServiceError> {
+        mark_deleting(&mut self.tx, point, how).await
+    }
+}
+
+async fn mark_deleting(
     tx: &mut PgConnection,
     point: &PointLine,
     how: &Deleting,
@@ -92,7 +130,7 @@ pub async fn begin_delete(
         false => Cover::Other,
     };
     let marked = points::begin_delete(&mut *tx, point.id, cover).await?;
-    // Of one that was marked before it was told then.
+    // One that was marked before has its event.
     if marked == Deletion::Begun || (marked == Deletion::UnderWay && how.forget) {
         let message = format!(
             "guest {}: its restore point {} of {} is {} by {}",
@@ -122,6 +160,6 @@ pub async fn begin_delete(
 ///
 /// # Errors
 /// What the database says.
-pub async fn finish_delete(db: impl sqlx::PgExecutor<'_>, point: Uuid) -> Result<(), ServiceError> {
-    Ok(points::finish_delete(db, point).await?)
+pub async fn finish_delete(pool: &PgPool, point: Uuid) -> Result<(), ServiceError> {
+    Ok(points::finish_delete(pool, point).await?)
 }

@@ -5,11 +5,13 @@ use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_model::Severity;
 use virtuozo_store::{
-    caps::{self, Repository},
+    caps,
     events::{self, NewEvent},
-    repositories::{self, KnownRepository},
+    repositories,
     views::PointLine,
 };
+
+pub use virtuozo_store::{caps::Repository, repositories::KnownRepository};
 
 use crate::error::{ServiceError, refused};
 

@@ -6,8 +6,10 @@ use uuid::Uuid;
 use virtuozo_store::{
     operators,
     runs::{self, NewRun},
-    views::{self, GuestRunLine, HookRunLine, HostRunLine, RunLine, StepLine},
+    views,
 };
+
+pub use virtuozo_store::views::{GuestRunLine, HookRunLine, HostRunLine, RunLine, StepLine};
 
 use crate::{
     error::{ServiceError, refused},

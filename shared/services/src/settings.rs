@@ -2,7 +2,9 @@
 
 use sqlx::PgPool;
 use virtuozo_model::Settings;
-use virtuozo_store::settings::{self, KEYS, Key};
+use virtuozo_store::settings;
+
+pub use virtuozo_store::settings::{KEYS, Key};
 
 use crate::error::ServiceError;
 

@@ -5,6 +5,8 @@ use uuid::Uuid;
 use virtuozo_model::{ProcessKind, Worker};
 use virtuozo_store::workers;
 
+pub use virtuozo_store::workers::KindUnserved;
+
 use crate::error::ServiceError;
 
 /// Workers that were asked to drain.
@@ -24,6 +26,14 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Worker>, ServiceError> {
     let mut all = workers::list(pool).await?;
     all.retain(|one| one.kind == ProcessKind::Worker);
     Ok(all)
+}
+
+/// The kinds of host of which the site has some, and that no running worker serves.
+///
+/// # Errors
+/// What the database says.
+pub async fn unserved_kinds(pool: &PgPool) -> Result<Vec<KindUnserved>, ServiceError> {
+    Ok(workers::unserved(pool).await?)
 }
 
 /// Has all workers of a name, or the one with an id, take nothing more and end.

@@ -8,7 +8,6 @@ use std::{
 use anyhow::{Context as _, Result};
 use secrecy::SecretString;
 use sqlx::PgPool;
-use uuid::Uuid;
 use virtuozo_disk::{
     vmdk::DiskKind::{
         self, MonolithicFlat, MonolithicSparse, TwoGbMaxExtentFlat, TwoGbMaxExtentSparse,
@@ -17,13 +16,14 @@ use virtuozo_disk::{
 };
 use virtuozo_hypervisor::snapshot_name;
 use virtuozo_secrets::Key;
-use virtuozo_store::hosts::{self, HostConfig};
+use virtuozo_services::hosts::{self, HostConfig, Sealing};
 use vix::{
     Power, Product,
     lab::{Broken, DiskSpec, GuestSpec, HostSpec, Lab, LabGuest, LabHost},
 };
 
 use super::compare;
+use crate::back_ends::KnownBackEnds;
 
 /// The guests that are restored: one that went on running, one that was off.
 pub(super) const RESTORED: [(&str, &str); 2] = [("alpha", "mail"), ("alpha", "archive")];
@@ -225,9 +225,11 @@ impl Site {
                 ignored: false,
                 guest_threads: None,
             };
-            let id = Uuid::now_v7();
-            let sealed = key.seal(id, &SecretString::from(login.password))?;
-            hosts::insert(pool, id, &config, Some(&sealed)).await?;
+            let password = Sealing {
+                key,
+                password: &SecretString::from(login.password),
+            };
+            hosts::add(pool, &KnownBackEnds, &config, Some(password)).await?;
         }
         Ok(())
     }

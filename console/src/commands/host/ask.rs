@@ -9,11 +9,10 @@ use tokio::{sync::mpsc, task::JoinSet};
 use virtuozo_model::{Host, HostTested};
 use virtuozo_services::{
     ServiceError,
-    guests::with_rpo,
+    guests::{self, with_rpo},
     hosts,
     requests::{self, Asking, RequestError},
 };
-use virtuozo_store::guests;
 
 use super::super::guest;
 use crate::{
@@ -144,7 +143,7 @@ pub(super) async fn check(
         for (host, checked) in checked.await {
             match checked {
                 Ok(checked) => {
-                    found.extend(guests::list(&db.pool, Some(host.id)).await?);
+                    found.extend(guests::of_host(&db.pool, &host).await?);
                     workers.insert(host.name, checked.worker);
                 }
                 Err(error @ RequestError::Stopped(_)) => return Err(failed(error)),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use chrono::{TimeDelta, Utc};
 use virtuozo_repository::{Repository, Unfinished};
-use virtuozo_store::guest_runs;
+use virtuozo_services::catalogue::{self, Attempt};
 
 use super::{Finding, Scan};
 use crate::output;
@@ -58,11 +58,11 @@ impl Scan<'_> {
         let Some((guest_run_id, fence)) = found.of else {
             return Ok(("a deletion that was begun", false));
         };
-        let known = guest_runs::needed_from(self.pool, &[guest_run_id]).await?;
-        Ok(match known.first() {
-            None => ("of a guest run that the database does not know", false),
-            Some(&(_, from)) if fence >= from => ("of a guest run that goes on", true),
-            Some(_) => ("of an attempt that is over", false),
+        let attempt = catalogue::attempt(self.pool, guest_run_id, fence).await?;
+        Ok(match attempt {
+            Attempt::Unknown => ("of a guest run that the database does not know", false),
+            Attempt::GoesOn => ("of a guest run that goes on", true),
+            Attempt::Over => ("of an attempt that is over", false),
         })
     }
 }
