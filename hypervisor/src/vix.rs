@@ -16,6 +16,7 @@ mod inspect;
 mod library;
 mod links;
 mod locations;
+mod pauses;
 mod session;
 
 pub use back_end::BACK_END;

@@ -3,14 +3,15 @@
 use std::{future::Future, time::Duration};
 
 use virtuozo_postgres::{StoreError, ask};
-use virtuozo_runtime::Availability;
+use virtuozo_runtime::{Availability, Backoff, BackoffPolicy};
 
-/// The first pause between two attempts; doubled up to [`MAX_PAUSE`].
-const MIN_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause between two attempts.
-const MAX_PAUSE: Duration = Duration::from_secs(3);
-/// The longest delay before another attempt of a run, in seconds.
-const MAX_DELAY_SECS: f64 = 3600.0;
+/// The pauses between two attempts of a statement.
+const PAUSES: BackoffPolicy =
+    BackoffPolicy::doubling(Duration::from_millis(100), Duration::from_secs(3));
+/// The longest delay before another attempt of a run, before jitter.
+const LONGEST_DELAY: Duration = Duration::from_secs(3600);
+/// The part of a delay that is left to chance: runs that failed together do not retry together.
+const JITTER: f64 = 0.2;
 /// A statement that takes longer waits on a dead connection.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(20);
 
@@ -25,7 +26,7 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, StoreError>>,
 {
-    let mut pause = MIN_PAUSE;
+    let mut backoff = Backoff::new(PAUSES);
     loop {
         match ask(availability, what, ATTEMPT_LIMIT, operation()).await {
             Err(error) if error.is_conflict() => {
@@ -34,16 +35,18 @@ where
             Err(error) if error.is_unavailable() => {}
             answer => return answer,
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(MAX_PAUSE);
+        tokio::time::sleep(backoff.next()).await;
     }
 }
 
-/// The delay before the next attempt, in seconds: doubled with each failed one, and randomised so that runs that failed
-/// together do not retry together.
+/// The delay before the next attempt of a run, in seconds: doubled with each one that failed before.
 pub(crate) fn delay_secs(first_secs: i32, failed_before: i32) -> f64 {
-    let doubled = f64::from(first_secs.max(0)) * 2_f64.powi(failed_before.clamp(0, 20));
-    doubled.min(MAX_DELAY_SECS) * rand::random_range(0.8..1.2)
+    let first = Duration::from_secs(u64::try_from(first_secs).unwrap_or_default());
+    let failures = u32::try_from(failed_before).unwrap_or_default() + 1;
+    BackoffPolicy::doubling(first, LONGEST_DELAY)
+        .with_jitter(JITTER)
+        .delay(failures)
+        .as_secs_f64()
 }
 
 #[cfg(test)]
@@ -56,7 +59,7 @@ mod tests {
         #[test]
         fn the_pause_grows_with_failures_and_has_a_limit(first in 0..86_400_i32, failed in -1..1000_i32) {
             let delay = delay_secs(first, failed);
-            prop_assert!((0.0..=MAX_DELAY_SECS * 1.2).contains(&delay));
+            prop_assert!((0.0..=LONGEST_DELAY.as_secs_f64() * 1.2).contains(&delay));
             if first > 0 && first < 100 && failed == 2 {
                 prop_assert!(delay >= f64::from(first) * 4.0 * 0.8);
             }

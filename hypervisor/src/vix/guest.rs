@@ -15,7 +15,7 @@ use vix_sys::{
 
 use super::{
     child::Operation, connection::Connection, image::image, inspect::GuestFiles,
-    locations::Locations,
+    locations::Locations, pauses::Pauses,
 };
 use crate::{
     ChangeId, ChangeIds, ErrorClass, ErrorKind, FreezeRequest, Guest, GuestFacts, GuestImage,
@@ -24,9 +24,8 @@ use crate::{
 
 /// How long the host may take to answer a question about a guest.
 const ASK_LIMIT: Duration = Duration::from_secs(60);
-/// The first pause between two queries of the power state; it doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The pauses between two queries of the power state.
+const LOOKS: Pauses = Pauses::doubling(Duration::from_millis(20), Duration::from_secs(1));
 
 /// A guest by its path. Each operation opens it anew, so that no stale handle is used.
 pub(super) struct VixGuest {
@@ -63,7 +62,7 @@ impl VixGuest {
 
     /// Waits until the guest is in a power state.
     async fn wait_for(&self, wanted: PowerState, deadline: Clock) -> Result<()> {
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = LOOKS;
         loop {
             let state = self.power_state().await?;
             if state == wanted {
@@ -79,8 +78,7 @@ impl VixGuest {
                     format_args!("did not become {wanted:?} in time; it is {state:?}"),
                 ));
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::time::sleep(pauses.next()).await;
         }
     }
 

@@ -15,12 +15,11 @@ use vix_sys::{
     VIX_VMPOWEROP_FROM_GUEST, VIX_VMPOWEROP_NORMAL, Vix, VixError, VixFindItemType, VixHandle,
 };
 
-use super::{child::recorded, codes::to_error};
+use super::{child::recorded, codes::to_error, pauses::Pauses};
 use crate::{ErrorClass, ErrorKind, HypervisorError, Result};
 
-/// The first pause between two looks at a job; it doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// The pauses between two looks at a job.
+const LOOKS: Pauses = Pauses::doubling(Duration::from_millis(1), Duration::from_millis(100));
 /// How long a guest without Tools is given to show that it has them.
 const TOOLS_LIMIT_SECS: i32 = 1;
 /// A tree of snapshots deeper or larger than the product allows is damaged.
@@ -287,7 +286,7 @@ impl Session {
             return Err(self.nothing(what));
         }
         let deadline = Instant::now() + limit;
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = LOOKS;
         while !self
             .vix
             .is_complete(job.raw)
@@ -296,8 +295,7 @@ impl Session {
             if Instant::now() >= deadline {
                 return Err(timed_out(what, limit));
             }
-            thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            thread::sleep(pauses.next());
         }
         match self.vix.job_error(job.raw) {
             VIX_OK => Ok(job),

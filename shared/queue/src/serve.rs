@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{Capabilities, Job, JobListener, backend::QueueBackend};
 use virtuozo_postgres::{ConnectionHealth, Pool};
-use virtuozo_runtime::Availability;
+use virtuozo_runtime::{Availability, Backoff, BackoffPolicy};
 
 /// How often a queue is polled without a notification: for jobs with a delay, and for lost notifications.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -24,10 +24,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// See [`HEARTBEAT`].
 const MISSED_HEARTBEATS: usize = 12;
-/// The pause before the first restart; doubled up to [`MAX_PAUSE`].
-const MIN_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause between restarts.
-const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// The pauses before restarts.
+const RESTARTS: BackoffPolicy =
+    BackoffPolicy::doubling(Duration::from_millis(250), Duration::from_secs(10));
 /// The loop asks far more often than this; if nothing was answered for so long it hangs.
 const SILENCE: Duration = Duration::from_secs(20);
 /// How long the database may take for the answer to nothing.
@@ -70,7 +69,7 @@ pub async fn serve<J, H, F>(
     F: Future<Output = Result<(), HandlerError>> + Send + 'static,
 {
     let availability = listener.availability();
-    let mut pause = MIN_PAUSE;
+    let mut backoff = Backoff::new(RESTARTS);
     let mut starts = 0_u64;
     while !stop.is_cancelled() {
         starts += 1;
@@ -130,8 +129,8 @@ pub async fn serve<J, H, F>(
             () = until_answered(&pool, availability, J::QUEUE, &error) => {}
             () = stop.cancelled() => return,
         }
-        if began.elapsed() > MAX_PAUSE {
-            pause = MIN_PAUSE;
+        if began.elapsed() > RESTARTS.longest {
+            backoff.reset();
         }
         tracing::debug!(
             queue = J::QUEUE,
@@ -139,10 +138,9 @@ pub async fn serve<J, H, F>(
             "the queue's loop ended, starting it again"
         );
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(backoff.next()) => {}
             () = stop.cancelled() => return,
         }
-        pause = (pause * 2).min(MAX_PAUSE);
     }
 }
 
@@ -161,7 +159,7 @@ async fn until_answered(pool: &PgPool, availability: &Availability, queue: &str,
             Err(_) => "it is silent".to_owned(),
         };
         availability.no_answer("the queues", asked_at, &why);
-        tokio::time::sleep(MIN_PAUSE).await;
+        tokio::time::sleep(RESTARTS.first).await;
     }
     if began.elapsed() < PROMPT {
         tracing::warn!(queue, error, "a queue's loop ended, starting it again");

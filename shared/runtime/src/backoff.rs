@@ -40,7 +40,9 @@ impl BackoffPolicy {
         let Some(growths) = failures.checked_sub(1) else {
             return Duration::ZERO;
         };
-        let grown = self.first.as_secs_f64() * self.factor.powf(f64::from(growths));
+        // Finite, as nothing times infinity is no number.
+        let growth = self.factor.powf(f64::from(growths)).min(f64::MAX);
+        let grown = self.first.as_secs_f64() * growth;
         let bounded = grown.min(self.longest.as_secs_f64());
         let part = match self.jitter {
             0.0 => 1.0,
@@ -105,6 +107,13 @@ mod tests {
         assert_eq!(backoff.next().as_secs(), 1);
         assert_eq!(POLICY.delay(0), Duration::ZERO);
         assert_eq!(POLICY.delay(u32::MAX), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn no_first_delay_stays_none_however_many_failures_follow() {
+        let policy = BackoffPolicy::doubling(Duration::ZERO, Duration::from_secs(5));
+        assert_eq!(policy.delay(1), Duration::ZERO);
+        assert_eq!(policy.delay(u32::MAX), Duration::ZERO);
     }
 
     #[test]
