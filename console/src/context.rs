@@ -1,13 +1,10 @@
 //! What every command is given: the global options, the output, the database, the connectors to hosts, and the
 //! cancellation by signals.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -151,7 +148,7 @@ impl Context {
     /// The system refuses to install the handlers.
     pub(crate) fn catch_signals(&self) -> Result<CancellationToken> {
         use tokio::signal::unix::{SignalKind, signal};
-        let mut caught = self.caught.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut caught = self.caught.lock();
         if let Some(stop) = &*caught {
             return Ok(stop.clone());
         }

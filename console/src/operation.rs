@@ -4,13 +4,14 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use anyhow::Result;
+use parking_lot::Mutex;
 use virtuozo_repository::{CopyObserver, Repository, RepositoryError, Stopped, VerifyReport};
 
 use crate::{
@@ -95,7 +96,7 @@ pub(crate) struct Observer {
 
 impl CopyObserver for Observer {
     fn progress(&self, device_or_file: &str, copied_bytes: u64, total_bytes: u64) {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.files.lock();
         files.insert(device_or_file.to_owned(), (copied_bytes, total_bytes));
     }
 
@@ -111,7 +112,7 @@ impl CopyObserver for Observer {
 
 impl Observer {
     fn lines(&self, what: &str) -> Vec<ProgressLine> {
-        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = self.files.lock();
         files
             .iter()
             .map(|(file, (done, total))| ProgressLine {

@@ -7,12 +7,13 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
-        Mutex, OnceLock, PoisonError,
+        OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     thread,
 };
 
+use parking_lot::Mutex;
 use rustix::io::Errno;
 use serde::Serialize;
 use virtuozo_disk::{BlockSource, vmdk::Chain};
@@ -278,10 +279,7 @@ pub(crate) fn check_chunks(
         }
         outcome
     })?;
-    let mut bad = check
-        .bad
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut bad = check.bad.into_inner();
     bad.sort_unstable();
     Ok(Checked {
         bytes: check.done_bytes.into_inner(),
@@ -351,10 +349,7 @@ impl<T: Fn(u64, &[u8]) -> Result<()> + Sync> ChunkCheck<'_, T> {
     }
 
     fn bad(&self, offset_bytes: u64, what: String) {
-        self.bad
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((offset_bytes, what));
+        self.bad.lock().push((offset_bytes, what));
     }
 }
 

@@ -7,10 +7,11 @@
 use std::{
     collections::BTreeSet,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use virtuozo_postgres::{StoreError, count_error};
@@ -101,9 +102,8 @@ impl Refused {
         }
     }
 
-    fn names(&self) -> std::sync::MutexGuard<'_, BTreeSet<&'static str>> {
-        // No holder can leave it half changed.
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    fn names(&self) -> parking_lot::MutexGuard<'_, BTreeSet<&'static str>> {
+        self.names.lock()
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -19,6 +19,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
@@ -213,10 +214,7 @@ async fn jaeger(address: &str) -> Result<Arc<Mutex<Vec<String>>>> {
         if path != "/v1/traces" {
             *answer.status_mut() = StatusCode::NOT_FOUND;
         }
-        notes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(path);
+        notes.lock().push(path);
         async {
             // The client may reuse the connection only when it has been read to its end.
             request.into_body().collect().await.map(|_| answer)
@@ -289,7 +287,7 @@ async fn what_the_compose_file_runs_backs_up_a_site() -> Result<()> {
             "{said}"
         );
     }
-    let asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+    let asked = asked.lock();
     let only_traces = asked.iter().all(|path| path == "/v1/traces");
     ensure!(only_traces && !asked.is_empty(), "{asked:?}");
     Ok(())

@@ -5,15 +5,13 @@ use std::{
     fmt::Display,
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Instant,
 };
 
 use anyhow::Result;
+use parking_lot::Mutex;
 
 /// The cases whose names contain all of these parts; without parts, all.
 pub fn asked_for<C: Display>(mut cases: Vec<C>, parts: &[String]) -> Vec<C> {
@@ -37,15 +35,12 @@ where
             scope.spawn(|| {
                 while let Some(&case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let held = hold_one(case, &hold);
-                    results
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push((case, held));
+                    results.lock().push((case, held));
                 }
             });
         }
     });
-    results.into_inner().unwrap_or_else(PoisonError::into_inner)
+    results.into_inner()
 }
 
 fn hold_one<C: Copy + Display>(case: C, hold: impl AsyncFn(C) -> Result<()>) -> bool {

@@ -6,12 +6,11 @@
 use std::{
     collections::HashMap,
     ffi::c_void,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        mpsc::{Receiver, Sender, channel},
-    },
+    sync::mpsc::{Receiver, Sender, channel},
     time::Duration,
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     VIX_EVENTTYPE_FIND_ITEM, VIX_EVENTTYPE_JOB_COMPLETED, VIX_PROPERTY_FOUND_ITEM_LOCATION, Vix,
@@ -27,7 +26,7 @@ struct Search {
 static SEARCHES: Mutex<Option<(usize, HashMap<usize, Search>)>> = Mutex::new(None);
 
 fn searches() -> MutexGuard<'static, Option<(usize, HashMap<usize, Search>)>> {
-    SEARCHES.lock().unwrap_or_else(PoisonError::into_inner)
+    SEARCHES.lock()
 }
 
 /// The items of one search, in the order in which the library reports them.

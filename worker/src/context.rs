@@ -1,11 +1,8 @@
 //! What all parts of a worker share.
 
-use std::{
-    collections::HashSet,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashSet, path::PathBuf, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 use virtuozo_hypervisor::Connectors;
@@ -70,7 +67,7 @@ pub(crate) struct RunsInWork(Arc<Mutex<HashSet<Uuid>>>);
 impl RunsInWork {
     /// Begins to work on a run; `None` if this process works on it already.
     pub(crate) fn begin(&self, id: Uuid) -> Option<RunInWork> {
-        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ids = self.0.lock();
         ids.insert(id).then(|| RunInWork {
             all: self.clone(),
             id,
@@ -87,7 +84,7 @@ pub(crate) struct RunInWork {
 
 impl Drop for RunInWork {
     fn drop(&mut self) {
-        let mut ids = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ids = self.all.0.lock();
         ids.remove(&self.id);
     }
 }

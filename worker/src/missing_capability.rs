@@ -1,11 +1,9 @@
 //! What this worker's machine lacks for a host: a key, a mount, a library. For some minutes the work for that host is
 //! left to workers on other machines, which may have it.
 
-use std::{
-    collections::HashSet,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashSet;
 
+use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 use virtuozo_model::ErrorClass;
 use virtuozo_postgres::{Pool, StoreError};
@@ -44,7 +42,7 @@ impl MissingCapabilities {
     }
 
     fn hosts(&self) -> MutexGuard<'_, HashSet<Uuid>> {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.hosts.lock()
     }
 
     /// Records an error of the class [`ErrorClass::Elsewhere`], and adds to its message the machine, and the others where

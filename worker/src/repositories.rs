@@ -4,9 +4,9 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
 };
 
+use parking_lot::Mutex;
 use uuid::Uuid;
 use virtuozo_postgres::Pool;
 use virtuozo_repository::{Repository, RepositoryError};
@@ -73,8 +73,8 @@ impl Repositories {
         }
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Uuid>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seen(&self) -> parking_lot::MutexGuard<'_, HashMap<PathBuf, Uuid>> {
+        self.seen.lock()
     }
 }
 

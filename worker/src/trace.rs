@@ -1,17 +1,14 @@
 //! The spans of this worker: their parents, and the groups of blocks that are copied or verified. The scheduler makes the
 //! spans of runs, attempts and steps, from the database; `docs/reference/traces.md` says why.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::SystemTime,
-};
+use std::{collections::HashMap, time::SystemTime};
 
 use opentelemetry::{
     Context, KeyValue,
     trace::{Span, Tracer},
 };
 use opentelemetry_sdk::trace::SdkTracer;
+use parking_lot::Mutex;
 use virtuozo_model::StepName;
 use virtuozo_store::{guest_runs::GuestLease, host_runs::HostLease, obligations::Obligation};
 use virtuozo_telemetry::{
@@ -145,7 +142,7 @@ impl BlockGroups {
         let Some(tracing) = &self.tracing else {
             return;
         };
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         let Some(group) = open.get_mut(device) else {
             open.insert(device.to_owned(), Group::at(copied_bytes));
             return;
@@ -163,7 +160,7 @@ impl BlockGroups {
         let Some(tracing) = &self.tracing else {
             return;
         };
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         if let Some(group) = open.remove(device) {
             group.end(self.name, device, tracing);
         }
@@ -176,7 +173,7 @@ impl Drop for BlockGroups {
         let Some(tracing) = &self.tracing else {
             return;
         };
-        let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let open = self.open.get_mut();
         for (device, group) in open.drain() {
             group.end(self.name, &device, tracing);
         }

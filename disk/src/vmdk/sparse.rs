@@ -8,10 +8,12 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
+
+use parking_lot::Mutex;
 
 use super::{
     directory::{Directory, overlapping, words},
@@ -211,7 +213,7 @@ impl SparseExtent {
     /// A grain table that is not missing, from memory or the file.
     pub(super) fn table(&self, index: u64) -> Result<Arc<Vec<u32>>, DiskError> {
         let slot = index as usize % CACHED_TABLES;
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.tables.lock();
         if let Some(Some(cached)) = tables.get(slot)
             && cached.index == index
         {
@@ -232,10 +234,7 @@ impl SparseExtent {
 
     /// Changes an entry of a table in memory, if it is there.
     pub(super) fn change_cached(&mut self, table_index: u64, in_table: usize, entry: u32) {
-        let tables = self
-            .tables
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
+        let tables = self.tables.get_mut();
         if let Some(Some(cached)) = tables.get_mut(table_index as usize % CACHED_TABLES)
             && cached.index == table_index
             && let Some(place) = Arc::make_mut(&mut cached.entries).get_mut(in_table)

@@ -5,9 +5,9 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
-    sync::Mutex,
 };
 
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use tempfile::TempDir;
 use virtuozo_disk::{
@@ -49,7 +49,7 @@ type Files = Vec<(OsString, Vec<u8>)>;
 
 fn copy_of_chain(dir: &Path, kind: DiskKind) -> PathBuf {
     static MADE: Mutex<Vec<(DiskKind, Files)>> = Mutex::new(Vec::new());
-    let mut made = MADE.lock().unwrap();
+    let mut made = MADE.lock();
     if !made.iter().any(|(have, _)| *have == kind) {
         let new = TempDir::new().unwrap();
         chain_of_two(new.path(), kind);

@@ -1,10 +1,6 @@
 //! Guests that are made in memory.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -21,13 +17,11 @@ pub(super) struct FakeRestorer {
 
 impl FakeRestorer {
     fn all_unfinished<T>(&self, look: impl FnOnce(&mut BTreeMap<Uuid, Unfinished>) -> T) -> T {
-        let unfinished = self.world.unfinished.lock();
-        look(&mut unfinished.unwrap_or_else(PoisonError::into_inner))
+        look(&mut self.world.unfinished.lock())
     }
 
     fn registered<T>(&self, look: impl FnOnce(&mut BTreeMap<Uuid, GuestRef>) -> T) -> T {
-        let registered = self.world.registered.lock();
-        look(&mut registered.unwrap_or_else(PoisonError::into_inner))
+        look(&mut self.world.registered.lock())
     }
 
     async fn pass(&self, operation: &'static str, when: When) -> Result<()> {
@@ -142,11 +136,7 @@ impl DiskWriter for Writer {
                 ),
             ));
         }
-        let mut unfinished = self
-            .world
-            .unfinished
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut unfinished = self.world.unfinished.lock();
         let disk = unfinished
             .get_mut(&self.restore_id)
             .and_then(|guest| guest.disks.get_mut(&self.device))

@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicUsize},
     },
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -306,10 +307,7 @@ impl World {
             left: times,
             act,
         };
-        self.rules
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(rule);
+        self.rules.lock().push(rule);
     }
 
     /// As [`rule`](Self::rule), for what is done with a host.
@@ -321,10 +319,7 @@ impl World {
             left: times,
             act,
         };
-        self.rules
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(rule);
+        self.rules.lock().push(rule);
     }
 
     /// The next calls of `operation` fail.
@@ -347,36 +342,23 @@ impl World {
 
     /// From now on no call fails or pauses.
     pub fn forget_rules(&self) {
-        self.rules
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.rules.lock().clear();
     }
 
     /// How often `operation` was called.
     pub fn calls(&self, operation: &str) -> usize {
-        self.calls
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(operation)
-            .copied()
-            .unwrap_or(0)
+        self.calls.lock().get(operation).copied().unwrap_or(0)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, FakeGuest>> {
-        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+        self.guests.lock()
     }
 
     pub(super) fn act(&self, operation: &'static str, whose: &str, when: When) -> Option<Act> {
         if when == When::Before {
-            *self
-                .calls
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .entry(operation)
-                .or_default() += 1;
+            *self.calls.lock().entry(operation).or_default() += 1;
         }
-        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rules = self.rules.lock();
         let rule = rules.iter_mut().find(|r| {
             r.operation == operation
                 && r.when == when

@@ -3,11 +3,11 @@
 
 use std::{
     ffi::CString,
-    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use vix_sys::{
     ConnectArgs, VIX_E_TIMEOUT_WAITING_FOR_TOOLS, VIX_INVALID_HANDLE, VIX_OK,
@@ -331,8 +331,8 @@ impl Session {
         format!("host {}: {doing} {vmx_path}", self.label)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VixHandle> {
-        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, VixHandle> {
+        self.host.lock()
     }
 
     fn host(&self, what: &str) -> Result<VixHandle> {

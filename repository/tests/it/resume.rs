@@ -313,7 +313,7 @@ fn an_attempt_of_another_run_is_left_alone() {
 struct Frozen {
     at: AtomicU64,
     there: mpsc::SyncSender<()>,
-    go_on: std::sync::Mutex<mpsc::Receiver<()>>,
+    go_on: parking_lot::Mutex<mpsc::Receiver<()>>,
 }
 
 impl CopyObserver for Frozen {
@@ -322,7 +322,7 @@ impl CopyObserver for Frozen {
     fn wait_allowed(&self) -> Result<(), Stopped> {
         if self.at.fetch_sub(1, Ordering::Relaxed) == 0 {
             self.there.send(()).unwrap();
-            self.go_on.lock().unwrap().recv().unwrap();
+            self.go_on.lock().recv().unwrap();
         }
         Ok(())
     }
@@ -336,7 +336,7 @@ fn a_predecessor_that_wakes_up_and_writes_on_changes_nothing() {
     let frozen = Frozen {
         at: AtomicU64::new(20),
         there,
-        go_on: std::sync::Mutex::new(go_on),
+        go_on: parking_lot::Mutex::new(go_on),
     };
     let zombie_repo = repo.clone();
     let zombie = thread::spawn(move || Guest::new().copy(first(&zombie_repo), &frozen));
@@ -348,7 +348,7 @@ fn a_predecessor_that_wakes_up_and_writes_on_changes_nothing() {
     let between = Frozen {
         at: AtomicU64::new(12),
         there,
-        go_on: std::sync::Mutex::new(go_on),
+        go_on: parking_lot::Mutex::new(go_on),
     };
     let old = partials(&repo).pop().unwrap();
     let successor_repo = repo.clone();

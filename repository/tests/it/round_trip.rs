@@ -1,7 +1,8 @@
 //! From sources to a restore point and back: what is stored is what was read, and nothing more.
 
-use std::{fs, os::unix::fs::MetadataExt, process::Command, sync::Mutex};
+use std::{fs, os::unix::fs::MetadataExt, process::Command};
 
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use virtuozo_disk::{BlockSource, RangeKind, RawFile, vmdk::Layer};
 use virtuozo_repository::{
@@ -314,7 +315,7 @@ fn progress_counts_what_is_read_up_to_the_planned_total() {
     struct Record(Mutex<Vec<(String, u64, u64)>>);
     impl CopyObserver for Record {
         fn progress(&self, name: &str, copied_bytes: u64, total_bytes: u64) {
-            let mut seen = self.0.lock().unwrap();
+            let mut seen = self.0.lock();
             seen.push((name.to_owned(), copied_bytes, total_bytes));
         }
         fn wait_allowed(&self) -> Result<(), Stopped> {
@@ -330,7 +331,7 @@ fn progress_counts_what_is_read_up_to_the_planned_total() {
     writer
         .add_file(&vmdk("a.vmdk", None), &source, &record)
         .unwrap();
-    let seen = record.0.into_inner().unwrap();
+    let seen = record.0.into_inner();
     assert_eq!(seen.first().unwrap(), &("scsi0:0".to_owned(), 0, 4 << 20));
     assert_eq!(
         seen.last().unwrap(),

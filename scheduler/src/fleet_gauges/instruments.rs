@@ -1,12 +1,10 @@
 //! The instruments of the fleet's gauges. They export what the leading scheduler read last; other schedulers export
 //! nothing, so that nothing is counted twice.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use opentelemetry::{KeyValue, metrics::Meter};
+use parking_lot::Mutex;
 
 use virtuozo_store::{
     gauges::{Gauge, GaugeReadings},
@@ -50,14 +48,11 @@ impl FleetInstruments {
                 guests: guests(values.guests),
             })
         });
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = fleet;
+        *self.read.lock() = fleet;
     }
 
     fn now(&self) -> Option<Arc<Fleet>> {
-        self.read
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.read.lock().clone()
     }
 
     fn build(&self, meter: &Meter) {

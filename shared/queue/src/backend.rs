@@ -11,7 +11,7 @@ use std::{
     mem,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     task::{Context, Poll},
@@ -26,6 +26,7 @@ use apalis_core::backend::{
     persistence::{Persisted, Persistence, State, TaskEvent, TaskPersistLayer},
 };
 use apalis_postgres::{Config, Error, PgTask, queries};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use tokio::{
     sync::mpsc::UnboundedReceiver,
@@ -173,7 +174,7 @@ struct Claims {
 
 impl Claims {
     fn notified(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.notified.lock().unwrap_or_else(PoisonError::into_inner)
+        self.notified.lock()
     }
 
     fn is_wanted(&self) -> bool {

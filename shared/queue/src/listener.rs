@@ -2,13 +2,9 @@
 //! each connection that listens for each job of any queue, so one connection for each queue would cost as much
 //! again for nothing.
 
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 use sqlx::{PgPool, postgres::PgListener};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -72,8 +68,7 @@ impl JobListener {
         &self,
         change: impl FnOnce(&mut HashMap<&'static str, UnboundedSender<Notification>>) -> T,
     ) -> T {
-        // Nothing that holds the lock can leave the map half changed.
-        change(&mut self.queues.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.queues.lock())
     }
 
     fn notify_all(&self) {

@@ -4,12 +4,13 @@
 use std::{
     fmt::Display,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 /// An outage that begins so soon after the last one counts as its continuation and is not logged at once: a link that
@@ -134,11 +135,7 @@ impl Availability {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No holder can leave it half changed.
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock()
     }
 }
 

@@ -2,9 +2,11 @@
 //! a health endpoint) asks whether one of them stands still. A loop that waits for the database turns too.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 #[derive(Debug)]
 struct Loop {
@@ -56,8 +58,7 @@ impl Liveness {
     }
 
     fn loops(&self) -> MutexGuard<'_, Loops> {
-        // No holder can leave it half changed.
-        self.loops.lock().unwrap_or_else(PoisonError::into_inner)
+        self.loops.lock()
     }
 }
 

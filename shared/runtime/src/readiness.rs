@@ -1,6 +1,8 @@
 //! Whether the components of a process can work now, and if not, why: for load balancers, orchestrators and people.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 #[derive(Debug)]
 struct Entry {
@@ -52,10 +54,7 @@ impl Readiness {
     }
 
     fn components(&self) -> MutexGuard<'_, Components> {
-        // No holder can leave it half changed.
-        self.components
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.components.lock()
     }
 }
 

@@ -5,17 +5,14 @@
 
 mod export;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use opentelemetry::{
     KeyValue,
     metrics::{Counter, Histogram, Meter, MeterProvider, NoopMeterProvider, UpDownCounter},
 };
 use opentelemetry_sdk::metrics::SdkMeterProvider;
+use parking_lot::Mutex;
 use prometheus::Registry;
 
 use virtuozo_runtime::Availability;
@@ -375,13 +372,13 @@ impl Metrics {
     /// Reports whether the scheduler in this process leads; none: it has ended.
     pub fn set_leads(&self, leads: Option<bool>) {
         let reported = &self.shared.reported.leads;
-        *reported.lock().unwrap_or_else(PoisonError::into_inner) = leads;
+        *reported.lock() = leads;
     }
 
     /// Reports the space in the repositories that this process can see.
     pub fn set_repositories(&self, spaces: Vec<RepositorySpace>) {
         let reported = &self.shared.reported.repositories;
-        *reported.lock().unwrap_or_else(PoisonError::into_inner) = spaces;
+        *reported.lock() = spaces;
     }
 
     fn instruments(&self) -> &Instruments {
@@ -437,11 +434,7 @@ fn observe(meter: &Meter, availability: &Availability, reported: &Arc<Reported>)
         .with_unit("{scheduler}")
         .with_description("1 in the scheduler that leads, 0 in the others")
         .with_callback(move |into| {
-            if let Some(leads) = *of_scheduler
-                .leads
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-            {
+            if let Some(leads) = *of_scheduler.leads.lock() {
                 into.observe(u64::from(leads), &[]);
             }
         })
@@ -466,11 +459,7 @@ fn observe(meter: &Meter, availability: &Availability, reported: &Arc<Reported>)
             .with_unit("By")
             .with_description(about)
             .with_callback(move |into| {
-                for space in &*reported
-                    .repositories
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                {
+                for space in &*reported.repositories.lock() {
                     let label = KeyValue::new("repository", space.repository.clone());
                     into.observe(value(space), &[label]);
                 }

@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     env,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -26,6 +26,7 @@ use opentelemetry_sdk::{
         SpanProcessor,
     },
 };
+use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use super::otlp::{self, Signal};
@@ -272,8 +273,7 @@ struct TailSampler {
 
 impl TailSampler {
     fn units(&self) -> MutexGuard<'_, HashMap<String, Option<Vec<SpanData>>>> {
-        // Nothing that holds the lock can leave the map half changed.
-        self.units.lock().unwrap_or_else(PoisonError::into_inner)
+        self.units.lock()
     }
 
     fn hold_back(&self, unit: &str) {

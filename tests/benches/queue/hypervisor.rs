@@ -1,13 +1,10 @@
 //! A hypervisor that does nothing: its guests run, have one small disk, and remember the names of their
 //! snapshots, because the product looks for them.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 use virtuozo_disk::{BlockRange, BlockSource, DiskError, RangeKind};
 use virtuozo_hypervisor::{
     BackEnd, Capabilities, ChangeId, ChangeIds, Connector, DiskFacts, FreezeRequest, Guest,
@@ -86,10 +83,7 @@ struct NoGuest {
 
 impl NoGuest {
     fn all(&self) -> MutexGuard<'_, HashMap<String, Vec<String>>> {
-        self.host
-            .snapshots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.host.snapshots.lock()
     }
 
     fn names(&self) -> Vec<String> {

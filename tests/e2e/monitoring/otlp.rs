@@ -1,16 +1,13 @@
 //! The same figures are pushed over OTLP, also those of the last moments.
 
-use std::{
-    collections::BTreeSet,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
     metrics::v1::{metric::Data, number_data_point::Value},
 };
+use parking_lot::Mutex;
 use prost::Message;
 use tests::Endpoint;
 use tokio::{
@@ -59,9 +56,7 @@ async fn receive(stream: TcpStream, into: Received) -> Result<()> {
         stream.read_exact(&mut body).await?;
         if first.contains("/v1/metrics") {
             let request = ExportMetricsServiceRequest::decode(&body[..])?;
-            into.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(request);
+            into.lock().push(request);
         }
         let answer =
             b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n";
@@ -116,7 +111,7 @@ async fn what_is_pushed_is_what_is_documented_and_arrives_also_at_the_end() -> R
     let documented = documented()?;
     let mut names = BTreeSet::new();
     let mut copied = None;
-    let received = received.lock().unwrap_or_else(PoisonError::into_inner);
+    let received = received.lock();
     for resource in received
         .iter()
         .flat_map(|request| &request.resource_metrics)

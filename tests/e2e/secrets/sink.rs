@@ -1,9 +1,6 @@
 //! A receiver of OTLP over HTTP that keeps the bytes it gets, whatever they say.
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{convert::Infallible, sync::Arc};
 
 use anyhow::Result;
 use http_body_util::{BodyExt, Full};
@@ -11,6 +8,7 @@ use hyper::{
     Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
 /// A receiver on a port of its own, until the test ends.
@@ -43,7 +41,7 @@ impl Sink {
 
     /// All that was sent so far.
     pub(crate) fn received(&self) -> Vec<Vec<u8>> {
-        let bodies = self.bodies.lock().unwrap_or_else(PoisonError::into_inner);
+        let bodies = self.bodies.lock();
         bodies.clone()
     }
 }
@@ -53,7 +51,7 @@ async fn keep(
     into: Arc<Mutex<Vec<Vec<u8>>>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if let Ok(body) = request.into_body().collect().await {
-        let mut bodies = into.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bodies = into.lock();
         bodies.push(body.to_bytes().to_vec());
     }
     // An answer without content is one in which all is well.

@@ -1,11 +1,7 @@
 //! A receiver of OTLP, over gRPC or HTTP, that keeps what it gets. It decodes by the published protocol, not
 //! by anything of ours.
 
-use std::{
-    collections::BTreeMap,
-    convert::Infallible,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
 use anyhow::Result;
 use http_body_util::{BodyExt, Full};
@@ -22,6 +18,7 @@ use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value::Value},
     trace::v1::Span,
 };
+use parking_lot::Mutex;
 use prost::Message;
 use tokio::net::TcpListener;
 
@@ -88,13 +85,7 @@ impl Receiver {
 
     /// From now on no request is taken that has spans of this guest.
     pub(crate) fn refuse(&self, guest: &str) {
-        guest.clone_into(
-            &mut self
-                .kept
-                .refused
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        guest.clone_into(&mut self.kept.refused.lock());
     }
 
     /// The variables that send spans here.
@@ -113,11 +104,7 @@ impl Receiver {
 
     /// All spans so far.
     pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.kept
-            .seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.kept.seen.lock().clone()
     }
 }
 
@@ -143,11 +130,7 @@ async fn receive(request: Request<Incoming>, kept: Arc<Kept>) -> Result<Answer, 
             came.extend(of_scope.spans.into_iter().map(|span| seen(span, &resource)));
         }
     }
-    let refused = kept
-        .refused
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
+    let refused = kept.refused.lock().clone();
     if !refused.is_empty()
         && came
             .iter()
@@ -166,10 +149,7 @@ async fn receive(request: Request<Incoming>, kept: Arc<Kept>) -> Result<Answer, 
         }
         return Ok(refusal);
     }
-    kept.seen
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .extend(came);
+    kept.seen.lock().extend(came);
     let reply = ExportTraceServiceResponse::default().encode_to_vec();
     Ok(if is_grpc {
         let mut framed = vec![0; PREFIX_BYTES];

@@ -270,7 +270,7 @@ pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     use virtuozo_disk::{BlockRange, RangeKind};
 
@@ -282,7 +282,7 @@ mod tests {
 
     impl BlockSource for Memory {
         fn size_bytes(&self) -> u64 {
-            self.0.lock().unwrap().len() as u64
+            self.0.lock().len() as u64
         }
         fn range_at(&self, offset_bytes: u64) -> Result<BlockRange, DiskError> {
             Ok(BlockRange {
@@ -293,7 +293,7 @@ mod tests {
         }
         fn read_at(&self, offset_bytes: u64, buf: &mut [u8]) -> Result<(), DiskError> {
             let at = offset_bytes as usize;
-            buf.copy_from_slice(&self.0.lock().unwrap()[at..at + buf.len()]);
+            buf.copy_from_slice(&self.0.lock()[at..at + buf.len()]);
             Ok(())
         }
     }
@@ -315,7 +315,7 @@ mod tests {
             disk,
             sector,
         };
-        disks[disk].0.lock().unwrap()[at..at + SECTOR].copy_from_slice(&encode(&stamp));
+        disks[disk].0.lock()[at..at + SECTOR].copy_from_slice(&encode(&stamp));
         (disk, at)
     }
 
@@ -354,11 +354,11 @@ mod tests {
         write(&disks, 3, 3002);
         assert_eq!(verdict(&disks, 3), Ok(3002));
 
-        disks[disk].0.lock().unwrap()[at + 300] ^= 1;
+        disks[disk].0.lock()[at + 300] ^= 1;
         assert!(verdict(&disks, 3).unwrap_err().contains("torn"));
-        disks[disk].0.lock().unwrap()[at + 300] ^= 1;
+        disks[disk].0.lock()[at + 300] ^= 1;
 
-        disks[disk].0.lock().unwrap()[at..at + SECTOR].fill(0);
+        disks[disk].0.lock()[at..at + SECTOR].fill(0);
         assert!(verdict(&disks, 3).is_err() || verdict(&disks, 3) == Ok(3001));
 
         assert!(verdict(&disks, 4).is_err(), "stamps of another guest");

@@ -3,11 +3,12 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use uuid::Uuid;
 use virtuozo_hypervisor::{ChangeIds, GuestImage, ImageFormat, Instant, PowerState};
 use virtuozo_repository::{
@@ -212,13 +213,10 @@ async fn sweep_partials(
     let found = blocking(move || {
         let found = Mutex::new(Vec::new());
         repository.sweep_partials(&names.0, &names.1, &|guest_run_id, _| {
-            found
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(guest_run_id);
+            found.lock().push(guest_run_id);
             true
         })?;
-        Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+        Ok(found.into_inner())
     })
     .await?;
     if found.is_empty() {
@@ -305,7 +303,7 @@ impl Watch {
     }
 
     fn change(&self, name: &str, change: impl FnOnce(&mut Device)) {
-        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut devices = self.devices.lock();
         let at = devices
             .iter()
             .position(|(n, _)| n == name)
@@ -337,7 +335,7 @@ impl Watch {
         if !self.moved.swap(false, Ordering::Relaxed) {
             return None;
         }
-        let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        let devices = self.devices.lock();
         let devices: Vec<DeviceProgress> = devices
             .iter()
             .map(|(name, d)| DeviceProgress {

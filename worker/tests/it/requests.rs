@@ -2,12 +2,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use virtuozo_hypervisor::{ErrorClass, ErrorKind, PowerState::On};
@@ -41,7 +42,7 @@ impl Asker {
             stop: stop.clone(),
         };
         let task = tokio::spawn(async move {
-            let tell = |said: &str| hears.lock().unwrap().push(said.to_owned());
+            let tell = |said: &str| hears.lock().push(said.to_owned());
             requests::test_host(&pool, &host, &asking, tell).await
         });
         Self { task, heard, stop }
@@ -197,7 +198,7 @@ async fn a_worker_that_is_killed_in_the_middle_is_followed_by_another_one() {
     let heard = Arc::clone(&asker.heard);
     let tested = asker.hears().await.unwrap();
     assert!(tested.worker.starts_with("other on "), "{}", tested.worker);
-    let heard = heard.lock().unwrap();
+    let heard = heard.lock();
     assert!(
         heard.iter().any(|said| said.contains("one on ")),
         "{heard:?}"

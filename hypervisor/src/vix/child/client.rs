@@ -8,7 +8,7 @@ use std::{
     path::Path,
     process::Stdio,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -19,6 +19,7 @@ use opentelemetry::{
     metrics::{Counter, Meter, MeterProvider, NoopMeterProvider},
 };
 use opentelemetry_sdk::trace::SdkTracer;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
@@ -206,7 +207,9 @@ impl ChildProcess {
             Some(waiting) => waiting.insert(id, answer),
             None => return Err(self.shared.lost("is gone")),
         };
-        let sent = lock(&self.frames)
+        let sent = self
+            .frames
+            .lock()
             .as_ref()
             .is_some_and(|frames| frames.send(frame).is_ok());
         if !sent {
@@ -236,10 +239,10 @@ impl ChildProcess {
 
     /// Disconnects and ends the process. Idempotent.
     pub(crate) async fn close(&self) {
-        if lock(&self.frames).is_some() {
+        if self.frames.lock().is_some() {
             // Whatever it says, it is over now.
             let _ = self.call(LEAVE_LIMIT, Operation::Disconnect).await;
-            lock(&self.frames).take();
+            self.frames.lock().take();
         }
     }
 }
@@ -260,7 +263,7 @@ impl Drop for Entry<'_> {
 
 impl Shared {
     fn waiting(&self) -> MutexGuard<'_, Option<Waiting>> {
-        lock(&self.waiting)
+        self.waiting.lock()
     }
 
     fn forget(&self, id: u64) {
@@ -279,10 +282,6 @@ impl Shared {
             ),
         )
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes frames until the sender is dropped, then closes the pipe, which tells the process to leave.

@@ -9,11 +9,12 @@ use std::{
     os::fd::OwnedFd,
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
+    sync::{Arc, OnceLock, mpsc},
     thread,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use rustix::process::{Signal, getpid, kill_process};
 use vix_sys::Vix;
 
@@ -135,10 +136,7 @@ impl Server {
             })
         });
         if let Ok(frame) = frame {
-            let mut responses = self
-                .responses
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut responses = self.responses.lock();
             // Nobody reads any more: the loop of requests ends just now.
             let _ = responses.write_all(&frame);
         }

@@ -4,10 +4,11 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::{Condvar, Mutex};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -89,7 +90,7 @@ impl Server {
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                into.0.lock().unwrap().push(value);
+                into.0.lock().push(value);
                 into.1.notify_all();
             }
         });
@@ -107,13 +108,15 @@ impl Server {
 
     /// Waits until what was received answers the question; none after a time without an answer.
     fn until<T>(&self, mut ask: impl FnMut(&[Value]) -> Option<T>) -> Option<T> {
-        let said = self.said.0.lock().unwrap();
+        let mut said = self.said.0.lock();
         let mut found = None;
-        let waited = self.said.1.wait_timeout_while(said, WAIT_LIMIT, |said| {
+        let is_missing = |said: &mut Vec<Value>| {
             found = ask(said);
             found.is_none()
-        });
-        drop(waited.unwrap());
+        };
+        self.said
+            .1
+            .wait_while_for(&mut said, is_missing, WAIT_LIMIT);
         found
     }
 
@@ -129,12 +132,12 @@ impl Server {
 
     /// All messages so far.
     pub(crate) fn received_by_now(&self) -> Vec<Value> {
-        messages(&self.said.0.lock().unwrap())
+        messages(&self.said.0.lock())
     }
 
     /// Whether each login so far was good.
     pub(crate) fn logins(&self) -> Vec<bool> {
-        let said = self.said.0.lock().unwrap();
+        let said = self.said.0.lock();
         said.iter()
             .filter_map(|one| one["login"].as_bool())
             .collect()

@@ -5,11 +5,9 @@ mod forgiving;
 mod pauses;
 mod views;
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -492,13 +490,13 @@ async fn rows_that_would_stop_the_workers_are_refused_and_good_ones_are_delivere
         Uuid::now_v7(),
         Capabilities::none(),
         move |job: UndoJob| {
-            seen.lock().unwrap().push(job.guest_id);
+            seen.lock().push(job.guest_id);
             async { Ok(()) }
         },
         stop.clone(),
     ));
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    while delivered.lock().unwrap().is_empty() {
+    while delivered.lock().is_empty() {
         assert!(
             tokio::time::Instant::now() < deadline,
             "the good row was not delivered"

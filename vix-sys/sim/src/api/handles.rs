@@ -3,11 +3,12 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicI32, Ordering},
     },
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use vix_sys::{
     VIX_E_INVALID_HANDLE, VIX_E_NOT_SUPPORTED_ON_HANDLE_TYPE, VIX_HANDLETYPE_NONE,
     VIX_INVALID_HANDLE, VixHandle, VixHandleType,
@@ -39,8 +40,7 @@ pub(super) fn set_prefix(prefix: i32) {
 }
 
 fn with_table<T>(body: impl FnOnce(&mut Table) -> T) -> T {
-    let mut guard: MutexGuard<'_, Option<Table>> =
-        TABLE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut guard: MutexGuard<'_, Option<Table>> = TABLE.lock();
     body(guard.get_or_insert_default())
 }
 
@@ -175,12 +175,7 @@ pub(super) fn release(handle: VixHandle) {
 pub(super) fn disconnect(handle: VixHandle) {
     let Ok(host) = host(handle) else { return };
     host.closed.store(true, Ordering::Relaxed);
-    drop(
-        host.connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take(),
-    );
+    drop(host.connection.lock().take());
     let freed: Vec<Slot> = with_table(|table| {
         let theirs: Vec<i32> = table
             .slots

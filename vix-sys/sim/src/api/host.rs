@@ -4,9 +4,10 @@ use std::{
     env,
     ffi::{c_char, c_int, c_void},
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
 };
 
+use parking_lot::Mutex;
 use vix_sys::{
     VIX_E_CANNOT_CONNECT_TO_HOST, VIX_E_INVALID_ARG, VIX_E_NOT_SUPPORTED, VIX_FIND_REGISTERED_VMS,
     VIX_FIND_RUNNING_VMS, VIX_INVALID_HANDLE, VIX_SERVICEPROVIDER_VMWARE_VI_SERVER, VixEventProc,

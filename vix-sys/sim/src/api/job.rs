@@ -4,9 +4,10 @@ use std::{
     collections::BTreeMap,
     ffi::{c_int, c_void},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
 };
 
+use parking_lot::Mutex;
 use vix_sys::{
     VIX_E_FAIL, VIX_E_OUT_OF_MEMORY, VIX_EVENTTYPE_FIND_ITEM, VIX_EVENTTYPE_JOB_COMPLETED,
     VIX_INVALID_HANDLE, VIX_OK, VIX_PROPERTY_FOUND_ITEM_LOCATION, VixBool, VixError, VixEventProc,
@@ -185,10 +186,7 @@ pub(super) extern "C" fn VixJob_CreateJobWithCallback(
         let job = Job::new(None);
         let handle = handles::insert(Object::Job(job));
         handles::add_reference(handle);
-        WRAPPER_JOBS
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(handle, callback);
+        WRAPPER_JOBS.lock().insert(handle, callback);
         handle
     })
 }
@@ -203,10 +201,7 @@ pub(super) extern "C" fn VixJob_OnFinishAsynchOpWithHandle(
     result: VixHandle,
 ) {
     guarded((), || {
-        let callback = WRAPPER_JOBS
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&job);
+        let callback = WRAPPER_JOBS.lock().remove(&job);
         if let (Some(callback), Ok(object)) = (callback, handles::job(job)) {
             let outcome = Outcome {
                 error,

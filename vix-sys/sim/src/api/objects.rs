@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
 };
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use vix_sys::{
     VIX_E_FAIL, VIX_E_UNFINISHED_JOB, VIX_HANDLETYPE_HOST, VIX_HANDLETYPE_JOB,
     VIX_HANDLETYPE_PROPERTY_LIST, VIX_HANDLETYPE_SNAPSHOT, VIX_HANDLETYPE_VM, VIX_INVALID_HANDLE,
@@ -111,7 +112,7 @@ impl Job {
     }
 
     fn state(&self) -> MutexGuard<'_, JobState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Records how the job ended.
@@ -134,10 +135,7 @@ impl Job {
     pub(super) fn wait(&self) -> VixError {
         let mut state = self.state();
         while !state.delivered {
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
         }
         state.outcome.map_or(VIX_E_FAIL, |outcome| outcome.error)
     }

@@ -3,13 +3,11 @@
 use std::{
     ffi::{CStr, c_char, c_void},
     ptr::{null, null_mut},
-    sync::{
-        Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use vix::lab::{Broken, GuestSpec, Power, Product};
 use vix_sys::*;
 
@@ -288,7 +286,7 @@ unsafe extern "C" fn count_events(
     data: *mut c_void,
 ) {
     assert_eq!(data as usize, 0x5EED);
-    SEEN.lock().unwrap().push((job, event));
+    SEEN.lock().push((job, event));
     if event == VIX_EVENTTYPE_JOB_COMPLETED {
         COMPLETED.fetch_add(1, Ordering::SeqCst);
     }
@@ -321,7 +319,7 @@ fn a_callback_gets_completed_once_and_last_also_when_the_job_fails() {
     assert_eq!(done(dead), Err(VIX_E_INVALID_HANDLE));
     // Waiting ends only after the callback has returned.
     assert_eq!(COMPLETED.load(Ordering::SeqCst), 3);
-    let seen = SEEN.lock().unwrap();
+    let seen = SEEN.lock();
     let of = |job| {
         let events = seen.iter().filter(|(own, _)| *own == job);
         events.map(|(_, event)| *event).collect::<Vec<_>>()

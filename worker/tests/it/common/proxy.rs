@@ -1,7 +1,8 @@
 //! A way to the database that can be cut.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use sqlx::postgres::PgConnectOptions;
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -46,11 +47,11 @@ impl Proxy {
 
     /// Ends all connections; nobody gets a new one.
     pub(crate) fn cut(&self) {
-        if let Some(listener) = self.listener.lock().unwrap().take() {
+        if let Some(listener) = self.listener.lock().take() {
             listener.abort();
         }
         let _ = std::fs::remove_file(self.directory.path().join(SOCKET));
-        for connection in self.connections.lock().unwrap().drain(..) {
+        for connection in self.connections.lock().drain(..) {
             connection.abort();
         }
     }
@@ -66,9 +67,9 @@ impl Proxy {
                     let mut server = UnixStream::connect(target).await.unwrap();
                     let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
                 });
-                connections.lock().unwrap().push(connection);
+                connections.lock().push(connection);
             }
         });
-        *self.listener.lock().unwrap() = Some(accepting);
+        *self.listener.lock() = Some(accepting);
     }
 }
