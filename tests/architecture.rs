@@ -14,6 +14,8 @@ mod circles;
 mod docs;
 #[path = "architecture/globals.rs"]
 mod globals;
+#[path = "architecture/limits.rs"]
+mod limits;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -84,6 +86,7 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
         &[
             "virtuozo-model",
             "virtuozo-postgres",
+            "virtuozo-runtime",
             "virtuozo-secrets",
             "virtuozo-site-config",
             "virtuozo-store",
@@ -435,6 +438,31 @@ fn no_crate_has_process_globals_but_those_with_a_reason() {
     assert!(
         wrong.is_empty(),
         "state belongs to a value that the program makes and hands in: {wrong:#?}"
+    );
+    assert!(
+        permitted.is_empty(),
+        "not there any more, take them off the list: {permitted:#?}"
+    );
+}
+
+#[test]
+fn durations_are_written_down_where_limits_stand() {
+    let mut wrong = Vec::new();
+    let mut permitted: BTreeSet<(String, String)> = limits::PERMITTED
+        .iter()
+        .map(|(file, what, _)| (file.to_string(), what.to_string()))
+        .collect();
+    for (_, package) in ours(&metadata()) {
+        let src = package.manifest_path.as_std_path().with_file_name("src");
+        for loose in limits::loose(&root(), &sources(&src)) {
+            if !permitted.remove(&loose) {
+                wrong.push(loose);
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "docs/contributing/add-a-limit.md says where they go: {wrong:#?}"
     );
     assert!(
         permitted.is_empty(),

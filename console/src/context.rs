@@ -1,7 +1,7 @@
 //! What every command is given: the global options, the output, the database, the connectors to hosts, and the
 //! cancellation by signals.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use parking_lot::Mutex;
@@ -12,7 +12,7 @@ use tracing::Level;
 use url::Url;
 use virtuozo_hypervisor::{Connector, Connectors, vix::VixConnector};
 use virtuozo_postgres::server::Cluster;
-use virtuozo_runtime::Health;
+use virtuozo_runtime::{Health, LIMITS};
 use virtuozo_telemetry::Telemetry;
 use virtuozo_worker::Failpoints;
 
@@ -23,9 +23,6 @@ use crate::{
     output::Output,
     password,
 };
-
-/// How long a command waits for a database that does not answer.
-const DATABASE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What every command is given.
 pub(crate) struct Context {
@@ -182,7 +179,7 @@ impl Context {
                 (cluster.url().to_owned(), Some(Arc::new(cluster)))
             }
         };
-        let pool = virtuozo_postgres::connect_within(&url, &self.health, DATABASE_LIMIT)
+        let pool = virtuozo_postgres::connect_within(&url, &self.health, LIMITS.console.database)
             .await
             .map_err(|error| NoDatabase(error.to_string()))?;
         virtuozo_postgres::migrate(&pool).await?;

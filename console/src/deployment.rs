@@ -8,6 +8,7 @@ use std::{
 
 use clap::{CommandFactory, Parser};
 use serde_json::Value;
+use virtuozo_runtime::LIMITS;
 
 use crate::{
     cli::Cli,
@@ -163,7 +164,7 @@ fn of_unit<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
 
 /// How long a scheduler may take to end, with the last telemetry of the process after it.
 fn scheduler_stops_in() -> u64 {
-    virtuozo_scheduler::STOP_LIMIT.as_secs() + 10
+    LIMITS.scheduler.stop().as_secs() + 10
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The HTTP endpoints of a service: `/healthz`, `/readyz` and `/metrics`.
 
-use std::{collections::VecDeque, convert::Infallible, net::SocketAddr, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, net::SocketAddr};
 
 use anyhow::{Context as _, Result};
 use http_body_util::Full;
@@ -13,6 +13,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, task::AbortHandle};
+use virtuozo_runtime::LIMITS;
 use virtuozo_telemetry::{
     Telemetry,
     metrics::{self, Metrics},
@@ -21,10 +22,6 @@ use virtuozo_telemetry::{
 /// Most open connections. A further one closes the oldest, so that silent clients cannot keep probes from being
 /// answered.
 const MAX_CONNECTIONS: usize = 32;
-/// How long a connection may last; each serves one request.
-const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
-/// The pause after a connection could not be accepted, for example because too many files are open.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Listens on an address, and serves requests in the background until the process ends.
 ///
@@ -61,12 +58,12 @@ async fn accept(listener: TcpListener, telemetry: Telemetry) {
                     oldest.abort();
                 }
                 // An error on a connection concerns its client only.
-                let answering = tokio::time::timeout(CONNECTION_LIMIT, connection);
+                let answering = tokio::time::timeout(LIMITS.console.http_connection, connection);
                 open.push_back(tokio::spawn(answering).abort_handle());
             }
             Err(error) => {
                 tracing::debug!(%error, "an HTTP connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                tokio::time::sleep(LIMITS.console.http_accept_pause).await;
             }
         }
     }

@@ -7,12 +7,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use anyhow::Result;
 use parking_lot::Mutex;
 use virtuozo_repository::{CopyObserver, Repository, RepositoryError, Stopped, VerifyReport};
+use virtuozo_runtime::LIMITS;
 
 use crate::{
     context::Context,
@@ -21,9 +21,6 @@ use crate::{
     progress::{ProgressDisplay, ProgressLine},
     text,
 };
-
-/// How often the shown progress is updated.
-const REDRAW_EVERY: Duration = Duration::from_millis(200);
 
 /// The problems that a verification found, in one line; `None` if there are none.
 pub(crate) fn damage(report: &VerifyReport) -> Option<String> {
@@ -76,7 +73,7 @@ pub(crate) async fn run<T: Send + 'static>(
         tokio::select! {
             done = &mut task => break done,
             () = stop.cancelled(), if !observer.stop.load(Ordering::Relaxed) => observer.stop.store(true, Ordering::Relaxed),
-            () = tokio::time::sleep(REDRAW_EVERY) => display.draw(&observer.lines(what)),
+            () = tokio::time::sleep(LIMITS.console.redraw_every) => display.draw(&observer.lines(what)),
         }
     };
     display.clear();

@@ -1,21 +1,16 @@
 //! The repositories as this machine sees them: which there are, and whether each is the one that the site knows.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::Serialize;
 use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_repository::{Repository, RepositoryError};
+use virtuozo_runtime::LIMITS;
 use virtuozo_services::repositories::{self, KnownRepository};
 
 use crate::error::usage;
-
-/// A directory that does not answer within this time counts as unreadable.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// The state of a repository on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -73,9 +68,9 @@ pub(crate) async fn check(pool: &PgPool, path: &str) -> Result<RepositoryCheck> 
         id_here,
         problem,
     };
-    let Ok(found) = tokio::time::timeout(ANSWER_LIMIT, reading).await else {
-        let problem =
-            format!("{path} does not answer within {ANSWER_LIMIT:?}: look at its storage");
+    let limit = LIMITS.console.repository;
+    let Ok(found) = tokio::time::timeout(limit, reading).await else {
+        let problem = format!("{path} does not answer within {limit:?}: look at its storage");
         return Ok(result(RepositoryState::Unreadable, None, Some(problem)));
     };
     Ok(match found? {

@@ -1,14 +1,12 @@
 //! Notifications to systemd about a service of `Type=notify`: ready, its status, stopping, and, while the service is
 //! live, the watchdog's keep-alive.
 
-use std::{env, time::Duration};
+use std::env;
 
 use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
-use virtuozo_runtime::Health;
+use virtuozo_runtime::{Health, LIMITS};
 
-/// How often the status is read.
-const POLL_EVERY: Duration = Duration::from_secs(1);
 /// Keep-alives that are sent within the watchdog's limit.
 const KEEP_ALIVES_PER_LIMIT: u32 = 4;
 
@@ -23,8 +21,11 @@ pub(crate) fn notify(health: &Health, stop: &CancellationToken) {
 
 async fn notify_until_end(health: Health, stop: CancellationToken) {
     let watchdog = sd_notify::watchdog_enabled();
-    let pause = watchdog.map_or(POLL_EVERY, |limit| {
-        POLL_EVERY.min(limit / KEEP_ALIVES_PER_LIMIT)
+    let pause = watchdog.map_or(LIMITS.console.systemd_status_every, |limit| {
+        LIMITS
+            .console
+            .systemd_status_every
+            .min(limit / KEEP_ALIVES_PER_LIMIT)
     });
     let (mut status, mut stopping) = (String::new(), false);
     send(&[NotifyState::Ready]);

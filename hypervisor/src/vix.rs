@@ -14,6 +14,7 @@ mod host;
 mod image;
 mod inspect;
 mod library;
+mod limits;
 mod links;
 mod locations;
 mod pauses;

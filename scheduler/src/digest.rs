@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::PgPool;
+use virtuozo_runtime::LIMITS;
 use virtuozo_store::{
     notices::{self, config},
     runs, settings,
@@ -24,7 +25,7 @@ impl DigestQueue {
 
 impl LeaderTask for DigestQueue {
     const NAME: &'static str = "the digest";
-    const EVERY: Duration = Duration::from_secs(5);
+    const EVERY: Duration = LIMITS.leader.digest_every;
 
     /// Queues the digest when it is due; of several that were missed only the last.
     async fn activate(&mut self) -> Result<Next, TaskError> {

@@ -13,6 +13,7 @@ use std::{
 
 use sqlx::PgPool;
 use virtuozo_postgres::StoreError;
+use virtuozo_runtime::LIMITS;
 use virtuozo_store::events::{Filter, forwarder::ForwarderPosition};
 
 pub use machine_log::EventLog;
@@ -21,8 +22,6 @@ use crate::leader::{LeaderTask, Next, TaskError};
 
 /// Events that are forwarded before the watermark is written down.
 const AT_ONCE: i64 = 200;
-/// It is written down earlier if the log takes so long for them.
-const BATCH_LIMIT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -105,7 +104,7 @@ impl EventForwarder {
                 break;
             }
             forwarded += 1;
-            if began.elapsed() > BATCH_LIMIT {
+            if began.elapsed() > LIMITS.leader.events_batch {
                 break;
             }
         }
@@ -155,7 +154,7 @@ impl EventForwarder {
 
 impl LeaderTask for EventForwarder {
     const NAME: &'static str = "the event forwarder";
-    const EVERY: Duration = Duration::from_secs(1);
+    const EVERY: Duration = LIMITS.leader.events_every;
     const HAS_LAST: bool = true;
 
     async fn activate(&mut self) -> Result<Next, TaskError> {

@@ -6,14 +6,12 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use virtuozo_postgres::StoreError;
+use virtuozo_runtime::LIMITS;
 use virtuozo_store::gauges;
 use virtuozo_telemetry::metrics::Metrics;
 
 use crate::leader::{LeaderTask, Next, TaskError};
 use instruments::FleetInstruments;
-
-/// A reading that takes longer is not exported: its values would be of the past.
-const READ_LIMIT: Duration = Duration::from_secs(8);
 
 /// Reads the gauges; none where no metrics are exported. And says whether this scheduler leads.
 pub(crate) struct FleetGauges {
@@ -38,13 +36,15 @@ impl FleetGauges {
 impl LeaderTask for FleetGauges {
     const NAME: &'static str = "the gauges of the fleet";
     /// How old a value may be.
-    const EVERY: Duration = Duration::from_secs(10);
+    const EVERY: Duration = LIMITS.leader.gauges_every;
 
     async fn activate(&mut self) -> Result<Next, TaskError> {
         self.metrics.set_leads(Some(true));
         if let Some(instruments) = &self.instruments {
-            let read = tokio::time::timeout(READ_LIMIT, gauges::read(&self.pool)).await;
-            let read = read.unwrap_or(Err(StoreError::Silent { limit: READ_LIMIT }));
+            let read = tokio::time::timeout(LIMITS.leader.gauges, gauges::read(&self.pool)).await;
+            let read = read.unwrap_or(Err(StoreError::Silent {
+                limit: LIMITS.leader.gauges,
+            }));
             instruments.set(read.as_ref().ok().cloned());
             read?;
         }

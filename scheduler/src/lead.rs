@@ -1,13 +1,11 @@
 //! The lead: taken when nobody has it, and kept by the keeper of leases for as long as the scheduler runs.
 
-use std::time::Duration;
-
 use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use virtuozo_postgres::ask;
-use virtuozo_runtime::{Backoff, BackoffPolicy};
+use virtuozo_runtime::{Backoff, BackoffPolicy, LIMITS};
 use virtuozo_store::{
     leadership,
     leases::{BootInstant, LeaseHandle, LeaseKeeper},
@@ -15,13 +13,6 @@ use virtuozo_store::{
 use virtuozo_telemetry::Telemetry;
 
 use crate::leader::Term;
-
-/// How often a scheduler that does not lead tries to take the lead.
-const EVERY: Duration = Duration::from_secs(1);
-/// How long the database may take for the answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(8);
-/// How often it is looked whether the lead is still certain; certainty ends more than a second before the lease.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Takes the lead when it is free and keeps it, until `stop`. `term` tells whether this scheduler leads.
 pub(crate) async fn hold(
@@ -32,21 +23,26 @@ pub(crate) async fn hold(
     stop: CancellationToken,
 ) {
     let health = &telemetry.health;
-    let turns = health.liveness.watch("attempts to lead", 6 * ANSWER_LIMIT);
-    let mut backoff = Backoff::new(BackoffPolicy::doubling(EVERY, 5 * EVERY));
+    let turns = health
+        .liveness
+        .watch("attempts to lead", 6 * LIMITS.scheduler.lead);
+    let mut backoff = Backoff::new(BackoffPolicy::doubling(
+        LIMITS.scheduler.lead_every,
+        LIMITS.scheduler.lead_pause,
+    ));
     let mut terms = 0;
     while !stop.is_cancelled() {
         turns.turned();
         let taken_at = BootInstant::now();
         let taking = leadership::take(&pool, id);
         let taken = tokio::select! {
-            taken = ask(&health.availability, "the lead", ANSWER_LIMIT, taking) => taken,
+            taken = ask(&health.availability, "the lead", LIMITS.scheduler.lead, taking) => taken,
             () = stop.cancelled() => break,
         };
         let pause = match taken {
             Ok(None) => {
                 backoff.reset();
-                EVERY
+                LIMITS.scheduler.lead_every
             }
             Ok(Some(lead)) => {
                 backoff.reset();
@@ -58,7 +54,7 @@ pub(crate) async fn hold(
                 if is_lost {
                     tracing::info!("another scheduler leads");
                 }
-                EVERY
+                LIMITS.scheduler.lead_every
             }
             Err(error) => {
                 if !error.is_unavailable() && !backoff.has_failed() {
@@ -91,7 +87,7 @@ async fn keep(
         };
         term.send_if_modified(|before| std::mem::replace(before, now) != now);
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(LIMITS.scheduler.lead_look_every) => {}
             _ = lease.ended() => return true,
             () = stop.cancelled() => return false,
         }

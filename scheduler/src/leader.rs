@@ -15,15 +15,7 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use virtuozo_postgres::{StoreError, count_error};
-use virtuozo_runtime::{Backoff, BackoffPolicy, Health};
-
-/// How often a task that is not activated, as another scheduler leads, says that it lives.
-const BEAT: Duration = Duration::from_secs(5);
-/// How long an activation that is under way may go on when the scheduler is told to end. What it has not committed
-/// then is rolled back.
-pub(crate) const UNDER_WAY_LIMIT: Duration = Duration::from_secs(2);
-/// How long the last activation of a task may take when the scheduler ends.
-pub(crate) const LAST_LIMIT: Duration = Duration::from_secs(3);
+use virtuozo_runtime::{Backoff, BackoffPolicy, Health, LIMITS};
 
 /// The present term of office: a number that grows with every taking of the lead; none while another scheduler leads
 /// or it is uncertain who does.
@@ -56,9 +48,9 @@ pub(crate) trait LeaderTask: Send + 'static {
     /// The pause between two activations.
     const EVERY: Duration;
     /// How long an activation may take.
-    const LIMIT: Duration = Duration::from_secs(30);
+    const LIMIT: Duration = LIMITS.leader.activation;
     /// The longest pause after failures.
-    const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+    const LONGEST_PAUSE: Duration = LIMITS.leader.failure_pause;
     /// A notification from the database ends its pause.
     const IS_WOKEN: bool = false;
     /// It is activated once more when the scheduler ends.
@@ -150,7 +142,7 @@ impl LeaderTasks {
     }
 
     /// Waits until all tasks have ended, once they are to stop. Within a limit they do: an activation that is under way
-    /// has [`UNDER_WAY_LIMIT`], the last one [`LAST_LIMIT`].
+    /// has `LIMITS.leader.under_way`, the last one `LIMITS.leader.last`.
     pub(crate) async fn ended(mut self) {
         while let Some(ended) = self.running.join_next().await {
             if let Err(error) = ended {
@@ -178,7 +170,7 @@ impl<T: LeaderTask> Driver<T> {
     async fn run(mut self) {
         let turns = self.health.liveness.watch(
             T::NAME,
-            T::LIMIT + T::LONGEST_PAUSE.max(T::EVERY) + 6 * BEAT,
+            T::LIMIT + T::LONGEST_PAUSE.max(T::EVERY) + 6 * LIMITS.leader.idle_turn,
         );
         loop {
             turns.turned();
@@ -188,7 +180,7 @@ impl<T: LeaderTask> Driver<T> {
             let pause = if self.leads() {
                 self.turn().await
             } else {
-                BEAT
+                LIMITS.leader.idle_turn
             };
             self.pause(pause).await;
         }
@@ -197,7 +189,10 @@ impl<T: LeaderTask> Driver<T> {
                 while self.task.activate().await? == Next::AtOnce {}
                 Ok::<_, TaskError>(())
             };
-            if !matches!(tokio::time::timeout(LAST_LIMIT, last).await, Ok(Ok(()))) {
+            if !matches!(
+                tokio::time::timeout(LIMITS.leader.last, last).await,
+                Ok(Ok(()))
+            ) {
                 tracing::debug!(task = T::NAME, "the rest is left to the next leader");
             }
         }
@@ -285,7 +280,7 @@ impl<T: LeaderTask> Driver<T> {
 /// Some time after `stop`: what is under way then has had its time.
 async fn told_to_end(stop: &CancellationToken) {
     stop.cancelled().await;
-    tokio::time::sleep(UNDER_WAY_LIMIT).await;
+    tokio::time::sleep(LIMITS.leader.under_way).await;
 }
 
 #[cfg(test)]

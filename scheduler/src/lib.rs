@@ -12,10 +12,7 @@ mod sweep;
 mod tick;
 mod trace_exporter;
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Instant};
 
 use sqlx::PgPool;
 use tokio::sync::watch;
@@ -25,7 +22,7 @@ use virtuozo_hooks::Hooks;
 use virtuozo_model::ProcessKind;
 use virtuozo_notices::Notices;
 use virtuozo_postgres::{StoreError, ask};
-use virtuozo_runtime::Availability;
+use virtuozo_runtime::{Availability, LIMITS};
 use virtuozo_store::{hooks::HookScope, leadership, wakeup::WakeupListener, workers};
 use virtuozo_telemetry::Telemetry;
 
@@ -39,25 +36,6 @@ use crate::{
     tick::Ticker,
     trace_exporter::TraceExporter,
 };
-
-/// How often a scheduler gives a sign of life.
-const HEARTBEAT: Duration = Duration::from_secs(5);
-/// How long the database may take for it. What takes longer waits for a connection that is dead.
-const HEARTBEAT_LIMIT: Duration = Duration::from_secs(30);
-/// The pause between two turns of the scheduler's own loop.
-const TURN: Duration = Duration::from_secs(1);
-/// A turn is over by then, or nobody turns any more.
-const TURN_LIMIT: Duration = Duration::from_secs(60);
-/// How long all that is under way may take when the scheduler is told to end: the limits of the parts add up to less.
-/// What is not done then others do.
-const END_LIMIT: Duration = Duration::from_secs(17);
-/// How long the database may take to be told that the scheduler has ended.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
-
-/// By then a scheduler that was told to end has ended, whatever hangs: whoever kills what does not end has to wait
-/// longer.
-pub const STOP_LIMIT: Duration =
-    Duration::from_secs(END_LIMIT.as_secs() + FAREWELL_LIMIT.as_secs() + 2 * TURN.as_secs());
 
 /// How a scheduler runs.
 #[derive(Debug, Clone)]
@@ -89,8 +67,8 @@ impl SchedulerOptions {
 pub struct Scheduler;
 
 impl Scheduler {
-    /// Works until `shutdown`, and ends within [`STOP_LIMIT`] then. A database that is away is waited for. How the
-    /// scheduler stands is noted in the health of `telemetry`, as it is by whoever connected `pool`.
+    /// Works until `shutdown`, and ends within `LIMITS.scheduler.stop()` then. A database that is away is waited for. How
+    /// the scheduler stands is noted in the health of `telemetry`, as it is by whoever connected `pool`.
     ///
     /// # Errors
     /// If the scheduler cannot enter itself in the database.
@@ -104,7 +82,9 @@ impl Scheduler {
         let id = Uuid::now_v7();
         let name = options.name.as_str();
         tracing::info!(name, %id, "scheduler runs");
-        let turns = health.liveness.watch("schedulers", TURN_LIMIT);
+        let turns = health
+            .liveness
+            .watch("schedulers", LIMITS.scheduler.standstill);
         let component = health.readiness.component("the scheduler");
         let notices = Notices::new(pool.clone(), telemetry.clone(), options.key_file.clone());
         let stop_sending = shutdown.child_token();
@@ -165,7 +145,7 @@ impl Scheduler {
                 }
             }
             tokio::select! {
-                is_woken = wakeup.pause(TURN) => if is_woken {
+                is_woken = wakeup.pause(LIMITS.scheduler.turn_pause) => if is_woken {
                     wakeups.send_modify(|count| *count += 1);
                 },
                 () = shutdown.cancelled() => {}
@@ -175,7 +155,10 @@ impl Scheduler {
         let ending = async {
             let _ = tokio::join!(sending, hooks, tasks.ended());
         };
-        if tokio::time::timeout(END_LIMIT, ending).await.is_err() {
+        if tokio::time::timeout(LIMITS.scheduler.end, ending)
+            .await
+            .is_err()
+        {
             tracing::warn!(
                 "what was under way did not end in time; other schedulers go on with it"
             );
@@ -188,7 +171,7 @@ impl Scheduler {
             workers::stop(&pool, id).await
         };
         if !matches!(
-            tokio::time::timeout(FAREWELL_LIMIT, farewell).await,
+            tokio::time::timeout(LIMITS.scheduler.farewell, farewell).await,
             Ok(Ok(()))
         ) {
             tracing::warn!("the database does not answer; the scheduler's end is not written down");
@@ -245,7 +228,10 @@ impl<'a> Registration<'a> {
 
     /// Gives a sign of life if one is due. Who is not entered, or not any more, is entered.
     async fn heartbeat(&mut self, availability: &Availability) -> Result<(), StoreError> {
-        if self.last.is_some_and(|at| at.elapsed() < HEARTBEAT) {
+        if self
+            .last
+            .is_some_and(|at| at.elapsed() < LIMITS.process.heartbeat_every)
+        {
             return Ok(());
         }
         let heartbeat = async {
@@ -259,7 +245,7 @@ impl<'a> Registration<'a> {
             Ok(())
         };
         let what = "the scheduler's signs of life";
-        ask(availability, what, HEARTBEAT_LIMIT, heartbeat).await?;
+        ask(availability, what, LIMITS.scheduler.heartbeat, heartbeat).await?;
         self.is_done = true;
         self.last = Some(Instant::now());
         Ok(())

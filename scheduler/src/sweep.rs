@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::time::Instant;
 use virtuozo_model::Settings;
+use virtuozo_runtime::LIMITS;
 use virtuozo_store::{notices, obligations, settings, sweeps};
 use virtuozo_telemetry::{
     Telemetry,
@@ -13,11 +14,6 @@ use virtuozo_telemetry::{
 };
 
 use crate::leader::{LeaderTask, Next, TaskError};
-
-/// A database that takes longer for an answer to a simple question was away.
-const PROMPT: Duration = Duration::from_secs(1);
-/// How often old rows are deleted, and at once when it was changed how long they are kept.
-const PRUNE_EVERY: Duration = Duration::from_secs(600);
 
 /// Finds what was left behind.
 #[derive(Debug)]
@@ -58,7 +54,8 @@ impl Sweeper {
         let was_away = std::mem::replace(&mut self.was_away, true);
         let settings = settings::get(&self.pool).await?;
         let outages = self.telemetry.health.availability.outages();
-        if was_away || asked_at.elapsed() > PROMPT || outages != self.outages {
+        if was_away || asked_at.elapsed() > LIMITS.database.prompt_answer || outages != self.outages
+        {
             self.answers_since = Some(Instant::now());
         }
         self.was_away = false;
@@ -69,7 +66,7 @@ impl Sweeper {
 
 impl LeaderTask for Sweeper {
     const NAME: &'static str = "sweeps";
-    const EVERY: Duration = Duration::from_secs(1);
+    const EVERY: Duration = LIMITS.leader.sweep_every;
     const IS_WOKEN: bool = true;
 
     /// One look at everything.
@@ -140,7 +137,7 @@ impl LeaderTask for Sweeper {
         ];
         if self
             .pruned
-            .is_none_or(|(at, by)| at.elapsed() > PRUNE_EVERY || by != keep)
+            .is_none_or(|(at, by)| at.elapsed() > LIMITS.leader.prune_every || by != keep)
         {
             // What is left over is for the next look: the sweeps above do not wait for it.
             let more = sweeps::prune(&self.pool).await?;

@@ -9,6 +9,7 @@ use virtuozo_model::{
     schedule::{Recurrence, ScheduleError},
 };
 use virtuozo_postgres::StoreError;
+use virtuozo_runtime::LIMITS;
 use virtuozo_store::{
     events::{self, NewEvent},
     runs::{self, Targets},
@@ -54,7 +55,7 @@ impl Ticker {
 
 impl LeaderTask for Ticker {
     const NAME: &'static str = "schedules";
-    const EVERY: Duration = Duration::from_secs(1);
+    const EVERY: Duration = LIMITS.leader.schedules_every;
     const IS_WOKEN: bool = true;
 
     /// Starts the runs that are due. Of several due times that were missed the last one counts for all.

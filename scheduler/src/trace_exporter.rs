@@ -11,6 +11,7 @@ use std::{collections::VecDeque, time::Duration};
 use opentelemetry_sdk::{error::OTelSdkError, trace::SpanData};
 use sqlx::PgPool;
 use virtuozo_postgres::StoreError;
+use virtuozo_runtime::LIMITS;
 use virtuozo_store::traces::{self as store, TracedGuest, TracedRun};
 use virtuozo_telemetry::traces::{SendError, Traces};
 
@@ -64,9 +65,9 @@ impl Refused {
 
 impl LeaderTask for TraceExporter {
     const NAME: &'static str = "the trace exporter";
-    const EVERY: Duration = Duration::from_secs(1);
-    const LIMIT: Duration = Duration::from_secs(120);
-    const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+    const EVERY: Duration = LIMITS.leader.spans_every;
+    const LIMIT: Duration = LIMITS.leader.spans;
+    const LONGEST_PAUSE: Duration = LIMITS.leader.spans_failure_pause;
     const HAS_LAST: bool = true;
 
     /// Exports all that has ended. Guests first: a run is exported when nothing of it is left.

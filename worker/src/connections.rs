@@ -1,6 +1,6 @@
 //! The connections of this worker to hosts: one for each host, shared by the jobs for its guests.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
@@ -9,11 +9,9 @@ use uuid::Uuid;
 use virtuozo_hypervisor::{
     Connectors, ErrorClass, ErrorKind, Guest, GuestRef, Host, HypervisorError, Locator,
 };
+use virtuozo_runtime::LIMITS;
 
 use crate::{circuit_breaker, error::StepError, target::Targets};
-
-/// How long an unused connection stays open for the next job of the same host.
-const LINGER: Duration = Duration::from_secs(3);
 
 /// All connections of a worker.
 pub(crate) struct Connections {
@@ -101,11 +99,11 @@ impl Connections {
         let all = Arc::clone(self);
         // Not tracked: the worker's end closes unused connections at once.
         tokio::spawn(async move {
-            tokio::time::sleep(LINGER).await;
+            tokio::time::sleep(LIMITS.worker.unused_connection).await;
             let mut hosts = all.lock();
-            let over = hosts
-                .get(&host_id)
-                .is_some_and(|e| e.users == 0 && e.idle_since.elapsed() >= LINGER);
+            let over = hosts.get(&host_id).is_some_and(|e| {
+                e.users == 0 && e.idle_since.elapsed() >= LIMITS.worker.unused_connection
+            });
             if over && let Some(entry) = hosts.remove(&host_id) {
                 all.close(entry);
             }

@@ -1,12 +1,10 @@
 //! Failpoints: places in a guest run at which tests and proofs can pause a worker or make it fail. The program `virtuozo`
 //! has none; `virtuozo-failpoints` takes them from its environment.
 
-use std::{fmt::Debug, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt::Debug, path::PathBuf, sync::Arc};
 
 use virtuozo_model::StepName;
-
-/// How often a paused worker checks whether to continue.
-const POLL_EVERY: Duration = Duration::from_millis(50);
+use virtuozo_runtime::LIMITS;
 
 /// A place in a guest run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +80,7 @@ impl ActiveFailpoints {
             Disturbance::None => Ok(()),
             Disturbance::Pause(file) => {
                 while file.exists() {
-                    tokio::time::sleep(POLL_EVERY).await;
+                    tokio::time::sleep(LIMITS.worker.failpoint_look_every).await;
                 }
                 Ok(())
             }
@@ -94,7 +92,7 @@ impl ActiveFailpoints {
     pub(crate) fn at_blocking(&self, place: Place) {
         if let Disturbance::Pause(file) = self.0.at(place) {
             while file.exists() {
-                std::thread::sleep(POLL_EVERY);
+                std::thread::sleep(LIMITS.worker.failpoint_look_every);
             }
         }
     }
@@ -102,7 +100,7 @@ impl ActiveFailpoints {
     /// Waits until another thread reaches this place, if it is to pause there.
     pub(crate) fn not_past(&self, place: Place) {
         while self.0.is_ahead(place) {
-            std::thread::sleep(POLL_EVERY);
+            std::thread::sleep(LIMITS.worker.failpoint_look_every);
         }
     }
 

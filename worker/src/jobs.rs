@@ -6,21 +6,20 @@ mod host;
 mod request;
 mod undo;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc};
 
 use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_model::Settings;
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::HandlerError;
+use virtuozo_runtime::LIMITS;
 use virtuozo_store::leases::{BootInstant, LeaseHandle, LeaseKeeper, Leased};
 
 use crate::{connections::ConnectionPermit, context::Context};
 
 /// Delay, in seconds, of a job that is handed back to the queue because this worker has no free connection.
 const HAND_BACK_SECS: u32 = 1;
-/// Limit of one attempt to take a lease: no longer than the shortest lease lasts.
-const BEGIN_LIMIT: Duration = Duration::from_secs(8);
 
 /// One kind of job: how its lease is taken, and what is done under it.
 pub(crate) trait Job: Copy + Send + Sync + 'static {
@@ -101,8 +100,10 @@ pub(crate) async fn deliver<J: Job>(context: Arc<Context>, job: J) -> Result<(),
             let (context, in_work) = (Arc::clone(&of_work), in_work.clone());
             async move {
                 let begun = begin(&context, job, in_work, is_repeated);
-                let begun = tokio::time::timeout(BEGIN_LIMIT, begun).await;
-                begun.unwrap_or(Err(StoreError::Silent { limit: BEGIN_LIMIT }))
+                let begun = tokio::time::timeout(LIMITS.worker.begin, begun).await;
+                begun.unwrap_or(Err(StoreError::Silent {
+                    limit: LIMITS.worker.begin,
+                }))
             }
         };
         let begun = of_work.while_unavailable(J::TAKING, beginning);

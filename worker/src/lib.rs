@@ -35,7 +35,7 @@ use virtuozo_hypervisor::Connectors;
 use virtuozo_model::ProcessKind;
 use virtuozo_postgres::{Pool, StoreError, ask};
 use virtuozo_queue::{GuestJob, HostJob, JobListener, RequestJob, UndoJob};
-use virtuozo_runtime::Health;
+use virtuozo_runtime::{Health, LIMITS};
 use virtuozo_store::{
     hooks::HookScope,
     workers::{self, HeartbeatAnswer},
@@ -59,14 +59,6 @@ pub use target::{TargetError, host_target};
 /// Connections for single statements. They are few, since the statements are short and a busy server process is faster
 /// than several that alternate. Leases are renewed over other connections, and so never wait for these.
 const STATEMENT_CONNECTIONS: usize = 4;
-/// How often a worker sends a heartbeat.
-const HEARTBEAT: Duration = Duration::from_secs(5);
-/// The pause after a heartbeat without an answer: other processes may take this worker for dead.
-const MISSED_HEARTBEAT: Duration = Duration::from_secs(1);
-/// Longest time between two heartbeats, answered or not; the process does not count as live after it.
-const HEARTBEATS_LIMIT: Duration = Duration::from_secs(60);
-/// How long a worker that ends waits for the database to record its end.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
 
 /// The options of a worker.
 #[derive(Debug, Clone)]
@@ -92,7 +84,7 @@ impl WorkerOptions {
         Self {
             name: name.into(),
             key_file: virtuozo_secrets::default_key_file(),
-            drain_limit: Duration::from_secs(600),
+            drain_limit: LIMITS.worker.drain,
             hook_guard: None,
             reprobe_every: None,
             failpoints: Arc::new(NoFailpoints),
@@ -268,7 +260,7 @@ impl Worker {
         // If the database is unreachable, the missing heartbeats show that the worker has ended.
         let farewell = workers::stop(&pool, incarnation);
         if !matches!(
-            tokio::time::timeout(FAREWELL_LIMIT, farewell).await,
+            tokio::time::timeout(LIMITS.worker.farewell, farewell).await,
             Ok(Ok(()))
         ) {
             tracing::warn!("end of the worker could not be recorded: the database is unreachable");
@@ -287,12 +279,14 @@ async fn beat(
     served: Served,
     shutdown: CancellationToken,
 ) {
-    let signs = health.liveness.watch("signs of life", HEARTBEATS_LIMIT);
-    let mut pause = HEARTBEAT;
+    let signs = health
+        .liveness
+        .watch("signs of life", LIMITS.worker.heartbeats_standstill);
+    let mut pause = LIMITS.process.heartbeat_every;
     loop {
         signs.turned();
         tokio::time::sleep(pause).await;
-        pause = HEARTBEAT;
+        pause = LIMITS.process.heartbeat_every;
         let heard = async {
             let heard = workers::heartbeat(&pool, incarnation).await?;
             if heard == HeartbeatAnswer::Unknown {
@@ -301,13 +295,20 @@ async fn beat(
             }
             Ok::<_, StoreError>(heard)
         };
-        match ask(&health.availability, "signs of life", HEARTBEAT, heard).await {
+        match ask(
+            &health.availability,
+            "signs of life",
+            LIMITS.process.heartbeat_every,
+            heard,
+        )
+        .await
+        {
             Ok(HeartbeatAnswer::Drain) if !shutdown.is_cancelled() => {
                 tracing::info!(name, "worker drains, as an operator has requested");
                 shutdown.cancel();
             }
             Ok(_) => {}
-            Err(error) if error.is_unavailable() => pause = MISSED_HEARTBEAT,
+            Err(error) if error.is_unavailable() => pause = LIMITS.worker.missed_heartbeat_pause,
             Err(error) => tracing::debug!(%error, "heartbeat failed"),
         }
     }

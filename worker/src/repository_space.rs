@@ -1,22 +1,18 @@
 //! Measures the space of the repositories that this machine has mounted, for metrics, and records it for processes on
 //! other machines.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_postgres::{StoreError, count_error};
 use virtuozo_repository::Repository;
+use virtuozo_runtime::LIMITS;
 use virtuozo_store::{caps, repositories, space};
 use virtuozo_telemetry::{
     Telemetry,
     metrics::{Metrics, RepositorySpace},
 };
-
-/// How often the space is measured.
-const EVERY: Duration = Duration::from_secs(60);
-/// A storage that takes longer to answer counts as hung.
-const LOOK_LIMIT: Duration = Duration::from_secs(20);
 
 /// Measures from time to time, until the future is dropped.
 pub(crate) async fn watch(pool: PgPool, telemetry: Telemetry) {
@@ -25,7 +21,7 @@ pub(crate) async fn watch(pool: PgPool, telemetry: Telemetry) {
             count_error(&telemetry.health.availability, &error);
             tracing::debug!(%error, "space of repositories could not be read");
         }
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(LIMITS.worker.space_every).await;
     }
 }
 
@@ -42,7 +38,7 @@ async fn look(pool: &PgPool, metrics: &Metrics) -> Result<(), StoreError> {
             .filter_map(|(path, id)| space_in(path, id))
             .collect::<Vec<_>>()
     });
-    let seen = match tokio::time::timeout(LOOK_LIMIT, &mut looking).await {
+    let seen = match tokio::time::timeout(LIMITS.worker.space, &mut looking).await {
         Ok(seen) => seen,
         Err(_) => {
             // The last value is outdated. The hung storage keeps this one thread, and no further one is started.

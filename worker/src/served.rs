@@ -10,15 +10,10 @@ use virtuozo_hypervisor::{Connectors, Probed};
 use virtuozo_model::KindServed;
 use virtuozo_postgres::Pool;
 use virtuozo_queue::Capabilities;
-use virtuozo_runtime::Availability;
+use virtuozo_runtime::{Availability, LIMITS};
 use virtuozo_store::workers;
 
 use crate::retry::while_unavailable;
-
-/// How often back ends are probed while all can be served.
-const PROBE_EVERY: Duration = Duration::from_secs(600);
-/// How often back ends are probed while one cannot be served.
-const REPROBE_EVERY: Duration = Duration::from_secs(30);
 
 /// The kinds of host that this worker knows, and whether it can serve them.
 #[derive(Clone)]
@@ -38,7 +33,7 @@ impl Served {
             connectors,
             words: Arc::new(watch::Sender::new(words(&kinds))),
             kinds: Arc::new(watch::Sender::new(kinds)),
-            reprobe_every: reprobe_every.unwrap_or(REPROBE_EVERY),
+            reprobe_every: reprobe_every.unwrap_or(LIMITS.worker.probe_again_every),
         }
     }
 
@@ -80,7 +75,7 @@ impl Served {
         loop {
             let pause = match self.lacks_any() {
                 true => self.reprobe_every,
-                false => PROBE_EVERY,
+                false => LIMITS.worker.probe_every,
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}

@@ -22,6 +22,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 use virtuozo_model::StepName;
+use virtuozo_runtime::LIMITS;
 use virtuozo_store::{
     guest_runs,
     inventory::GuestObservation,
@@ -41,11 +42,6 @@ use crate::{
     failpoints::Place,
     plan::{Output, Plan, PlannedStep},
 };
-
-/// How often the progress of long work is recorded.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// Limit of recording the progress.
-const REPORT_LIMIT: Duration = Duration::from_secs(1);
 
 /// A failed attempt.
 #[derive(Debug)]
@@ -299,7 +295,10 @@ where
     Report: Future<Output = ()>,
 {
     tokio::pin!(work);
-    let mut tick = tokio::time::interval_at(Instant::now() + REPORT_EVERY, REPORT_EVERY);
+    let mut tick = tokio::time::interval_at(
+        Instant::now() + LIMITS.worker.progress_every,
+        LIMITS.worker.progress_every,
+    );
     loop {
         tokio::select! {
             done = &mut work => return done,

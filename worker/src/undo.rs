@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 use virtuozo_hypervisor::{Guest, HypervisorError, PowerState, snapshot_name};
+use virtuozo_runtime::LIMITS;
 use virtuozo_store::{
     guest_runs,
     obligations::{self, Obligation, UndoAction},
@@ -13,9 +14,6 @@ use virtuozo_store::{
 use virtuozo_telemetry::metrics::{Metrics, SnapshotCall};
 
 use crate::{error::StepError, failpoints::Place, steps::GuestRun};
-
-/// Limit of powering a guest on, or of cutting its power.
-pub(crate) const POWER_LIMIT: Duration = Duration::from_secs(120);
 
 /// Meets an obligation, unless it is met already, and checks the result on the host.
 pub(crate) async fn meet(
@@ -41,7 +39,7 @@ pub(crate) async fn meet(
             if guest.power_state().await? == PowerState::On {
                 return Ok(());
             }
-            guest.power_on(POWER_LIMIT).await?;
+            guest.power_on(LIMITS.worker.power).await?;
             match guest.power_state().await? {
                 PowerState::On => Ok(()),
                 PowerState::BlockedOnQuestion => Err(StepError::operator(

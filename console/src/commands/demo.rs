@@ -17,7 +17,7 @@ use sqlx::PgPool;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use virtuozo_postgres::server::Cluster;
-use virtuozo_runtime::Health;
+use virtuozo_runtime::{Health, LIMITS};
 use virtuozo_secrets::Key;
 use virtuozo_services::{
     names::Targets,
@@ -218,7 +218,7 @@ impl Demo {
         let logs = self.path("logs");
         let alive = async {
             loop {
-                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+                tokio::time::sleep(LIMITS.console.demo_look_every).await;
                 if let Err(error) = self.children.check(&logs) {
                     return error;
                 }

@@ -1,6 +1,6 @@
 //! `virtuozo health`: asks a service for its health over HTTP, for containers without an HTTP client.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -8,11 +8,9 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Bytes, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use virtuozo_runtime::LIMITS;
 
 use crate::context::Context;
-
-/// How long the answer may take.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Options of `health`.
 #[derive(Debug, Args)]
@@ -31,12 +29,12 @@ pub(crate) struct HealthArgs {
 pub(crate) async fn run(context: &Context, args: HealthArgs) -> Result<()> {
     let path = if args.ready { "/readyz" } else { "/healthz" };
     let address = args.address;
-    let answer = tokio::time::timeout(ANSWER_LIMIT, get(address, path)).await;
+    let answer = tokio::time::timeout(LIMITS.console.health, get(address, path)).await;
     let (is_healthy, text) = answer
         .with_context(|| {
             format!(
                 "{address} does not answer within {} s",
-                ANSWER_LIMIT.as_secs()
+                LIMITS.console.health.as_secs()
             )
         })?
         .with_context(|| format!("{address} cannot be asked; was the process told --listen?"))?;

@@ -1,6 +1,6 @@
 //! `virtuozo run …`: start, list, explain, cancel and retry runs.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use chrono::Utc;
@@ -8,6 +8,7 @@ use clap::Subcommand;
 use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
+use virtuozo_runtime::LIMITS;
 use virtuozo_services::{
     names::{self, Targets},
     runs::{self, RunDetails, StepLine},
@@ -20,9 +21,6 @@ use crate::{
     progress::{ProgressDisplay, ProgressLine},
     text,
 };
-
-/// How often `run now --wait` reads the run's state.
-const POLL_EVERY: Duration = Duration::from_millis(300);
 
 /// Commands on runs.
 #[derive(Debug, Subcommand)]
@@ -201,7 +199,7 @@ pub(crate) async fn follow(pool: &PgPool, id: Uuid) -> Result<RunDetails> {
             }
             Err(error) => return Err(error.into()),
         }
-        tokio::time::sleep(POLL_EVERY).await;
+        tokio::time::sleep(LIMITS.console.run_look_every).await;
     }
 }
 

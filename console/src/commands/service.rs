@@ -7,7 +7,7 @@ use clap::Args;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use virtuozo_postgres::server::Cluster;
-use virtuozo_runtime::Health;
+use virtuozo_runtime::{Health, LIMITS};
 use virtuozo_scheduler::{EventLog, Scheduler, SchedulerOptions};
 use virtuozo_telemetry::Telemetry;
 use virtuozo_worker::{Worker, WorkerOptions};
@@ -17,9 +17,6 @@ use crate::{
     context::{Context, Database, machine_name},
     http, systemd,
 };
-
-/// Longest drain of a worker that ends because its parent process has ended.
-const CHILD_DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Options of `up`.
 #[derive(Debug, Args)]
@@ -65,7 +62,7 @@ pub(crate) struct WorkerArgs {
     #[arg(
         long,
         env = "VIRTUOZO_DRAIN_LIMIT",
-        default_value_t = 600,
+        default_value_t = LIMITS.worker.drain.as_secs(),
         value_name = "SECS"
     )]
     drain_limit: u64,
@@ -219,7 +216,7 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
     let mut options = worker_options(context, args.name);
     options.drain_limit = Duration::from_secs(args.drain_limit);
     if args.lifetime.stop_with_stdin {
-        options.drain_limit = options.drain_limit.min(CHILD_DRAIN_LIMIT);
+        options.drain_limit = options.drain_limit.min(LIMITS.worker.drain_of_child);
     }
     let done = Worker::run(db.pool, options, connectors, telemetry.clone(), stop).await;
     telemetry.end().await;

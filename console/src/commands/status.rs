@@ -1,21 +1,16 @@
 //! `virtuozo status`: the tree of hosts, guests and disks, and what is being copied.
 
-use std::{
-    io::{IsTerminal, Write},
-    time::Duration,
-};
+use std::io::{IsTerminal, Write};
 
 use anyhow::Result;
 use clap::Args;
+use virtuozo_runtime::LIMITS;
 use virtuozo_services::{
     progress::StepProgress,
     status::{self, DiskLine, GuestStatus, HostStatus, ObligationLine, ProcessLine, SiteStatus},
 };
 
 use crate::{context::Context, output, text};
-
-/// How often `--watch` reads the states again.
-const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
 /// Options of `status`.
 #[derive(Debug, Args)]
@@ -58,7 +53,7 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<()> {
             context.out.line(&text)?;
             before = text;
         }
-        tokio::time::sleep(REFRESH_EVERY).await;
+        tokio::time::sleep(LIMITS.console.status_every).await;
     }
 }
 

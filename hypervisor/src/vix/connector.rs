@@ -1,6 +1,6 @@
 //! Finds the VIX library and makes connections, each in a process of its own.
 
-use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use opentelemetry::metrics::Meter;
@@ -11,11 +11,9 @@ use super::{
     child::{Answer, ChildProcess, Instruments, Operation},
     host::VixHost,
     library,
+    limits::LIMITS,
 };
 use crate::{BackEnd, Connector, Host, HostTarget, Result};
-
-/// How long the library may take to load and to answer.
-const PROBE_LIMIT: Duration = Duration::from_secs(20);
 
 /// Makes connections to VMware hosts through the VIX library.
 pub struct VixConnector {
@@ -84,7 +82,7 @@ impl VixConnector {
                 continue;
             }
             let child = self.start_child("(probe)", &path)?;
-            let answer = child.call(PROBE_LIMIT, Operation::Probe).await;
+            let answer = child.call(LIMITS.probe, Operation::Probe).await;
             child.close().await;
             match answer {
                 Ok(Answer::Text(text)) => {

@@ -14,18 +14,13 @@ use vix_sys::{
 };
 
 use super::{
-    child::Operation, connection::Connection, image::image, inspect::GuestFiles,
-    locations::Locations, pauses::Pauses,
+    child::Operation, connection::Connection, image::image, inspect::GuestFiles, limits::LIMITS,
+    locations::Locations,
 };
 use crate::{
     ChangeId, ChangeIds, ErrorClass, ErrorKind, FreezeRequest, Guest, GuestFacts, GuestImage,
     GuestRef, HypervisorError, Instant, PowerOff, PowerState, Result,
 };
-
-/// How long the host may take to answer a question about a guest.
-const ASK_LIMIT: Duration = Duration::from_secs(60);
-/// The pauses between two queries of the power state.
-const LOOKS: Pauses = Pauses::doubling(Duration::from_millis(20), Duration::from_secs(1));
 
 /// A guest by its path. Each operation opens it anew, so that no stale handle is used.
 pub(super) struct VixGuest {
@@ -45,7 +40,7 @@ impl VixGuest {
     async fn tools_running(&self) -> Result<bool> {
         let vmx_path = self.vmx_path();
         self.connection
-            .flag(ASK_LIMIT, Operation::ToolsRunning { vmx_path })
+            .flag(LIMITS.question, Operation::ToolsRunning { vmx_path })
             .await
     }
 
@@ -62,7 +57,7 @@ impl VixGuest {
 
     /// Waits until the guest is in a power state.
     async fn wait_for(&self, wanted: PowerState, deadline: Clock) -> Result<()> {
-        let mut pauses = LOOKS;
+        let mut pauses = LIMITS.power_looks;
         loop {
             let state = self.power_state().await?;
             if state == wanted {
@@ -201,7 +196,7 @@ impl Guest for VixGuest {
         let vmx_path = self.vmx_path();
         let bits = self
             .connection
-            .number(ASK_LIMIT, Operation::PowerBits { vmx_path })
+            .number(LIMITS.question, Operation::PowerBits { vmx_path })
             .await?;
         power_state(bits).ok_or_else(|| {
             self.error(
@@ -257,7 +252,7 @@ impl Guest for VixGuest {
     async fn snapshots(&self) -> Result<Vec<String>> {
         let vmx_path = self.vmx_path();
         self.connection
-            .list(ASK_LIMIT, Operation::Snapshots { vmx_path })
+            .list(LIMITS.question, Operation::Snapshots { vmx_path })
             .await
     }
 

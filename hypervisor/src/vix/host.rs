@@ -1,6 +1,6 @@
 //! A connected VMware host.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use vix_sys::{
@@ -13,14 +13,10 @@ use super::{
     child::{ChildProcess, ConnectTo, Operation},
     connection::Connection,
     guest::VixGuest,
+    limits::LIMITS,
     locations::Locations,
 };
 use crate::{Capabilities, Guest, GuestRef, Host, HostFacts, HostTarget, Result};
-
-/// How long the host may take to accept a connection.
-const CONNECT_LIMIT: Duration = Duration::from_secs(60);
-/// How long the host may take to list its guests.
-const LIST_LIMIT: Duration = Duration::from_secs(60);
 
 /// A connection to a host, in a process of its own.
 pub(super) struct VixHost {
@@ -49,7 +45,7 @@ impl VixHost {
             password: connection.target.password.clone(),
         };
         connection
-            .done(CONNECT_LIMIT, Operation::Connect(to))
+            .done(LIMITS.connect, Operation::Connect(to))
             .await?;
         Ok(Self {
             connection: Arc::new(connection),
@@ -73,7 +69,7 @@ impl Host for VixHost {
         };
         let live = self
             .connection
-            .list(LIST_LIMIT, Operation::Find(what))
+            .list(LIMITS.list, Operation::Find(what))
             .await?;
         self.connection
             .blocking(move |target| {

@@ -15,11 +15,9 @@ use vix_sys::{
     VIX_VMPOWEROP_FROM_GUEST, VIX_VMPOWEROP_NORMAL, Vix, VixError, VixFindItemType, VixHandle,
 };
 
-use super::{child::recorded, codes::to_error, pauses::Pauses};
+use super::{child::recorded, codes::to_error, limits::LIMITS};
 use crate::{ErrorClass, ErrorKind, HypervisorError, Result};
 
-/// The pauses between two looks at a job.
-const LOOKS: Pauses = Pauses::doubling(Duration::from_millis(1), Duration::from_millis(100));
 /// How long a guest without Tools is given to show that it has them.
 const TOOLS_LIMIT_SECS: i32 = 1;
 /// A tree of snapshots deeper or larger than the product allows is damaged.
@@ -286,7 +284,7 @@ impl Session {
             return Err(self.nothing(what));
         }
         let deadline = Instant::now() + limit;
-        let mut pauses = LOOKS;
+        let mut pauses = LIMITS.job_looks;
         while !self
             .vix
             .is_complete(job.raw)

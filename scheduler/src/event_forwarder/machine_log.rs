@@ -4,19 +4,17 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     str::FromStr,
-    time::Duration,
 };
 
 use chrono::Local;
 use tokio::net::UnixDatagram;
 use virtuozo_model::{Event, Severity};
+use virtuozo_runtime::LIMITS;
 use virtuozo_store::events;
 use virtuozo_telemetry::journald::{Entry, IDENTIFIER, Priority, SOCKET as JOURNALD};
 
 /// Where a syslog listens.
 const SYSLOG: &str = "/dev/log";
-/// How long the log may take for one event.
-const SEND_LIMIT: Duration = Duration::from_secs(5);
 /// What syslog counts its facilities by, and that of services.
 const FACILITY_DAEMON: u8 = 3 << 3;
 
@@ -110,7 +108,7 @@ impl Socket {
             EventLog::Auto | EventLog::Off => return Ok(()),
         };
         let sending = self.socket.send_to(&datagram, path);
-        match tokio::time::timeout(SEND_LIMIT, sending).await {
+        match tokio::time::timeout(LIMITS.leader.event, sending).await {
             Ok(sent) => sent.map(drop),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }

@@ -161,7 +161,7 @@ async fn tasks_that_hang_end_within_their_limit() {
     let began = tokio::time::Instant::now();
     site.stop.cancel();
     site.tasks.ended().await;
-    assert!(began.elapsed() < UNDER_WAY_LIMIT + LAST_LIMIT + LIMIT / 4);
+    assert!(began.elapsed() < LIMITS.leader.under_way + LIMITS.leader.last + LIMIT / 4);
     let mut told = Vec::new();
     while let Ok(one) = site.told.try_recv() {
         told.push(one);

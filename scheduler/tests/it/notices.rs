@@ -7,7 +7,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use virtuozo_model::{NoticeKind, NoticeState};
 use virtuozo_postgres::testing::TestDb;
-use virtuozo_scheduler::{STOP_LIMIT, Scheduler, SchedulerOptions};
+use virtuozo_runtime::LIMITS;
+use virtuozo_scheduler::{Scheduler, SchedulerOptions};
 use virtuozo_store::notices::{self, config};
 use virtuozo_telemetry::Telemetry;
 
@@ -45,7 +46,7 @@ async fn a_mail_server_that_hangs_does_not_keep_a_scheduler_from_its_end() {
     let connected = tokio::time::timeout(Duration::from_secs(60), server.accept());
     let connection = connected.await.expect("no mail is sent").unwrap();
     stop.cancel();
-    let ending = tokio::time::timeout(STOP_LIMIT, running);
+    let ending = tokio::time::timeout(LIMITS.scheduler.stop(), running);
     ending.await.expect("the scheduler does not end").unwrap();
     drop(connection);
 }

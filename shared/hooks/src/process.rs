@@ -9,6 +9,7 @@ use tokio::{
     process::{Child, ChildStdin, Command},
     time::{Instant, timeout},
 };
+use virtuozo_runtime::LIMITS;
 
 use crate::{
     exit_code::{exit_code, not_started},
@@ -17,10 +18,6 @@ use crate::{
 
 /// How many of the last bytes of the output are kept.
 const OUTPUT_BYTES: usize = 16 << 10;
-/// How long a command has to end after SIGTERM, before SIGKILL.
-const TERMINATION_LIMIT: Duration = Duration::from_secs(5);
-/// How long the output is read after the command's end: its background processes may hold the pipe open.
-const OUTPUT_LIMIT: Duration = Duration::from_millis(500);
 /// The `PATH` of a command if this process has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -162,7 +159,7 @@ impl Running {
                 read(&mut self.output, &mut self.tail).await;
             }
         };
-        let _ = timeout(OUTPUT_LIMIT, rest).await;
+        let _ = timeout(LIMITS.hooks.output, rest).await;
         ended
     }
 
@@ -181,10 +178,10 @@ impl Running {
                 }
             }
         };
-        let _ = timeout(TERMINATION_LIMIT, ending).await;
+        let _ = timeout(LIMITS.hooks.termination, ending).await;
         // The command may have ended while processes that it started have not.
         drop(group);
-        let _ = timeout(TERMINATION_LIMIT, self.child.wait()).await;
+        let _ = timeout(LIMITS.hooks.termination, self.child.wait()).await;
     }
 }
 

@@ -1,11 +1,12 @@
 //! Runs the hooks that are due: takes each under a lease, runs it, and records the result.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
+use virtuozo_runtime::LIMITS;
 
 use virtuozo_model::HookMoment;
 use virtuozo_postgres::{StoreError, ask, count_error};
@@ -25,12 +26,6 @@ use crate::{
 
 /// How many hooks one process runs at the same time.
 const MAX_RUNNING: usize = 8;
-/// How often a process looks for a due hook.
-const POLL_EVERY: Duration = Duration::from_secs(1);
-/// A statement that takes longer waits on a dead connection.
-const STATEMENT_LIMIT: Duration = Duration::from_secs(20);
-/// How long a process that ends waits until its hooks are killed and handed over.
-const STOP_LIMIT: Duration = Duration::from_secs(8);
 /// How many times the database may refuse the record of a hook's end. Without the record, the hook is run again.
 const RECORD_ATTEMPTS: u32 = 5;
 
@@ -83,7 +78,7 @@ impl Hooks {
             let taken_at = BootInstant::now();
             let taking = hooks::take(&this.pool, this.scope, this.owner_id);
             let taken = tokio::select! {
-                taken = ask(&this.telemetry.health.availability, "hooks", STATEMENT_LIMIT, taking) => taken,
+                taken = ask(&this.telemetry.health.availability, "hooks", LIMITS.database.statement, taking) => taken,
                 () = stop.cancelled() => break,
             };
             match taken {
@@ -96,12 +91,15 @@ impl Hooks {
                 Err(error) => tracing::debug!(%error, "no hook could be taken"),
             }
             tokio::select! {
-                () = tokio::time::sleep(POLL_EVERY) => {}
+                () = tokio::time::sleep(LIMITS.hooks.poll_every) => {}
                 () = stop.cancelled() => {}
             }
         }
         work.close();
-        if tokio::time::timeout(STOP_LIMIT, work.wait()).await.is_err() {
+        if tokio::time::timeout(LIMITS.hooks.stop, work.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!(
                 "hooks were not stopped in time; others run them again when the leases run out"
             );
@@ -192,7 +190,7 @@ impl Hooks {
             match ask(
                 &self.telemetry.health.availability,
                 "the end of a hook",
-                STATEMENT_LIMIT,
+                LIMITS.database.statement,
                 ending,
             )
             .await
@@ -213,7 +211,7 @@ impl Hooks {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(POLL_EVERY) => {}
+                () = tokio::time::sleep(LIMITS.hooks.poll_every) => {}
                 // Another process runs the hook again.
                 () = stop.cancelled() => return Ok(()),
             }

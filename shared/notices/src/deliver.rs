@@ -1,11 +1,11 @@
 //! Sending one notice: take it, make its content, send it, record what became of it.
 
-use std::{future::Future, time::Duration};
+use std::future::Future;
 
 use uuid::Uuid;
 use virtuozo_model::{NoticeChannel, NoticeKind, NoticeState, Severity};
 use virtuozo_postgres::StoreError;
-use virtuozo_runtime::BackoffPolicy;
+use virtuozo_runtime::LIMITS;
 use virtuozo_store::{
     events::NewEvent,
     leases::{BootInstant, Fence, LeaseKeeper},
@@ -27,19 +27,10 @@ use crate::{
     webhook,
 };
 
-/// How long sending may take.
-const SEND_LIMIT: Duration = Duration::from_secs(540);
-/// How long a process that stops waits for what it sends.
-pub(crate) const FAREWELL_LIMIT: Duration = Duration::from_secs(6);
-/// The pauses between attempts: never the same for all that failed together.
-const PAUSES: BackoffPolicy =
-    BackoffPolicy::doubling(Duration::from_secs(30), Duration::from_secs(3600)).with_jitter(0.2);
 /// The longest pause that is granted to a receiver that asks for one, in seconds.
 const LONGEST_ASKED_SECS: u32 = 3600;
 /// Attempts for one notice: about a day.
 const MAX_ATTEMPTS: i32 = 30;
-/// The pause before an outcome is recorded again.
-const RECORD_AGAIN: Duration = Duration::from_secs(1);
 /// How much of an error is kept.
 const ERROR_CHARS_MAX: usize = 1000;
 
@@ -65,7 +56,7 @@ impl Notices {
         let keeper = LeaseKeeper::start(pool, &self.telemetry, taken.clone(), taken_at);
         let lease = keeper.handle();
         let tried = tokio::select! {
-            tried = tokio::time::timeout(SEND_LIMIT, self.attempt(&taken)) => tried,
+            tried = tokio::time::timeout(LIMITS.notices.send, self.attempt(&taken)) => tried,
             _ = lease.ended() => {
                 tracing::warn!(notice = %id, "{LOST}");
                 return Ok(None);
@@ -74,7 +65,7 @@ impl Notices {
         let tried = tried.unwrap_or_else(|_| {
             Err(SendError::transient(format!(
                 "sending took longer than {} s",
-                SEND_LIMIT.as_secs()
+                LIMITS.notices.send.as_secs()
             )))
         });
         let attempt = outcome(&taken, tried);
@@ -156,7 +147,10 @@ impl Notices {
 /// From what was reached to what is recorded.
 fn outcome(taken: &NoticeLease, tried: Result<Reached, SendError>) -> Attempt {
     let is_last = taken.attempts >= MAX_ATTEMPTS || taken.kind == NoticeKind::Test;
-    let pause = PAUSES.delay(u32::try_from(taken.attempts).unwrap_or(1));
+    let pause = LIMITS
+        .notices
+        .attempts
+        .delay(u32::try_from(taken.attempts).unwrap_or(1));
     let mut attempt = Attempt {
         state: NoticeState::Waiting,
         delay_secs: u32::try_from(pause.as_secs()).unwrap_or(u32::MAX),
@@ -252,7 +246,9 @@ where
 {
     loop {
         match record().await {
-            Err(error) if error.is_unavailable() => tokio::time::sleep(RECORD_AGAIN).await,
+            Err(error) if error.is_unavailable() => {
+                tokio::time::sleep(LIMITS.notices.record_pause).await
+            }
             other => return other,
         }
     }

@@ -21,6 +21,7 @@ use uuid::Uuid;
 use virtuozo_model::{NoticeChannel, NoticeKind, NoticeState};
 use virtuozo_postgres::{StoreError, count_error};
 use virtuozo_queue::{JobListener, NoticeJob};
+use virtuozo_runtime::LIMITS;
 use virtuozo_secrets::{Key, SecretError};
 use virtuozo_store::{
     notices::{
@@ -85,7 +86,7 @@ impl Notices {
         let needs_no_host = virtuozo_queue::Capabilities::none();
         virtuozo_queue::serve(pool, listener, id, needs_no_host, handler, stop).await;
         sending.close();
-        if tokio::time::timeout(deliver::FAREWELL_LIMIT, sending.wait())
+        if tokio::time::timeout(LIMITS.notices.farewell, sending.wait())
             .await
             .is_err()
         {

@@ -1,6 +1,6 @@
 //! Mail over SMTP, in one conversation for all receivers, with what went wrong in clear words.
 
-use std::{error::Error as _, io, time::Duration};
+use std::{error::Error as _, io};
 
 use lettre::{
     Address, Message,
@@ -19,6 +19,7 @@ use lettre::{
 use rustls::Error as TlsError;
 use secrecy::{ExposeSecret, SecretString};
 use virtuozo_model::{MailSecurity, NoticeSettings};
+use virtuozo_runtime::LIMITS;
 
 use crate::{
     error::SendError,
@@ -26,14 +27,6 @@ use crate::{
     text::line,
     tls::{bad_ca, ca, cause, explain_tls},
 };
-
-/// How long the server may take to be reached and to greet.
-const CONNECT_LIMIT: Duration = Duration::from_secs(20);
-/// How long it may take for each answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-/// How long it may take for the whole mail, into which many servers look before they answer. RFC 5321, 4.5.3.2.6,
-/// would give it ten minutes; who gives up before it has answered sends the mail again.
-const CONTENT_LIMIT: Duration = Duration::from_secs(300);
 
 /// What became of a mail.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,7 +84,7 @@ pub(crate) async fn send(
         .converse(&mut connection, password, message, receivers)
         .await;
     // The server has said all that matters.
-    let _ = tokio::time::timeout(Duration::from_secs(5), connection.quit()).await;
+    let _ = tokio::time::timeout(LIMITS.notices.quit, connection.quit()).await;
     done
 }
 
@@ -145,7 +138,7 @@ impl Server<'_> {
         };
         let connecting = AsyncSmtpConnection::connect_tokio1(
             addresses.as_slice(),
-            Some(CONNECT_LIMIT / 2),
+            Some(LIMITS.notices.connect / 2),
             &hello,
             implicit,
             None,
@@ -154,10 +147,10 @@ impl Server<'_> {
             SendError::transient(format!(
                 "{place} does not greet within {} s: check mail_port and mail_security (a server that \
                  expects TLS from the first byte waits in silence), and firewalls",
-                CONNECT_LIMIT.as_secs()
+                LIMITS.notices.connect.as_secs()
             ))
         };
-        let mut connection = tokio::time::timeout(CONNECT_LIMIT, connecting)
+        let mut connection = tokio::time::timeout(LIMITS.notices.connect, connecting)
             .await
             .map_err(|_| silent())?
             .map_err(|e| self.explain(Phase::Connection, &e))?;
@@ -227,7 +220,7 @@ impl Server<'_> {
                 SendError::permanent(format!("{} is no mail address: {e}", line(receiver)))
             })?;
             let asking = connection.command(Rcpt::new(address, Vec::new()));
-            match tokio::time::timeout(ANSWER_LIMIT, asking).await {
+            match tokio::time::timeout(LIMITS.notices.answer, asking).await {
                 Ok(Ok(_)) => delivery.sent.push(receiver.clone()),
                 Ok(Err(error)) if error.is_permanent() => {
                     delivery.refused.push((receiver.clone(), answer(&error)));
@@ -255,8 +248,8 @@ impl Server<'_> {
         answer: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, SendError> {
         let limit = match phase {
-            Phase::Content => CONTENT_LIMIT,
-            _ => ANSWER_LIMIT,
+            Phase::Content => LIMITS.notices.content,
+            _ => LIMITS.notices.answer,
         };
         tokio::time::timeout(limit, answer)
             .await

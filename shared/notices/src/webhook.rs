@@ -1,6 +1,6 @@
 //! The webhook: a notice as JSON, posted with a signature that its receiver can check.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use sha2::Sha256;
 use virtuozo_model::{NoticeKind, NoticeSettings};
+use virtuozo_runtime::LIMITS;
 
 use crate::{
     content::Content,
@@ -22,8 +23,6 @@ use crate::{
     tls::{bad_ca, ca, cause, explain_tls},
 };
 
-/// How long the receiver may take for its answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// The form of what is posted; it grows when a field changes its meaning or goes away.
 const VERSION: u32 = 1;
 
@@ -141,7 +140,7 @@ async fn client(how: &NoticeSettings) -> Result<reqwest::Client, SendError> {
         .tls_backend_preconfigured(tls)
         // A notice goes where it was meant to go.
         .redirect(Policy::none())
-        .timeout(ANSWER_LIMIT)
+        .timeout(LIMITS.notices.answer)
         .user_agent(concat!("virtuozo/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|e| failed(&e))
@@ -162,7 +161,7 @@ fn explain(place: &str, error: &reqwest::Error) -> SendError {
     if error.is_timeout() {
         return SendError::transient(format!(
             "{place} does not answer within {} s",
-            ANSWER_LIMIT.as_secs()
+            LIMITS.notices.answer.as_secs()
         ));
     }
     if error.is_builder() {

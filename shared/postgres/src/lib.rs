@@ -17,7 +17,7 @@ use std::{
 use sqlx::{Connection, PgConnection, PgPool, postgres::PgConnectOptions};
 
 use crate::error::is_connection_error;
-use virtuozo_runtime::Health;
+use virtuozo_runtime::{Health, LIMITS};
 
 pub use ask::{ask, count_error};
 pub use error::StoreError;
@@ -28,12 +28,6 @@ pub use statements::Pool;
 
 pub use pool::{ConnectionHealth, single_connection};
 
-/// How long an operation waits for a connection before it counts the database as away.
-const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
-/// The pause between two attempts to reach a database that is away.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// An attempt and the pause after it are over by then, or nobody attempts any more.
-const ATTEMPTS_LIMIT: Duration = Duration::from_secs(30);
 /// A process needs few connections: its transactions are short.
 const MAX_CONNECTIONS: u32 = 8;
 /// What the server is to hold every connection of ours to, so that a process that froze, or a machine
@@ -83,16 +77,20 @@ async fn connect_until(
         .application_name("virtuozo")
         .options(SESSION);
     let place = describe(&options);
-    let attempts = health
-        .liveness
-        .watch("attempts to reach the database", ATTEMPTS_LIMIT);
+    let attempts = health.liveness.watch(
+        "attempts to reach the database",
+        LIMITS.database.attempts_standstill,
+    );
     loop {
         attempts.turned();
         // A connection of its own, not one of the pool: a pool tells of a refusal only that time ran out.
         // And an attempt may hang on a silent network, so it has a limit.
         let attempt = match deadline {
-            Some(at) => ACQUIRE_LIMIT.min(at.saturating_duration_since(Instant::now())),
-            None => ACQUIRE_LIMIT,
+            Some(at) => LIMITS
+                .database
+                .connection
+                .min(at.saturating_duration_since(Instant::now())),
+            None => LIMITS.database.connection,
         };
         let asked_at = Instant::now();
         let source = match tokio::time::timeout(attempt, PgConnection::connect_with(&options)).await
@@ -116,13 +114,15 @@ async fn connect_until(
             source,
         };
         match deadline {
-            Some(at) if !can_heal || Instant::now() + RETRY_PAUSE >= at => return Err(error),
+            Some(at) if !can_heal || Instant::now() + LIMITS.database.retry_pause >= at => {
+                return Err(error);
+            }
             _ => {}
         }
         health
             .availability
             .no_answer("the connection", asked_at, &error);
-        tokio::time::sleep(RETRY_PAUSE).await;
+        tokio::time::sleep(LIMITS.database.retry_pause).await;
     }
 }
 
@@ -178,7 +178,7 @@ mod tests {
         let limit = Duration::from_secs(3600);
         let health = Health::default();
         let connecting = connect_within(&name, &health, limit);
-        let answer = tokio::time::timeout(ACQUIRE_LIMIT, connecting).await;
+        let answer = tokio::time::timeout(LIMITS.database.connection, connecting).await;
         let error = answer.expect("waiting cannot help").unwrap_err();
         assert!(error.to_string().contains("absent_"), "{error}");
     }

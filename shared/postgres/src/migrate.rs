@@ -2,9 +2,8 @@
 //! rights, which are laid over them again when a program brings a newer generation. migrations/README.md has the
 //! rules.
 
-use std::time::Duration;
-
 use sqlx::{Connection, Executor, PgConnection, PgPool, migrate::Migrator};
+use virtuozo_runtime::LIMITS;
 
 use crate::{StoreError, error::is_connection_error};
 
@@ -15,8 +14,6 @@ const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_sessio
 /// One process at a time, in each database.
 const LOCK: &str = "SELECT pg_advisory_lock(7316, 1)";
 const UNLOCK: &str = "SELECT pg_advisory_unlock(7316, 1)";
-/// From one attempt to the next, so that those who had to wait get through.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// The first migration of the history that ended with migrations/versioned/0001_base.sql.
 const ENDED_HISTORY: i64 = 20_261_122_000_100;
@@ -82,7 +79,7 @@ pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
                     );
                 }
                 waits = true;
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(LIMITS.database.migration_pause).await;
             }
             done => return done,
         }

@@ -11,16 +11,7 @@ use sqlx::{
     Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-
-use super::ACQUIRE_LIMIT;
-use virtuozo_runtime::Availability;
-
-/// How long the answer to nothing but "are you there?" may take.
-const PING_LIMIT: Duration = Duration::from_secs(3);
-/// An answer that is not there after this time makes one wonder.
-const PROMPT: Duration = Duration::from_millis(300);
-/// A connection that was in use so short a time ago need not be asked.
-pub(super) const FRESH: Duration = Duration::from_secs(1);
+use virtuozo_runtime::{Availability, LIMITS};
 
 /// When the connections of a pool were last answered, and which of them are not to be trusted.
 #[derive(Debug, Clone)]
@@ -83,7 +74,7 @@ impl ConnectionHealth {
             asked_at: Instant::now(),
             answered: None,
         };
-        let answer = tokio::time::timeout(PING_LIMIT, connection.ping()).await;
+        let answer = tokio::time::timeout(LIMITS.database.ping, connection.ping()).await;
         let answers = matches!(answer, Ok(Ok(())));
         question.answered = Some(answers);
         if answers {
@@ -104,7 +95,7 @@ impl Drop for Question<'_> {
     fn drop(&mut self) {
         let silent = match self.answered {
             Some(answered) => !answered,
-            None => self.asked_at.elapsed() > PROMPT,
+            None => self.asked_at.elapsed() > LIMITS.database.suspect_after,
         };
         self.health.change(|state| {
             if self.answered == Some(true) {
@@ -131,14 +122,14 @@ pub(super) fn lazy(
     let (before, after) = (health.clone(), health.clone());
     PgPoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(ACQUIRE_LIMIT)
+        .acquire_timeout(LIMITS.database.connection)
         // It would wait for as long as the kernel believes in the connection.
         .test_before_acquire(false)
         .before_acquire(move |connection, facts| {
             let health = before.clone();
             Box::pin(async move {
                 Ok(!health.is_suspect(facts.age)
-                    && (facts.idle_for < FRESH || health.answers(connection).await))
+                    && (facts.idle_for < LIMITS.database.fresh || health.answers(connection).await))
             })
         })
         .after_release(move |connection, facts| {

@@ -15,18 +15,16 @@ use std::{
     io,
     os::unix::{fs::MetadataExt, net::UnixStream},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use programs::{Account, Programs};
+use virtuozo_runtime::LIMITS;
 
 /// The socket that Postgres makes for its default port.
 const SOCKET_NAME: &str = ".s.PGSQL.5432";
 /// The longest path of a socket on Linux (`sun_path`, without the closing NUL).
 const SOCKET_PATH_MAX: usize = 107;
-/// How long another process may take to start or stop the cluster.
-const LOCK_LIMIT: Duration = Duration::from_secs(90);
-const POLL: Duration = Duration::from_millis(20);
 
 /// A private cluster could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +56,7 @@ pub enum PgError {
         output: String,
     },
     /// Another process holds the cluster's lock for too long.
-    #[error("another process has been starting or stopping the cluster in {} for {} seconds", .0.display(), LOCK_LIMIT.as_secs())]
+    #[error("another process has been starting or stopping the cluster in {} for {} seconds", .0.display(), LIMITS.private_server.lock.as_secs())]
     Busy(PathBuf),
 }
 
@@ -171,7 +169,7 @@ impl Cluster {
     /// stopping the server holds the exclusive lock until it has done so.
     fn lock_alone(&self) -> Result<bool, PgError> {
         let path = self.dir.join("users.lock");
-        let deadline = Instant::now() + LOCK_LIMIT;
+        let deadline = Instant::now() + LIMITS.private_server.lock;
         loop {
             self.users
                 .unlock()
@@ -189,7 +187,7 @@ impl Cluster {
             if Instant::now() > deadline {
                 return Err(PgError::Busy(self.dir.clone()));
             }
-            std::thread::sleep(POLL);
+            std::thread::sleep(LIMITS.private_server.look_every);
         }
     }
 }
@@ -219,13 +217,13 @@ fn lock(
     take: fn(&File) -> Result<(), std::fs::TryLockError>,
 ) -> Result<File, PgError> {
     let path = dir.join(name);
-    let deadline = Instant::now() + LOCK_LIMIT;
+    let deadline = Instant::now() + LIMITS.private_server.lock;
     let file = File::open(&path).map_err(io_error("open the lock", &path))?;
     loop {
         match take(&file) {
             Ok(()) => return Ok(file),
             Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
-                std::thread::sleep(POLL);
+                std::thread::sleep(LIMITS.private_server.look_every);
             }
             Err(std::fs::TryLockError::WouldBlock) => return Err(PgError::Busy(dir.to_owned())),
             Err(std::fs::TryLockError::Error(e)) => return Err(io_error("lock", &path)(e)),

@@ -3,11 +3,7 @@
 //! trips for one. Here a connection comes back when its statement has come to its end, and is closed when that
 //! did not happen; one that has idled is asked before it is used.
 
-use std::{
-    fmt,
-    ops::Deref,
-    time::{Duration, Instant},
-};
+use std::{fmt, ops::Deref, time::Instant};
 
 use deadpool::{
     Runtime,
@@ -21,22 +17,15 @@ use sqlx::{
     postgres::{PgConnectOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
 
-use super::{
-    ACQUIRE_LIMIT, RETRY_PAUSE,
-    pool::{self, ConnectionHealth, FRESH},
-};
+use super::pool::{self, ConnectionHealth};
 use crate::error::is_connection_error;
-use virtuozo_runtime::Availability;
+use virtuozo_runtime::{Availability, LIMITS};
 
 /// What claims jobs and takes guest runs through finds all of its rows by index, from the first one on: a plan
 /// that reads all of a small table would be kept while the table grows.
 const BY_INDEX: [(&str, &str); 1] = [("enable_seqscan", "off")];
 /// For claims, which wait for no disk: one that is lost with the server is made again, and finds what it is for.
 const FOR_CLAIMS: [(&str, &str); 2] = [("enable_seqscan", "off"), ("synchronous_commit", "off")];
-/// A connection goes when it is so old: what the server keeps for it grows.
-const MAX_AGE: Duration = Duration::from_secs(1800);
-/// Connections that nobody has needed for so long go.
-const MAX_IDLE: Duration = Duration::from_secs(600);
 
 /// Connections for transactions, as the [`PgPool`] that this is otherwise, and others for single statements: as an
 /// executor it runs each on one of these.
@@ -78,7 +67,7 @@ impl Pool {
             health: health.clone(),
         };
         let mut config = managed::PoolConfig::new(connections);
-        config.timeouts.wait = Some(ACQUIRE_LIMIT);
+        config.timeouts.wait = Some(LIMITS.database.connection);
         // Those that are used last are used next, so that the others can go.
         config.queue_mode = QueueMode::Lifo;
         let mut statements = managed::Pool::builder(manager).config(config);
@@ -101,7 +90,7 @@ impl Pool {
 
     async fn lend(&self) -> Result<Lent, Error> {
         self.statements
-            .retain(|_, metrics| metrics.last_used() < MAX_IDLE);
+            .retain(|_, metrics| metrics.last_used() < LIMITS.database.idle_connection);
         match self.statements.get().await {
             Ok(link) => Ok(Lent(Some(link))),
             Err(PoolError::Backend(error)) => Err(error),
@@ -244,13 +233,13 @@ impl managed::Manager for Manager {
             loop {
                 match PgConnection::connect_with(&self.options).await {
                     Err(error) if is_connection_error(&error) => {
-                        tokio::time::sleep(RETRY_PAUSE).await;
+                        tokio::time::sleep(LIMITS.database.retry_pause).await;
                     }
                     answer => return answer,
                 }
             }
         };
-        let connection = tokio::time::timeout(ACQUIRE_LIMIT, trying)
+        let connection = tokio::time::timeout(LIMITS.database.connection, trying)
             .await
             .unwrap_or(Err(Error::PoolTimedOut))?;
         Ok(Link {
@@ -261,9 +250,10 @@ impl managed::Manager for Manager {
 
     async fn recycle(&self, link: &mut Link, metrics: &Metrics) -> RecycleResult<Error> {
         let age = link.born_at.elapsed();
-        if age < MAX_AGE
+        if age < LIMITS.database.oldest_connection
             && !self.health.is_suspect(age)
-            && (metrics.last_used() < FRESH || self.health.answers(&mut link.connection).await)
+            && (metrics.last_used() < LIMITS.database.fresh
+                || self.health.answers(&mut link.connection).await)
         {
             Ok(())
         } else {
@@ -274,6 +264,8 @@ impl managed::Manager for Manager {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::time::timeout;
 
     use super::*;

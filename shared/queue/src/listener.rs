@@ -2,7 +2,7 @@
 //! each connection that listens for each job of any queue, so one connection for each queue would cost as much
 //! again for nothing.
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -10,12 +10,10 @@ use sqlx::{PgPool, postgres::PgListener};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 use virtuozo_postgres::single_connection;
-use virtuozo_runtime::Availability;
+use virtuozo_runtime::{Availability, LIMITS};
 
 /// The channel on which apalis' trigger notifies of each new job.
 const CHANNEL: &str = "apalis::job::insert";
-/// The pause after an error; meanwhile the queues are polled.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a queue is notified of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,12 +97,15 @@ impl JobListener {
                 _ = outage_over.changed() => None,
             };
             // Closing waits for an answer, which may not come.
-            drop(tokio::spawn(tokio::time::timeout(PAUSE, async move {
-                own.close().await;
-            })));
+            drop(tokio::spawn(tokio::time::timeout(
+                LIMITS.queue.listener_pause,
+                async move {
+                    own.close().await;
+                },
+            )));
             if let Some(error) = broken {
                 tracing::debug!(%error, "the listener for new jobs lost its connection, the queues are polled meanwhile");
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(LIMITS.queue.listener_pause).await;
             }
         }
     }

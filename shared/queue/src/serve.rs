@@ -1,12 +1,6 @@
 //! Receives the jobs of one queue for as long as the process runs.
 
-use std::{
-    fmt,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Instant};
 
 use apalis::prelude::{BoxDynError, WorkerBuilder, WorkerBuilderExt, WorkerContext, WorkerError};
 use apalis_postgres::Config;
@@ -16,25 +10,7 @@ use uuid::Uuid;
 
 use super::{Capabilities, Job, JobListener, backend::QueueBackend};
 use virtuozo_postgres::{ConnectionHealth, Pool};
-use virtuozo_runtime::{Availability, Backoff, BackoffPolicy};
-
-/// How often a queue is polled without a notification: for jobs with a delay, and for lost notifications.
-const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// A claimer that says nothing for this long times [`MISSED_HEARTBEATS`] counts as dead.
-const HEARTBEAT: Duration = Duration::from_secs(5);
-/// See [`HEARTBEAT`].
-const MISSED_HEARTBEATS: usize = 12;
-/// The pauses before restarts.
-const RESTARTS: BackoffPolicy =
-    BackoffPolicy::doubling(Duration::from_millis(250), Duration::from_secs(10));
-/// The loop asks far more often than this; if nothing was answered for so long it hangs.
-const SILENCE: Duration = Duration::from_secs(20);
-/// How long the database may take for the answer to nothing.
-const ANSWER_LIMIT: Duration = Duration::from_secs(15);
-/// A database that takes longer for it was away.
-const PROMPT: Duration = Duration::from_secs(1);
-/// How long jobs that were just claimed may take to be handed over when the process stops.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
+use virtuozo_runtime::{Availability, Backoff, LIMITS};
 
 /// Why a job has to be delivered again. The reason stands in the job's row.
 #[derive(Debug)]
@@ -69,7 +45,7 @@ pub async fn serve<J, H, F>(
     F: Future<Output = Result<(), HandlerError>> + Send + 'static,
 {
     let availability = listener.availability();
-    let mut backoff = Backoff::new(RESTARTS);
+    let mut backoff = Backoff::new(LIMITS.queue.restarts);
     let mut starts = 0_u64;
     while !stop.is_cancelled() {
         starts += 1;
@@ -77,15 +53,15 @@ pub async fn serve<J, H, F>(
         let context = WorkerContext::new(&name);
         let config = Config::default()
             .queue(J::QUEUE)
-            .heartbeat_interval(HEARTBEAT)
-            .missed_heartbeats(MISSED_HEARTBEATS);
+            .heartbeat_interval(LIMITS.process.heartbeat_every)
+            .missed_heartbeats(LIMITS.queue.missed_heartbeats);
         let health = ConnectionHealth::new(availability);
         let own = Pool::isolated(&pool, &health);
         let backend = QueueBackend::<J>::new(
             &own,
             listener.subscribe(J::QUEUE),
             config,
-            POLL_INTERVAL,
+            LIMITS.queue.poll_every,
             capabilities.clone(),
         );
         let handler = handler.clone();
@@ -106,21 +82,24 @@ pub async fn serve<J, H, F>(
                 Ok(()) => "it ended by itself".to_owned(),
                 Err(error) => error.to_string(),
             }),
-            () = health.until_silent_for(SILENCE) => Some("nothing is answered".to_owned()),
+            () = health.until_silent_for(LIMITS.queue.silence) => Some("nothing is answered".to_owned()),
             _ = outage_over.changed() => None,
             () = stop.cancelled() => {
                 // An error means that it has not started: then nothing is claimed either.
                 if context.stop().is_ok() {
-                    let _ = tokio::time::timeout(STOP_LIMIT, running).await;
+                    let _ = tokio::time::timeout(LIMITS.queue.stop, running).await;
                 }
                 return;
             }
         };
         drop(running);
         // Closing waits for those who use a connection, and they may hang.
-        drop(tokio::spawn(tokio::time::timeout(STOP_LIMIT, async move {
-            own.close().await;
-        })));
+        drop(tokio::spawn(tokio::time::timeout(
+            LIMITS.queue.stop,
+            async move {
+                own.close().await;
+            },
+        )));
         let Some(error) = ended else {
             tracing::debug!(queue = J::QUEUE, "starts afresh after an outage");
             continue;
@@ -129,7 +108,7 @@ pub async fn serve<J, H, F>(
             () = until_answered(&pool, availability, J::QUEUE, &error) => {}
             () = stop.cancelled() => return,
         }
-        if began.elapsed() > RESTARTS.longest {
+        if began.elapsed() > LIMITS.queue.restarts.longest {
             backoff.reset();
         }
         tracing::debug!(
@@ -149,7 +128,9 @@ async fn until_answered(pool: &PgPool, availability: &Availability, queue: &str,
     let began = Instant::now();
     loop {
         let asked_at = Instant::now();
-        let ping = tokio::time::timeout(ANSWER_LIMIT, async { pool.acquire().await?.ping().await });
+        let ping = tokio::time::timeout(LIMITS.queue.answer, async {
+            pool.acquire().await?.ping().await
+        });
         let why = match ping.await {
             Ok(Ok(())) => {
                 availability.answered(asked_at);
@@ -159,9 +140,9 @@ async fn until_answered(pool: &PgPool, availability: &Availability, queue: &str,
             Err(_) => "it is silent".to_owned(),
         };
         availability.no_answer("the queues", asked_at, &why);
-        tokio::time::sleep(RESTARTS.first).await;
+        tokio::time::sleep(LIMITS.queue.restarts.first).await;
     }
-    if began.elapsed() < PROMPT {
+    if began.elapsed() < LIMITS.database.prompt_answer {
         tracing::warn!(queue, error, "a queue's loop ended, starting it again");
     }
 }

@@ -13,9 +13,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-/// An outage that begins so soon after the last one counts as its continuation and is not logged at once: a link that
-/// comes and goes is logged once. One that goes on is logged when this time is over.
-const SAME_OUTAGE: Duration = Duration::from_secs(10);
+use crate::LIMITS;
 
 /// The availability of the database. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -48,7 +46,10 @@ struct State {
 impl State {
     /// The outage has not been logged, and is not the last one going on for a moment.
     fn is_to_be_logged(&self) -> bool {
-        !self.is_logged && self.ended_at.is_none_or(|at| at.elapsed() > SAME_OUTAGE)
+        !self.is_logged
+            && self
+                .ended_at
+                .is_none_or(|at| at.elapsed() > LIMITS.database.same_outage)
     }
 }
 
@@ -167,7 +168,7 @@ mod tests {
             !availability.state().is_logged,
             "the same outage is not logged twice"
         );
-        availability.state().ended_at = Instant::now().checked_sub(SAME_OUTAGE * 2);
+        availability.state().ended_at = Instant::now().checked_sub(LIMITS.database.same_outage * 2);
         availability.no_answer("another", Instant::now(), &"still gone");
         assert!(
             availability.state().is_logged,

@@ -1,13 +1,18 @@
 //! How a process stands: whether its database answers, its loops turn and its parts are ready. The program makes one
-//! [`Health`] and hands it to whoever has something to say or to ask.
+//! [`Health`] and hands it to whoever has something to say or to ask. And how long things wait: [`LIMITS`], [`Backoff`].
 
 mod availability;
 mod backoff;
+mod limits;
 mod liveness;
 mod readiness;
 
 pub use availability::{Availability, StatementErrors};
 pub use backoff::{Backoff, BackoffPolicy};
+pub use limits::{
+    ConsoleLimits, DatabaseLimits, HookLimits, LIMITS, LeaderLimits, Limits, NoticeLimits,
+    PrivateServerLimits, ProcessLimits, QueueLimits, SchedulerLimits, ServiceLimits, WorkerLimits,
+};
 pub use liveness::{Liveness, Standstill, WatchedLoop};
 pub use readiness::{Component, Readiness};
 

@@ -1,11 +1,10 @@
 //! Events: what happened, in order, and what happens from now on.
 
-use std::time::Duration;
-
 use sqlx::PgPool;
 use tokio::time::{sleep, timeout};
 use virtuozo_model::Event;
 use virtuozo_postgres::StoreError;
+use virtuozo_runtime::LIMITS;
 use virtuozo_store::events::{self, Filter, follow::Watermark};
 
 use crate::{
@@ -13,10 +12,6 @@ use crate::{
     names::{self, guest_id, host_id},
 };
 
-/// The pause before a look for further events.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The limit of a look; after it the database counts as away.
-const LOOK_LIMIT: Duration = Duration::from_secs(10);
 /// Events that are read at once.
 const AT_ONCE: i64 = 500;
 
@@ -112,7 +107,7 @@ impl Follower {
     pub async fn next(&mut self) -> Result<News, ServiceError> {
         loop {
             if self.rests {
-                sleep(LOOK_EVERY).await;
+                sleep(LIMITS.services.events_every).await;
                 self.rests = false;
             }
             if let Some(news) = self.look().await? {
@@ -123,7 +118,7 @@ impl Follower {
 
     async fn look(&mut self) -> Result<Option<News>, ServiceError> {
         let looking = self.place.next(&self.pool, &self.filter, AT_ONCE);
-        let batch = match timeout(LOOK_LIMIT, looking).await {
+        let batch = match timeout(LIMITS.services.events, looking).await {
             Ok(Ok(batch)) => batch,
             Ok(Err(error)) if !error.is_unavailable() => return Err(error.into()),
             Ok(Err(error)) => return Ok(self.lost(error)),

@@ -12,18 +12,12 @@ use virtuozo_model::{
     ErrorClass, Host, HostChecked, HostTested, ProcessKind, RequestKind, RequestState, Worker,
 };
 use virtuozo_postgres::StoreError;
+use virtuozo_runtime::LIMITS;
 use virtuozo_store::{
     requests::{self, NewRequest, Request},
     wakeup::WakeupListener,
     workers,
 };
-
-/// The longest pause between two looks at a request; its changes are notified.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long a request is done after its asker gave it up, if nothing else has ended it: so the asker ends it itself.
-const GRACE: Duration = Duration::from_secs(10);
-/// How long the end of a request may take to be written.
-const CANCEL_LIMIT: Duration = Duration::from_secs(2);
 
 /// Why what was asked of a host has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -160,7 +154,7 @@ async fn ask<T: DeserializeOwned>(
         kind,
         host_id: host.id,
         requested_by: &asking.requested_by,
-        wanted_secs: (asking.limit + GRACE).as_secs_f64(),
+        wanted_secs: (asking.limit + LIMITS.services.request_grace).as_secs_f64(),
     };
     let id = requests::ask(pool, &new).await?;
     let done = wait(pool, id, host, asking, tell).await?;
@@ -239,7 +233,7 @@ async fn wait(
             break;
         }
         tokio::select! {
-            _ = wake.pause(LOOK_EVERY.min(left)) => {}
+            _ = wake.pause(LIMITS.services.request_look_every.min(left)) => {}
             () = asking.stop.cancelled() => {
                 give_up(pool, id).await;
                 return Err(RequestError::Stopped(host.name.clone()));
@@ -260,7 +254,7 @@ async fn wait(
 
 /// A request that cannot be ended ends by itself when nobody wants it any more.
 async fn give_up(pool: &PgPool, id: Uuid) {
-    let _ = timeout(CANCEL_LIMIT, requests::cancel(pool, id)).await;
+    let _ = timeout(LIMITS.services.request_cancel, requests::cancel(pool, id)).await;
 }
 
 enum Look {

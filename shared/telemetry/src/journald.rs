@@ -4,18 +4,16 @@ use std::{
     env, io,
     os::{fd::AsFd, unix::net::UnixDatagram},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use serde_json::{Map, Value};
 use tracing_subscriber::fmt::MakeWriter;
+use virtuozo_runtime::LIMITS;
 
 /// Where journald listens.
 pub const SOCKET: &str = "/run/systemd/journal/socket";
 /// Who says it, for journald and syslog.
 pub const IDENTIFIER: &str = "virtuozo";
-/// How long a log line may wait for a journald that does not read. Then it goes to stderr.
-const LINE_LIMIT: Duration = Duration::from_millis(500);
 /// The longest name of a field that journald takes.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -91,7 +89,7 @@ impl Journal {
     /// Nobody listens at `path`.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        socket.set_write_timeout(Some(LINE_LIMIT))?;
+        socket.set_write_timeout(Some(LIMITS.process.log_line))?;
         // An entry without fields is none.
         socket.send_to(&[], path)?;
         Ok(Self {

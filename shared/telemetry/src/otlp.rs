@@ -8,9 +8,7 @@ use opentelemetry_sdk::{
     error::{OTelSdkError, OTelSdkResult},
 };
 use uuid::Uuid;
-
-/// How long a process that ends waits for its last telemetry to be sent.
-const FLUSH_LIMIT: Duration = Duration::from_secs(3);
+use virtuozo_runtime::LIMITS;
 
 /// A kind of telemetry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +102,7 @@ pub(super) fn is_refused(error: &OTelSdkError) -> bool {
 /// Ends a provider with its `shutdown`: sends what is left, for a short time.
 pub async fn end(shutdown: impl FnOnce(Duration) -> OTelSdkResult + Send + 'static) {
     // It waits for a thread, and must not do that on the runtime.
-    let ending = tokio::task::spawn_blocking(move || shutdown(FLUSH_LIMIT));
+    let ending = tokio::task::spawn_blocking(move || shutdown(LIMITS.process.telemetry_flush));
     if !matches!(ending.await, Ok(Ok(()))) {
         tracing::debug!("the last telemetry could not be sent");
     }

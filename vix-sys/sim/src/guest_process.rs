@@ -15,6 +15,7 @@ use virtuozo_disk::{
 };
 use vix_sys::VIX_E_CANNOT_POWER_ON_VM;
 
+use crate::limits::LIMITS;
 use crate::{
     core::{
         error::{Result, SimError},
@@ -26,9 +27,6 @@ use crate::{
     stamps::{self, Placer, Stamp},
 };
 
-/// Shortest and longest pause between batches of writes, in which others get the guest's lock.
-const SHORT_NAP: Duration = Duration::from_millis(2);
-const LONG_NAP: Duration = Duration::from_millis(200);
 const DEFAULT_WRITES_PER_SECOND: u64 = 500;
 /// Most writes in one batch: after a long wait the guest does not make up for all of it.
 const MAX_BATCH: u64 = 64;
@@ -158,8 +156,8 @@ impl Machine {
     fn nap(&self) -> Duration {
         Duration::from_secs(1)
             .checked_div(u32::try_from(self.writes_per_second).unwrap_or(u32::MAX))
-            .unwrap_or(LONG_NAP)
-            .clamp(SHORT_NAP, LONG_NAP)
+            .unwrap_or(LIMITS.longest_nap)
+            .clamp(LIMITS.shortest_nap, LIMITS.longest_nap)
     }
 
     /// One batch of writes under the guest's lock; false when the guest is to run no more.

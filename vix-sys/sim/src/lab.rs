@@ -8,7 +8,6 @@ mod guest;
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use virtuozo_disk::{
@@ -25,6 +24,7 @@ use crate::core::{
     power,
 };
 pub use crate::core::{product::Product, state::Power};
+use crate::limits::LIMITS;
 
 /// Names the variable that tells the simulator library where a lab is.
 pub const ROOT_VARIABLE: &str = crate::core::host::ROOT_VARIABLE;
@@ -229,7 +229,7 @@ impl Lab {
                 let guest = Guest::new(vmx, false);
                 power::kill(&guest)?;
                 while guest.state()?.power == Power::On {
-                    std::thread::sleep(Duration::from_millis(2));
+                    std::thread::sleep(LIMITS.look_every);
                 }
             }
         }

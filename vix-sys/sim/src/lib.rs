@@ -12,6 +12,7 @@ mod core;
 #[doc(hidden)]
 pub mod guest_process;
 pub mod lab;
+mod limits;
 pub mod stamps;
 
 pub use core::{error::SimError, product::Product, state::Power};

@@ -15,10 +15,11 @@ use virtuozo_repository::{
     CopyObserver, CopyPlan, DiskProperties, FileFormat, FileSpec, NewPoint, Repository,
     RepositoryError, SealedPoint, Stopped,
 };
+use virtuozo_runtime::LIMITS;
 use virtuozo_store::guest_runs::{self, DeviceProgress};
 use virtuozo_telemetry::metrics::Metrics;
 
-use super::{Frozen, GuestRun, REPORT_LIMIT, Validated, permission::Permission, reporting};
+use super::{Frozen, GuestRun, Validated, permission::Permission, reporting};
 use crate::{
     blocking::blocking,
     error::StepError,
@@ -253,7 +254,7 @@ async fn report(run: &GuestRun, watch: &Watch) {
         return;
     };
     match tokio::time::timeout(
-        REPORT_LIMIT,
+        LIMITS.worker.progress,
         guest_runs::progress(&run.context.pool, &run.row, &devices),
     )
     .await

@@ -1,16 +1,14 @@
 //! Step `power_off`: powers the guest off for a cold backup.
 
-use std::time::Duration;
-
 use virtuozo_hypervisor::{PowerOff, PowerState};
 use virtuozo_model::StepName;
+use virtuozo_runtime::LIMITS;
 use virtuozo_store::{obligations, runs};
 
 use super::{Frozen, GuestRun, Validated, late_change::Change, secs};
 use crate::{
     error::{StepError, check},
     failpoints::Place,
-    undo::POWER_LIMIT,
 };
 
 /// Powers the guest off, after recording the obligation to power it on again. A guest that is off or suspended is not
@@ -36,7 +34,7 @@ pub(super) async fn run(run: &GuestRun, validated: &Validated) -> Result<Frozen,
         run.context.failpoints.at(place).await?;
         let how = PowerOff {
             soft_limit: secs(run.settings.soft_power_off_secs),
-            hard_limit: POWER_LIMIT.max(Duration::from_secs(1)),
+            hard_limit: LIMITS.worker.power,
         };
         let off = guest.power_off(how).await;
         // The new owner of the lease may have powered the guest on before the change took effect.

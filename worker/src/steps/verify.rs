@@ -6,9 +6,10 @@ use std::sync::{
 };
 
 use virtuozo_repository::{CopyObserver, RepositoryError, SealedPoint, Stopped, VerifyReport};
+use virtuozo_runtime::LIMITS;
 use virtuozo_store::steps;
 
-use super::{GuestRun, REPORT_LIMIT, Validated, Verified, permission::Permission, reporting};
+use super::{GuestRun, Validated, Verified, permission::Permission, reporting};
 use crate::{
     blocking::blocking,
     error::{BadCopy, StepError},
@@ -101,7 +102,7 @@ async fn report(run: &GuestRun, watch: &Watch) {
         return;
     };
     let recording = steps::verifying(&run.context.pool, &run.row, bytes_read, watch.total_bytes);
-    match tokio::time::timeout(REPORT_LIMIT, recording).await {
+    match tokio::time::timeout(LIMITS.worker.progress, recording).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
             tracing::debug!(%error, "progress of the verification could not be recorded")

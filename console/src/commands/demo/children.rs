@@ -5,13 +5,11 @@ use std::{
     os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
-
-/// How long they may take to end in order.
-const STOP_LIMIT: Duration = Duration::from_secs(15);
+use virtuozo_runtime::LIMITS;
 
 /// Processes that end with this value, in whichever way it goes.
 #[derive(Default)]
@@ -74,14 +72,14 @@ impl Children {
         for (_, child) in &mut self.all {
             drop(child.stdin.take());
         }
-        let deadline = Instant::now() + STOP_LIMIT;
+        let deadline = Instant::now() + LIMITS.console.demo_stop;
         while Instant::now() < deadline
             && self
                 .all
                 .iter_mut()
                 .any(|(_, child)| matches!(child.try_wait(), Ok(None)))
         {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(LIMITS.console.demo_stop_look_every).await;
         }
         self.kill();
     }

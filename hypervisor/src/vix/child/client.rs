@@ -31,12 +31,7 @@ use super::{
     protocol::{self, Answer, LENGTH_BYTES, Operation, Request, Response},
     request_span::RequestSpan,
 };
-use crate::{ErrorClass, ErrorKind, HypervisorError, Result};
-
-/// See [`ChildProcess::grace`].
-const GRACE: Duration = Duration::from_secs(10);
-/// How long the process may take to leave by itself once its standard input has ended.
-const LEAVE_LIMIT: Duration = Duration::from_secs(8);
+use crate::{ErrorClass, ErrorKind, HypervisorError, Result, vix::limits::LIMITS};
 
 type Waiting = HashMap<u64, oneshot::Sender<Response>>;
 
@@ -158,7 +153,7 @@ impl ChildProcess {
             frames: Mutex::new(Some(frames)),
             next_id: AtomicU64::new(1),
             pid,
-            grace: GRACE,
+            grace: LIMITS.grace,
             instruments,
         })
     }
@@ -241,7 +236,7 @@ impl ChildProcess {
     pub(crate) async fn close(&self) {
         if self.frames.lock().is_some() {
             // Whatever it says, it is over now.
-            let _ = self.call(LEAVE_LIMIT, Operation::Disconnect).await;
+            let _ = self.call(LIMITS.leave, Operation::Disconnect).await;
             self.frames.lock().take();
         }
     }
@@ -301,7 +296,7 @@ async fn keep(mut child: Child, mut stdout: ChildStdout, shared: Arc<Shared>) {
     };
     // Dropping the senders wakes every caller.
     shared.waiting().take();
-    if killed || timeout(LEAVE_LIMIT, child.wait()).await.is_err() {
+    if killed || timeout(LIMITS.leave, child.wait()).await.is_err() {
         // It may have ended by itself in between.
         let _ = child.kill().await;
     }

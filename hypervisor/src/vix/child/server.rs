@@ -23,10 +23,7 @@ use super::{
     calls,
     protocol::{self, Answer, LENGTH_BYTES, Operation, Request, Response},
 };
-use crate::{ErrorClass, ErrorKind, HypervisorError, Result};
-
-/// How long an orderly farewell from the host may take once nobody listens any more.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(5);
+use crate::{ErrorClass, ErrorKind, HypervisorError, Result, vix::limits::LIMITS};
 
 /// Runs the process behind one host connection: `virtuozo vix-host --library PATH`. Returns when
 /// standard input ends; a library that hangs then is killed with the process.
@@ -231,7 +228,7 @@ impl Server {
         }
     }
 
-    /// Disconnects from the host, if the library lets us within [`FAREWELL_LIMIT`].
+    /// Disconnects from the host, if the library lets us within `LIMITS.disconnect`.
     fn leave(self: &Arc<Self>) {
         let own = Arc::clone(self);
         let (done, wait) = mpsc::channel();
@@ -243,7 +240,7 @@ impl Server {
             let _ = done.send(());
         });
         if started.is_ok() {
-            let _ = wait.recv_timeout(FAREWELL_LIMIT);
+            let _ = wait.recv_timeout(LIMITS.disconnect);
         }
     }
 }

@@ -3,7 +3,7 @@
 mod dump;
 mod folder;
 
-use std::{collections::HashSet, future::Future};
+use std::{collections::HashSet, future::Future, time::Duration};
 
 use sqlx::{AssertSqlSafe, PgConnection};
 

@@ -6,21 +6,14 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Stdio},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use virtuozo_runtime::LIMITS;
 
-use super::{
-    Cluster, POLL, PgError, SOCKET_NAME, SOCKET_PATH_MAX, answers, io_error, programs::Account,
-};
+use super::{Cluster, PgError, SOCKET_NAME, SOCKET_PATH_MAX, answers, io_error, programs::Account};
 
-/// Recovery after a crash of the machine may take a while.
-const START_LIMIT: Duration = Duration::from_secs(300);
-/// How long the processes of a server may take to end after it has stopped.
-const GONE_LIMIT: Duration = Duration::from_secs(10);
-/// How often it is looked whether they have.
-const POLL_END: Duration = Duration::from_millis(1);
 /// How much of a program's output goes into an error.
 const OUTPUT_MAX: usize = 2000;
 
@@ -154,7 +147,7 @@ pub(super) fn server(cluster: &Cluster, settings: &[&str]) -> Result<(), PgError
         create(cluster, &data)?;
     }
     remove_stale_pid_file(&data)?;
-    let deadline = Instant::now() + START_LIMIT;
+    let deadline = Instant::now() + LIMITS.private_server.start;
     let log = cluster.dir.join("log/start.log");
     loop {
         let output = cluster_log(cluster, &log)?;
@@ -188,7 +181,7 @@ pub(super) fn server(cluster: &Cluster, settings: &[&str]) -> Result<(), PgError
                     &tail(&log),
                 ));
             }
-            std::thread::sleep(POLL);
+            std::thread::sleep(LIMITS.private_server.look_every);
         }
         // The server of a killed predecessor holds its shared memory for a moment longer.
         let why = tail(&log);
@@ -196,7 +189,7 @@ pub(super) fn server(cluster: &Cluster, settings: &[&str]) -> Result<(), PgError
         if !again || Instant::now() > deadline {
             return Err(failed("postgres", &cluster.dir, &why));
         }
-        std::thread::sleep(POLL);
+        std::thread::sleep(LIMITS.private_server.look_every);
     }
 }
 
@@ -316,9 +309,9 @@ pub(super) fn server_processes(cluster: &Cluster) -> Vec<u32> {
 /// before it does.
 pub(super) fn wait_until_gone(cluster: &Cluster, processes: &[u32]) {
     let data = cluster.dir.join("data");
-    let deadline = Instant::now() + GONE_LIMIT;
+    let deadline = Instant::now() + LIMITS.private_server.gone;
     while processes.iter().any(|pid| works_in(*pid, &data)) && Instant::now() < deadline {
-        std::thread::sleep(POLL_END);
+        std::thread::sleep(LIMITS.private_server.gone_look_every);
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -25,7 +26,7 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !holds() {
         assert!(Instant::now() < deadline, "not within 30 seconds: {what}");
-        std::thread::sleep(POLL);
+        std::thread::sleep(LIMITS.private_server.look_every);
     }
 }
 

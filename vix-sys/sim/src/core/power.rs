@@ -18,11 +18,7 @@ use super::{
     process::{self, ProcessId},
     state::{Power, Request},
 };
-
-/// How often a condition on disk is looked at.
-const POLL: Duration = Duration::from_millis(2);
-/// A guest process that does not stop within this time is killed.
-const STOP_LIMIT: Duration = Duration::from_secs(20);
+use crate::limits::LIMITS;
 
 /// Powers a guest on, or resumes it. Returns when its process has opened the disks.
 pub(crate) fn on(guest: &Guest) -> Result<()> {
@@ -74,7 +70,7 @@ pub(crate) fn off(guest: &Guest, soft: bool, abandoned: &dyn Fn() -> bool) -> Re
         if abandoned() {
             return Err(gone());
         }
-        std::thread::sleep(POLL);
+        std::thread::sleep(LIMITS.look_every);
     }
     Ok(())
 }
@@ -113,7 +109,7 @@ pub(crate) fn wait_for_tools(
         if abandoned() {
             return Err(gone());
         }
-        std::thread::sleep(POLL);
+        std::thread::sleep(LIMITS.look_every);
     }
 }
 
@@ -154,10 +150,10 @@ fn stop(guest: &Guest, request: Request) -> Result<()> {
     };
     let start = Instant::now();
     while guest.state()?.process == process {
-        if start.elapsed() > STOP_LIMIT {
+        if start.elapsed() > LIMITS.stop {
             process.into_iter().for_each(ProcessId::kill);
         }
-        std::thread::sleep(POLL);
+        std::thread::sleep(LIMITS.look_every);
     }
     // The state file says what the process said last, or that it is gone: either is the truth.
     let locked = guest.lock()?;
