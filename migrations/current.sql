@@ -1992,7 +1992,7 @@ CREATE TABLE virtuozo_core.requests (
     CONSTRAINT requests_check2 CHECK (((state = 'failed'::text) = (error IS NOT NULL))),
     CONSTRAINT requests_check3 CHECK (((state = ANY (ARRAY['waiting'::text, 'running'::text])) = (ended_at IS NULL))),
     CONSTRAINT requests_error_class_check CHECK ((error_class = ANY (ARRAY['retry'::text, 'permanent'::text, 'operator'::text]))),
-    CONSTRAINT requests_kind_check CHECK ((kind = ANY (ARRAY['host_test'::text, 'host_check'::text]))),
+    CONSTRAINT requests_kind_check CHECK ((kind = ANY (ARRAY['host_test'::text, 'host_check'::text, 'datastore_propose'::text]))),
     CONSTRAINT requests_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT requests_times CHECK (((GREATEST(lease_until, asked_at, wanted_until, ended_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(lease_until, asked_at, wanted_until, ended_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
 );

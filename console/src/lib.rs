@@ -16,6 +16,7 @@ mod output;
 mod password;
 mod progress;
 mod repositories;
+mod requests;
 mod resettable;
 mod systemd;
 mod text;

@@ -104,6 +104,19 @@ impl Output {
     }
 }
 
+/// Text that others have made, for people: what a terminal would act on, or would show in another order, is spelled out.
+pub(crate) fn escaped(text: &str) -> String {
+    let acts = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let spelled = |c: char| match acts(c) {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(spelled).collect()
+}
+
 /// A table with the given headers, fitted to the terminal where there is one.
 pub(crate) fn table(headers: &[&str]) -> Table {
     let mut table = Table::new();
@@ -156,6 +169,13 @@ pub(crate) fn yes_no(value: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_of_others_neither_moves_the_cursor_nor_turns_its_order() {
+        assert_eq!(escaped("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
+        assert_eq!(escaped("vm\u{202e}x"), "vm\\u{202e}x");
+        assert_eq!(escaped("Büro 1 [x]"), "Büro 1 [x]");
+    }
 
     #[test]
     fn a_negative_size_is_not_a_huge_one() {

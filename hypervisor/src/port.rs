@@ -10,7 +10,7 @@ mod restore;
 
 pub use back_end::{BackEnd, HostKindInfo, HostSettings, Property, PropertyType};
 pub use connectors::{Connectors, Probed};
-pub use facts::{DiskFacts, GuestFacts, HostFacts, PowerState, Problem};
+pub use facts::{DiskFacts, GuestFacts, HostDatastore, HostFacts, PowerState, Problem};
 pub use image::{DiskProperties, Geometry, GuestImage, ImageFile, ImageFormat, SmallFile};
 pub use instant::{ByteRange, ChangeIds, ChangedRanges, DiskChanges, FreezeRequest, Instant};
 pub use name::{ChangeId, GuestRef, InvalidName, Locator};
@@ -90,6 +90,10 @@ pub trait Host: Send + Sync {
 
     /// Reads the host's inventory and configuration afresh.
     async fn facts(&self) -> Result<HostFacts>;
+
+    /// Reads which datastores the host has, and which guests are registered in each; one that no files are read from is
+    /// left out.
+    async fn datastores(&self) -> Result<Vec<HostDatastore>>;
 
     /// Opens a guest. Where the reference has a UUID and another guest stands at its locator, it is not found.
     async fn guest(&self, guest: &GuestRef) -> Result<Arc<dyn Guest>>;

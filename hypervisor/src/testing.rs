@@ -21,8 +21,8 @@ pub use world::{
 
 use self::{guest::Handle, restore::FakeRestorer, world::not_there};
 use crate::{
-    BackEnd, Capabilities, Connector, ErrorClass, ErrorKind, Guest, GuestRef, Host, HostFacts,
-    HostKindInfo, HostTarget, HypervisorError, Property, PropertyType, Restorer, Result,
+    BackEnd, Capabilities, Connector, ErrorClass, ErrorKind, Guest, GuestRef, Host, HostDatastore,
+    HostFacts, HostKindInfo, HostTarget, HypervisorError, Property, PropertyType, Restorer, Result,
 };
 
 /// Hosts in memory.
@@ -150,6 +150,19 @@ impl Host for FakeHost {
             guests_are_complete: true,
             ..HostFacts::default()
         })
+    }
+
+    async fn datastores(&self) -> Result<Vec<HostDatastore>> {
+        let guests = self.facts().await?.guests.into_iter();
+        let files = guests.filter_map(|guest| {
+            let file = guest.locator.as_str().strip_prefix("[standard] ");
+            file.map(str::to_owned)
+        });
+        Ok(vec![HostDatastore {
+            name: "standard".to_owned(),
+            directory: None,
+            guest_files: files.collect(),
+        }])
     }
 
     async fn guest(&self, guest: &GuestRef) -> Result<Arc<dyn Guest>> {

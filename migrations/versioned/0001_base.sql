@@ -620,7 +620,7 @@ CREATE INDEX hook_runs_open ON virtuozo_core.hook_runs (created_at, id) WHERE st
 -- written here. There is no place for a secret in it: workers read the sealed password as they do for runs.
 CREATE TABLE virtuozo_core.requests (
     id           uuid PRIMARY KEY,
-    kind         text NOT NULL CHECK (kind IN ('host_test', 'host_check')),
+    kind         text NOT NULL CHECK (kind IN ('host_test', 'host_check', 'datastore_propose')),
     host_id      uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
     requested_by text NOT NULL,
     state        text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running', 'succeeded', 'failed', 'cancelled')),

@@ -3,6 +3,7 @@
 mod administrator;
 mod changed_limits;
 mod commands;
+mod datastores;
 mod events;
 mod hooks;
 mod leftovers;

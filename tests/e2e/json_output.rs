@@ -280,6 +280,7 @@ async fn the_page_of_json_output_names_every_command_and_exactly_the_fields_that
     out.run(&site, "guest show", &["alpha/mail"], &["disks"])?;
     out.run(&site, "disk list", &[], &[])?;
     out.run(&site, "datastore list", &[], &[])?;
+    out.run(&site, "datastore propose", &["alpha"], &["datastores"])?;
     out.run(&site, "run list", &[], &[])?;
     out.run(
         &site,

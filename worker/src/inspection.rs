@@ -3,19 +3,22 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 use virtuozo_hypervisor::{
-    Connectors, ErrorKind, GuestFacts, Host, HostFacts, HypervisorError, PowerState,
+    Connectors, ErrorKind, GuestFacts, Host, HostFacts, HostTarget, HypervisorError, PowerState,
 };
-use virtuozo_model::{ErrorClass, Guest, GuestState, HostState, HostTested, Settings};
+use virtuozo_model::{
+    DatastoresProposed, ErrorClass, Guest, GuestState, HostState, HostTested, Settings,
+};
 use virtuozo_postgres::StoreError;
 use virtuozo_runtime::Availability;
 use virtuozo_store::{
-    circuit_breakers, disks, guests,
+    circuit_breakers, datastores, disks, guests,
     host_runs::GuestRunStart,
     hosts,
     inventory::{self, ListedGuest},
@@ -26,6 +29,7 @@ use virtuozo_store::{
 use crate::{
     assess::{self, Verdict},
     connections,
+    datastore_search::{self, Known},
     error::StepError,
     retry::while_unavailable,
     target::{TargetError, host_target},
@@ -74,8 +78,7 @@ pub async fn test_host(
             Some(connector) => connector.probe().await?,
             None => String::new(),
         };
-        let host = connectors.connect(&target).await?;
-        circuit_breakers::close(pool, host_id).await?;
+        let host = connect(pool, connectors, &target, host_id).await?;
         let facts = host.facts().await;
         host.close().await;
         let facts = facts?;
@@ -88,6 +91,49 @@ pub async fn test_host(
     };
     let tested: Result<HostTested, StepError> = tested.await;
     tested.map_err(|error| Failure::Host(error).into())
+}
+
+/// Connects to a host outside of any run. That it answers closes its circuit breaker.
+async fn connect(
+    pool: &PgPool,
+    connectors: &Connectors,
+    target: &HostTarget,
+    host_id: Uuid,
+) -> Result<Arc<dyn Host>, StepError> {
+    let host = connectors.connect(target).await?;
+    circuit_breakers::close(pool, host_id).await?;
+    Ok(host)
+}
+
+/// Asks a host for its datastores, over a connection of its own, and looks where this machine has them. Records nothing
+/// but that the host answers.
+///
+/// # Errors
+/// The host cannot be connected to or read, or the file systems of this machine do not answer.
+pub async fn propose_datastores(
+    pool: &PgPool,
+    key_file: &Path,
+    connectors: &Connectors,
+    host_id: Uuid,
+) -> Result<DatastoresProposed, CheckError> {
+    let target = host_target(pool, key_file, host_id)
+        .await
+        .map_err(Failure::from)?;
+    let proposed = async {
+        let host = connect(pool, connectors, &target, host_id).await?;
+        let datastores = host.datastores().await;
+        host.close().await;
+        let mapped_of_all = datastores::list(pool, None).await?.into_iter();
+        let mapped_of_all = mapped_of_all.filter_map(|one| one.local_path.map(PathBuf::from));
+        let known = Known {
+            host: target.name.clone(),
+            mapped: target.datastores.clone(),
+            mapped_of_all: mapped_of_all.collect(),
+        };
+        datastore_search::search(datastores?, known).await
+    };
+    let proposed: Result<DatastoresProposed, StepError> = proposed.await;
+    proposed.map_err(|error| Failure::Host(error).into())
 }
 
 /// Checks a host and all its guests outside of any run, over a connection of its own, and records the result. Returns the
@@ -106,8 +152,7 @@ pub async fn check_host(
         .await
         .map_err(Failure::from)?;
     let checked = async {
-        let host = connectors.connect(&target).await?;
-        circuit_breakers::close(pool, host_id).await?;
+        let host = connect(pool, connectors, &target, host_id).await?;
         let checked = check_guests(pool, availability, host.as_ref(), host_id).await;
         host.close().await;
         checked

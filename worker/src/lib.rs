@@ -9,6 +9,7 @@ mod blocking;
 mod circuit_breaker;
 mod connections;
 mod context;
+mod datastore_search;
 mod error;
 mod failpoints;
 mod inspection;
@@ -53,7 +54,7 @@ use crate::{
 };
 
 pub use failpoints::{Disturbance, Failpoints, NoFailpoints, Place};
-pub use inspection::{CheckError, check_host, test_host};
+pub use inspection::{CheckError, check_host, propose_datastores, test_host};
 pub use target::{TargetError, host_target};
 
 /// Connections for single statements. They are few, since the statements are short and a busy server process is faster

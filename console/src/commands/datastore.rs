@@ -1,5 +1,7 @@
 //! `virtuozo datastore …`: where workers read the hosts' storage.
 
+mod propose;
+
 use anyhow::Result;
 use clap::Subcommand;
 use virtuozo_services::datastores;
@@ -7,6 +9,7 @@ use virtuozo_services::datastores;
 use crate::{
     context::Context,
     output,
+    requests::AskArgs,
     resettable::{self, Resettable},
     text,
 };
@@ -32,6 +35,25 @@ pub(crate) enum DatastoreCommand {
         datastore: String,
         /// The directory, the same on every worker
         dir: String,
+    },
+    /// Look where workers could read the datastores of a host, by the files of its guests
+    #[command(after_help = "Examples:
+  virtuozo datastore propose alpha
+  virtuozo datastore propose alpha --apply
+  virtuozo datastore propose alpha --local --json
+
+A worker looks in the directories that it has under the names of the datastores: those that are mapped, the host's own
+paths, mounts, directories below mounts, /mnt, /media and /srv, and beside datastores that are mapped. It looks whether the
+files are there by which the host registers its guests, and opens none. --apply maps each datastore that is not mapped and
+of which one directory, and no other, holds all guests. A mapping holds for every worker.")]
+    Propose {
+        /// The host
+        host: String,
+        #[command(flatten)]
+        ask: AskArgs,
+        /// Map what was found in one directory, and leave every mapping that there is
+        #[arg(long)]
+        apply: bool,
     },
     /// Say how many guests of a datastore may be in work at once
     #[command(after_help = "Examples:
@@ -91,6 +113,9 @@ pub(crate) async fn run(context: &Context, command: DatastoreCommand) -> Result<
                 "workers read the datastore {datastore} of {} in {dir}",
                 host.name
             ))
+        }
+        DatastoreCommand::Propose { host, ask, apply } => {
+            propose::run(context, &db, &host, &ask, apply).await
         }
         DatastoreCommand::Limit {
             host,

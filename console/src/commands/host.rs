@@ -17,10 +17,10 @@ use crate::{
     context::{Context, Database},
     output,
     password::PasswordArgs,
+    requests::AskArgs,
     resettable::{self, Resettable},
     text,
 };
-use ask::AskArgs;
 
 /// Commands on hosts.
 #[derive(Debug, Subcommand)]

@@ -21,6 +21,17 @@ pub struct HostFacts {
     pub warnings: Vec<String>,
 }
 
+/// A datastore of a host, with what tells it from others wherever its files are read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostDatastore {
+    /// Its name.
+    pub name: String,
+    /// Its place as the host writes it; none where the host does not say.
+    pub directory: Option<String>,
+    /// The files by which guests are registered, as paths below the datastore with `/` between components.
+    pub guest_files: Vec<String>,
+}
+
 /// A guest's power state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -16,7 +16,7 @@ use super::{
     limits::LIMITS,
     locations::Locations,
 };
-use crate::{Capabilities, Guest, GuestRef, Host, HostFacts, HostTarget, Result};
+use crate::{Capabilities, Guest, GuestRef, Host, HostDatastore, HostFacts, HostTarget, Result};
 
 /// A connection to a host, in a process of its own.
 pub(super) struct VixHost {
@@ -53,13 +53,20 @@ impl VixHost {
     }
 }
 
-#[async_trait]
-impl Host for VixHost {
-    fn capabilities(&self) -> Capabilities {
-        self.connection.capabilities()
-    }
+/// The guests of a host, and where its files are.
+struct Inventory {
+    locations: Locations,
+    guests: Vec<GuestRef>,
+    /// `guests` names every guest of the host.
+    is_complete: bool,
+}
 
-    async fn facts(&self) -> Result<HostFacts> {
+impl VixHost {
+    /// Reads the host's inventory and its list of datastores afresh, and makes something of them.
+    async fn with_inventory<T: Send + 'static>(
+        &self,
+        make: impl FnOnce(Inventory) -> T + Send + 'static,
+    ) -> Result<T> {
         let product = self.connection.product;
         let what = match product {
             Product::Workstation => VIX_FIND_RUNNING_VMS,
@@ -76,7 +83,7 @@ impl Host for VixHost {
                 let mut locations = Locations::load(target);
                 let registered = locations.registered(target, product);
                 // The host's own list is trusted; what it lists live may be less.
-                let guests_are_complete = registered.is_some();
+                let is_complete = registered.is_some();
                 let mut guests = registered.unwrap_or_default();
                 for path in &live {
                     let locator = locations.locator(path, product);
@@ -84,14 +91,38 @@ impl Host for VixHost {
                 }
                 guests.sort();
                 guests.dedup();
-                HostFacts {
-                    datastores: locations.on_host,
+                make(Inventory {
+                    locations,
                     guests,
-                    guests_are_complete,
-                    warnings: locations.warnings,
-                }
+                    is_complete,
+                })
             })
             .await
+    }
+}
+
+#[async_trait]
+impl Host for VixHost {
+    fn capabilities(&self) -> Capabilities {
+        self.connection.capabilities()
+    }
+
+    async fn facts(&self) -> Result<HostFacts> {
+        self.with_inventory(|inventory| HostFacts {
+            datastores: inventory.locations.on_host,
+            guests: inventory.guests,
+            guests_are_complete: inventory.is_complete,
+            warnings: inventory.locations.warnings,
+        })
+        .await
+    }
+
+    async fn datastores(&self) -> Result<Vec<HostDatastore>> {
+        let product = self.connection.product;
+        self.with_inventory(move |inventory| {
+            inventory.locations.datastores(&inventory.guests, product)
+        })
+        .await
     }
 
     async fn guest(&self, guest: &GuestRef) -> Result<Arc<dyn Guest>> {

@@ -15,7 +15,7 @@ use virtuozo_disk::{
 use super::back_end::{Product, config_dir};
 use crate::{
     ErrorClass::{Elsewhere, Operator, Permanent, Retry},
-    ErrorKind, GuestRef, HostTarget, HypervisorError, Locator, Result,
+    ErrorKind, GuestRef, HostDatastore, HostTarget, HypervisorError, Locator, Result,
 };
 
 /// Where an ESXi host mounts its datastores, by name.
@@ -29,6 +29,8 @@ pub(super) struct Locations {
     mapped: BTreeMap<String, PathBuf>,
     /// Name → directory as the host writes it.
     pub(super) on_host: BTreeMap<String, String>,
+    /// Datastores that the host lists without a place that could be made out.
+    unplaced: Vec<String>,
     /// What could not be read, in sentences.
     pub(super) warnings: Vec<String>,
 }
@@ -53,13 +55,17 @@ impl Locations {
                         Some(directory) => {
                             locations.on_host.insert(datastore.name, directory);
                         }
-                        None if locations.mapped.contains_key(&datastore.name) => {}
-                        None => locations.warnings.push(format!(
-                            "host {}: the place of the datastore {} is not known; {}",
-                            locations.host,
-                            datastore.name,
-                            locations.hint(&datastore.name)
-                        )),
+                        None => {
+                            if !locations.mapped.contains_key(&datastore.name) {
+                                locations.warnings.push(format!(
+                                    "host {}: the place of the datastore {} is not known; {}",
+                                    locations.host,
+                                    datastore.name,
+                                    locations.hint(&datastore.name)
+                                ));
+                            }
+                            locations.unplaced.push(datastore.name);
+                        }
                     }
                 }
             }
@@ -168,14 +174,38 @@ impl Locations {
 
     /// An absolute path of the host as one in a datastore.
     fn in_datastore(&self, path: &str) -> Option<DatastorePath> {
-        DatastorePath::from_host_path(path, &self.on_host).or_else(|| {
-            let (datastore, relative) = path.strip_prefix(ESX_VOLUMES)?.split_once('/')?;
-            let path = DatastorePath {
-                datastore: datastore.to_owned(),
-                relative: host_path::normalize_relative(relative)?.join("/"),
-            };
-            self.mapped.contains_key(&path.datastore).then_some(path)
-        })
+        DatastorePath::from_host_path(path, &self.on_host)
+            .or_else(|| in_volume(path).filter(|path| self.mapped.contains_key(&path.datastore)))
+    }
+
+    /// The datastores that the host lists, that its guests lie in or that are mapped, with the guests in each.
+    pub(super) fn datastores(&self, guests: &[GuestRef], product: Product) -> Vec<HostDatastore> {
+        let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let listed = self.on_host.keys().chain(self.mapped.keys());
+        for name in listed.chain(&self.unplaced) {
+            files.entry(name.clone()).or_default();
+        }
+        for guest in guests {
+            let locator = guest.locator.as_str();
+            let path: Option<DatastorePath> = locator
+                .parse()
+                .ok()
+                .or_else(|| self.in_datastore(locator))
+                .or_else(|| in_volume(locator));
+            if let Some(path) = path {
+                files.entry(path.datastore).or_default().push(path.relative);
+            }
+        }
+        let datastore = |(name, guest_files): (String, Vec<String>)| HostDatastore {
+            directory: self
+                .on_host
+                .get(&name)
+                .cloned()
+                .or_else(|| (product == Product::Esxi).then(|| format!("{ESX_VOLUMES}{name}"))),
+            name,
+            guest_files,
+        };
+        files.into_iter().map(datastore).collect()
     }
 
     /// The datastore of a path of the host, in any of its forms.
@@ -245,6 +275,15 @@ impl Locations {
     }
 }
 
+/// A path of an ESXi host as one in the datastore that it mounts there.
+fn in_volume(path: &str) -> Option<DatastorePath> {
+    let (datastore, relative) = path.strip_prefix(ESX_VOLUMES)?.split_once('/')?;
+    Some(DatastorePath {
+        datastore: datastore.to_owned(),
+        relative: host_path::normalize_relative(relative)?.join("/"),
+    })
+}
+
 fn read_list<T>(
     path: &Path,
     parse: impl FnOnce(&str) -> std::result::Result<T, String>,
@@ -270,6 +309,7 @@ mod tests {
                 .iter()
                 .map(|(name, directory)| ((*name).to_owned(), (*directory).to_owned()))
                 .collect(),
+            unplaced: Vec::new(),
             warnings: Vec::new(),
         }
     }
@@ -319,6 +359,47 @@ mod tests {
             known.host_file("/vmfs/volumes/fast/a/a.vmdk").unwrap(),
             Path::new("/mnt/fast/a/a.vmdk")
         );
+    }
+
+    #[test]
+    fn datastores_are_those_that_are_listed_mapped_or_hold_a_guest() {
+        let known = locations(&[("fast", "/mnt/fast")], &[("standard", "/srv/vm")]);
+        let guests = [
+            "[standard] web/web.vmx",
+            "/srv/vm/mail/mail.vmx",
+            "[live] db/db.vmx",
+            "/vmfs/volumes/other/a/a.vmx",
+            "/home/me/b.vmx",
+        ];
+        let guests = guests.map(guest);
+        let of = |product| {
+            let all = known.datastores(&guests, product).into_iter();
+            all.map(|one| (one.name, one.directory, one.guest_files.join(" ")))
+                .collect::<Vec<_>>()
+        };
+        let line = |name: &str, directory: Option<&str>, files: &str| {
+            (
+                name.to_owned(),
+                directory.map(str::to_owned),
+                files.to_owned(),
+            )
+        };
+        let standard = line("standard", Some("/srv/vm"), "web/web.vmx mail/mail.vmx");
+        assert_eq!(
+            of(Product::Server2),
+            [
+                line("fast", None, ""),
+                line("live", None, "db/db.vmx"),
+                line("other", None, "a/a.vmx"),
+                standard.clone(),
+            ]
+        );
+        let esxi = of(Product::Esxi);
+        assert_eq!(
+            esxi[1],
+            line("live", Some("/vmfs/volumes/live"), "db/db.vmx")
+        );
+        assert_eq!(esxi[3], standard);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The things that administrators configure and Virtuozo reports about, as they stand in the database.
 
+mod datastore_proposals;
 mod error_class;
 mod hooks;
 mod host_kind;
@@ -10,6 +11,9 @@ pub mod schedule;
 mod steps;
 mod text_enum;
 
+pub use datastore_proposals::{
+    CandidateReason, DatastoreCandidate, DatastoreProposal, DatastoresProposed, ProposalOutcome,
+};
 pub use error_class::ErrorClass;
 pub use hooks::{Hook, HookLine, HookMoment, OnFailure};
 pub use host_kind::{HostKind, NoHostKind};

@@ -13,6 +13,8 @@ text_enum! {
         HostTest = "host_test",
         /// Hold the stored configuration against the live one.
         HostCheck = "host_check",
+        /// Look where the datastores are on the machine of the worker.
+        DatastorePropose = "datastore_propose",
     }
 }
 

@@ -1,7 +1,7 @@
 //! Datastores: where workers read the hosts' storage.
 
 use sqlx::PgPool;
-use virtuozo_model::{Datastore, Host};
+use virtuozo_model::{Datastore, DatastoreProposal, Host, ProposalOutcome};
 use virtuozo_store::{caps, datastores, hosts};
 
 use crate::{error::ServiceError, names::host_id};
@@ -32,6 +32,30 @@ pub async fn map(
         None => datastores::unmap(pool, host.id, datastore).await?,
     }
     Ok(host)
+}
+
+/// Maps the datastores of which a search has found all guests in one other directory, in one transaction. A mapping that
+/// there is stays. Returns the datastores that were mapped.
+///
+/// # Errors
+/// [`virtuozo_postgres::StoreError::Refused`] for a name or a directory that can be none; nothing is mapped then.
+pub async fn map_found(
+    pool: &PgPool,
+    host: &Host,
+    proposals: &[DatastoreProposal],
+) -> Result<Vec<String>, ServiceError> {
+    let mut tx = pool.begin().await?;
+    let mut mapped = Vec::new();
+    for proposal in proposals {
+        if let (ProposalOutcome::Found, None, Some(directory)) =
+            (proposal.outcome, &proposal.local_path, &proposal.directory)
+            && datastores::map_new(&mut *tx, host.id, &proposal.name, directory).await?
+        {
+            mapped.push(proposal.name.clone());
+        }
+    }
+    tx.commit().await?;
+    Ok(mapped)
 }
 
 /// Says how many guests of a datastore may be in work at once; none: as many as their hosts permit. Returns the host.

@@ -9,7 +9,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use virtuozo_model::{
-    ErrorClass, Host, HostChecked, HostTested, ProcessKind, RequestKind, RequestState, Worker,
+    DatastoresProposed, ErrorClass, Host, HostChecked, HostTested, ProcessKind, RequestKind,
+    RequestState, Worker,
 };
 use virtuozo_postgres::StoreError;
 use virtuozo_runtime::LIMITS;
@@ -138,6 +139,20 @@ pub async fn check_host(
     tell: impl FnMut(&str),
 ) -> Result<Answered<HostChecked>, RequestError> {
     ask(pool, RequestKind::HostCheck, host, asking, tell).await
+}
+
+/// Has a worker look where the datastores of a host are on its machine; nothing is changed. `progress` hears how far it
+/// is.
+///
+/// # Errors
+/// [`RequestError`].
+pub async fn propose_datastores(
+    pool: &PgPool,
+    host: &Host,
+    asking: &Asking,
+    progress: impl FnMut(&str),
+) -> Result<Answered<DatastoresProposed>, RequestError> {
+    ask(pool, RequestKind::DatastorePropose, host, asking, progress).await
 }
 
 async fn ask<T: DeserializeOwned>(

@@ -1,12 +1,12 @@
 //! The rules of operations, against a database.
 
-use virtuozo_model::HostKind;
+use virtuozo_model::{DatastoreProposal, HostKind, ProposalOutcome};
 use virtuozo_postgres::{StoreError, testing::TestDb};
 use virtuozo_secrets::Key;
 use virtuozo_store::hosts::{HostConfig, Rules};
 
 use crate::{
-    ServiceError, guests,
+    ServiceError, datastores, guests,
     guests::Added,
     hosts::{self, HostChanges, Sealing},
     names::Targets,
@@ -192,4 +192,55 @@ async fn what_is_unknown_is_refused_by_its_name() {
     assert_refused(runs::cancel(&db.pool, "latest").await, "no run yet");
     let forgiven = obligations::forgive(&db.pool, "ffff", "it burnt down", "user anna").await;
     assert_refused(forgiven, "no obligation 'ffff'");
+}
+
+fn proposal(name: &str, outcome: ProposalOutcome, directory: Option<&str>) -> DatastoreProposal {
+    DatastoreProposal {
+        name: name.to_owned(),
+        host_path: None,
+        local_path: None,
+        guests: 1,
+        outcome,
+        directory: directory.map(str::to_owned),
+        candidates: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn what_was_found_is_mapped_and_neither_what_is_mapped_meanwhile_nor_anything_with_a_wrong_name()
+ {
+    let (db, _key, _dir) = site().await;
+    let host = hosts::by_name(&db.pool, "alpha").await.unwrap();
+    datastores::map(&db.pool, "alpha", "taken", Some("/mnt/taken"))
+        .await
+        .unwrap();
+    let found = |name: &str| proposal(name, ProposalOutcome::Found, Some("/mnt/found"));
+    let elsewhere = DatastoreProposal {
+        local_path: Some("/mnt/old".to_owned()),
+        ..found("elsewhere")
+    };
+    let all = [
+        found("standard"),
+        found("taken"),
+        elsewhere,
+        proposal("own", ProposalOutcome::InPlace, Some("/srv/own")),
+        proposal("unclear", ProposalOutcome::Ambiguous, None),
+    ];
+    let mapped = datastores::map_found(&db.pool, &host, &all).await.unwrap();
+    assert_eq!(mapped, ["standard"]);
+    let paths = async || {
+        let all = datastores::list(&db.pool, Some("alpha")).await.unwrap();
+        let paths = all.into_iter().map(|one| (one.name, one.local_path));
+        paths.collect::<Vec<_>>()
+    };
+    let path = |name: &str, path: &str| (name.to_owned(), Some(path.to_owned()));
+    let expected = [path("standard", "/mnt/found"), path("taken", "/mnt/taken")];
+    assert_eq!(paths().await, expected);
+
+    let hostile = [found("second"), found("bell\u{7}")];
+    assert_refused(
+        datastores::map_found(&db.pool, &host, &hostile).await,
+        "control character",
+    );
+    assert_eq!(paths().await, expected);
 }

@@ -43,6 +43,27 @@ pub async fn map(
     Ok(())
 }
 
+/// Says in which directory workers read a datastore that is not mapped. False: it is.
+///
+/// # Errors
+/// As [`map`].
+pub async fn map_new(
+    db: impl PgExecutor<'_>,
+    host_id: Uuid,
+    name: &str,
+    local_path: &str,
+) -> Result<bool, StoreError> {
+    super::check_name("datastore", name)?;
+    super::check_directory(local_path)?;
+    let done = sqlx::query(include_str!("datastores/map_new.sql"))
+        .bind(host_id)
+        .bind(name)
+        .bind(local_path)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
 /// Makes a datastore known that its host has not named yet.
 ///
 /// # Errors

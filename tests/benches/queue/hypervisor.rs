@@ -8,8 +8,8 @@ use parking_lot::{Mutex, MutexGuard};
 use virtuozo_disk::{BlockRange, BlockSource, DiskError, RangeKind};
 use virtuozo_hypervisor::{
     BackEnd, Capabilities, ChangeId, ChangeIds, Connector, DiskFacts, FreezeRequest, Guest,
-    GuestFacts, GuestImage, GuestRef, Host, HostFacts, HostKindInfo, HostTarget, ImageFile,
-    ImageFormat, Instant, PowerOff, PowerState, Result, SmallFile,
+    GuestFacts, GuestImage, GuestRef, Host, HostDatastore, HostFacts, HostKindInfo, HostTarget,
+    ImageFile, ImageFormat, Instant, PowerOff, PowerState, Result, SmallFile,
 };
 
 /// Size of a guest's disk; all of it is zeros that need not be copied.
@@ -64,6 +64,10 @@ impl Host for NoHost {
 
     async fn facts(&self) -> Result<HostFacts> {
         Ok(HostFacts::default())
+    }
+
+    async fn datastores(&self) -> Result<Vec<HostDatastore>> {
+        Ok(Vec::new())
     }
 
     async fn guest(&self, guest: &GuestRef) -> Result<Arc<dyn Guest>> {

@@ -100,6 +100,9 @@ async fn ask_host(context: &Context, row: &RequestLease) -> Result<serde_json::V
         RequestKind::HostTest => serde_json::to_value(
             inspection::test_host(pool, key_file, connectors, row.host_id).await?,
         ),
+        RequestKind::DatastorePropose => serde_json::to_value(
+            inspection::propose_datastores(pool, key_file, connectors, row.host_id).await?,
+        ),
         RequestKind::HostCheck => {
             let checking = inspection::check_host(
                 pool,

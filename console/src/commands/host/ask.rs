@@ -1,50 +1,22 @@
 //! `virtuozo host test` and `virtuozo host check`: what a host answers, to a worker of the fleet or to this machine.
 
-use std::{collections::BTreeMap, future::Future, time::Duration};
+use std::collections::BTreeMap;
 
 use anyhow::Result;
-use clap::Args;
 use serde_json::json;
-use tokio::{sync::mpsc, task::JoinSet};
 use virtuozo_model::{Host, HostTested};
 use virtuozo_services::{
-    ServiceError,
     guests::{self, with_rpo},
     hosts,
-    requests::{self, Asking, RequestError},
+    requests::{self, RequestError},
 };
 
 use super::super::guest;
 use crate::{
-    context::{Context, Database, user_name},
-    error::{AlreadyReported, Interrupted},
-    progress::{ProgressDisplay, ProgressLine},
+    context::{Context, Database},
+    error::AlreadyReported,
+    requests::{AskArgs, at_once, failed, of_one},
 };
-
-/// Who connects to the host.
-#[derive(Debug, Args)]
-pub(crate) struct AskArgs {
-    /// Connect from this machine, instead of having a worker do it
-    #[arg(long)]
-    local: bool,
-    /// How many seconds to wait for a worker's answer
-    #[arg(long, value_name = "SECS", default_value_t = 300, conflicts_with = "local",
-          value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    timeout: u32,
-}
-
-impl AskArgs {
-    fn asking(&self, context: &Context) -> Result<Asking> {
-        Ok(Asking {
-            requested_by: format!("user {}", user_name()),
-            limit: Duration::from_secs(self.timeout.into()),
-            stop: context.catch_signals()?,
-        })
-    }
-}
-
-/// Where the standing of a request is told, with the host that it is about.
-type Progress = mpsc::UnboundedSender<(String, String)>;
 
 pub(super) async fn test(
     context: &Context,
@@ -58,15 +30,11 @@ pub(super) async fn test(
         let tested = virtuozo_worker::test_host(&db.pool, &key_file, &connectors, host.id);
         (tested.await?, None)
     } else {
-        let asking = args.asking(context)?;
-        let pool = db.pool.clone();
-        let mut all = at_once(vec![host.clone()], |host, progress| {
-            let (pool, asking) = (pool.clone(), asking.clone());
-            async move { requests::test_host(&pool, &host, &asking, tell(&host, &progress)).await }
-        })
-        .await;
-        let (_, tested) = all.remove(0);
-        let tested = tested.map_err(failed)?;
+        let (asking, pool) = (args.asking(context)?, db.pool.clone());
+        let tested = of_one(&host, |host, show| async move {
+            requests::test_host(&pool, &host, &asking, show).await
+        });
+        let tested = tested.await?;
         (tested.answer, Some(tested.worker))
     };
     print_answer(context, &host, &answer, worker.as_deref())
@@ -136,9 +104,9 @@ pub(super) async fn check(
         }
     } else {
         let (asking, pool) = (args.asking(context)?, db.pool.clone());
-        let checked = at_once(hosts, |host, progress| {
+        let checked = at_once(hosts, |host, show| {
             let (pool, asking) = (pool.clone(), asking.clone());
-            async move { requests::check_host(&pool, &host, &asking, tell(&host, &progress)).await }
+            async move { requests::check_host(&pool, &host, &asking, show).await }
         });
         for (host, checked) in checked.await {
             match checked {
@@ -176,51 +144,5 @@ pub(super) async fn check(
         Ok(())
     } else {
         Err(AlreadyReported.into())
-    }
-}
-
-/// Asks all hosts at once, and shows on stderr how far each of them is.
-async fn at_once<T: Send + 'static, Answer>(
-    hosts: Vec<Host>,
-    ask: impl Fn(Host, Progress) -> Answer,
-) -> Vec<(Host, T)>
-where
-    Answer: Future<Output = T> + Send + 'static,
-{
-    let (progress, mut told) = mpsc::unbounded_channel();
-    let mut asked = JoinSet::new();
-    for host in hosts {
-        let answer = ask(host.clone(), progress.clone());
-        asked.spawn(async move { (host, answer.await) });
-    }
-    drop(progress);
-    let mut display = ProgressDisplay::on_stderr();
-    let mut lines: BTreeMap<String, ProgressLine> = BTreeMap::new();
-    while let Some((host, standing)) = told.recv().await {
-        let line = ProgressLine {
-            subject: host.clone(),
-            text: format!("{host}  {standing}"),
-            summary: standing,
-        };
-        lines.insert(host, line);
-        let all: Vec<ProgressLine> = lines.values().cloned().collect();
-        display.draw(&all);
-    }
-    display.clear();
-    asked.join_all().await
-}
-
-fn tell(host: &Host, progress: &Progress) -> impl FnMut(&str) + use<> {
-    let (host, progress) = (host.name.clone(), progress.clone());
-    move |standing| {
-        // Who shows it may have ended before the request.
-        let _ = progress.send((host.clone(), standing.to_owned()));
-    }
-}
-
-fn failed(error: RequestError) -> anyhow::Error {
-    match error {
-        RequestError::Stopped(_) => Interrupted.into(),
-        error => ServiceError::from(error).into(),
     }
 }

@@ -67,6 +67,11 @@ fn a_hook_that_is_killed_has_ended_before_its_process_gives_it_up() {
 }
 
 #[test]
+fn mounts_are_given_up_before_the_search_for_datastores_is() {
+    assert!(LIMITS.worker.mount < LIMITS.worker.datastore_search);
+}
+
+#[test]
 fn a_worker_of_the_demo_drains_before_it_is_killed() {
     assert!(LIMITS.worker.drain_of_child < LIMITS.console.demo_stop);
     assert!(LIMITS.worker.drain_of_child < LIMITS.worker.drain);

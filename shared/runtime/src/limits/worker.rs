@@ -35,6 +35,10 @@ limits! {
         space_every = secs(60);
         /// A storage that takes longer to answer counts as hung.
         space = secs(20);
+        /// A mount that takes longer to answer is left out where datastores are looked for.
+        mount = secs(5);
+        /// How long the datastores of a host may be looked for.
+        datastore_search = secs(60);
         /// The pauses between two attempts of a statement while the database is away.
         statements (BackoffPolicy) = BackoffPolicy::doubling(millis(100), secs(3));
         /// The longest delay before another attempt of a run, before jitter. The first one is a setting.
