@@ -563,35 +563,29 @@ CREATE FUNCTION virtuozo_core.describe_job() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 DECLARE
-    kind text;
+    subject CONSTANT uuid := virtuozo_core.job_subject(new.job_type, new.job);
     parent text;
 BEGIN
+    SELECT n.kind, n.host_id, n.locations INTO new.needs_kind, new.needs_host, new.needs_locations
+      FROM virtuozo_core.job_needs(new.job_type, subject) n;
     IF new.job_type = 'virtuozo-guest' THEN
-        SELECT o.kind, virtuozo_core.traceparent(coalesce(r.trace_id, r.id), g.id, g.trace_fence) INTO kind, parent
+        SELECT virtuozo_core.traceparent(coalesce(r.trace_id, r.id), g.id, g.trace_fence) INTO parent
           FROM virtuozo_core.guest_runs g
-          JOIN virtuozo_core.hosts o ON o.id = g.host_id
           JOIN virtuozo_core.runs r ON r.id = g.run_id
-         WHERE g.id = virtuozo_core.job_subject(new.job_type, new.job);
+         WHERE g.id = subject;
     ELSIF new.job_type = 'virtuozo-host' THEN
-        SELECT o.kind, virtuozo_core.traceparent(coalesce(r.trace_id, r.id), h.id, 0) INTO kind, parent
+        SELECT virtuozo_core.traceparent(coalesce(r.trace_id, r.id), h.id, 0) INTO parent
           FROM virtuozo_core.host_runs h
-          JOIN virtuozo_core.hosts o ON o.id = h.host_id
           JOIN virtuozo_core.runs r ON r.id = h.run_id
-         WHERE h.id = virtuozo_core.job_subject(new.job_type, new.job);
+         WHERE h.id = subject;
     ELSIF new.job_type = 'virtuozo-undo' THEN
-        SELECT h.kind, virtuozo_core.traceparent(coalesce(r.trace_id, r.id), g.id, g.trace_fence) INTO kind, parent
+        SELECT virtuozo_core.traceparent(coalesce(r.trace_id, r.id), g.id, g.trace_fence) INTO parent
           FROM virtuozo_core.obligations o
-          JOIN virtuozo_core.hosts h ON h.id = o.host_id
           JOIN virtuozo_core.guest_runs g ON g.id = o.guest_run_id
           JOIN virtuozo_core.runs r ON r.id = g.run_id
-         WHERE o.guest_id = virtuozo_core.job_subject(new.job_type, new.job)
+         WHERE o.guest_id = subject
          ORDER BY o.created_at LIMIT 1;
-    ELSIF new.job_type = 'virtuozo-request' THEN
-        SELECT h.kind INTO kind
-          FROM virtuozo_core.requests q JOIN virtuozo_core.hosts h ON h.id = q.host_id
-         WHERE q.id = virtuozo_core.job_subject(new.job_type, new.job);
     END IF;
-    new.needs_kind := coalesce(kind, '');
     IF parent IS NOT NULL AND coalesce(new.metadata::text, '') = '' THEN
         -- As text, which is read as hstore wherever that extension lives.
         new.metadata := format('"traceparent"=>"%s"', parent);
@@ -1100,9 +1094,7 @@ CREATE FUNCTION virtuozo_core.is_served(wanted text) RETURNS boolean
 BEGIN
     RETURN EXISTS (SELECT 1 FROM virtuozo_core.workers w
                     WHERE w.kind = 'worker' AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at)
-                      AND (EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k
-                                    WHERE k.worker_id = w.id AND k.kind = wanted AND k.is_served)
-                           OR NOT EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k WHERE k.worker_id = w.id)));
+                      AND virtuozo_core.serves_kind(w.id, wanted));
 END $$;
 
 -- Name: is_settled(); Type: FUNCTION; Schema: virtuozo_core
@@ -1136,6 +1128,35 @@ CREATE FUNCTION virtuozo_core.job_key(queue text) RETURNS text
     LANGUAGE sql IMMUTABLE
     RETURN CASE queue WHEN 'virtuozo-host'::text THEN 'host_run_id'::text WHEN 'virtuozo-guest'::text THEN 'guest_run_id'::text WHEN 'virtuozo-undo'::text THEN 'guest_id'::text WHEN 'virtuozo-notice'::text THEN 'notice_id'::text WHEN 'virtuozo-request'::text THEN 'request_id'::text ELSE NULL::text END;
 
+-- Name: job_needs(text, uuid); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.job_needs(queue text, subject uuid, OUT kind text, OUT host_id uuid, OUT locations text[]) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+DECLARE
+    guest uuid;
+    destination text;
+BEGIN
+    IF queue = 'virtuozo-guest' THEN
+        SELECT g.host_id, g.guest_id, coalesce(u.destination, s.destination)
+          INTO job_needs.host_id, guest, destination
+          FROM virtuozo_core.guest_runs g
+          JOIN virtuozo_core.guests u ON u.id = g.guest_id
+         CROSS JOIN virtuozo_core.settings s
+         WHERE g.id = subject;
+    ELSIF queue = 'virtuozo-host' THEN
+        SELECT r.host_id INTO job_needs.host_id FROM virtuozo_core.host_runs r WHERE r.id = subject;
+    ELSIF queue = 'virtuozo-undo' THEN
+        SELECT u.host_id, u.id INTO job_needs.host_id, guest FROM virtuozo_core.guests u WHERE u.id = subject;
+    ELSIF queue = 'virtuozo-request' THEN
+        SELECT q.host_id INTO job_needs.host_id FROM virtuozo_core.requests q WHERE q.id = subject;
+    END IF;
+    kind := coalesce((SELECT h.kind FROM virtuozo_core.hosts h WHERE h.id = job_needs.host_id), '');
+    locations := CASE WHEN job_needs.host_id IS NULL THEN '{}' ELSE virtuozo_core.locations(job_needs.host_id, guest) END;
+    IF destination IS NOT NULL AND destination <> ALL (locations) THEN
+        locations := locations || destination;
+    END IF;
+END $$;
+
 -- Name: job_payload(text, uuid); Type: FUNCTION; Schema: virtuozo_core
 CREATE FUNCTION virtuozo_core.job_payload(queue text, id uuid) RETURNS bytea
     LANGUAGE sql STABLE
@@ -1161,15 +1182,6 @@ BEGIN
               FROM virtuozo_core.hosts h WHERE h.id = host AND NOT virtuozo_core.is_served(h.kind));
 END $$;
 
--- Name: lacks_capability(uuid, uuid); Type: FUNCTION; Schema: virtuozo_core
-CREATE FUNCTION virtuozo_core.lacks_capability(worker uuid, host uuid) RETURNS boolean
-    LANGUAGE plpgsql STABLE
-    AS $$
-BEGIN
-    RETURN EXISTS (SELECT 1 FROM virtuozo_core.missing_capabilities u
-                    WHERE u.worker_id = worker AND u.host_id = host AND u.noted_at > now() - interval '5 minutes');
-END $$;
-
 -- Name: leave_slot_no(uuid, text, integer, integer); Type: FUNCTION; Schema: virtuozo_core
 CREATE FUNCTION virtuozo_core.leave_slot_no(host uuid, its_node text, slot integer, cap integer) RETURNS void
     LANGUAGE plpgsql
@@ -1183,16 +1195,50 @@ BEGIN
     END IF;
 END $$;
 
--- Name: leaves_to_others(uuid, uuid); Type: FUNCTION; Schema: virtuozo_core
-CREATE FUNCTION virtuozo_core.leaves_to_others(worker uuid, host uuid) RETURNS boolean
+-- Name: leaves_to_others(uuid, text, uuid, text[]); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.leaves_to_others(worker uuid, kind text, host uuid, locations text[]) RETURNS boolean
     LANGUAGE plpgsql STABLE
     AS $$
 BEGIN
-    RETURN virtuozo_core.lacks_capability(worker, host)
+    RETURN EXISTS (SELECT 1 FROM virtuozo_core.lacks x
+                    WHERE x.worker_id = worker AND (x.host_id = host OR x.location = ANY (locations)))
        AND EXISTS (SELECT 1 FROM virtuozo_core.workers w
                     WHERE w.kind = 'worker' AND w.id <> worker AND NOT w.drain_requested
                       AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at)
-                      AND virtuozo_core.serves(w.id, host) AND NOT virtuozo_core.lacks_capability(w.id, host));
+                      AND virtuozo_core.serves_kind(w.id, leaves_to_others.kind)
+                      AND NOT EXISTS (SELECT 1 FROM virtuozo_core.lacks x
+                                       WHERE x.worker_id = w.id AND (x.host_id = host OR x.location = ANY (locations))));
+END $$;
+
+-- Name: left_reason(text, uuid, text[]); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.left_reason(kind text, host uuid, locations text[]) RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    RETURN (SELECT 'left to others by ' || string_agg(format('worker %s on %s, which lacks %s (%s)', x.name, x.machine,
+                                                             coalesce(x.location, 'what the host ' || x.host || ' takes'), x.reason),
+                                                      '; ' ORDER BY x.name, x.worker_id, x.location)
+              FROM virtuozo_core.lacking_workers x
+             WHERE (x.host = (SELECT h.name FROM virtuozo_core.hosts h WHERE h.id = left_reason.host) OR x.location = ANY (locations))
+               AND virtuozo_core.leaves_to_others(x.worker_id, left_reason.kind, left_reason.host, locations));
+END $$;
+
+-- Name: locations(uuid, uuid); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.locations(host uuid, guest uuid) RETURNS text[]
+    LANGUAGE plpgsql STABLE
+    AS $$
+DECLARE
+    known CONSTANT text[] := ARRAY(
+        SELECT u.datastore FROM virtuozo_core.guests u WHERE u.id = guest AND u.datastore IS NOT NULL
+         UNION
+        SELECT d.datastore FROM virtuozo_core.disks d WHERE d.guest_id = guest AND NOT d.ignored AND d.datastore IS NOT NULL);
+BEGIN
+    RETURN ARRAY(
+        SELECT DISTINCT coalesce(d.local_path, d.host_path)
+          FROM virtuozo_core.datastores d
+         WHERE d.host_id = host AND (known = '{}' OR d.name = ANY (known))
+           AND coalesce(d.local_path, d.host_path) LIKE '/%');
 END $$;
 
 -- Name: named_id(bytea, text); Type: FUNCTION; Schema: virtuozo_core
@@ -1425,13 +1471,14 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Name: serves(uuid, uuid); Type: FUNCTION; Schema: virtuozo_core
-CREATE FUNCTION virtuozo_core.serves(worker uuid, host uuid) RETURNS boolean
+-- Name: serves_kind(uuid, text); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.serves_kind(worker uuid, wanted text) RETURNS boolean
     LANGUAGE plpgsql STABLE
     AS $$
 BEGIN
-    RETURN EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k JOIN virtuozo_core.hosts h ON h.kind = k.kind
-                    WHERE k.worker_id = worker AND h.id = host AND k.is_served)
+    RETURN wanted = ''
+        OR EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k
+                    WHERE k.worker_id = worker AND k.kind = wanted AND k.is_served)
         OR NOT EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k WHERE k.worker_id = worker);
 END $$;
 
@@ -1595,7 +1642,10 @@ BEGIN
     RETURN CASE WHEN g.state IN ('waiting', 'admitted') THEN coalesce(
         virtuozo_core.process_reason('worker'),
         virtuozo_core.kind_reason(g.host_id),
-        CASE g.state WHEN 'admitted' THEN 'has a slot; the next worker with room for its host takes it' END,
+        CASE g.state WHEN 'admitted' THEN
+            'has a slot; ' || coalesce((SELECT virtuozo_core.left_reason(n.kind, n.host_id, n.locations)
+                                          FROM virtuozo_core.job_needs('virtuozo-guest', g.id) n),
+                                       'the next worker with room for its host takes it') END,
         virtuozo_core.obstacle(g),
         virtuozo_core.process_reason('scheduler'),
         'its host ' || virtuozo_core.down_reason(g.host_id),
@@ -2022,14 +2072,15 @@ CREATE VIEW virtuozo.jobs AS
             WHEN (p.doc IS NULL) THEN 'its payload cannot be read'::text
             WHEN (j.run_at > now()) THEN format('due at %s'::text, j.run_at)
             WHEN (g.id IS NOT NULL) THEN virtuozo_core.waiting_reason(g.*)
-            ELSE COALESCE(virtuozo_core.kind_reason(h.id), 'no worker has claimed it yet'::text)
+            ELSE COALESCE(virtuozo_core.kind_reason(h.id), virtuozo_core.left_reason(j.needs_kind, j.needs_host, j.needs_locations), 'no worker has claimed it yet'::text)
         END AS waiting_reason,
     j.attempts AS deliveries,
     j.run_at,
     j.lock_at AS claimed_at,
     w.name AS worker,
     j.done_at,
-    NULLIF(j.needs_kind, ''::text) AS needs_kind
+    NULLIF(j.needs_kind, ''::text) AS needs_kind,
+    j.needs_locations
    FROM (((((((apalis.jobs j
      CROSS JOIN LATERAL ( SELECT virtuozo_core.payload(j.job) AS doc) p)
      LEFT JOIN virtuozo_core.guest_runs g ON ((g.id = virtuozo_core.uuid_or_null((p.doc ->> 'guest_run_id'::text)))))
@@ -2443,6 +2494,42 @@ UNION ALL
            FROM virtuozo_core.host_runs r
           WHERE ((r.host_id = h.id) AND (r.state = 'queued'::text))))));
 
+-- Name: missing_capabilities; Type: TABLE; Schema: virtuozo_core
+CREATE TABLE virtuozo_core.missing_capabilities (
+    worker_id uuid NOT NULL,
+    host_id uuid,
+    location text,
+    reason text NOT NULL,
+    noted_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT missing_capabilities_check CHECK ((num_nonnulls(host_id, location) = 1)),
+    CONSTRAINT missing_capabilities_location_check CHECK ((location <> ''::text)),
+    CONSTRAINT missing_capabilities_times CHECK (((noted_at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (noted_at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+);
+
+-- Name: lacks; Type: VIEW; Schema: virtuozo_core
+CREATE VIEW virtuozo_core.lacks AS
+ SELECT missing_capabilities.worker_id,
+    missing_capabilities.host_id,
+    missing_capabilities.location,
+    missing_capabilities.reason,
+    missing_capabilities.noted_at
+   FROM virtuozo_core.missing_capabilities
+  WHERE (missing_capabilities.noted_at > (now() - '00:05:00'::interval));
+
+-- Name: lacking_workers; Type: VIEW; Schema: virtuozo_core
+CREATE VIEW virtuozo_core.lacking_workers AS
+ SELECT w.id AS worker_id,
+    w.name,
+    w.machine,
+    h.name AS host,
+    x.location,
+    x.reason,
+    x.noted_at,
+    virtuozo_core.leaves_to_others(w.id, COALESCE(h.kind, ''::text), h.id, array_remove(ARRAY[x.location], NULL::text)) AS leaves_to_others
+   FROM ((virtuozo_core.lacks x
+     JOIN virtuozo_core.workers w ON (((w.id = x.worker_id) AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at))))
+     LEFT JOIN virtuozo_core.hosts h ON ((h.id = x.host_id)));
+
 -- Name: lead; Type: TABLE; Schema: virtuozo_core
 CREATE TABLE virtuozo_core.lead (
     only_row boolean DEFAULT true NOT NULL,
@@ -2482,7 +2569,11 @@ CREATE VIEW virtuozo.workers AS
     ARRAY( SELECT k.kind
            FROM virtuozo_core.worker_kinds k
           WHERE ((k.worker_id = w.id) AND k.is_served)
-          ORDER BY k.kind) AS serves
+          ORDER BY k.kind) AS serves,
+    ARRAY( SELECT COALESCE(x.location, ('host '::text || x.host)) AS "coalesce"
+           FROM virtuozo_core.lacking_workers x
+          WHERE (x.worker_id = w.id)
+          ORDER BY COALESCE(x.location, ('host '::text || x.host))) AS lacks
    FROM virtuozo_core.workers w;
 
 -- Name: definitions; Type: TABLE; Schema: virtuozo_core
@@ -2586,15 +2677,6 @@ CREATE VIEW virtuozo_core.host_nodes AS
     COALESCE(g.node, ''::text) AS node
    FROM (virtuozo_core.hosts h
      LEFT JOIN virtuozo_core.guests g ON ((g.host_id = h.id)));
-
--- Name: missing_capabilities; Type: TABLE; Schema: virtuozo_core
-CREATE TABLE virtuozo_core.missing_capabilities (
-    worker_id uuid NOT NULL,
-    host_id uuid NOT NULL,
-    reason text NOT NULL,
-    noted_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT missing_capabilities_times CHECK (((noted_at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (noted_at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
-);
 
 -- Name: ready_hosts; Type: VIEW; Schema: virtuozo_core
 CREATE VIEW virtuozo_core.ready_hosts AS
@@ -2727,9 +2809,9 @@ ALTER TABLE ONLY virtuozo_core.hosts
 ALTER TABLE ONLY virtuozo_core.lead
     ADD CONSTRAINT lead_pkey PRIMARY KEY (only_row);
 
--- Name: missing_capabilities missing_capabilities_pkey; Type: CONSTRAINT; Schema: virtuozo_core
+-- Name: missing_capabilities missing_capabilities_worker_id_host_id_location_key; Type: CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.missing_capabilities
-    ADD CONSTRAINT missing_capabilities_pkey PRIMARY KEY (worker_id, host_id);
+    ADD CONSTRAINT missing_capabilities_worker_id_host_id_location_key UNIQUE NULLS NOT DISTINCT (worker_id, host_id, location);
 
 -- Name: notice_settings notice_settings_pkey; Type: CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.notice_settings

@@ -8,7 +8,7 @@ use virtuozo_services::{
     progress::StepProgress,
     runs::{GuestRunLine, HookRunLine, HostRunLine, StepLine},
     status::ProcessLine,
-    workers::KindUnserved,
+    workers::{KindUnserved, LackingWorker},
 };
 
 use crate::output;
@@ -40,6 +40,31 @@ pub(crate) fn unserved_kind(kind: &KindUnserved) -> String {
         "no running worker serves hosts of the kind {kind_word} ({hosts}): {}",
         kind.why.join("; ")
     )
+}
+
+/// What a machine lacks: a location, or something for a host.
+pub(crate) fn lack(location: Option<&str>, host: Option<&str>) -> String {
+    match (location, host) {
+        (Some(location), _) => location.to_owned(),
+        (None, host) => format!("what the host {} takes", host.unwrap_or_default()),
+    }
+}
+
+/// What the machine of a running worker lacks, and who does its work.
+pub(crate) fn lacking_worker(worker: &LackingWorker) -> String {
+    let LackingWorker {
+        name,
+        machine,
+        reason,
+        ..
+    } = worker;
+    let what = lack(worker.location.as_deref(), worker.host.as_deref());
+    let since = output::time(worker.noted_at);
+    let others = match worker.leaves_to_others {
+        true => "others do what needs it",
+        false => "no other running worker has it",
+    };
+    format!("worker {name} on {machine} lacks {what}, found at {since}: {reason}; {others}")
 }
 
 /// A bar with bytes done, bytes in all, rate and time left.

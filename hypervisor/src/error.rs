@@ -1,6 +1,6 @@
 //! The errors of hypervisors.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 pub use virtuozo_disk::ErrorClass;
@@ -17,6 +17,8 @@ pub struct HypervisorError {
     pub message: String,
     /// The hypervisor's own error code, where it gave one (for VIX the low 16 bits).
     pub code: Option<u64>,
+    /// The directory that this machine lacks, where the failure is that: one that a datastore is mapped to.
+    pub location: Option<PathBuf>,
 }
 
 impl HypervisorError {
@@ -27,6 +29,7 @@ impl HypervisorError {
             class,
             message: message.into(),
             code: None,
+            location: None,
         }
     }
 

@@ -7,9 +7,13 @@ mod guest;
 mod restore;
 mod world;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -49,7 +53,8 @@ pub const BACK_END: BackEnd = BackEnd {
 pub struct FakeConnector {
     /// The world.
     pub world: Arc<World>,
-    /// The datastore is mounted on its machine.
+    /// The datastores are mounted on its machine. Where not, a guest can be seen whose datastore is mapped to a directory that
+    /// exists.
     pub is_mounted: bool,
     /// The machine has what the back end needs.
     pub is_usable: Arc<AtomicBool>,
@@ -96,6 +101,7 @@ impl Connector for FakeConnector {
         Ok(Arc::new(FakeHost {
             world: Arc::clone(world),
             is_mounted: self.is_mounted,
+            datastores: target.datastores.clone(),
             name: target.name.clone(),
             open: AtomicBool::new(true),
         }))
@@ -105,6 +111,8 @@ impl Connector for FakeConnector {
 struct FakeHost {
     world: Arc<World>,
     is_mounted: bool,
+    /// Where its machine reads them.
+    datastores: BTreeMap<String, PathBuf>,
     name: String,
     open: AtomicBool,
 }
@@ -177,7 +185,7 @@ impl Host for FakeHost {
         }
         Ok(Arc::new(Handle {
             world: Arc::clone(&self.world),
-            is_mounted: self.is_mounted,
+            missing: (!self.is_mounted).then(|| self.datastores.clone()),
             path: path.to_owned(),
         }))
     }

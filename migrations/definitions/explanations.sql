@@ -7,7 +7,10 @@ BEGIN
     RETURN CASE WHEN g.state IN ('waiting', 'admitted') THEN coalesce(
         virtuozo_core.process_reason('worker'),
         virtuozo_core.kind_reason(g.host_id),
-        CASE g.state WHEN 'admitted' THEN 'has a slot; the next worker with room for its host takes it' END,
+        CASE g.state WHEN 'admitted' THEN
+            'has a slot; ' || coalesce((SELECT virtuozo_core.left_reason(n.kind, n.host_id, n.locations)
+                                          FROM virtuozo_core.job_needs('virtuozo-guest', g.id) n),
+                                       'the next worker with room for its host takes it') END,
         virtuozo_core.obstacle(g),
         virtuozo_core.process_reason('scheduler'),
         'its host ' || virtuozo_core.down_reason(g.host_id),

@@ -32,32 +32,44 @@ BEGIN ATOMIC
                         WHERE host IS NULL OR x.host_id = host ORDER BY x.host_id FOR UPDATE);
 END;
 
--- Whether a worker has found lately that its machine lacks what the host takes.
-CREATE OR REPLACE FUNCTION virtuozo_core.lacks_capability(worker uuid, host uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
-BEGIN
-    RETURN EXISTS (SELECT 1 FROM virtuozo_core.missing_capabilities u
-                    WHERE u.worker_id = worker AND u.host_id = host AND u.noted_at > now() - interval '5 minutes');
-END $$;
+-- What workers' machines lack now: what was found longer ago may have come back, and is tried again.
+CREATE OR REPLACE VIEW virtuozo_core.lacks AS
+SELECT worker_id, host_id, location, reason, noted_at
+  FROM virtuozo_core.missing_capabilities
+ WHERE noted_at > now() - interval '5 minutes';
 
--- Whether a worker's machine has what the back end of a host's kind needs. One that says nothing of kinds, since its
--- program is older, is taken to serve all.
-CREATE OR REPLACE FUNCTION virtuozo_core.serves(worker uuid, host uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+-- Whether a worker's machine has what the back end of a kind of host needs; '' needs none. One that says nothing of kinds,
+-- since its program is older, is taken to serve all.
+CREATE OR REPLACE FUNCTION virtuozo_core.serves_kind(worker uuid, wanted text) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    RETURN EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k JOIN virtuozo_core.hosts h ON h.kind = k.kind
-                    WHERE k.worker_id = worker AND h.id = host AND k.is_served)
+    RETURN wanted = ''
+        OR EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k
+                    WHERE k.worker_id = worker AND k.kind = wanted AND k.is_served)
         OR NOT EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k WHERE k.worker_id = worker);
 END $$;
 
--- Whether a worker leaves what there is to do for a host to others: it has found lately that it cannot do it, and one of
--- the others perhaps can.
-CREATE OR REPLACE FUNCTION virtuozo_core.leaves_to_others(worker uuid, host uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+-- Whether a worker leaves jobs that need this to others: its machine lacks some of it, and another worker runs that may have
+-- all of it. The one rule of who takes a job of a kind that it serves: the claim asks it, and all that explains it.
+CREATE OR REPLACE FUNCTION virtuozo_core.leaves_to_others(worker uuid, kind text, host uuid, locations text[]) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    RETURN virtuozo_core.lacks_capability(worker, host)
+    RETURN EXISTS (SELECT 1 FROM virtuozo_core.lacks x
+                    WHERE x.worker_id = worker AND (x.host_id = host OR x.location = ANY (locations)))
        AND EXISTS (SELECT 1 FROM virtuozo_core.workers w
                     WHERE w.kind = 'worker' AND w.id <> worker AND NOT w.drain_requested
                       AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at)
-                      AND virtuozo_core.serves(w.id, host) AND NOT virtuozo_core.lacks_capability(w.id, host));
+                      AND virtuozo_core.serves_kind(w.id, leaves_to_others.kind)
+                      AND NOT EXISTS (SELECT 1 FROM virtuozo_core.lacks x
+                                       WHERE x.worker_id = w.id AND (x.host_id = host OR x.location = ANY (locations))));
 END $$;
+
+-- What running workers lack, and whether another one runs that may have it.
+CREATE OR REPLACE VIEW virtuozo_core.lacking_workers AS
+SELECT w.id AS worker_id, w.name, w.machine, h.name AS host, x.location, x.reason, x.noted_at,
+       virtuozo_core.leaves_to_others(w.id, coalesce(h.kind, ''), h.id, array_remove(ARRAY[x.location], NULL)) AS leaves_to_others
+  FROM virtuozo_core.lacks x
+  JOIN virtuozo_core.workers w ON w.id = x.worker_id AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at)
+  LEFT JOIN virtuozo_core.hosts h ON h.id = x.host_id;
 
 -- Whether a worker runs that serves a kind of host.
 CREATE OR REPLACE FUNCTION virtuozo_core.is_served(wanted text) RETURNS boolean
@@ -65,9 +77,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 BEGIN
     RETURN EXISTS (SELECT 1 FROM virtuozo_core.workers w
                     WHERE w.kind = 'worker' AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at)
-                      AND (EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k
-                                    WHERE k.worker_id = w.id AND k.kind = wanted AND k.is_served)
-                           OR NOT EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k WHERE k.worker_id = w.id)));
+                      AND virtuozo_core.serves_kind(w.id, wanted));
 END $$;
 
 -- Kinds of host that no running worker serves, whose they are, and what each worker lacks.

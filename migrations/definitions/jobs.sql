@@ -80,38 +80,76 @@ BEGIN
         USING ERRCODE = 'check_violation', HINT = 'Use the functions of the schema virtuozo instead of apalis.jobs.';
 END $$;
 
+-- The directories in which workers read what there is of a host, or of one of its guests: those of its datastores, mapped or as
+-- the host writes them. A guest of which no datastore is known may have files in each of them.
+CREATE OR REPLACE FUNCTION virtuozo_core.locations(host uuid, guest uuid) RETURNS text[] LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    known CONSTANT text[] := ARRAY(
+        SELECT u.datastore FROM virtuozo_core.guests u WHERE u.id = guest AND u.datastore IS NOT NULL
+         UNION
+        SELECT d.datastore FROM virtuozo_core.disks d WHERE d.guest_id = guest AND NOT d.ignored AND d.datastore IS NOT NULL);
+BEGIN
+    RETURN ARRAY(
+        SELECT DISTINCT coalesce(d.local_path, d.host_path)
+          FROM virtuozo_core.datastores d
+         WHERE d.host_id = host AND (known = '{}' OR d.name = ANY (known))
+           AND coalesce(d.local_path, d.host_path) LIKE '/%');
+END $$;
+
+-- What a job about a subject needs of the worker that claims it. One whose subject is not known needs nothing.
+CREATE OR REPLACE FUNCTION virtuozo_core.job_needs(queue text, subject uuid, OUT kind text, OUT host_id uuid, OUT locations text[])
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    guest uuid;
+    destination text;
+BEGIN
+    IF queue = 'virtuozo-guest' THEN
+        SELECT g.host_id, g.guest_id, coalesce(u.destination, s.destination)
+          INTO job_needs.host_id, guest, destination
+          FROM virtuozo_core.guest_runs g
+          JOIN virtuozo_core.guests u ON u.id = g.guest_id
+         CROSS JOIN virtuozo_core.settings s
+         WHERE g.id = subject;
+    ELSIF queue = 'virtuozo-host' THEN
+        SELECT r.host_id INTO job_needs.host_id FROM virtuozo_core.host_runs r WHERE r.id = subject;
+    ELSIF queue = 'virtuozo-undo' THEN
+        SELECT u.host_id, u.id INTO job_needs.host_id, guest FROM virtuozo_core.guests u WHERE u.id = subject;
+    ELSIF queue = 'virtuozo-request' THEN
+        SELECT q.host_id INTO job_needs.host_id FROM virtuozo_core.requests q WHERE q.id = subject;
+    END IF;
+    kind := coalesce((SELECT h.kind FROM virtuozo_core.hosts h WHERE h.id = job_needs.host_id), '');
+    locations := CASE WHEN job_needs.host_id IS NULL THEN '{}' ELSE virtuozo_core.locations(job_needs.host_id, guest) END;
+    IF destination IS NOT NULL AND destination <> ALL (locations) THEN
+        locations := locations || destination;
+    END IF;
+END $$;
+
 -- Jobs are pushed in several ways, and all come past here: what a job needs, and its trace. One without a run has no trace.
 CREATE OR REPLACE FUNCTION virtuozo_core.describe_job() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    kind text;
+    subject CONSTANT uuid := virtuozo_core.job_subject(new.job_type, new.job);
     parent text;
 BEGIN
+    SELECT n.kind, n.host_id, n.locations INTO new.needs_kind, new.needs_host, new.needs_locations
+      FROM virtuozo_core.job_needs(new.job_type, subject) n;
     IF new.job_type = 'virtuozo-guest' THEN
-        SELECT o.kind, virtuozo_core.traceparent(coalesce(r.trace_id, r.id), g.id, g.trace_fence) INTO kind, parent
+        SELECT virtuozo_core.traceparent(coalesce(r.trace_id, r.id), g.id, g.trace_fence) INTO parent
           FROM virtuozo_core.guest_runs g
-          JOIN virtuozo_core.hosts o ON o.id = g.host_id
           JOIN virtuozo_core.runs r ON r.id = g.run_id
-         WHERE g.id = virtuozo_core.job_subject(new.job_type, new.job);
+         WHERE g.id = subject;
     ELSIF new.job_type = 'virtuozo-host' THEN
-        SELECT o.kind, virtuozo_core.traceparent(coalesce(r.trace_id, r.id), h.id, 0) INTO kind, parent
+        SELECT virtuozo_core.traceparent(coalesce(r.trace_id, r.id), h.id, 0) INTO parent
           FROM virtuozo_core.host_runs h
-          JOIN virtuozo_core.hosts o ON o.id = h.host_id
           JOIN virtuozo_core.runs r ON r.id = h.run_id
-         WHERE h.id = virtuozo_core.job_subject(new.job_type, new.job);
+         WHERE h.id = subject;
     ELSIF new.job_type = 'virtuozo-undo' THEN
-        SELECT h.kind, virtuozo_core.traceparent(coalesce(r.trace_id, r.id), g.id, g.trace_fence) INTO kind, parent
+        SELECT virtuozo_core.traceparent(coalesce(r.trace_id, r.id), g.id, g.trace_fence) INTO parent
           FROM virtuozo_core.obligations o
-          JOIN virtuozo_core.hosts h ON h.id = o.host_id
           JOIN virtuozo_core.guest_runs g ON g.id = o.guest_run_id
           JOIN virtuozo_core.runs r ON r.id = g.run_id
-         WHERE o.guest_id = virtuozo_core.job_subject(new.job_type, new.job)
+         WHERE o.guest_id = subject
          ORDER BY o.created_at LIMIT 1;
-    ELSIF new.job_type = 'virtuozo-request' THEN
-        SELECT h.kind INTO kind
-          FROM virtuozo_core.requests q JOIN virtuozo_core.hosts h ON h.id = q.host_id
-         WHERE q.id = virtuozo_core.job_subject(new.job_type, new.job);
     END IF;
-    new.needs_kind := coalesce(kind, '');
     IF parent IS NOT NULL AND coalesce(new.metadata::text, '') = '' THEN
         -- As text, which is read as hstore wherever that extension lives.
         new.metadata := format('"traceparent"=>"%s"', parent);

@@ -45,6 +45,18 @@ BEGIN
               FROM virtuozo_core.hosts h WHERE h.id = host AND NOT virtuozo_core.is_served(h.kind));
 END $$;
 
+-- Which workers leave a job that needs this to others, and what their machines lack; NULL: none does.
+CREATE OR REPLACE FUNCTION virtuozo_core.left_reason(kind text, host uuid, locations text[]) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT 'left to others by ' || string_agg(format('worker %s on %s, which lacks %s (%s)', x.name, x.machine,
+                                                             coalesce(x.location, 'what the host ' || x.host || ' takes'), x.reason),
+                                                      '; ' ORDER BY x.name, x.worker_id, x.location)
+              FROM virtuozo_core.lacking_workers x
+             WHERE (x.host = (SELECT h.name FROM virtuozo_core.hosts h WHERE h.id = left_reason.host) OR x.location = ANY (locations))
+               AND virtuozo_core.leaves_to_others(x.worker_id, left_reason.kind, left_reason.host, locations));
+END $$;
+
 -- Why no host of a run is begun; NULL where that is not because of a hook.
 CREATE OR REPLACE FUNCTION virtuozo_core.hook_reason(run uuid) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

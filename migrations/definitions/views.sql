@@ -97,7 +97,8 @@ SELECT w.id, w.kind, w.name, w.machine, w.pid, w.version,
        (SELECT count(*) FROM virtuozo_core.guest_runs g WHERE g.owner_id = w.id AND g.state = 'running') AS guest_runs,
        (SELECT count(*) FROM virtuozo_core.host_runs g WHERE g.owner_id = w.id AND g.state = 'running') AS host_runs,
        EXISTS (SELECT 1 FROM virtuozo_core.lead l WHERE l.owner_id = w.id AND virtuozo_core.is_held(l.lease_until)) AS leads,
-       ARRAY(SELECT k.kind FROM virtuozo_core.worker_kinds k WHERE k.worker_id = w.id AND k.is_served ORDER BY k.kind) AS serves
+       ARRAY(SELECT k.kind FROM virtuozo_core.worker_kinds k WHERE k.worker_id = w.id AND k.is_served ORDER BY k.kind) AS serves,
+       ARRAY(SELECT coalesce(x.location, 'host ' || x.host) FROM virtuozo_core.lacking_workers x WHERE x.worker_id = w.id ORDER BY 1) AS lacks
   FROM virtuozo_core.workers w;
 
 CREATE OR REPLACE VIEW virtuozo.obligations AS
@@ -141,9 +142,11 @@ SELECT j.id, j.job_type AS queue, j.status, p.doc AS payload,
             WHEN p.doc IS NULL THEN 'its payload cannot be read'
             WHEN j.run_at > now() THEN format('due at %s', j.run_at)
             WHEN g.id IS NOT NULL THEN virtuozo_core.waiting_reason(g)
-            ELSE coalesce(virtuozo_core.kind_reason(h.id), 'no worker has claimed it yet') END AS waiting_reason,
+            ELSE coalesce(virtuozo_core.kind_reason(h.id),
+                          virtuozo_core.left_reason(j.needs_kind, j.needs_host, j.needs_locations),
+                          'no worker has claimed it yet') END AS waiting_reason,
        j.attempts AS deliveries, j.run_at, j.lock_at AS claimed_at, w.name AS worker, j.done_at,
-       nullif(j.needs_kind, '') AS needs_kind
+       nullif(j.needs_kind, '') AS needs_kind, j.needs_locations
   FROM apalis.jobs j
  CROSS JOIN LATERAL (SELECT virtuozo_core.payload(j.job) AS doc) p
   LEFT JOIN virtuozo_core.guest_runs g ON g.id = virtuozo_core.uuid_or_null(p.doc ->> 'guest_run_id')

@@ -215,14 +215,16 @@ CREATE TABLE virtuozo_core.worker_kinds (
     CONSTRAINT worker_kinds_times CHECK (looked_at < '9999-01-01Z' AND looked_at > '1000-01-01Z')
 );
 
--- What a worker found wrong with the machine that it runs on, when it worked for a host: its key does not open the
--- host's password, a datastore or a repository is not mounted there. Others are asked first for a while.
+-- What a worker's machine lacks, found while the worker did a job: a location, which is a directory that a datastore is
+-- mapped to or a repository; or, where it is no location, what a host takes: a key that opens its password, a library.
 CREATE TABLE virtuozo_core.missing_capabilities (
     worker_id uuid NOT NULL REFERENCES virtuozo_core.workers ON DELETE CASCADE,
-    host_id   uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
+    host_id   uuid REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
+    location  text CHECK (location <> ''),
     reason    text NOT NULL,
     noted_at  timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (worker_id, host_id),
+    UNIQUE NULLS NOT DISTINCT (worker_id, host_id, location),
+    CHECK (num_nonnulls(host_id, location) = 1),
     CONSTRAINT missing_capabilities_times CHECK (noted_at < '9999-01-01Z' AND noted_at > '1000-01-01Z')
 );
 CREATE INDEX missing_capabilities_host ON virtuozo_core.missing_capabilities (host_id);
@@ -648,9 +650,12 @@ CREATE INDEX requests_ended ON virtuozo_core.requests (ended_at) WHERE ended_at 
 
 -- apalis' queues -------------------------------------------------------------------------------------
 
--- The kind of host that a job is done on: only workers that serve it claim the job. '': of no host, or not known. A trigger
--- writes it.
-ALTER TABLE apalis.jobs ADD COLUMN needs_kind text NOT NULL DEFAULT '';
+-- What a job needs of the worker that claims it, written by a trigger: the kind of host ('': of no host, or not known), the
+-- host, and the directories that it reads and writes on the worker's machine.
+ALTER TABLE apalis.jobs
+    ADD COLUMN needs_kind text NOT NULL DEFAULT '',
+    ADD COLUMN needs_host uuid,
+    ADD COLUMN needs_locations text[] NOT NULL DEFAULT '{}';
 
 -- Jobs on their way, by payload: the sweeps look for lost ones every second.
 CREATE INDEX virtuozo_jobs_open ON apalis.jobs (job_type, job) WHERE status IN ('Pending', 'Queued', 'Running');

@@ -310,7 +310,13 @@ async fn the_page_of_json_output_names_every_command_and_exactly_the_fields_that
         &[],
         &["hosts", "guests", "disks", "processes", "obligations"],
     )?;
-    out.run(&site, "worker list", &[], &["kinds"])?;
+    sqlx::query(
+        "INSERT INTO virtuozo_core.missing_capabilities (worker_id, location, reason)
+         SELECT id, '/mnt/none', 'there is no such directory' FROM virtuozo_core.workers WHERE kind = 'worker'",
+    )
+    .execute(site.pool())
+    .await?;
+    out.run(&site, "worker list", &[], &["kinds", "lacks"])?;
     out.run(&site, "notice list", &[], &[])?;
     out.run(&site, "notice test", &[], &[])?;
     out.run(&site, "notice preview", &["success"], &["runs"])?;

@@ -1,5 +1,7 @@
 //! Assesses a guest by its facts: what the store keeps of them, and whether it can be backed up.
 
+use std::path::PathBuf;
+
 use virtuozo_hypervisor::{GuestFacts, PowerState, Problem};
 use virtuozo_model::{ErrorClass, GuestState, Power};
 use virtuozo_store::inventory::{DiskObservation, GuestObservation};
@@ -17,8 +19,15 @@ pub(crate) struct Assessment {
 pub(crate) enum Verdict {
     /// It can be backed up.
     Accepted,
-    /// It cannot be backed up: the error class and the reason.
-    Rejected(ErrorClass, String),
+    /// It cannot be backed up.
+    Rejected {
+        /// Whether another attempt, another machine or an operator can help.
+        class: ErrorClass,
+        /// Why.
+        reason: String,
+        /// The directory that this machine lacks, where that is the reason.
+        location: Option<PathBuf>,
+    },
 }
 
 /// Assesses a guest by its facts. Problems of disks that are left out of backups are ignored.
@@ -32,21 +41,28 @@ pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Assessment 
             disk.problem.as_ref().map(|problem| Problem {
                 class: problem.class,
                 message: format!("disk {}: {}", disk.device, problem.message),
+                location: problem.location.clone(),
             })
         });
     let verdict = match facts.problem.clone().or(broken) {
-        Some(problem) => Verdict::Rejected(error::class_of(problem.class), problem.message),
+        Some(problem) => Verdict::Rejected {
+            class: error::class_of(problem.class),
+            reason: problem.message,
+            location: problem.location,
+        },
         None if facts.disks.iter().any(|d| backed_up(&d.device)) => Verdict::Accepted,
-        None => Verdict::Rejected(
-            ErrorClass::Operator,
-            "all its disks are left out: take one in again with `virtuozo disk edit`, or leave \
-             out the guest"
-                .to_owned(),
-        ),
+        None => Verdict::Rejected {
+            class: ErrorClass::Operator,
+            reason:
+                "all its disks are left out: take one in again with `virtuozo disk edit`, or leave \
+                     out the guest"
+                    .to_owned(),
+            location: None,
+        },
     };
     let (state, reason) = match &verdict {
         Verdict::Accepted => (GuestState::Ok, None),
-        Verdict::Rejected(_, reason) => (GuestState::Invalid, Some(reason.clone())),
+        Verdict::Rejected { reason, .. } => (GuestState::Invalid, Some(reason.clone())),
     };
     let disks = facts
         .disks

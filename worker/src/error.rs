@@ -1,6 +1,6 @@
 //! The errors of a worker's jobs and steps.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use virtuozo_hypervisor::HypervisorError;
 use virtuozo_model::ErrorClass;
@@ -91,6 +91,8 @@ pub(crate) enum StepError {
         class: ErrorClass,
         /// What happened, and what to do.
         message: String,
+        /// The directory that this machine lacks, where that is the failure.
+        location: Option<PathBuf>,
     },
 }
 
@@ -100,6 +102,7 @@ impl StepError {
         Self::Failed {
             class: ErrorClass::Operator,
             message: message.into(),
+            location: None,
         }
     }
 
@@ -108,6 +111,7 @@ impl StepError {
         Self::Failed {
             class: ErrorClass::Permanent,
             message: message.into(),
+            location: None,
         }
     }
 
@@ -116,6 +120,7 @@ impl StepError {
         Self::Failed {
             class: ErrorClass::Elsewhere,
             message: message.into(),
+            location: None,
         }
     }
 
@@ -124,6 +129,20 @@ impl StepError {
         Self::Failed {
             class: ErrorClass::Retry,
             message: message.into(),
+            location: None,
+        }
+    }
+
+    /// The directory that this machine lacks, where the error is that: one that a datastore is mapped to, or a repository's.
+    pub(crate) fn missing_location(&self) -> Option<&Path> {
+        match self {
+            Self::Hypervisor(error) => error.location.as_deref(),
+            Self::Repository(
+                RepositoryError::NotMounted { path, .. }
+                | RepositoryError::OtherRepository { path, .. },
+            ) => Some(path),
+            Self::Failed { location, .. } => location.as_deref(),
+            _ => None,
         }
     }
 

@@ -279,8 +279,11 @@ pub(crate) async fn judge(
             .iter()
             .any(|o| o.action() == UndoAction::PowerOn);
     let start = match seen.verdict {
-        Verdict::Rejected(ErrorClass::Retry | ErrorClass::Elsewhere, _) => GuestRunStart::Waiting,
-        Verdict::Rejected(class, reason) => GuestRunStart::Failed(reason, class),
+        Verdict::Rejected {
+            class: ErrorClass::Retry | ErrorClass::Elsewhere,
+            ..
+        } => GuestRunStart::Waiting,
+        Verdict::Rejected { class, reason, .. } => GuestRunStart::Failed(reason, class),
         Verdict::Accepted if off && !when_off => {
             let reason = "it is off, and is not to be backed up while it is".to_owned();
             seen.observation.state = GuestState::PoweredOff;

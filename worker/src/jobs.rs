@@ -131,7 +131,7 @@ async fn begin<J: Job, InWork: Send + Sync + 'static>(
         return job.hand_back(context).await;
     };
     let (host_id, settings) = J::on_host(&assignment);
-    let Some(permit) = connection_permit(context, host_id, settings).await? else {
+    let Some(permit) = connection_permit(context, host_id, settings) else {
         return job.hand_back(context).await;
     };
     let taken_at = BootInstant::now();
@@ -165,23 +165,17 @@ async fn begin<J: Job, InWork: Send + Sync + 'static>(
     Ok(())
 }
 
-/// The right to use the host's connection; `None` if this worker has no free connection, drains, or leaves the host to
-/// other workers.
-async fn connection_permit(
+/// The right to use the host's connection; `None` if this worker has no free connection, or drains.
+fn connection_permit(
     context: &Context,
     host_id: Uuid,
     settings: &Settings,
-) -> Result<Option<ConnectionPermit>, StoreError> {
-    if context.drain.is_cancelled()
-        || context
-            .missing_capabilities
-            .leaves_to_others(host_id)
-            .await?
-    {
-        return Ok(None);
+) -> Option<ConnectionPermit> {
+    if context.drain.is_cancelled() {
+        return None;
     }
     let max_hosts = usize::try_from(settings.host_threads).unwrap_or(1);
-    Ok(context.connections.reserve(host_id, max_hosts))
+    context.connections.reserve(host_id, max_hosts)
 }
 
 /// The facts of work on a host that belongs to no guest run.

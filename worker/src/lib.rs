@@ -73,7 +73,7 @@ pub struct WorkerOptions {
     pub drain_limit: Duration,
     /// The program `virtuozo`, which kills hooks when this process dies; `None`: they go on then.
     pub hook_guard: Option<PathBuf>,
-    /// How often a worker probes its machine again while a kind of host cannot be served; `None`: the default.
+    /// How often a worker looks again for what its machine lacks: a back end, a location; `None`: the default.
     pub reprobe_every: Option<Duration>,
     /// Its failpoints.
     pub failpoints: Arc<dyn Failpoints>,
@@ -115,7 +115,10 @@ impl Worker {
         let pool = Pool::beside(pool, STATEMENT_CONNECTIONS, &health.availability);
         let incarnation = Uuid::now_v7();
         let component = health.readiness.component("the worker");
-        let served = Served::probe(connectors.clone(), options.reprobe_every).await;
+        let reprobe_every = options
+            .reprobe_every
+            .unwrap_or(LIMITS.worker.probe_again_every);
+        let served = Served::probe(connectors.clone(), reprobe_every).await;
         let kinds = served.kinds();
         while_unavailable(&health.availability, "the worker's entry", || {
             workers::register(
@@ -144,6 +147,17 @@ impl Worker {
             incarnation,
             shutdown.clone(),
         ));
+        let missing_capabilities = MissingCapabilities::new(
+            pool.clone(),
+            health.availability.clone(),
+            options.name.clone(),
+            incarnation,
+        );
+        let looking_for_locations = tokio::spawn(
+            missing_capabilities
+                .clone()
+                .keep_looking(reprobe_every, shutdown.clone()),
+        );
         let targets = Targets {
             pool: PgPool::clone(&pool),
             telemetry: telemetry.clone(),
@@ -158,12 +172,7 @@ impl Worker {
             incarnation,
             work: TaskTracker::new(),
             runs_in_work: RunsInWork::default(),
-            missing_capabilities: MissingCapabilities::new(
-                pool.clone(),
-                health.availability.clone(),
-                options.name.clone(),
-                incarnation,
-            ),
+            missing_capabilities,
             repositories: Repositories::new(health.availability.clone()),
             hook_guard: options.hook_guard.clone(),
             failpoints: failpoints::ActiveFailpoints(options.failpoints),
@@ -215,7 +224,7 @@ impl Worker {
                 PgPool::clone(&pool),
                 Arc::clone(&listener),
                 incarnation,
-                served.capabilities(),
+                served.capabilities(incarnation),
                 move |job: HostJob| jobs::deliver(Arc::clone(&hosts), job),
                 shutdown.clone()
             ),
@@ -223,7 +232,7 @@ impl Worker {
                 PgPool::clone(&pool),
                 Arc::clone(&listener),
                 incarnation,
-                served.capabilities(),
+                served.capabilities(incarnation),
                 move |job: GuestJob| jobs::deliver(Arc::clone(&guests), job),
                 shutdown.clone()
             ),
@@ -231,7 +240,7 @@ impl Worker {
                 PgPool::clone(&pool),
                 Arc::clone(&listener),
                 incarnation,
-                served.capabilities(),
+                served.capabilities(incarnation),
                 move |job: UndoJob| jobs::deliver(Arc::clone(&undos), job),
                 shutdown.clone()
             ),
@@ -239,7 +248,7 @@ impl Worker {
                 PgPool::clone(&pool),
                 Arc::clone(&listener),
                 incarnation,
-                served.capabilities(),
+                served.capabilities(incarnation),
                 move |job: RequestJob| jobs::deliver(Arc::clone(&requests), job),
                 shutdown.clone()
             ),
@@ -257,6 +266,7 @@ impl Worker {
         }
         heart.abort();
         looking.abort();
+        looking_for_locations.abort();
         watching_space.abort();
         // If the database is unreachable, the missing heartbeats show that the worker has ended.
         let farewell = workers::stop(&pool, incarnation);

@@ -1,18 +1,26 @@
-//! What this worker's machine lacks for a host: a key, a mount, a library. For some minutes the work for that host is
-//! left to workers on other machines, which may have it.
+//! What this worker's machine lacks: a mount, or for a host a key or a library. It is found in a job, which is handed back
+//! then. For some minutes this worker claims no job that needs it while another worker runs that may have it. A location
+//! is looked for meanwhile, since its mount may come back.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fs, path::Path, sync::Arc, time::Duration};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use virtuozo_model::ErrorClass;
 use virtuozo_postgres::{Pool, StoreError};
-use virtuozo_runtime::Availability;
-use virtuozo_store::workers;
+use virtuozo_queue::Job;
+use virtuozo_repository::Repository;
+use virtuozo_runtime::{Availability, LIMITS};
+use virtuozo_store::{
+    repositories::{self, KnownRepository},
+    workers::{self, Missing},
+};
 
-use crate::retry::while_unavailable;
+use crate::{error::StepError, retry::while_unavailable};
 
 /// What this worker's machine was found to lack.
+#[derive(Clone)]
 pub(crate) struct MissingCapabilities {
     pool: Pool,
     availability: Availability,
@@ -20,10 +28,12 @@ pub(crate) struct MissingCapabilities {
     name: String,
     /// The worker's id.
     incarnation: Uuid,
-    /// The hosts for which the machine has lacked something since the worker's start. The database is asked about these
-    /// only.
-    hosts: Mutex<HashSet<Uuid>>,
+    looks: Looks,
 }
+
+/// The locations that a thread looks at now. One whose storage hangs keeps its thread, and gets no further one.
+#[derive(Debug, Clone, Default)]
+struct Looks(Arc<Mutex<HashSet<String>>>);
 
 impl MissingCapabilities {
     pub(crate) fn new(
@@ -37,43 +47,40 @@ impl MissingCapabilities {
             availability,
             name,
             incarnation,
-            hosts: Mutex::default(),
+            looks: Looks::default(),
         }
     }
 
-    fn hosts(&self) -> MutexGuard<'_, HashSet<Uuid>> {
-        self.hosts.lock()
-    }
-
-    /// Records an error of the class [`ErrorClass::Elsewhere`], and adds to its message the machine, and the others where
-    /// it was tried. Returns whether another worker runs that may be able to do the work. Other errors are left as they
-    /// are.
+    /// Records what an error of the class [`ErrorClass::Elsewhere`] in a job says that the machine lacks, and adds to its
+    /// message the machine, and the others where it was tried. Returns whether another worker runs that may be able to do
+    /// the job. Other errors are left as they are.
     ///
     /// # Errors
     /// The database refuses the record.
-    pub(crate) async fn note(
+    pub(crate) async fn note<J: Job>(
         &self,
-        host_id: Uuid,
+        job: J,
         run_id: Option<Uuid>,
-        class: ErrorClass,
+        error: &StepError,
         message: &mut String,
     ) -> Result<bool, StoreError> {
-        if class != ErrorClass::Elsewhere {
+        if error.class() != ErrorClass::Elsewhere {
             return Ok(false);
         }
-        self.hosts().insert(host_id);
-        let here = format!("worker {} on {}", self.name, workers::machine());
-        *message = format!("{here}: {message}");
+        let location = error.missing_location().map(Path::to_string_lossy);
+        let missing = Missing {
+            queue: J::QUEUE,
+            subject: job.subject(),
+            run_id,
+            location: location.as_deref(),
+            reason: message.as_str(),
+        };
         let noted = while_unavailable(&self.availability, "what this machine lacks", || {
-            workers::record_missing_capability(
-                &self.pool,
-                self.incarnation,
-                host_id,
-                run_id,
-                message,
-            )
+            workers::record_missing_capability(&self.pool, self.incarnation, missing)
         })
         .await?;
+        let here = format!("worker {} on {}", self.name, workers::machine());
+        *message = format!("{here}: {message}");
         if !noted.leaves_to_others {
             let advice = format!(
                 "; no worker is left that can do it (tried: {}): run `virtuozo doctor` on these machines, or start a \
@@ -85,14 +92,98 @@ impl MissingCapabilities {
         Ok(noted.leaves_to_others)
     }
 
-    /// Whether this worker leaves the work for a host to other workers.
-    ///
-    /// # Errors
-    /// The database refuses the query.
-    pub(crate) async fn leaves_to_others(&self, host_id: Uuid) -> Result<bool, StoreError> {
-        if !self.hosts().contains(&host_id) {
-            return Ok(false);
+    /// Looks from time to time for the locations that the machine lacks, and drops the record of those that are there.
+    pub(crate) async fn keep_looking(self, every: Duration, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = stop.cancelled() => return,
+            }
+            if let Err(error) = self.look_again().await {
+                tracing::debug!(%error, "locations that this machine lacks were not looked for");
+            }
         }
-        workers::leaves_to_others(&self.pool, self.incarnation, host_id).await
+    }
+
+    async fn look_again(&self) -> Result<(), StoreError> {
+        let locations = workers::lacked_locations(&*self.pool, self.incarnation).await?;
+        let mut there = Vec::new();
+        for location in locations {
+            let repository = repositories::known(&*self.pool, &location).await?;
+            if self.looks.is_there(&location, repository).await {
+                tracing::info!(location, "location is there again");
+                there.push(location);
+            }
+        }
+        if !there.is_empty() {
+            workers::found_again(&*self.pool, self.incarnation, &there).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Looks {
+    /// Whether a location is there now. One that is still being looked at is not.
+    async fn is_there(&self, location: &str, repository: KnownRepository) -> bool {
+        if !self.0.lock().insert(location.to_owned()) {
+            return false;
+        }
+        let (looks, location) = (self.clone(), location.to_owned());
+        let look = tokio::task::spawn_blocking(move || {
+            let is_there = is_there(Path::new(&location), &repository);
+            looks.0.lock().remove(&location);
+            is_there
+        });
+        matches!(
+            tokio::time::timeout(LIMITS.worker.mount, look).await,
+            Ok(Ok(true))
+        )
+    }
+}
+
+/// Whether a directory can be read, and if it is one of a repository that the site knows, holds that. Blocks.
+fn is_there(location: &Path, known: &KnownRepository) -> bool {
+    fs::read_dir(location).is_ok()
+        && Repository::recognise(location, known.id, &known.points).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repository(id: Option<Uuid>) -> KnownRepository {
+        KnownRepository {
+            id,
+            points: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_location_is_there_when_its_directory_can_be_read_and_holds_its_repository() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("mount");
+        let path = place.to_str().unwrap();
+        let looks = Looks::default();
+        assert!(!looks.is_there(path, repository(None)).await);
+        fs::create_dir(&place).unwrap();
+        assert!(looks.is_there(path, repository(None)).await);
+        let under_mount_point = looks.is_there(path, repository(Some(Uuid::now_v7())));
+        assert!(!under_mount_point.await);
+        let (_, id) = Repository::enter(&place, None, &[]).unwrap();
+        assert!(looks.is_there(path, repository(Some(id))).await);
+        let another = looks.is_there(path, repository(Some(Uuid::now_v7())));
+        assert!(!another.await);
+        assert!(looks.0.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_location_that_is_still_being_looked_at_gets_no_second_thread() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_str().unwrap();
+        let looks = Looks::default();
+        looks.0.lock().insert(path.to_owned());
+        assert!(!looks.is_there(path, repository(None)).await);
+        looks.0.lock().clear();
+        assert!(looks.is_there(path, repository(None)).await);
     }
 }

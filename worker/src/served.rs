@@ -27,13 +27,13 @@ pub(crate) struct Served {
 
 impl Served {
     /// Probes the back ends on this machine.
-    pub(crate) async fn probe(connectors: Connectors, reprobe_every: Option<Duration>) -> Self {
+    pub(crate) async fn probe(connectors: Connectors, reprobe_every: Duration) -> Self {
         let kinds = probe(&connectors).await;
         Self {
             connectors,
             words: Arc::new(watch::Sender::new(words(&kinds))),
             kinds: Arc::new(watch::Sender::new(kinds)),
-            reprobe_every: reprobe_every.unwrap_or(LIMITS.worker.probe_again_every),
+            reprobe_every,
         }
     }
 
@@ -48,8 +48,8 @@ impl Served {
     }
 
     /// What this worker's queues claim.
-    pub(crate) fn capabilities(&self) -> Capabilities {
-        Capabilities::of_kinds(self.words.subscribe())
+    pub(crate) fn capabilities(&self, id: Uuid) -> Capabilities {
+        Capabilities::of_worker(id, self.words.subscribe())
     }
 
     /// Whether there is a kind of host that this worker can serve.

@@ -63,6 +63,7 @@ pub(crate) async fn run(context: &Context, _args: DoctorArgs) -> Result<()> {
             checks.extend(other_repositories(&db).await?);
             checks.push(Check::new("processes", processes(&db).await));
             checks.push(Check::new("kinds of host", kinds(&db).await));
+            checks.push(Check::new("workers' machines", lacking(&db).await));
             checks.push(Check::new("obligations", obligations(&db).await));
         }
         Err(error) => {
@@ -208,6 +209,22 @@ async fn kinds(db: &Database) -> Result<String> {
     }
     let said = unserved.iter().map(text::unserved_kind);
     anyhow::bail!(said.collect::<Vec<_>>().join("; "))
+}
+
+/// Checks that of what the machine of a running worker was found to lack, another has it.
+async fn lacking(db: &Database) -> Result<String> {
+    let lacking = workers::lacking(&db.pool).await?;
+    if lacking.is_empty() {
+        return Ok(
+            "no running worker has found lately that its machine lacks something".to_owned(),
+        );
+    }
+    let said: Vec<String> = lacking.iter().map(text::lacking_worker).collect();
+    let said = said.join("; ");
+    if lacking.iter().all(|one| one.leaves_to_others) {
+        return Ok(said);
+    }
+    anyhow::bail!(said)
 }
 
 async fn obligations(db: &Database) -> Result<String> {

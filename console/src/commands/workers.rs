@@ -6,7 +6,7 @@ use uuid::Uuid;
 use virtuozo_model::{KindServed, Worker};
 use virtuozo_services::workers;
 
-use crate::{context::Context, output};
+use crate::{context::Context, output, text};
 
 /// Commands on workers.
 #[derive(Debug, Subcommand)]
@@ -29,7 +29,7 @@ pub(crate) async fn run(context: &Context, command: WorkerCommand) -> Result<()>
             &workers::list(&db.pool).await?,
             "no worker has run in the last day; start one with `virtuozo worker`",
             &[
-                "Name", "Id", "Machine", "Process", "Version", "State", "Since", "Serves",
+                "Name", "Id", "Machine", "Process", "Version", "State", "Since", "Serves", "Lacks",
             ],
             |one| {
                 vec![
@@ -41,6 +41,7 @@ pub(crate) async fn run(context: &Context, command: WorkerCommand) -> Result<()>
                     state(one),
                     output::time(one.started_at),
                     serves(one),
+                    lacks(one),
                 ]
             },
         ),
@@ -91,6 +92,18 @@ fn serves(worker: &Worker) -> String {
     match parts.is_empty() {
         true => "-".to_owned(),
         false => parts.join("; "),
+    }
+}
+
+/// What a worker's machine was found to lack, why, and when.
+fn lacks(worker: &Worker) -> String {
+    let lacks = worker.lacks.iter().map(|one| {
+        let what = text::lack(one.location.as_deref(), one.host.as_deref());
+        format!("{what} at {}: {}", output::time(one.noted_at), one.reason)
+    });
+    match worker.lacks.is_empty() {
+        true => "-".to_owned(),
+        false => lacks.collect::<Vec<_>>().join("; "),
     }
 }
 

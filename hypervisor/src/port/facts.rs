@@ -1,6 +1,6 @@
 //! What is found out about hosts and guests without changing them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,8 @@ pub struct Problem {
     pub class: ErrorClass,
     /// What is wrong, as a sentence.
     pub message: String,
+    /// The directory that this machine lacks, where the problem is that.
+    pub location: Option<PathBuf>,
 }
 
 impl Problem {
@@ -61,6 +63,7 @@ impl Problem {
         Self {
             class: ErrorClass::Permanent,
             message: message.into(),
+            location: None,
         }
     }
 }
@@ -70,6 +73,7 @@ impl From<HypervisorError> for Problem {
         Self {
             class: error.class,
             message: error.message,
+            location: error.location,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
+    path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -23,7 +24,8 @@ const PIECE_BYTES: usize = 4096;
 
 pub(super) struct Handle {
     pub(super) world: Arc<World>,
-    pub(super) is_mounted: bool,
+    /// The directories that datastores are mapped to, where they are not all mounted.
+    pub(super) missing: Option<BTreeMap<String, PathBuf>>,
     pub(super) path: String,
 }
 
@@ -33,6 +35,22 @@ impl Handle {
             Some(guest) => Ok(look(guest)),
             None => Err(not_there("the guest is gone")),
         }
+    }
+
+    /// Why a guest in a datastore cannot be seen from here.
+    fn problem(&self, datastore: Option<&String>) -> Option<Problem> {
+        let location = self
+            .missing
+            .as_ref()?
+            .get(datastore.map_or("", |name| name));
+        if location.is_some_and(|location| location.is_dir()) {
+            return None;
+        }
+        Some(Problem {
+            class: ErrorClass::Elsewhere,
+            message: "its datastore is not mounted here".to_owned(),
+            location: location.cloned(),
+        })
     }
 
     async fn pass(&self, operation: &'static str, when: When) -> Result<()> {
@@ -64,17 +82,14 @@ impl Guest for Handle {
                 .collect(),
             snapshots: guest.snapshot_names(),
             node: guest.node.clone(),
-            datastore: None,
+            datastore: guest.datastore.clone(),
             change_ids: guest
                 .marks
                 .keys()
                 .filter(|_| keeps_marks)
                 .cloned()
                 .collect(),
-            problem: (!self.is_mounted).then(|| Problem {
-                class: ErrorClass::Elsewhere,
-                message: "its datastore is not mounted here".to_owned(),
-            }),
+            problem: self.problem(guest.datastore.as_ref()),
         })
     }
 

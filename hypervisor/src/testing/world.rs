@@ -83,6 +83,8 @@ pub struct FakeGuest {
     pub problem: Option<Problem>,
     /// The machine of the host that runs it.
     pub node: Option<String>,
+    /// The datastore that holds its configuration.
+    pub datastore: Option<String>,
     /// Its UUID.
     pub uuid: Option<Uuid>,
     /// What disks held at the instants of change ids.
@@ -110,6 +112,7 @@ impl FakeGuest {
             independent: false,
             problem: None,
             node: None,
+            datastore: None,
             uuid: None,
             marks: BTreeMap::new(),
         }
@@ -382,6 +385,7 @@ impl World {
                 class,
                 message: format!("{operation} of {whose} refused {when:?} its effect"),
                 code: None,
+                location: None,
             }),
             Some(Act::Pause(paused)) => {
                 paused.wait().await;

@@ -36,6 +36,7 @@ pub(super) fn to_error(
         class,
         message,
         code: Some(code),
+        location: None,
     }
 }
 

@@ -208,6 +208,7 @@ impl GuestFiles {
             Some(Problem {
                 class: error.class,
                 message,
+                location: error.location,
             })
         })
     }

@@ -216,36 +216,46 @@ impl Locations {
 
     /// What to say of a file that could not be opened here.
     pub(super) fn explain(&self, error: DiskError) -> HypervisorError {
-        let (kind, class) = match &error {
-            DiskError::Io { source, path, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied => (ErrorKind::NotMapped, Elsewhere),
-                io::ErrorKind::NotFound if self.is_reachable(path) => {
-                    (ErrorKind::GuestInvalid, Permanent)
+        let (kind, class, location) = match &error {
+            DiskError::Io { source, path, .. } => {
+                let root = self.root_of(path);
+                match source.kind() {
+                    // Of a file that may not be read below a directory that may, nothing follows for the others there.
+                    io::ErrorKind::PermissionDenied => (
+                        ErrorKind::NotMapped,
+                        Elsewhere,
+                        root.filter(|root| fs::read_dir(root).is_err()),
+                    ),
+                    // Where the datastore is there, the file itself must be missing.
+                    io::ErrorKind::NotFound
+                        if root.as_deref().or(path.parent()).is_some_and(Path::is_dir) =>
+                    {
+                        (ErrorKind::GuestInvalid, Permanent, None)
+                    }
+                    io::ErrorKind::NotFound => (ErrorKind::NotMapped, Elsewhere, root),
+                    _ => (ErrorKind::Other, Retry, None),
                 }
-                io::ErrorKind::NotFound => (ErrorKind::NotMapped, Elsewhere),
-                _ => (ErrorKind::Other, Retry),
-            },
-            _ => (ErrorKind::GuestInvalid, Permanent),
+            }
+            _ => (ErrorKind::GuestInvalid, Permanent, None),
         };
         let mut message = format!("host {}: {error}", self.host);
         if kind == ErrorKind::NotMapped {
             message.push_str("; mount its datastore here, or ");
             message.push_str(&self.hint("NAME"));
         }
-        HypervisorError::new(kind, class, message)
+        HypervisorError {
+            location,
+            ..HypervisorError::new(kind, class, message)
+        }
     }
 
-    /// Whether the datastore of a missing file is there, so that the file itself must be missing.
-    fn is_reachable(&self, path: &Path) -> bool {
+    /// The directory of the datastore that holds a file of this machine.
+    fn root_of(&self, path: &Path) -> Option<PathBuf> {
         let roots = self.mapped.keys().chain(self.on_host.keys());
-        let root = roots
+        roots
             .filter_map(|name| self.root(name))
             .filter(|root| path.starts_with(root))
-            .max_by_key(|root| root.components().count());
-        match root {
-            Some(root) => root.is_dir(),
-            None => path.parent().is_some_and(Path::is_dir),
-        }
+            .max_by_key(|root| root.components().count())
     }
 
     fn root(&self, datastore: &str) -> Option<PathBuf> {
@@ -442,5 +452,25 @@ mod tests {
         let error = missing("/no/such/mount/web/web.vmdk".into());
         assert_eq!((error.kind, error.class), (ErrorKind::NotMapped, Elsewhere));
         assert!(error.message.contains("virtuozo datastore map"), "{error}");
+        assert_eq!(error.location.as_deref(), Some(Path::new("/no/such/mount")));
+        let of_no_datastore = missing("/no/such/directory/web.vmdk".into());
+        assert_eq!(of_no_datastore.class, Elsewhere);
+        assert_eq!(of_no_datastore.location, None);
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_says_nothing_of_a_datastore_that_may() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = dir.path().to_str().unwrap();
+        let known = locations(&[("here", here), ("closed", "/no/such/mount")], &[]);
+        let closed = |path: PathBuf| {
+            known.explain(DiskError::io("open", path)(
+                io::ErrorKind::PermissionDenied.into(),
+            ))
+        };
+        assert_eq!(closed(dir.path().join("web.vmdk")).location, None);
+        let error = closed("/no/such/mount/web.vmdk".into());
+        assert_eq!((error.kind, error.class), (ErrorKind::NotMapped, Elsewhere));
+        assert_eq!(error.location.as_deref(), Some(Path::new("/no/such/mount")));
     }
 }

@@ -365,6 +365,19 @@ pub struct KindServed {
     pub found: String,
 }
 
+/// What a worker's machine lacks: a location, or something for a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lack {
+    /// The directory that is missing.
+    pub location: Option<String>,
+    /// Or the host for which something is missing that is no location.
+    pub host: Option<String>,
+    /// What is wrong.
+    pub reason: String,
+    /// When that was found last.
+    pub noted_at: DateTime<Utc>,
+}
+
 /// One incarnation of a worker or scheduler.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "sqlx", derive(sqlx::FromRow))]
@@ -396,6 +409,9 @@ pub struct Worker {
     /// The kinds of host that it knows; none for a scheduler.
     #[sqlx(json)]
     pub kinds: Vec<KindServed>,
+    /// What its machine was found to lack lately.
+    #[sqlx(json)]
+    pub lacks: Vec<Lack>,
 }
 
 /// What people are told.

@@ -348,6 +348,7 @@ mod tests {
             found: "libvix.so is missing".to_owned(),
         });
         Worker {
+            lacks: Vec::new(),
             id: Uuid::nil(),
             kind: ProcessKind::Worker,
             name: "one".into(),

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use virtuozo_model::{ProcessKind, Worker};
 use virtuozo_store::workers;
 
-pub use virtuozo_store::workers::KindUnserved;
+pub use virtuozo_store::workers::{KindUnserved, LackingWorker};
 
 use crate::error::ServiceError;
 
@@ -34,6 +34,14 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Worker>, ServiceError> {
 /// What the database says.
 pub async fn unserved_kinds(pool: &PgPool) -> Result<Vec<KindUnserved>, ServiceError> {
     Ok(workers::unserved(pool).await?)
+}
+
+/// What the machines of running workers were found to lack lately.
+///
+/// # Errors
+/// What the database says.
+pub async fn lacking(pool: &PgPool) -> Result<Vec<LackingWorker>, ServiceError> {
+    Ok(workers::lacking(pool).await?)
 }
 
 /// Has all workers of a name, or the one with an id, take nothing more and end.

@@ -232,7 +232,6 @@ pub async fn update(
     }
     sqlx::query(include_str!("hosts/jobs_need.sql"))
         .bind(id)
-        .bind(&config.kind)
         .execute(&mut *tx)
         .await?;
     slots::sync(&mut tx, Some(id)).await?;

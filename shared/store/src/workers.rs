@@ -1,5 +1,6 @@
 //! Workers and schedulers: one row for every incarnation.
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{FromRow, PgExecutor, PgPool};
 use uuid::Uuid;
@@ -131,7 +132,22 @@ pub async fn drain(
     Ok(asked)
 }
 
-/// Who cannot do what there is to do for a host, because of the machine that they run on.
+/// What a job finds missing on the machine of its worker.
+#[derive(Debug, Clone, Copy)]
+pub struct Missing<'a> {
+    /// The queue of the job.
+    pub queue: &'a str,
+    /// What the job is about.
+    pub subject: Uuid,
+    /// The run in which it was found.
+    pub run_id: Option<Uuid>,
+    /// The directory that is missing; none: what is missing is no location.
+    pub location: Option<&'a str>,
+    /// What is wrong.
+    pub reason: &'a str,
+}
+
+/// Who cannot do a job, because of the machine that they run on.
 #[derive(Debug, Clone, FromRow)]
 pub struct OtherWorkers {
     /// Another worker runs that may be able to.
@@ -140,48 +156,92 @@ pub struct OtherWorkers {
     pub tried: String,
 }
 
-/// Notes that a worker cannot do what there is to do for a host: others come first for some minutes. `run_id` is the
-/// run in which it found that.
+/// Notes what a worker's machine lacks: for some minutes jobs that need it are left to others that may have it.
 ///
 /// # Errors
 /// What the database says.
 pub async fn record_missing_capability(
     pool: &PgPool,
     worker_id: Uuid,
-    host_id: Uuid,
-    run_id: Option<Uuid>,
-    reason: &str,
+    missing: Missing<'_>,
 ) -> Result<OtherWorkers, StoreError> {
     sqlx::query(include_str!("workers/missing_capability.sql"))
         .bind(worker_id)
-        .bind(host_id)
-        .bind(reason)
+        .bind(missing.queue)
+        .bind(missing.subject)
+        .bind(missing.location)
+        .bind(missing.reason)
         .execute(pool)
         .await?;
     Ok(sqlx::query_as(include_str!("workers/tried.sql"))
         .bind(worker_id)
-        .bind(host_id)
-        .bind(run_id)
+        .bind(missing.queue)
+        .bind(missing.subject)
+        .bind(missing.run_id)
         .fetch_one(pool)
         .await?)
 }
 
-/// Whether a worker leaves what there is to do for a host to others, which may be able to.
+/// The locations that a worker's machine lacks now.
 ///
 /// # Errors
 /// What the database says.
-pub async fn leaves_to_others(
+pub async fn lacked_locations(
     db: impl PgExecutor<'_>,
     worker_id: Uuid,
-    host_id: Uuid,
-) -> Result<bool, StoreError> {
-    Ok(
-        sqlx::query_scalar("SELECT virtuozo_core.leaves_to_others($1, $2)")
-            .bind(worker_id)
-            .bind(host_id)
-            .fetch_one(db)
-            .await?,
-    )
+) -> Result<Vec<String>, StoreError> {
+    let sql =
+        "SELECT location FROM virtuozo_core.lacks WHERE worker_id = $1 AND location IS NOT NULL";
+    Ok(sqlx::query_scalar(sql)
+        .bind(worker_id)
+        .fetch_all(db)
+        .await?)
+}
+
+/// Notes that a worker's machine has these locations.
+///
+/// # Errors
+/// What the database says.
+pub async fn found_again(
+    db: impl PgExecutor<'_>,
+    worker_id: Uuid,
+    locations: &[String],
+) -> Result<(), StoreError> {
+    sqlx::query(include_str!("workers/found_again.sql"))
+        .bind(worker_id)
+        .bind(locations)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// What the machine of a running worker lacks.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize)]
+pub struct LackingWorker {
+    /// The worker's name.
+    pub name: String,
+    /// Its machine.
+    pub machine: String,
+    /// The host for which something is missing that is no location.
+    pub host: Option<String>,
+    /// Or the directory that is missing.
+    pub location: Option<String>,
+    /// What is wrong.
+    pub reason: String,
+    /// When that was found last.
+    pub noted_at: DateTime<Utc>,
+    /// Another worker runs that may have it.
+    pub leaves_to_others: bool,
+}
+
+/// What the machines of running workers lack.
+///
+/// # Errors
+/// What the database says.
+pub async fn lacking(db: impl PgExecutor<'_>) -> Result<Vec<LackingWorker>, StoreError> {
+    Ok(sqlx::query_as(include_str!("workers/lacking.sql"))
+        .fetch_all(db)
+        .await?)
 }
 
 /// Notes a clean end.

@@ -113,6 +113,20 @@ async fn a_repository_that_is_not_mounted_is_left_alone_until_it_is_back_or_anot
     let doctor = site.virtuozo(&["doctor"])?;
     ensure!(doctor.code == 1, "{doctor:?}");
     ensure_says(&doctor.stdout, &parts)?;
+    let lacks = format!("lacks {place}, found at");
+    ensure_says(&doctor.stdout, &[&lacks, "no other running worker has it"])?;
+    let workers = site.json(&["worker", "list"])?;
+    let lacks: Vec<&Value> = workers
+        .as_array()
+        .context("no list")?
+        .iter()
+        .flat_map(|one| one["lacks"].as_array())
+        .flatten()
+        .collect();
+    ensure!(
+        lacks.len() == 1 && lacks[0]["location"] == place && lacks[0]["host"].is_null(),
+        "{workers:#}"
+    );
     ensure!(scan(&site)? == (1, vec![json!("not_mounted")]));
     ensure!(point_states(&site)? == ["published"]);
     let left = fs::read_dir(&repository)?.count();

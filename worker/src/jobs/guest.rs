@@ -155,9 +155,11 @@ async fn conclude(run: &GuestRun, failed: &FailedAttempt) -> Result<(), StepErro
         .context
         .missing_capabilities
         .note(
-            run.row.host_id,
+            GuestJob {
+                guest_run_id: run.row.guest_run_id,
+            },
             Some(run.row.run_id),
-            error.class(),
+            error,
             &mut message,
         )
         .await?;

@@ -292,10 +292,13 @@ impl HostRun<'_> {
         let (host_id, run_id) = (self.row.host_id, self.row.run_id);
         let mut message = error.to_string();
         let class = error.class();
+        let job = HostJob {
+            host_run_id: self.row.host_run_id,
+        };
         let leaves_to_others = self
             .context
             .missing_capabilities
-            .note(host_id, Some(run_id), class, &mut message)
+            .note(job, Some(run_id), error, &mut message)
             .await?;
         let attempt = Attempt {
             subject: Subject::Host(&self.host.name),

@@ -133,9 +133,12 @@ async fn conclude(
     let (context, row, pool) = (&work.context, &work.row, &work.context.pool);
     let mut message = error.to_string();
     let class = error.class();
+    let job = RequestJob {
+        request_id: row.request_id,
+    };
     let leaves_to_others = context
         .missing_capabilities
-        .note(row.host_id, None, class, &mut message)
+        .note(job, None, error, &mut message)
         .await?;
     let attempt = Attempt {
         subject: Subject::Request(host_name),

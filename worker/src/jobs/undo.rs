@@ -155,11 +155,13 @@ async fn conclude(
     error: &StepError,
 ) -> Result<Ending, StepError> {
     let mut message = error.to_string();
-    let host_id = work.row.host_id;
     let context = work.context.as_ref();
+    let job = UndoJob {
+        guest_id: work.row.guest_id,
+    };
     let leaves_to_others = context
         .missing_capabilities
-        .note(host_id, None, error.class(), &mut message)
+        .note(job, None, error, &mut message)
         .await?;
     let name = guest.full_name();
     let attempt = Attempt {

@@ -21,7 +21,15 @@ pub(super) async fn run(run: &GuestRun) -> Result<(Validated, GuestObservation),
     let facts = settled_facts(run, opened.guest.as_ref()).await?;
     let seen = assess::guest(&facts, &run.ignored_disks);
     let judged = match seen.verdict {
-        Verdict::Rejected(class, message) => Err(StepError::Failed { class, message }),
+        Verdict::Rejected {
+            class,
+            reason,
+            location,
+        } => Err(StepError::Failed {
+            class,
+            message: reason,
+            location,
+        }),
         Verdict::Accepted => judge(run, opened.host.capabilities(), facts).await,
     };
     match judged {

@@ -18,7 +18,7 @@ limits! {
         drain_of_child = secs(10);
         /// How often back ends are probed while all can be served.
         probe_every = secs(600);
-        /// How often back ends are probed while one cannot be served.
+        /// How often a machine is looked at again for what it lacks: a back end, a location.
         probe_again_every = secs(30);
         /// How long one attempt to take a lease may take: less than a lease lasts by default, since one that is taken later
         /// is over before it is used.
@@ -35,7 +35,7 @@ limits! {
         space_every = secs(60);
         /// A storage that takes longer to answer counts as hung.
         space = secs(20);
-        /// A mount that takes longer to answer is left out where datastores are looked for.
+        /// A mount that takes longer to answer counts as not there.
         mount = secs(5);
         /// How long the datastores of a host may be looked for.
         datastore_search = secs(60);

@@ -42,6 +42,7 @@ fn circumstances(subject: Subject<'static>) -> Vec<Attempt<'static>> {
 
 fn of_class(class: ErrorClass) -> StepError {
     StepError::Failed {
+        location: None,
         class,
         message: "the cause".to_owned(),
     }

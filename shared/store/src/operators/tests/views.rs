@@ -103,7 +103,7 @@ async fn the_columns_of_the_views_are_those_that_were_promised() {
         (
             "jobs",
             "id queue status payload run_id host_run_id guest_run_id host guest step attempts last_error trace_id \
-                  waiting_reason deliveries run_at claimed_at worker done_at needs_kind",
+                  waiting_reason deliveries run_at claimed_at worker done_at needs_kind needs_locations",
         ),
         ("nodes", "host node slots slots_taken guests_waiting"),
         (
