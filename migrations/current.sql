@@ -306,7 +306,8 @@ BEGIN
                FOR UPDATE SKIP LOCKED;
             EXIT WHEN NOT FOUND;
         END IF;
-        -- The node first, which costs less to know.
+        -- The due time and the node first, which cost less to know: guest_reason says the same of the due time, but by a call
+        -- for each guest run.
         SELECT g.id, g.run_id INTO next
           FROM virtuozo_core.guest_runs g
          WHERE g.host_id = host AND g.state = 'waiting' AND g.run_after <= now()
@@ -361,7 +362,8 @@ BEGIN
     FOR next IN
         SELECT g.id, g.host_id, g.guest_id, u AS guest, 'repository ' || coalesce(u.destination, s.destination) AS repository,
                h.is_down, coalesce(u.node, '') AS node, h.host_id || ' ' || coalesce(u.node, '') AS place
-          -- By host: what holds for all guests of a host is asked once.
+          -- By host: what holds for all guests of a host is asked once. Who is not due is left out here for the cost only:
+          -- guest_reason, which is asked below, says the same, but by a call for each guest run.
           FROM (SELECT * FROM virtuozo_core.ready_hosts OFFSET 0) h
           JOIN virtuozo_core.guest_runs g ON g.host_id = h.host_id AND g.state = 'waiting' AND g.run_after <= now()
           JOIN virtuozo_core.guests u ON u.id = g.guest_id
@@ -487,6 +489,7 @@ CREATE TABLE virtuozo_core.guest_runs (
     CONSTRAINT guest_runs_check CHECK (((state = 'running'::text) = (lease_until IS NOT NULL))),
     CONSTRAINT guest_runs_check1 CHECK (((state = ANY (ARRAY['waiting'::text, 'admitted'::text, 'running'::text])) = (ended_at IS NULL))),
     CONSTRAINT guest_runs_error_class_check CHECK ((error_class = ANY (ARRAY['retry'::text, 'permanent'::text, 'operator'::text]))),
+    CONSTRAINT guest_runs_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL))),
     CONSTRAINT guest_runs_mode_check CHECK ((mode = ANY (ARRAY['hot'::text, 'cold'::text]))),
     CONSTRAINT guest_runs_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'admitted'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'skipped'::text, 'cancelled'::text]))),
     CONSTRAINT guest_runs_step_check CHECK ((step = ANY (ARRAY['validate'::text, 'snapshot'::text, 'power_off'::text, 'copy'::text, 'commit'::text, 'power_on'::text, 'verify'::text, 'publish'::text]))),
@@ -904,7 +907,7 @@ CREATE FUNCTION virtuozo_core.hook_after_run() RETURNS trigger
     AS $$
 BEGIN
     UPDATE virtuozo_core.hook_runs
-       SET state = 'cancelled', lease_until = NULL, ended_at = now(), error = 'the run ended before it'
+       SET state = 'cancelled', lease_until = NULL, owner_id = NULL, ended_at = now(), error = 'the run ended before it'
      WHERE run_id = new.id AND moment = 'before' AND state IN ('waiting', 'running');
     INSERT INTO virtuozo_core.hook_runs (run_id, moment, outcome, command, limit_secs, on_failure)
     SELECT new.id, h.moment, new.state, h.command, h.limit_secs, h.on_failure
@@ -964,6 +967,7 @@ CREATE TABLE virtuozo_core.host_runs (
     CONSTRAINT host_runs_check CHECK (((state = 'running'::text) = (lease_until IS NOT NULL))),
     CONSTRAINT host_runs_check1 CHECK (((state = ANY (ARRAY['queued'::text, 'running'::text])) = (ended_at IS NULL))),
     CONSTRAINT host_runs_error_class_check CHECK ((error_class = ANY (ARRAY['retry'::text, 'permanent'::text, 'operator'::text]))),
+    CONSTRAINT host_runs_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL))),
     CONSTRAINT host_runs_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT host_runs_times CHECK (((GREATEST(lease_until, run_after, created_at, started_at, ended_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(lease_until, run_after, created_at, started_at, ended_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
 );
@@ -1182,6 +1186,35 @@ BEGIN
               FROM virtuozo_core.hosts h WHERE h.id = host AND NOT virtuozo_core.is_served(h.kind));
 END $$;
 
+-- Name: lead_secs(); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.lead_secs() RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    SELECT 8
+$$;
+
+-- Name: lease_end(integer); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.lease_end(secs integer) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT now() + make_interval(secs => secs)
+$$;
+
+-- Name: lease_taken(bigint, uuid, integer); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.lease_taken(last_fence bigint, taker uuid, secs integer) RETURNS TABLE(fence bigint, owner_id uuid, lease_until timestamp with time zone)
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT last_fence + 1, taker, virtuozo_core.lease_end(secs)
+$$;
+
+-- Name: lease_taken_again(bigint, uuid, uuid, integer); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.lease_taken_again(last_fence bigint, last_owner uuid, taker uuid, secs integer) RETURNS TABLE(fence bigint, owner_id uuid, lease_until timestamp with time zone)
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT t.fence, t.owner_id, t.lease_until
+      FROM virtuozo_core.lease_taken(last_fence - CASE WHEN last_owner = taker THEN 1 ELSE 0 END, taker, secs) t
+$$;
+
 -- Name: leave_slot_no(uuid, text, integer, integer); Type: FUNCTION; Schema: virtuozo_core
 CREATE FUNCTION virtuozo_core.leave_slot_no(host uuid, its_node text, slot integer, cap integer) RETURNS void
     LANGUAGE plpgsql
@@ -1356,8 +1389,8 @@ CREATE TABLE virtuozo_core.circuit_breakers (
     fence bigint DEFAULT 0 NOT NULL,
     owner_id uuid,
     lease_until timestamp with time zone,
-    CONSTRAINT circuit_breakers_check CHECK (((owner_id IS NULL) = (lease_until IS NULL))),
     CONSTRAINT circuit_breakers_failed_probes_check CHECK ((failed_probes >= 0)),
+    CONSTRAINT circuit_breakers_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL))),
     CONSTRAINT circuit_breakers_times CHECK (((GREATEST(failed_at, opened_at, open_until, lease_until) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(failed_at, opened_at, open_until, lease_until) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
 );
 
@@ -1365,7 +1398,7 @@ CREATE TABLE virtuozo_core.circuit_breakers (
 CREATE FUNCTION virtuozo_core.probe_now(host uuid) RETURNS void
     LANGUAGE sql
     BEGIN ATOMIC
- UPDATE virtuozo_core.circuit_breakers SET failed_probes = 0, open_until = now(), owner_id = NULL::uuid, lease_until = NULL::timestamp with time zone
+ UPDATE virtuozo_core.circuit_breakers SET failed_probes = 0, open_until = now(), lease_until = NULL::timestamp with time zone, owner_id = NULL::uuid
    WHERE (circuit_breakers.host_id IN ( SELECT x.host_id
             FROM virtuozo_core.circuit_breakers x
            WHERE ((probe_now.host IS NULL) OR (x.host_id = probe_now.host))
@@ -1833,6 +1866,7 @@ CREATE TABLE virtuozo_core.hook_runs (
     fence bigint DEFAULT 0 NOT NULL,
     owner_id uuid,
     lease_until timestamp with time zone,
+    ran_by uuid,
     crashes integer DEFAULT 0 NOT NULL,
     exit_code integer,
     error text,
@@ -1843,6 +1877,7 @@ CREATE TABLE virtuozo_core.hook_runs (
     CONSTRAINT hook_runs_check1 CHECK (((moment = 'after'::text) OR (guest_run_id IS NULL))),
     CONSTRAINT hook_runs_check2 CHECK (((state = 'running'::text) = (lease_until IS NOT NULL))),
     CONSTRAINT hook_runs_check3 CHECK (((state = ANY (ARRAY['waiting'::text, 'running'::text])) = (ended_at IS NULL))),
+    CONSTRAINT hook_runs_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL))),
     CONSTRAINT hook_runs_moment_check CHECK ((moment = ANY (ARRAY['before'::text, 'after'::text]))),
     CONSTRAINT hook_runs_outcome_check CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT hook_runs_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'cancelled'::text]))),
@@ -1872,7 +1907,7 @@ CREATE VIEW virtuozo.hook_runs AS
      LEFT JOIN virtuozo_core.guest_runs g ON ((g.id = k.guest_run_id)))
      LEFT JOIN virtuozo_core.guests u ON ((u.id = g.guest_id)))
      LEFT JOIN virtuozo_core.hosts h ON ((h.id = g.host_id)))
-     LEFT JOIN virtuozo_core.workers w ON ((w.id = k.owner_id)));
+     LEFT JOIN virtuozo_core.workers w ON ((w.id = k.ran_by)));
 
 -- Name: hooks; Type: TABLE; Schema: virtuozo_core
 CREATE TABLE virtuozo_core.hooks (
@@ -2013,9 +2048,9 @@ CREATE TABLE virtuozo_core.obligations (
     owner_id uuid,
     lease_until timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT obligations_check CHECK (((owner_id IS NULL) = (lease_until IS NULL))),
-    CONSTRAINT obligations_check1 CHECK (((kind = 'remove_snapshot'::text) = (snapshot_name IS NOT NULL))),
+    CONSTRAINT obligations_check CHECK (((kind = 'remove_snapshot'::text) = (snapshot_name IS NOT NULL))),
     CONSTRAINT obligations_kind_check CHECK ((kind = ANY (ARRAY['remove_snapshot'::text, 'power_on'::text]))),
+    CONSTRAINT obligations_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL))),
     CONSTRAINT obligations_times CHECK (((GREATEST(next_attempt_at, lease_until, created_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(next_attempt_at, lease_until, created_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
 );
 
@@ -2043,6 +2078,7 @@ CREATE TABLE virtuozo_core.requests (
     CONSTRAINT requests_check3 CHECK (((state = ANY (ARRAY['waiting'::text, 'running'::text])) = (ended_at IS NULL))),
     CONSTRAINT requests_error_class_check CHECK ((error_class = ANY (ARRAY['retry'::text, 'permanent'::text, 'operator'::text]))),
     CONSTRAINT requests_kind_check CHECK ((kind = ANY (ARRAY['host_test'::text, 'host_check'::text, 'datastore_propose'::text]))),
+    CONSTRAINT requests_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL))),
     CONSTRAINT requests_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT requests_times CHECK (((GREATEST(lease_until, asked_at, wanted_until, ended_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(lease_until, asked_at, wanted_until, ended_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
 );
@@ -2136,6 +2172,7 @@ CREATE TABLE virtuozo_core.notices (
     CONSTRAINT notices_check3 CHECK (((state = 'folded'::text) = (folded_into IS NOT NULL))),
     CONSTRAINT notices_check4 CHECK (((state = ANY (ARRAY['waiting'::text, 'sending'::text])) = (ended_at IS NULL))),
     CONSTRAINT notices_kind_check CHECK ((kind = ANY (ARRAY['failure'::text, 'success'::text, 'obligation'::text, 'digest'::text, 'test'::text]))),
+    CONSTRAINT notices_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL))),
     CONSTRAINT notices_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'sending'::text, 'sent'::text, 'folded'::text, 'dropped'::text, 'failed'::text]))),
     CONSTRAINT notices_times CHECK (((GREATEST(due_at, lease_until, run_after, created_at, ended_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(due_at, lease_until, run_after, created_at, ended_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
 );

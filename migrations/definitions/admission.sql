@@ -31,7 +31,8 @@ BEGIN
     FOR next IN
         SELECT g.id, g.host_id, g.guest_id, u AS guest, 'repository ' || coalesce(u.destination, s.destination) AS repository,
                h.is_down, coalesce(u.node, '') AS node, h.host_id || ' ' || coalesce(u.node, '') AS place
-          -- By host: what holds for all guests of a host is asked once.
+          -- By host: what holds for all guests of a host is asked once. Who is not due is left out here for the cost only:
+          -- guest_reason, which is asked below, says the same, but by a call for each guest run.
           FROM (SELECT * FROM virtuozo_core.ready_hosts OFFSET 0) h
           JOIN virtuozo_core.guest_runs g ON g.host_id = h.host_id AND g.state = 'waiting' AND g.run_after <= now()
           JOIN virtuozo_core.guests u ON u.id = g.guest_id
@@ -140,7 +141,8 @@ BEGIN
                FOR UPDATE SKIP LOCKED;
             EXIT WHEN NOT FOUND;
         END IF;
-        -- The node first, which costs less to know.
+        -- The due time and the node first, which cost less to know: guest_reason says the same of the due time, but by a call
+        -- for each guest run.
         SELECT g.id, g.run_id INTO next
           FROM virtuozo_core.guest_runs g
          WHERE g.host_id = host AND g.state = 'waiting' AND g.run_after <= now()

@@ -18,23 +18,6 @@ BEGIN
     RETURN (SELECT now() > pg_postmaster_start_time() + make_interval(secs => s.lease_secs) FROM virtuozo_core.settings s);
 END $$;
 
--- Whether a lease is over: it ran out, or ends later than any that is given, by the longest that lease_secs may be.
--- NULL without a lease.
-CREATE OR REPLACE FUNCTION virtuozo_core.is_over(lease_until timestamptz) RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT lease_until < now() OR lease_until > now() + interval '2 hours'
-$$;
-
--- Whether a lease is held, and nobody else may act.
-CREATE OR REPLACE FUNCTION virtuozo_core.is_held(lease_until timestamptz) RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT lease_until >= now() AND lease_until <= now() + interval '2 hours'
-$$;
-
--- Whether a lease is over so that another takes over: a restart of the server itself gives every owner one more lease.
-CREATE OR REPLACE FUNCTION virtuozo_core.is_lost(lease_until timestamptz, lease_secs integer) RETURNS boolean
-LANGUAGE sql STABLE AS $$
-    SELECT virtuozo_core.is_over(greatest(lease_until, pg_postmaster_start_time() + make_interval(secs => lease_secs)))
-$$;
-
 -- One operator at a time: so no two of these functions wait for each other.
 CREATE OR REPLACE FUNCTION virtuozo_core.one_operator_at_a_time() RETURNS void LANGUAGE sql
 RETURN pg_advisory_xact_lock(7316, 2);

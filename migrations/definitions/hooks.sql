@@ -15,7 +15,7 @@ END $$;
 CREATE OR REPLACE FUNCTION virtuozo_core.hook_after_run() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE virtuozo_core.hook_runs
-       SET state = 'cancelled', lease_until = NULL, ended_at = now(), error = 'the run ended before it'
+       SET state = 'cancelled', lease_until = NULL, owner_id = NULL, ended_at = now(), error = 'the run ended before it'
      WHERE run_id = new.id AND moment = 'before' AND state IN ('waiting', 'running');
     INSERT INTO virtuozo_core.hook_runs (run_id, moment, outcome, command, limit_secs, on_failure)
     SELECT new.id, h.moment, new.state, h.command, h.limit_secs, h.on_failure

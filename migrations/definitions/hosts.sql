@@ -27,7 +27,7 @@ $$;
 -- Somebody means "now": the count begins anew, and the next who asks tries. Without a host: all of them.
 CREATE OR REPLACE FUNCTION virtuozo_core.probe_now(host uuid) RETURNS void LANGUAGE sql
 BEGIN ATOMIC
-    UPDATE virtuozo_core.circuit_breakers SET failed_probes = 0, open_until = now(), owner_id = NULL, lease_until = NULL
+    UPDATE virtuozo_core.circuit_breakers SET failed_probes = 0, open_until = now(), lease_until = NULL, owner_id = NULL
      WHERE host_id IN (SELECT x.host_id FROM virtuozo_core.circuit_breakers x
                         WHERE host IS NULL OR x.host_id = host ORDER BY x.host_id FOR UPDATE);
 END;

@@ -175,4 +175,4 @@ SELECT k.id, k.run_id, k.guest_run_id, h.name AS host, u.name AS guest, k.moment
   LEFT JOIN virtuozo_core.guest_runs g ON g.id = k.guest_run_id
   LEFT JOIN virtuozo_core.guests u ON u.id = g.guest_id
   LEFT JOIN virtuozo_core.hosts h ON h.id = g.host_id
-  LEFT JOIN virtuozo_core.workers w ON w.id = k.owner_id;
+  LEFT JOIN virtuozo_core.workers w ON w.id = k.ran_by;

@@ -5,7 +5,7 @@
 -- program reads (its constraint ..._times): before the year 1000, after 9999, and infinite ones.
 --
 -- A lease is the right of one owner to act for a row, and is three columns wherever there is one: fence, which grows with
--- every taking; owner_id; lease_until, NULL while nobody has it.
+-- every taking; owner_id; lease_until. The last two are NULL while nobody has it (its constraint ..._lease).
 
 CREATE SCHEMA virtuozo_core;
 -- Views and functions for operators, and nothing else.
@@ -96,7 +96,7 @@ CREATE TABLE virtuozo_core.datastores (
 CREATE TABLE virtuozo_core.guests (
     id                 uuid PRIMARY KEY,
     host_id            uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
-    locator            text NOT NULL CHECK (locator <> ''),              -- what its host finds it by
+    locator            text NOT NULL CHECK (locator <> ''),             -- what its host finds it by
     uuid               uuid,                                            -- what stays when it is moved, where there is one
     name               text NOT NULL,
     -- false: found in the inventory while settings.new_guests was 'report', nobody has taken it over yet
@@ -248,14 +248,14 @@ CREATE TABLE virtuozo_core.circuit_breakers (
     login_refused boolean NOT NULL DEFAULT false,                       -- it answers, and says no
     error         text NOT NULL,                                        -- of the last one
     failed_at     timestamptz NOT NULL DEFAULT now(),
-    opened_at       timestamptz NOT NULL DEFAULT now(),
+    opened_at     timestamptz NOT NULL DEFAULT now(),
     open_until    timestamptz NOT NULL,                                 -- the end of the pause after the last failure
     fence         bigint NOT NULL DEFAULT 0,                            -- these three: the probe
     owner_id      uuid,
     lease_until   timestamptz,
-    CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
+    CONSTRAINT circuit_breakers_lease CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
     CONSTRAINT circuit_breakers_times CHECK (greatest(failed_at, opened_at, open_until, lease_until) < '9999-01-01Z'
-                                       AND least(failed_at, opened_at, open_until, lease_until) > '1000-01-01Z')
+                                             AND least(failed_at, opened_at, open_until, lease_until) > '1000-01-01Z')
 );
 
 -- Runs -----------------------------------------------------------------------------------------------
@@ -310,6 +310,7 @@ CREATE TABLE virtuozo_core.host_runs (
     started_at  timestamptz,
     ended_at    timestamptz,
     UNIQUE (run_id, host_id),
+    CONSTRAINT host_runs_lease CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
     CHECK ((state = 'running') = (lease_until IS NOT NULL)),
     CHECK ((state IN ('queued', 'running')) = (ended_at IS NULL)),
     CONSTRAINT host_runs_times CHECK (greatest(lease_until, run_after, created_at, started_at, ended_at) < '9999-01-01Z'
@@ -352,6 +353,7 @@ CREATE TABLE virtuozo_core.guest_runs (
     started_at       timestamptz,
     ended_at         timestamptz,
     UNIQUE (run_id, guest_id),
+    CONSTRAINT guest_runs_lease CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
     CHECK ((state = 'running') = (lease_until IS NOT NULL)),
     CHECK ((state IN ('waiting', 'admitted', 'running')) = (ended_at IS NULL)),
     CONSTRAINT guest_runs_times CHECK (
@@ -432,7 +434,7 @@ CREATE TABLE virtuozo_core.obligations (
     owner_id        uuid,
     lease_until     timestamptz,
     created_at      timestamptz NOT NULL DEFAULT now(),
-    CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
+    CONSTRAINT obligations_lease CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
     CHECK ((kind = 'remove_snapshot') = (snapshot_name IS NOT NULL)),
     CONSTRAINT obligations_times CHECK (greatest(next_attempt_at, lease_until, created_at) < '9999-01-01Z'
                                         AND least(next_attempt_at, lease_until, created_at) > '1000-01-01Z')
@@ -558,6 +560,7 @@ CREATE TABLE virtuozo_core.notices (
     ended_at    timestamptz,
     CHECK ((kind IN ('failure', 'success', 'obligation')) = (run_id IS NOT NULL)),
     CHECK ((kind = 'digest') = (due_at IS NOT NULL)),
+    CONSTRAINT notices_lease CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
     CHECK ((state = 'sending') = (lease_until IS NOT NULL)),
     CHECK ((state = 'folded') = (folded_into IS NOT NULL)),
     CHECK ((state IN ('waiting', 'sending')) = (ended_at IS NULL)),
@@ -599,6 +602,7 @@ CREATE TABLE virtuozo_core.hook_runs (
     fence        bigint NOT NULL DEFAULT 0,
     owner_id     uuid,
     lease_until  timestamptz,
+    ran_by       uuid,                                                         -- the process that runs it, or ran it last
     crashes      integer NOT NULL DEFAULT 0,
     exit_code    integer,
     error        text,
@@ -607,6 +611,7 @@ CREATE TABLE virtuozo_core.hook_runs (
     ended_at     timestamptz,
     CHECK ((moment = 'after') = (outcome IS NOT NULL)),
     CHECK (moment = 'after' OR guest_run_id IS NULL),
+    CONSTRAINT hook_runs_lease CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
     CHECK ((state = 'running') = (lease_until IS NOT NULL)),
     CHECK ((state IN ('waiting', 'running')) = (ended_at IS NULL)),
     CONSTRAINT hook_runs_times CHECK (greatest(lease_until, created_at, started_at, ended_at) < '9999-01-01Z'
@@ -637,6 +642,7 @@ CREATE TABLE virtuozo_core.requests (
     asked_at     timestamptz NOT NULL DEFAULT now(),
     wanted_until timestamptz NOT NULL,                                  -- from then on nobody waits for the answer
     ended_at     timestamptz,
+    CONSTRAINT requests_lease CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
     CHECK ((state = 'running') = (lease_until IS NOT NULL)),
     CHECK ((state = 'succeeded') = (answer IS NOT NULL)),
     CHECK ((state = 'failed') = (error IS NOT NULL)),

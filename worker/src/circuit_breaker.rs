@@ -8,7 +8,7 @@ use uuid::Uuid;
 use virtuozo_hypervisor::{ErrorClass, ErrorKind, Host, HypervisorError};
 use virtuozo_store::{
     circuit_breakers::{self, BreakerState, Probe},
-    leases::{BootInstant, LeaseKeeper},
+    leases::{self, BootInstant, LeaseKeeper},
     settings,
 };
 use virtuozo_telemetry::Telemetry;
@@ -66,10 +66,10 @@ where
         }
         (Err(error), None) => Err(error.into()),
         (Err(error), Some(probe)) => {
-            while_unavailable(
+            let _fence = while_unavailable(
                 &telemetry.health.availability,
                 "a probe that showed nothing",
-                || circuit_breakers::release(pool, &probe),
+                || leases::release(pool, &probe),
             )
             .await?;
             Err(error.into())

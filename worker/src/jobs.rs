@@ -22,7 +22,7 @@ use crate::{connections::ConnectionPermit, context::Context};
 const HAND_BACK_SECS: u32 = 1;
 
 /// One kind of job: how its lease is taken, and what is done under it.
-pub(crate) trait Job: Copy + Send + Sync + 'static {
+pub(crate) trait Job: virtuozo_queue::Job + Copy {
     /// The lease on the work.
     type Lease: Leased + Clone;
     /// The facts that are needed before it begins.
@@ -53,9 +53,6 @@ pub(crate) trait Job: Copy + Send + Sync + 'static {
         context: &Context,
         assignment: &Self::Assignment,
     ) -> impl Future<Output = Result<Option<Self::Lease>, StoreError>> + Send;
-
-    /// Hands the job back to the queue, for a worker with a free connection.
-    fn hand_back(self, context: &Context) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Does the work under the lease, to its end.
     fn work(work: Work<Self>) -> impl Future<Output = ()> + Send;
@@ -128,11 +125,11 @@ async fn begin<J: Job, InWork: Send + Sync + 'static>(
         return Ok(());
     };
     let Some(in_work) = in_work else {
-        return job.hand_back(context).await;
+        return hand_back(context, job).await;
     };
     let (host_id, settings) = J::on_host(&assignment);
     let Some(permit) = connection_permit(context, host_id, settings) else {
-        return job.hand_back(context).await;
+        return hand_back(context, job).await;
     };
     let taken_at = BootInstant::now();
     let Some(row) = job.take(context, &assignment).await? else {
@@ -163,6 +160,12 @@ async fn begin<J: Job, InWork: Send + Sync + 'static>(
         }
     });
     Ok(())
+}
+
+/// Hands a job back to the queue, for a worker with a free connection.
+async fn hand_back(context: &Context, job: impl Job) -> Result<(), StoreError> {
+    let mut connection = context.pool.acquire().await?;
+    virtuozo_queue::push(&mut connection, &[job], HAND_BACK_SECS).await
 }
 
 /// The right to use the host's connection; `None` if this worker has no free connection, or drains.

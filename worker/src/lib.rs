@@ -179,12 +179,6 @@ impl Worker {
             drain: shutdown.clone(),
         });
 
-        let (hosts, guests, undos, requests) = (
-            Arc::clone(&context),
-            Arc::clone(&context),
-            Arc::clone(&context),
-            Arc::clone(&context),
-        );
         let hooks = Hooks::new(
             PgPool::clone(&pool),
             telemetry.clone(),
@@ -220,38 +214,10 @@ impl Worker {
                     () = shutdown.cancelled() => {}
                 }
             },
-            virtuozo_queue::serve(
-                PgPool::clone(&pool),
-                Arc::clone(&listener),
-                incarnation,
-                served.capabilities(incarnation),
-                move |job: HostJob| jobs::deliver(Arc::clone(&hosts), job),
-                shutdown.clone()
-            ),
-            virtuozo_queue::serve(
-                PgPool::clone(&pool),
-                Arc::clone(&listener),
-                incarnation,
-                served.capabilities(incarnation),
-                move |job: GuestJob| jobs::deliver(Arc::clone(&guests), job),
-                shutdown.clone()
-            ),
-            virtuozo_queue::serve(
-                PgPool::clone(&pool),
-                Arc::clone(&listener),
-                incarnation,
-                served.capabilities(incarnation),
-                move |job: UndoJob| jobs::deliver(Arc::clone(&undos), job),
-                shutdown.clone()
-            ),
-            virtuozo_queue::serve(
-                PgPool::clone(&pool),
-                Arc::clone(&listener),
-                incarnation,
-                served.capabilities(incarnation),
-                move |job: RequestJob| jobs::deliver(Arc::clone(&requests), job),
-                shutdown.clone()
-            ),
+            serve::<HostJob>(&context, &listener, &served),
+            serve::<GuestJob>(&context, &listener, &served),
+            serve::<UndoJob>(&context, &listener, &served),
+            serve::<RequestJob>(&context, &listener, &served),
         );
 
         context.work.close();
@@ -279,6 +245,20 @@ impl Worker {
         tracing::info!(name = options.name, "worker has stopped");
         Ok(())
     }
+}
+
+/// Does the jobs of one queue until the worker drains.
+async fn serve<J: jobs::Job>(context: &Arc<Context>, listener: &Arc<JobListener>, served: &Served) {
+    let of_jobs = Arc::clone(context);
+    virtuozo_queue::serve(
+        PgPool::clone(&context.pool),
+        Arc::clone(listener),
+        context.incarnation,
+        served.capabilities(context.incarnation),
+        move |job: J| jobs::deliver(Arc::clone(&of_jobs), job),
+        context.drain.clone(),
+    )
+    .await;
 }
 
 /// Sends heartbeats, also while the worker drains, and cancels `stop` when the database requests a drain.

@@ -26,7 +26,7 @@ Examples:
     /// The hooks
     #[command(after_help = "Examples:\n  virtuozo hook list\n  virtuozo hook list --json")]
     List,
-    /// Remove a hook; hooks that are due already are still run
+    /// Remove a hook: its command is not run any more. Where it was due before that, it still is
     #[command(
         after_help = "Examples:\n  virtuozo hook clear --before\n  virtuozo hook clear --guest alpha/db --after"
     )]

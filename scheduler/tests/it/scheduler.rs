@@ -10,9 +10,10 @@ use virtuozo_postgres::testing::TestDb;
 use virtuozo_queue::{GuestJob, HostJob, Job};
 use virtuozo_scheduler::{Scheduler, SchedulerOptions};
 use virtuozo_store::{
-    guest_runs,
-    host_runs::{self, GuestRunStart, NewGuestRun},
+    guest_runs::{self, GuestLease},
+    host_runs::{self, GuestRunStart, HostLease, NewGuestRun},
     hosts::{self, HostConfig},
+    leases,
     runs::{self, NewRun, Targets},
     settings,
 };
@@ -238,7 +239,7 @@ async fn run_with_guests(pool: &PgPool, guests: usize) -> (Uuid, Vec<Uuid>) {
         .fetch_one(pool)
         .await
         .unwrap();
-    let lease = host_runs::take(pool, host_run, Uuid::now_v7())
+    let lease = leases::take::<HostLease>(pool, host_run, Uuid::now_v7())
         .await
         .unwrap()
         .unwrap();
@@ -279,7 +280,7 @@ async fn a_lease_that_ran_out_is_handed_on_and_counts_as_a_crash() {
     let guest_run = guest_runs[0];
     let scheduler = Running::start(&db.pool, "one");
     for crash in 1..=2 {
-        let lease = guest_runs::take(&db.pool, guest_run, Uuid::now_v7())
+        let lease = leases::take::<GuestLease>(&db.pool, guest_run, Uuid::now_v7())
             .await
             .unwrap()
             .unwrap();
@@ -292,7 +293,7 @@ async fn a_lease_that_ran_out_is_handed_on_and_counts_as_a_crash() {
             (state != "running").then_some(())
         })
         .await;
-        let renewed = guest_runs::renew(&db.pool, &lease).await.unwrap();
+        let renewed = leases::renew(&db.pool, &lease).await.unwrap();
         assert_eq!(renewed, None, "the dead worker's lease is worth nothing");
     }
     let jobs = count(
@@ -376,7 +377,7 @@ async fn jobs_that_nobody_will_deliver_are_pushed_again_and_live_ones_are_not() 
 async fn a_guest_run_waits_for_its_time_and_is_admitted_then() {
     let db = TestDb::new().await;
     let (_, guest_runs) = run_with_guests(&db.pool, 1).await;
-    let lease = guest_runs::take(&db.pool, guest_runs[0], Uuid::now_v7())
+    let lease = leases::take::<GuestLease>(&db.pool, guest_runs[0], Uuid::now_v7())
         .await
         .unwrap()
         .unwrap();

@@ -13,7 +13,7 @@ use virtuozo_postgres::{StoreError, ask, count_error};
 use virtuozo_store::{
     events::NewEvent,
     hooks::{self, HookContext, HookLease, HookScope},
-    leases::{BootInstant, Fence, LeaseHandle, LeaseKeeper},
+    leases::{self, BootInstant, Fence, LeaseHandle, LeaseKeeper},
 };
 use virtuozo_telemetry::{Telemetry, tree};
 
@@ -154,7 +154,7 @@ impl Hooks {
         match performed.ended {
             Ended::Stopped(Stop::Draining) => {
                 tracing::info!(run = %taken.run_id, "hook was stopped; another process runs it again");
-                hooks::put_back(&self.pool, taken).await
+                leases::release(&self.pool, taken).await.map(|_fence| ())
             }
             Ended::Stopped(Stop::Lost) => {
                 tracing::info!(run = %taken.run_id, "hook was stopped: its run has ended, or another process has the lease");

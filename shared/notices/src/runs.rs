@@ -49,7 +49,7 @@ pub(crate) async fn content(
 
 /// What is to be undone and nobody works on.
 pub(crate) async fn left_behind(pool: &PgPool) -> Result<Vec<LeftBehind>, StoreError> {
-    let mut all: Vec<LeftBehind> = views::obligations(pool)
+    let mut all: Vec<LeftBehind> = views::all::<ObligationLine>(pool)
         .await?
         .into_iter()
         .filter(|one| !one.in_work)
@@ -87,8 +87,8 @@ pub(crate) async fn of_run(pool: &PgPool, id: Uuid) -> Result<Option<RunPart>, S
     let Some(run) = views::run(pool, id).await? else {
         return Ok(None);
     };
-    let lines = views::guest_runs(pool, id).await?;
-    let hosts = views::host_runs(pool, id).await?;
+    let lines = views::of_run::<GuestRunLine>(pool, id).await?;
+    let hosts = views::of_run::<HostRunLine>(pool, id).await?;
     let of = |state: &str| lines.iter().filter(|guest| guest.state == state).count();
     let (succeeded, failed) = (of("succeeded"), of("failed"));
     let size_bytes = lines.iter().filter_map(|guest| guest.size_bytes).sum();

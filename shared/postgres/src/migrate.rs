@@ -28,6 +28,7 @@ macro_rules! definitions {
 /// comes before it.
 const DEFINITIONS: &[(&str, &str)] = definitions![
     "helpers",
+    "leases",
     "traces",
     "jobs",
     "hosts",

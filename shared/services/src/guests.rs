@@ -88,7 +88,7 @@ pub async fn of_host(pool: &PgPool, host: &Host) -> Result<Vec<Guest>, ServiceEr
 /// # Errors
 /// What the database says.
 pub async fn with_rpo(pool: &PgPool, guests: Vec<Guest>) -> Result<Vec<GuestLine>, ServiceError> {
-    let rpo = views::rpo(pool).await?;
+    let rpo = views::all::<views::RpoLine>(pool).await?;
     let mut rpo: HashMap<_, _> = rpo.into_iter().map(|line| (line.id, line)).collect();
     let line = |guest: Guest| {
         let rpo = rpo.remove(&guest.id);

@@ -90,7 +90,7 @@ pub async fn show(pool: &PgPool, name: &str) -> Result<HostDetails, ServiceError
     let kept =
         |guest: Guest| (!guest.change_ids.is_empty()).then_some((guest.name, guest.change_ids));
     let change_ids = all.into_iter().filter_map(kept).collect();
-    let hosts = views::hosts(pool).await?.into_iter();
+    let hosts = views::all::<views::HostLine>(pool).await?.into_iter();
     let own = hosts.filter(|line| line.id == host.id);
     let nodes = own.flat_map(|line| line.nodes).collect();
     Ok(HostDetails {

@@ -12,7 +12,7 @@ use crate::{error::ServiceError, names::find_id};
 /// # Errors
 /// What the database says.
 pub async fn list(pool: &PgPool) -> Result<Vec<ObligationLine>, ServiceError> {
-    Ok(views::obligations(pool).await?)
+    Ok(views::all::<ObligationLine>(pool).await?)
 }
 
 /// Gives up one that can never be met, by its id or a beginning or end that only this one has. Returns what was done,
@@ -26,7 +26,7 @@ pub async fn forgive(
     reason: &str,
     by: &str,
 ) -> Result<String, ServiceError> {
-    let all = views::obligations(pool).await?;
+    let all = views::all::<ObligationLine>(pool).await?;
     let id = find_id(obligation, "obligation", all.iter().map(|one| one.id))?;
     // The database refuses one without a reason.
     let reason = match reason.trim() {

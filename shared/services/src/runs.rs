@@ -74,16 +74,16 @@ pub async fn list(pool: &PgPool, limit: u32) -> Result<Vec<RunLine>, ServiceErro
 /// [`ServiceError::Refused`] if it is gone.
 pub async fn show(pool: &PgPool, id: Uuid) -> Result<RunDetails, ServiceError> {
     let run = views::run(pool, id).await?;
-    let processes = views::processes(pool).await?;
+    let processes = views::all::<views::ProcessLine>(pool).await?;
     let workers = processes
         .iter()
         .filter(|process| process.kind == "worker" && process.is_alive);
     Ok(RunDetails {
         run: run.ok_or_else(|| refused(format!("the run {id} is gone")))?,
-        host_runs: views::host_runs(pool, id).await?,
-        guest_runs: views::guest_runs(pool, id).await?,
-        steps: views::steps(pool, id).await?,
-        hook_runs: views::hook_runs(pool, id).await?,
+        host_runs: views::of_run(pool, id).await?,
+        guest_runs: views::of_run(pool, id).await?,
+        steps: views::of_run(pool, id).await?,
+        hook_runs: views::of_run(pool, id).await?,
         workers: workers.count(),
     })
 }

@@ -60,9 +60,9 @@ impl GuestStatus {
 /// # Errors
 /// What the database says.
 pub async fn get(pool: &PgPool) -> Result<SiteStatus, ServiceError> {
-    let mut disks = views::disks(pool).await?;
-    let mut guests = views::guests(pool).await?;
-    let hosts = views::hosts(pool).await?.into_iter();
+    let mut disks = views::all::<DiskLine>(pool).await?;
+    let mut guests = views::all::<GuestLine>(pool).await?;
+    let hosts = views::all::<HostLine>(pool).await?.into_iter();
     let hosts = hosts.map(|line| HostStatus {
         guests: take(&mut guests, |guest| guest.host_id == line.id)
             .into_iter()
@@ -73,7 +73,7 @@ pub async fn get(pool: &PgPool) -> Result<SiteStatus, ServiceError> {
     Ok(SiteStatus {
         hosts: hosts.collect(),
         processes: processes(pool).await?,
-        obligations: views::obligations(pool).await?,
+        obligations: views::all(pool).await?,
     })
 }
 
@@ -82,7 +82,7 @@ pub async fn get(pool: &PgPool) -> Result<SiteStatus, ServiceError> {
 /// # Errors
 /// What the database says.
 pub async fn processes(pool: &PgPool) -> Result<Vec<ProcessLine>, ServiceError> {
-    Ok(views::processes(pool).await?)
+    Ok(views::all(pool).await?)
 }
 
 /// Moves the items that `wanted` picks out of `from`, in order.

@@ -10,13 +10,13 @@ use super::{
     admission,
     events::{self, NewEvent},
     hosts,
-    leases::{self, Leased, Renewal, renewal},
+    leases::{Released, leased, releasing, renewal},
     run_end,
     sweeps::Expired,
 };
 use virtuozo_model::{ErrorClass, HostState, Severity};
 use virtuozo_postgres::StoreError;
-use virtuozo_telemetry::metrics::{LeaseKind, Metrics};
+use virtuozo_telemetry::metrics::Metrics;
 
 /// How the circuit breaker of a host stands for somebody who wants to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,29 +44,15 @@ pub struct Probe {
     pub lease_secs: i32,
 }
 
-impl Leased for Probe {
-    const KIND: LeaseKind = LeaseKind::Probe;
+leased!(
+    Probe,
+    Probe,
+    host_id,
+    renewal!("circuit_breakers", "host_id", "false")
+);
 
-    const RENEWAL: &'static str = renewal!("circuit_breakers", "host_id", "false");
-
-    fn key(&self) -> Uuid {
-        self.host_id
-    }
-
-    fn fence(&self) -> i64 {
-        self.fence
-    }
-
-    fn owner_id(&self) -> Uuid {
-        self.owner_id
-    }
-
-    fn taken(&self) -> Renewal {
-        Renewal {
-            cancel_requested: false,
-            lease_secs: self.lease_secs,
-        }
-    }
+impl Released for Probe {
+    const RELEASING: &'static str = releasing!("circuit_breakers", "host_id", "");
 }
 
 /// How a host stands that nobody gets into.
@@ -157,28 +143,6 @@ pub async fn ask(pool: &PgPool, host_id: Uuid, owner_id: Uuid) -> Result<Breaker
         }),
         None => BreakerState::Open(asked.down),
     })
-}
-
-/// Renews a probe. None: it is lost.
-///
-/// # Errors
-/// What the database says.
-pub async fn renew(pool: &PgPool, probe: &Probe) -> Result<Option<Renewal>, StoreError> {
-    leases::renew(pool, probe).await
-}
-
-/// Gives up a probe that showed nothing about the host.
-///
-/// # Errors
-/// What the database says.
-pub async fn release(pool: &PgPool, probe: &Probe) -> Result<(), StoreError> {
-    sqlx::query(include_str!("circuit_breakers/release.sql"))
-        .bind(probe.host_id)
-        .bind(probe.fence)
-        .bind(probe.owner_id)
-        .execute(pool)
-        .await?;
-    Ok(())
 }
 
 #[derive(FromRow)]

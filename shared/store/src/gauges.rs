@@ -33,6 +33,6 @@ pub async fn read(pool: &PgPool) -> Result<GaugeReadings, StoreError> {
     let all = sqlx::query_as(include_str!("gauges/gauges.sql"));
     Ok(GaugeReadings {
         all: all.fetch_all(pool).await?,
-        guests: views::rpo(pool).await?,
+        guests: views::all::<RpoLine>(pool).await?,
     })
 }

@@ -6,13 +6,13 @@ use uuid::Uuid;
 use super::{
     admission,
     inventory::GuestObservation,
-    leases::{self, Fence, Leased, Renewal, renewal},
+    leases::{Fence, TakenByKey, leased, putting_back, renewal},
     run_end,
 };
-use virtuozo_model::{ErrorClass, Guest, Settings, StepName};
+use virtuozo_model::{ErrorClass, Guest, Settings};
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::GuestJob;
-use virtuozo_telemetry::metrics::{LeaseKind, Metrics};
+use virtuozo_telemetry::metrics::Metrics;
 
 /// The right to act for a guest run, as long as its fence is the run's.
 #[derive(Debug, Clone, FromRow)]
@@ -45,33 +45,23 @@ pub struct GuestLease {
     pub trace_fence: i64,
 }
 
-impl Leased for GuestLease {
-    const KIND: LeaseKind = LeaseKind::Guest;
-
-    const RENEWAL: &'static str = renewal!(
+leased!(
+    GuestLease,
+    Guest,
+    guest_run_id,
+    renewal!(
         "guest_runs",
         "id",
         "x.cancel_requested OR (SELECT r.cancel_requested FROM virtuozo_core.runs r WHERE r.id = x.run_id)"
-    );
+    ),
+    cancel_requested
+);
 
-    fn key(&self) -> Uuid {
-        self.guest_run_id
-    }
-
-    fn fence(&self) -> i64 {
-        self.fence
-    }
-
-    fn owner_id(&self) -> Uuid {
-        self.owner_id
-    }
-
-    fn taken(&self) -> Renewal {
-        Renewal {
-            cancel_requested: self.cancel_requested,
-            lease_secs: self.lease_secs,
-        }
-    }
+/// An attempt that begins with the taking of a lease begins with its first step.
+impl TakenByKey for GuestLease {
+    const TAKING: &'static str = include_str!("guest_runs/take.sql");
+    const PUTTING_BACK: &'static str =
+        putting_back!("guest_runs", "state = 'admitted', admitted_at = now(),");
 }
 
 /// How an attempt that was not published ends.
@@ -126,49 +116,6 @@ pub async fn assignment(
         .bind(guest_run_id)
         .fetch_optional(db)
         .await?)
-}
-
-/// Takes the lease of an admitted guest run; an attempt that begins with it begins with its first step. None: it
-/// is taken already, or has ended; then there is nothing to do.
-///
-/// # Errors
-/// What the database says.
-pub async fn take(
-    db: impl PgExecutor<'_>,
-    guest_run_id: Uuid,
-    owner_id: Uuid,
-) -> Result<Option<GuestLease>, StoreError> {
-    Ok(sqlx::query_as(include_str!("guest_runs/take.sql"))
-        .bind(guest_run_id)
-        .bind(owner_id)
-        .bind(StepName::FIRST.as_str())
-        .fetch_optional(db)
-        .await?)
-}
-
-/// Gives up a lease of `owner_id` that it does not know of, because the answer to its taking was lost: the
-/// guest run can be taken again. Only for a guest run that nobody works on in that process.
-///
-/// # Errors
-/// What the database says.
-pub async fn put_back(pool: &PgPool, guest_run_id: Uuid, owner_id: Uuid) -> Result<(), StoreError> {
-    sqlx::query(include_str!("guest_runs/put_back.sql"))
-        .bind(guest_run_id)
-        .bind(owner_id)
-        .execute(pool)
-        .await?;
-    Ok(())
-}
-
-/// Renews the lease. None: it is lost.
-///
-/// # Errors
-/// What the database says.
-pub async fn renew(
-    db: impl PgExecutor<'_>,
-    lease: &GuestLease,
-) -> Result<Option<Renewal>, StoreError> {
-    leases::renew(db, lease).await
 }
 
 /// Begins the attempt afresh: what earlier owners did counts no more.
@@ -402,20 +349,5 @@ pub async fn saw(
         .bind(lease.guest_run_id)
         .bind(lease.fence);
     let _: Option<((),)> = seen.bind(seeing).fetch_optional(pool).await?;
-    Ok(())
-}
-
-/// Gives a job back to the queue, for a worker with room or for later.
-///
-/// # Errors
-/// What the database says.
-pub async fn hand_back(
-    pool: &PgPool,
-    guest_run_id: Uuid,
-    delay_secs: u32,
-) -> Result<(), StoreError> {
-    let mut tx = pool.begin().await?;
-    virtuozo_queue::push(&mut tx, &[GuestJob { guest_run_id }], delay_secs).await?;
-    tx.commit().await?;
     Ok(())
 }

@@ -6,13 +6,13 @@ use uuid::Uuid;
 use super::{
     events::{self, NewEvent},
     guest_runs::GuestLease,
-    leases::{self, Fence, Leased, Renewal, renewal},
+    leases::{Fence, Released, leased, releasing, renewal},
     notices, run_end,
 };
 use virtuozo_model::{Hook, HookLine, HookMoment, NoticeKind, OnFailure};
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::HostJob;
-use virtuozo_telemetry::metrics::{LeaseKind, Metrics};
+use virtuozo_telemetry::metrics::Metrics;
 
 /// The longest that a hook may take, in seconds.
 pub const LIMIT_SECS_MAX: i32 = 86400;
@@ -155,29 +155,11 @@ pub struct HookLease {
     pub is_given_up: bool,
 }
 
-impl Leased for HookLease {
-    const KIND: LeaseKind = LeaseKind::Hook;
+leased!(HookLease, Hook, id, renewal!("hook_runs", "id", "false"));
 
-    const RENEWAL: &'static str = renewal!("hook_runs", "id", "false");
-
-    fn key(&self) -> Uuid {
-        self.id
-    }
-
-    fn fence(&self) -> i64 {
-        self.fence
-    }
-
-    fn owner_id(&self) -> Uuid {
-        self.owner_id
-    }
-
-    fn taken(&self) -> Renewal {
-        Renewal {
-            cancel_requested: false,
-            lease_secs: self.lease_secs,
-        }
-    }
+impl Released for HookLease {
+    const RELEASING: &'static str =
+        releasing!("hook_runs", "id", "state = 'waiting', ran_by = NULL,");
 }
 
 /// What a hook is told of what it is run for.
@@ -233,30 +215,6 @@ pub async fn take(
         .bind(owner_id)
         .fetch_optional(pool)
         .await?)
-}
-
-/// Renews the lease; how long it holds from now on, in seconds. None: it is lost, or the run has ended
-/// before the command before it.
-///
-/// # Errors
-/// What the database says.
-pub async fn renew(pool: &PgPool, taken: &HookLease) -> Result<Option<i32>, StoreError> {
-    Ok(leases::renew(pool, taken)
-        .await?
-        .map(|renewal| renewal.lease_secs))
-}
-
-/// Leaves the hook to another process, because this one stops.
-///
-/// # Errors
-/// What the database says.
-pub async fn put_back(pool: &PgPool, taken: &HookLease) -> Result<(), StoreError> {
-    sqlx::query(include_str!("hooks/run_put_back.sql"))
-        .bind(taken.id)
-        .bind(taken.fence)
-        .execute(pool)
-        .await?;
-    Ok(())
 }
 
 /// What the hook is told.

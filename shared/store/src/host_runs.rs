@@ -6,13 +6,13 @@ use uuid::Uuid;
 use super::{
     admission,
     guest_runs::Ending,
-    leases::{self, Fence, Leased, Renewal, renewal},
+    leases::{self, Fence, Released, TakenByKey, leased, putting_back, releasing, renewal},
     run_end, slots,
 };
 use virtuozo_model::ErrorClass;
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::HostJob;
-use virtuozo_telemetry::metrics::{LeaseKind, Metrics};
+use virtuozo_telemetry::metrics::Metrics;
 
 /// The right to act for a host run, as long as its fence is the run's.
 #[derive(Debug, Clone, FromRow)]
@@ -40,33 +40,26 @@ pub struct HostLease {
     pub trace_id: Uuid,
 }
 
-impl Leased for HostLease {
-    const KIND: LeaseKind = LeaseKind::Host;
-
-    const RENEWAL: &'static str = renewal!(
+leased!(
+    HostLease,
+    Host,
+    host_run_id,
+    renewal!(
         "host_runs",
         "id",
         "(SELECT r.cancel_requested FROM virtuozo_core.runs r WHERE r.id = x.run_id)"
-    );
+    ),
+    cancel_requested
+);
 
-    fn key(&self) -> Uuid {
-        self.host_run_id
-    }
+impl TakenByKey for HostLease {
+    const TAKING: &'static str = include_str!("host_runs/take.sql");
+    const PUTTING_BACK: &'static str = putting_back!("host_runs", "state = 'queued',");
+}
 
-    fn fence(&self) -> i64 {
-        self.fence
-    }
-
-    fn owner_id(&self) -> Uuid {
-        self.owner_id
-    }
-
-    fn taken(&self) -> Renewal {
-        Renewal {
-            cancel_requested: self.cancel_requested,
-            lease_secs: self.lease_secs,
-        }
-    }
+impl Released for HostLease {
+    const RELEASING: &'static str =
+        releasing!("host_runs", "id", "state = 'queued', run_after = now(),");
 }
 
 /// A guest run to be made.
@@ -100,44 +93,6 @@ pub async fn host_of_queued(pool: &PgPool, host_run_id: Uuid) -> Result<Option<U
             .fetch_optional(pool)
             .await?,
     )
-}
-
-/// Takes the lease of a queued host run. None: it is taken already, is not due, or has ended.
-///
-/// # Errors
-/// What the database says.
-pub async fn take(
-    pool: &PgPool,
-    host_run_id: Uuid,
-    owner_id: Uuid,
-) -> Result<Option<HostLease>, StoreError> {
-    Ok(sqlx::query_as(include_str!("host_runs/take.sql"))
-        .bind(host_run_id)
-        .bind(owner_id)
-        .fetch_optional(pool)
-        .await?)
-}
-
-/// Gives up a lease of `owner_id` that it does not know of, because the answer to its taking was lost: the
-/// host run can be taken again. Only for a host run that nobody works on in that process.
-///
-/// # Errors
-/// What the database says.
-pub async fn put_back(pool: &PgPool, host_run_id: Uuid, owner_id: Uuid) -> Result<(), StoreError> {
-    sqlx::query(include_str!("host_runs/put_back.sql"))
-        .bind(host_run_id)
-        .bind(owner_id)
-        .execute(pool)
-        .await?;
-    Ok(())
-}
-
-/// Renews the lease. None: it is lost.
-///
-/// # Errors
-/// What the database says.
-pub async fn renew(pool: &PgPool, lease: &HostLease) -> Result<Option<Renewal>, StoreError> {
-    leases::renew(pool, lease).await
 }
 
 /// Holds the host run's row until the transaction ends, if the lease is still ours.
@@ -231,16 +186,17 @@ pub async fn end(
             .bind(lease.fence)
             .bind(text)
             .bind(class),
-        Ending::HandedOver { .. } => sqlx::query(include_str!("host_runs/release.sql"))
-            .bind(lease.host_run_id)
-            .bind(lease.fence),
+        Ending::HandedOver { .. } => {
+            let fence = leases::release(&mut *tx, lease).await?;
+            if fence == Fence::Held {
+                let host_run_id = lease.host_run_id;
+                virtuozo_queue::push(tx, &[HostJob { host_run_id }], 0).await?;
+            }
+            return Ok(fence);
+        }
     };
-    let fence = Fence::of(statement.execute(&mut *tx).await?.rows_affected() == 1);
-    if fence == Fence::Held && matches!(ending, Ending::HandedOver { .. }) {
-        let host_run_id = lease.host_run_id;
-        virtuozo_queue::push(tx, &[HostJob { host_run_id }], 0).await?;
-    }
-    Ok(fence)
+    let done = statement.execute(&mut *tx).await?;
+    Ok(Fence::of(done.rows_affected() == 1))
 }
 
 async fn end_for_good(
@@ -255,21 +211,6 @@ async fn end_for_good(
         run_end::end_and_count(tx, metrics, lease.run_id).await?;
     }
     Ok(fence)
-}
-
-/// Gives a job back to the queue, for a worker with room or for later.
-///
-/// # Errors
-/// What the database says.
-pub async fn hand_back(
-    pool: &PgPool,
-    host_run_id: Uuid,
-    delay_secs: u32,
-) -> Result<(), StoreError> {
-    let mut tx = pool.begin().await?;
-    virtuozo_queue::push(&mut tx, &[HostJob { host_run_id }], delay_secs).await?;
-    tx.commit().await?;
-    Ok(())
 }
 
 async fn end_row(

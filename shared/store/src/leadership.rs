@@ -4,12 +4,11 @@
 use sqlx::{FromRow, PgExecutor};
 use uuid::Uuid;
 
-use super::leases::{Leased, Renewal};
+use super::leases::{leased, renewal};
 use virtuozo_postgres::StoreError;
-use virtuozo_telemetry::metrics::LeaseKind;
 
-/// The lead that a scheduler has taken. It lasts 8 s without being renewed: a leader that is gone, frozen or cut off is
-/// replaced after this time and one look of another.
+/// The lead that a scheduler has taken. It lasts for `virtuozo_core.lead_secs` without being renewed: a leader that is
+/// gone, frozen or cut off is replaced after this time and one look of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
 pub struct Lead {
     owner_id: Uuid,
@@ -17,29 +16,12 @@ pub struct Lead {
     lease_secs: i32,
 }
 
-impl Leased for Lead {
-    const KIND: LeaseKind = LeaseKind::Lead;
-    const RENEWAL: &'static str = include_str!("leadership/lead_renew.sql");
-
-    fn key(&self) -> Uuid {
-        self.owner_id
-    }
-
-    fn fence(&self) -> i64 {
-        self.fence
-    }
-
-    fn owner_id(&self) -> Uuid {
-        self.owner_id
-    }
-
-    fn taken(&self) -> Renewal {
-        Renewal {
-            cancel_requested: false,
-            lease_secs: self.lease_secs,
-        }
-    }
-}
+leased!(
+    Lead,
+    Lead,
+    owner_id,
+    renewal!("lead", "owner_id", "false", "virtuozo_core.lead_secs()")
+);
 
 /// Takes the lead if nobody has it, or this scheduler has. None: another scheduler leads.
 ///

@@ -1,11 +1,13 @@
 //! Leases: the right of one owner to act for a row, in the columns `fence`, `owner_id` and `lease_until`.
 
 mod keeper;
+mod statements;
 
-use sqlx::{FromRow, PgExecutor};
+use sqlx::{FromRow, PgExecutor, postgres::PgRow};
 use uuid::Uuid;
 
 pub use keeper::{BootInstant, LeaseEnd, LeaseHandle, LeaseKeeper};
+pub(super) use statements::{held, leased, lost, putting_back, releasing, renewal};
 
 use virtuozo_postgres::StoreError;
 use virtuozo_telemetry::metrics::LeaseKind;
@@ -41,8 +43,8 @@ pub trait Leased: Send + Sync + 'static {
     /// What it is about, for those who count.
     const KIND: LeaseKind;
 
-    /// Renews a lease of its table: $1 is the key of the row, or of the rows that are held together, $2 the fence, $3
-    /// the owner.
+    /// Renews a lease of its table, as `renewal!` writes it: $1 is the key of the row, or of the rows that are held
+    /// together, $2 the fence, $3 the owner.
     const RENEWAL: &'static str;
 
     /// What is held.
@@ -56,6 +58,70 @@ pub trait Leased: Send + Sync + 'static {
 
     /// How it stood when it was taken.
     fn taken(&self) -> Renewal;
+}
+
+/// A lease that a process takes by the key of its row, and under its own id.
+pub trait TakenByKey: Leased + for<'r> FromRow<'r, PgRow> + Unpin {
+    /// Takes a lease of its table and returns it: $1 is the key of the row, $2 who takes it.
+    const TAKING: &'static str;
+
+    /// Puts such a lease back, as `putting_back!` writes it: $1 is the key of the row, $2 who has it.
+    const PUTTING_BACK: &'static str;
+}
+
+/// A lease that its owner can release before its work has ended.
+pub trait Released: Leased {
+    /// Releases a lease of its table, as `releasing!` writes it; its parameters are those of [`Leased::RENEWAL`].
+    const RELEASING: &'static str;
+}
+
+/// Takes the lease of what is free and due. None: somebody has it, it is not due, or has ended; then there is nothing
+/// to do.
+///
+/// # Errors
+/// What the database says.
+pub async fn take<L: TakenByKey>(
+    db: impl PgExecutor<'_>,
+    key: Uuid,
+    owner_id: Uuid,
+) -> Result<Option<L>, StoreError> {
+    Ok(sqlx::query_as(L::TAKING)
+        .bind(key)
+        .bind(owner_id)
+        .fetch_optional(db)
+        .await?)
+}
+
+/// Gives up a lease of `owner_id` that it does not know of, because the answer to its taking was lost: it can be taken
+/// again. Only for what nobody works on in that process.
+///
+/// # Errors
+/// What the database says.
+pub async fn put_back<L: TakenByKey>(
+    db: impl PgExecutor<'_>,
+    key: Uuid,
+    owner_id: Uuid,
+) -> Result<(), StoreError> {
+    sqlx::query(L::PUTTING_BACK)
+        .bind(key)
+        .bind(owner_id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Releases a lease: others may take it.
+///
+/// # Errors
+/// What the database says.
+pub async fn release<L: Released>(db: impl PgExecutor<'_>, lease: &L) -> Result<Fence, StoreError> {
+    let released = sqlx::query(L::RELEASING)
+        .bind(lease.key())
+        .bind(lease.fence())
+        .bind(lease.owner_id())
+        .execute(db)
+        .await?;
+    Ok(Fence::of(released.rows_affected() > 0))
 }
 
 /// Renews a lease. None: it is lost.
@@ -74,22 +140,6 @@ pub async fn renew<L: Leased>(
         .await?)
 }
 
-/// The statement that renews leases of a table: its name, its key, and what says that the work is to end.
-macro_rules! renewal {
-    ($table:literal, $key:literal, $cancelled:literal) => {
-        concat!(
-            "UPDATE virtuozo_core.",
-            $table,
-            " x SET lease_until = now() + make_interval(secs => s.lease_secs) FROM virtuozo_core.settings s WHERE x.",
-            $key,
-            " = $1 AND x.fence = $2 AND x.owner_id = $3 AND x.lease_until IS NOT NULL RETURNING ",
-            $cancelled,
-            " AS cancel_requested, s.lease_secs"
-        )
-    };
-}
-pub(super) use renewal;
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -106,13 +156,13 @@ mod tests {
              INSERT INTO virtuozo_core.runs (id, requested_by) VALUES (md5('run')::uuid, 'test');
              INSERT INTO virtuozo_core.hosts (id, name, kind)
              SELECT md5(n)::uuid, n, 'esxi' FROM unnest('{frozen,dead}'::text[]) n;
-             INSERT INTO virtuozo_core.host_runs (id, run_id, host_id, state, fence, lease_until)
-             SELECT id, md5('run')::uuid, id, 'running', 1, '1970-01-01' FROM virtuozo_core.hosts;
+             INSERT INTO virtuozo_core.host_runs (id, run_id, host_id, state, fence, lease_until, owner_id)
+             SELECT id, md5('run')::uuid, id, 'running', 1, '1970-01-01', id FROM virtuozo_core.hosts;
              INSERT INTO virtuozo_core.guests (id, host_id, locator, name)
              SELECT id, id, name, name FROM virtuozo_core.hosts;
              INSERT INTO virtuozo_core.guest_runs
-                    (id, run_id, host_run_id, host_id, guest_id, state, fence, lease_until, admitted_at)
-             SELECT id, md5('run')::uuid, id, id, id, 'running', 1, '1970-01-01', now()
+                    (id, run_id, host_run_id, host_id, guest_id, state, fence, lease_until, owner_id, admitted_at)
+             SELECT id, md5('run')::uuid, id, id, id, 'running', 1, '1970-01-01', id, now()
                FROM virtuozo_core.hosts;",
         )
         .execute(&db.pool)

@@ -10,12 +10,11 @@ use uuid::Uuid;
 
 use super::{
     events::{self, NewEvent},
-    leases::{Fence, Leased, Renewal, renewal},
+    leases::{Fence, leased, renewal},
 };
 use virtuozo_model::{Notice, NoticeChannel, NoticeKind, NoticeState};
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::{Job, NoticeJob};
-use virtuozo_telemetry::metrics::LeaseKind;
 
 /// A notice that is due, and in how many seconds.
 #[derive(FromRow)]
@@ -35,9 +34,12 @@ pub struct NoticeLease {
     pub channel: NoticeChannel,
     /// Of a digest: the end of the day that it tells about.
     pub due_at: Option<DateTime<Utc>>,
-    fence: i64,
-    owner_id: Uuid,
-    lease_secs: i32,
+    /// The number of this lease; grows with every taking.
+    pub fence: i64,
+    /// Who has taken it.
+    pub owner_id: Uuid,
+    /// How long the lease holds without renewal, in seconds.
+    pub lease_secs: i32,
     /// Attempts, with this one.
     pub attempts: i32,
     /// Who has got it before.
@@ -77,29 +79,7 @@ pub struct Attempt {
     pub error: Option<String>,
 }
 
-impl Leased for NoticeLease {
-    const KIND: LeaseKind = LeaseKind::Notice;
-    const RENEWAL: &'static str = renewal!("notices", "id", "false");
-
-    fn key(&self) -> Uuid {
-        self.id
-    }
-
-    fn fence(&self) -> i64 {
-        self.fence
-    }
-
-    fn owner_id(&self) -> Uuid {
-        self.owner_id
-    }
-
-    fn taken(&self) -> Renewal {
-        Renewal {
-            cancel_requested: false,
-            lease_secs: self.lease_secs,
-        }
-    }
-}
+leased!(NoticeLease, Notice, id, renewal!("notices", "id", "false"));
 
 /// Queues what is to be told about a run, by each way that is configured; in the transaction that the
 /// notice tells about.

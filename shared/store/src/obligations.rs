@@ -8,11 +8,10 @@ use uuid::Uuid;
 use super::{
     admission,
     guest_runs::GuestLease,
-    leases::{self, Fence, Leased, Renewal, renewal},
+    leases::{Fence, Released, leased, releasing, renewal},
 };
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::UndoJob;
-use virtuozo_telemetry::metrics::LeaseKind;
 
 /// Something that must be undone on a guest.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
@@ -92,29 +91,15 @@ pub struct UndoClaim {
     pub lease_secs: i32,
 }
 
-impl Leased for UndoClaim {
-    const KIND: LeaseKind = LeaseKind::Undo;
+leased!(
+    UndoClaim,
+    Undo,
+    guest_id,
+    renewal!("obligations", "guest_id", "false")
+);
 
-    const RENEWAL: &'static str = renewal!("obligations", "guest_id", "false");
-
-    fn key(&self) -> Uuid {
-        self.guest_id
-    }
-
-    fn fence(&self) -> i64 {
-        self.fence
-    }
-
-    fn owner_id(&self) -> Uuid {
-        self.owner_id
-    }
-
-    fn taken(&self) -> Renewal {
-        Renewal {
-            cancel_requested: false,
-            lease_secs: self.lease_secs,
-        }
-    }
+impl Released for UndoClaim {
+    const RELEASING: &'static str = releasing!("obligations", "guest_id", "");
 }
 
 /// Records, before a snapshot is taken, that it has to be removed. Returns the time, by the database's clock;
@@ -275,28 +260,6 @@ pub async fn claim(
     }))
 }
 
-/// Renews a claim. None: it is lost, or everything is met.
-///
-/// # Errors
-/// What the database says.
-pub async fn renew(pool: &PgPool, claim: &UndoClaim) -> Result<Option<Renewal>, StoreError> {
-    leases::renew(pool, claim).await
-}
-
-/// Gives a claim up.
-///
-/// # Errors
-/// What the database says.
-pub async fn release(pool: &PgPool, claim: &UndoClaim) -> Result<(), StoreError> {
-    sqlx::query(include_str!("obligations/release.sql"))
-        .bind(claim.guest_id)
-        .bind(claim.fence)
-        .bind(claim.owner_id)
-        .execute(pool)
-        .await?;
-    Ok(())
-}
-
 /// Pushes a job for each guest with due obligations that nobody works on. Returns how many.
 ///
 /// # Errors
@@ -316,23 +279,12 @@ pub async fn push_due(pool: &PgPool) -> Result<usize, StoreError> {
     Ok(jobs.len())
 }
 
-/// Gives a job back to the queue, for a worker with room.
-///
-/// # Errors
-/// What the database says.
-pub async fn hand_back(pool: &PgPool, guest_id: Uuid, delay_secs: u32) -> Result<(), StoreError> {
-    let mut tx = pool.begin().await?;
-    virtuozo_queue::push(&mut tx, &[UndoJob { guest_id }], delay_secs).await?;
-    tx.commit().await?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::{guest_runs, guests, inventory::GuestObservation, steps};
+    use crate::{guest_runs, guests, inventory::GuestObservation, leases, steps};
     use virtuozo_model::{GuestState, Power};
     use virtuozo_postgres::testing::TestDb;
 
@@ -356,7 +308,7 @@ mod tests {
             .fetch_one(pool)
             .await
             .unwrap();
-        guest_runs::take(pool, guest_run, Uuid::now_v7())
+        leases::take::<GuestLease>(pool, guest_run, Uuid::now_v7())
             .await
             .unwrap()
             .unwrap()

@@ -3,11 +3,10 @@
 use sqlx::{FromRow, PgExecutor, PgPool, types::Json};
 use uuid::Uuid;
 
-use super::leases::{Fence, Leased, Renewal, renewal};
+use super::leases::{self, Fence, Released, TakenByKey, leased, putting_back, releasing, renewal};
 use virtuozo_model::{ErrorClass, RequestKind, RequestState};
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::RequestJob;
-use virtuozo_telemetry::metrics::LeaseKind;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,30 +61,21 @@ pub struct RequestLease {
     pub lease_secs: i32,
 }
 
-impl Leased for RequestLease {
-    const KIND: LeaseKind = LeaseKind::Request;
+// A request that is cancelled has no lease any more.
+leased!(
+    RequestLease,
+    Request,
+    request_id,
+    renewal!("requests", "id", "false")
+);
 
-    // A request that is cancelled has no lease any more.
-    const RENEWAL: &'static str = renewal!("requests", "id", "false");
+impl TakenByKey for RequestLease {
+    const TAKING: &'static str = include_str!("requests/take.sql");
+    const PUTTING_BACK: &'static str = putting_back!("requests", "state = 'waiting',");
+}
 
-    fn key(&self) -> Uuid {
-        self.request_id
-    }
-
-    fn fence(&self) -> i64 {
-        self.fence
-    }
-
-    fn owner_id(&self) -> Uuid {
-        self.owner_id
-    }
-
-    fn taken(&self) -> Renewal {
-        Renewal {
-            cancel_requested: false,
-            lease_secs: self.lease_secs,
-        }
-    }
+impl Released for RequestLease {
+    const RELEASING: &'static str = releasing!("requests", "id", "state = 'waiting',");
 }
 
 /// Asks the fleet. Returns the request, whose answer is to be waited for.
@@ -146,62 +136,13 @@ pub async fn host_of_waiting(
         .await?)
 }
 
-/// Takes the lease of a request that waits. None: it is taken already, or nobody waits for it any more.
-///
-/// # Errors
-/// What the database says.
-pub async fn take(
-    db: impl PgExecutor<'_>,
-    request_id: Uuid,
-    owner_id: Uuid,
-) -> Result<Option<RequestLease>, StoreError> {
-    Ok(sqlx::query_as(include_str!("requests/take.sql"))
-        .bind(request_id)
-        .bind(owner_id)
-        .fetch_optional(db)
-        .await?)
-}
-
-/// Gives up a lease of `owner_id` that it does not know of, because the answer to its taking was lost.
-///
-/// # Errors
-/// What the database says.
-pub async fn put_back(
-    db: impl PgExecutor<'_>,
-    request_id: Uuid,
-    owner_id: Uuid,
-) -> Result<(), StoreError> {
-    sqlx::query(include_str!("requests/put_back.sql"))
-        .bind(request_id)
-        .bind(owner_id)
-        .execute(db)
-        .await?;
-    Ok(())
-}
-
-/// Gives a job back to the queue, for a worker with room.
-///
-/// # Errors
-/// What the database says.
-pub async fn hand_back(pool: &PgPool, request_id: Uuid, delay_secs: u32) -> Result<(), StoreError> {
-    let mut tx = pool.begin().await?;
-    virtuozo_queue::push(&mut tx, &[RequestJob { request_id }], delay_secs).await?;
-    tx.commit().await?;
-    Ok(())
-}
-
 /// Gives the request itself to another worker.
 ///
 /// # Errors
 /// What the database says.
 pub async fn hand_over(pool: &PgPool, lease: &RequestLease) -> Result<Fence, StoreError> {
     let mut tx = pool.begin().await?;
-    let done = sqlx::query(include_str!("requests/release.sql"))
-        .bind(lease.request_id)
-        .bind(lease.fence)
-        .execute(&mut *tx)
-        .await?;
-    let fence = Fence::of(done.rows_affected() == 1);
+    let fence = leases::release(&mut *tx, lease).await?;
     if fence == Fence::Held {
         let request_id = lease.request_id;
         virtuozo_queue::push(&mut tx, &[RequestJob { request_id }], 0).await?;

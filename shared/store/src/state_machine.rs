@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use self::site::Site;
 use crate::{
-    guest_runs::{self, Ending},
-    leases::Fence,
+    guest_runs::{self, Ending, GuestLease},
+    leases::{self, Fence},
     obligations, steps, sweeps,
 };
 use virtuozo_model::StepName;
@@ -115,7 +115,7 @@ async fn whoever_has_lost_a_lease_can_change_nothing_while_the_next_owner_works(
     site.apply(&Op::Take(1)).await;
     let first = site.held[0].clone();
     site.apply(&Op::Die(0)).await;
-    let again = guest_runs::take(&db.pool, first.guest_run_id, Uuid::now_v7())
+    let again = leases::take::<GuestLease>(&db.pool, first.guest_run_id, Uuid::now_v7())
         .await
         .unwrap();
     let second = again.expect("the run is handed on");
@@ -138,12 +138,7 @@ async fn whoever_has_lost_a_lease_can_change_nothing_while_the_next_owner_works(
         .await
         .unwrap();
     assert_eq!(owed, None);
-    assert!(
-        guest_runs::renew(&db.pool, &second)
-            .await
-            .unwrap()
-            .is_some()
-    );
+    assert!(leases::renew(&db.pool, &second).await.unwrap().is_some());
     assert_eq!(site.publish(&second).await, Fence::Held);
 }
 
@@ -179,6 +174,9 @@ async fn a_guest_is_undone_or_in_work_but_never_both() {
         0,
         "it is being undone"
     );
-    obligations::release(&db.pool, &claimed).await.unwrap();
+    assert_eq!(
+        leases::release(&db.pool, &claimed).await.unwrap(),
+        Fence::Held
+    );
     assert_eq!(sweeps::admit_all(&db.pool).await.unwrap(), 1);
 }

@@ -6,12 +6,26 @@ use uuid::Uuid;
 use super::{
     admission,
     events::{self, NewEvent},
+    leases::lost,
     run_end,
 };
 use virtuozo_model::{RequestState, Severity};
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::{GuestJob, HostJob, Job, RequestJob};
 use virtuozo_telemetry::metrics::Metrics;
+
+pub(super) const GUEST_RUNS_EXPIRE: &str = concat!(
+    lost!("guest_runs"),
+    include_str!("sweeps/guest_runs_expire.sql")
+);
+pub(super) const HOST_RUNS_EXPIRE: &str = concat!(
+    lost!("host_runs"),
+    include_str!("sweeps/host_runs_expire.sql")
+);
+pub(super) const REQUESTS_EXPIRE: &str = concat!(
+    lost!("requests"),
+    include_str!("sweeps/requests_expire.sql")
+);
 
 /// A run that was decided about without its owner: he stopped renewing its lease, or its host stays silent.
 #[derive(Debug, Clone, FromRow)]
@@ -74,7 +88,7 @@ pub async fn expire_guest_runs(
     metrics: &Metrics,
 ) -> Result<Vec<Expired>, StoreError> {
     let mut tx = pool.begin().await?;
-    let expired: Vec<Expired> = sqlx::query_as(include_str!("sweeps/guest_runs_expire.sql"))
+    let expired: Vec<Expired> = sqlx::query_as(GUEST_RUNS_EXPIRE)
         .fetch_all(&mut *tx)
         .await?;
     let mut jobs = Vec::new();
@@ -103,9 +117,7 @@ pub async fn expire_host_runs(
     metrics: &Metrics,
 ) -> Result<Vec<Expired>, StoreError> {
     let mut tx = pool.begin().await?;
-    let expired: Vec<Expired> = sqlx::query_as(include_str!("sweeps/host_runs_expire.sql"))
-        .fetch_all(&mut *tx)
-        .await?;
+    let expired: Vec<Expired> = sqlx::query_as(HOST_RUNS_EXPIRE).fetch_all(&mut *tx).await?;
     let mut jobs = Vec::new();
     for one in &expired {
         if one.state == "queued" {
@@ -129,9 +141,7 @@ pub async fn expire_host_runs(
 pub async fn expire_requests(pool: &PgPool) -> Result<usize, StoreError> {
     let mut tx = pool.begin().await?;
     let expired: Vec<(Uuid, RequestState)> =
-        sqlx::query_as(include_str!("sweeps/requests_expire.sql"))
-            .fetch_all(&mut *tx)
-            .await?;
+        sqlx::query_as(REQUESTS_EXPIRE).fetch_all(&mut *tx).await?;
     let again = expired
         .iter()
         .filter(|(_, state)| *state == RequestState::Waiting);

@@ -4,7 +4,9 @@ mod bounds;
 mod caps;
 mod circuit_breakers;
 mod documents;
+mod endless_leases;
 mod guests;
+mod lease_rules;
 mod leases;
 mod nodes;
 mod obstacles;
@@ -17,7 +19,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
-use super::{hosts::HostConfig, leases::Leased, *};
+use super::{
+    hosts::HostConfig,
+    leases::{Leased, Released, TakenByKey},
+    *,
+};
 use virtuozo_model::{Guest, Host, HostState, Mode};
 use virtuozo_postgres::testing::TestDb;
 
@@ -48,6 +54,31 @@ fn statements(below: &Path, found: &mut Vec<(String, String)>) {
     }
 }
 
+/// The statements that macros write.
+fn composed() -> Vec<&'static str> {
+    vec![
+        guest_runs::GuestLease::RENEWAL,
+        guest_runs::GuestLease::PUTTING_BACK,
+        host_runs::HostLease::RENEWAL,
+        host_runs::HostLease::RELEASING,
+        host_runs::HostLease::PUTTING_BACK,
+        crate::requests::RequestLease::RENEWAL,
+        crate::requests::RequestLease::RELEASING,
+        crate::requests::RequestLease::PUTTING_BACK,
+        hooks::HookLease::RENEWAL,
+        hooks::HookLease::RELEASING,
+        crate::circuit_breakers::Probe::RENEWAL,
+        crate::circuit_breakers::Probe::RELEASING,
+        obligations::UndoClaim::RENEWAL,
+        obligations::UndoClaim::RELEASING,
+        notices::NoticeLease::RENEWAL,
+        leadership::Lead::RENEWAL,
+        sweeps::GUEST_RUNS_EXPIRE,
+        sweeps::HOST_RUNS_EXPIRE,
+        sweeps::REQUESTS_EXPIRE,
+    ]
+}
+
 #[tokio::test]
 async fn every_statement_fits_the_schema() {
     let db = TestDb::new().await;
@@ -64,19 +95,15 @@ async fn every_statement_fits_the_schema() {
     );
     let mut failed = Vec::new();
     for (place, sql) in all {
+        // The half of a statement, of which the whole is among the composed ones.
+        if place.ends_with("_expire.sql") {
+            continue;
+        }
         if let Err(e) = db.pool.prepare(AssertSqlSafe(sql).into_sql_str()).await {
             failed.push(format!("{place}: {e}"));
         }
     }
-    let renewals = [
-        <guest_runs::GuestLease as Leased>::RENEWAL,
-        <host_runs::HostLease as Leased>::RENEWAL,
-        <hooks::HookLease as Leased>::RENEWAL,
-        <crate::circuit_breakers::Probe as Leased>::RENEWAL,
-        <obligations::UndoClaim as Leased>::RENEWAL,
-        <crate::requests::RequestLease as Leased>::RENEWAL,
-    ];
-    for sql in renewals {
+    for sql in composed() {
         if let Err(e) = db.pool.prepare(sql.into_sql_str()).await {
             failed.push(format!("{sql}: {e}"));
         }

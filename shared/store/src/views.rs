@@ -6,7 +6,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::{FromRow, PgPool};
+use sqlx::{FromRow, PgPool, postgres::PgRow};
 use uuid::Uuid;
 
 use virtuozo_model::Pause;
@@ -295,34 +295,76 @@ impl PointLine {
     }
 }
 
+/// The row of a list about the whole site.
+pub trait SiteView: for<'r> FromRow<'r, PgRow> + Send + Unpin {
+    /// Reads the list.
+    const STATEMENT: &'static str;
+}
+
+/// The row of a list about one run.
+pub trait RunView: for<'r> FromRow<'r, PgRow> + Send + Unpin {
+    /// Reads the list; $1 is the run.
+    const STATEMENT: &'static str;
+}
+
 /// All hosts.
-pub async fn hosts(pool: &PgPool) -> Result<Vec<HostLine>> {
-    let rows = sqlx::query_as(include_str!("views/hosts.sql"));
-    Ok(rows.fetch_all(pool).await?)
+impl SiteView for HostLine {
+    const STATEMENT: &'static str = include_str!("views/hosts.sql");
 }
 
 /// All guests.
-pub async fn guests(pool: &PgPool) -> Result<Vec<GuestLine>> {
-    let rows = sqlx::query_as(include_str!("views/guests.sql"));
-    Ok(rows.fetch_all(pool).await?)
+impl SiteView for GuestLine {
+    const STATEMENT: &'static str = include_str!("views/guests.sql");
 }
 
 /// Guests that are to be backed up, and whether their newest good restore point is new enough.
-pub async fn rpo(pool: &PgPool) -> Result<Vec<RpoLine>> {
-    Ok(sqlx::query_as(include_str!("views/rpo.sql"))
-        .fetch_all(pool)
-        .await?)
+impl SiteView for RpoLine {
+    const STATEMENT: &'static str = include_str!("views/rpo.sql");
 }
 
 /// All disks.
-pub async fn disks(pool: &PgPool) -> Result<Vec<DiskLine>> {
-    let rows = sqlx::query_as(include_str!("views/disks.sql"));
-    Ok(rows.fetch_all(pool).await?)
+impl SiteView for DiskLine {
+    const STATEMENT: &'static str = include_str!("views/disks.sql");
 }
 
 /// Schedulers and workers that live, and those that went away without a word and were not replaced.
-pub async fn processes(pool: &PgPool) -> Result<Vec<ProcessLine>> {
-    let rows = sqlx::query_as(include_str!("views/processes.sql"));
+impl SiteView for ProcessLine {
+    const STATEMENT: &'static str = include_str!("views/processes.sql");
+}
+
+/// What still has to be undone on hosts.
+impl SiteView for ObligationLine {
+    const STATEMENT: &'static str = include_str!("views/obligations.sql");
+}
+
+/// The hosts of a run.
+impl RunView for HostRunLine {
+    const STATEMENT: &'static str = include_str!("views/host_runs.sql");
+}
+
+/// The hooks of a run and its guests that were run or are to be run.
+impl RunView for HookRunLine {
+    const STATEMENT: &'static str = include_str!("views/hook_runs.sql");
+}
+
+/// The guests of a run.
+impl RunView for GuestRunLine {
+    const STATEMENT: &'static str = include_str!("views/guest_runs.sql");
+}
+
+/// The steps of all attempts of a run, in order.
+impl RunView for StepLine {
+    const STATEMENT: &'static str = include_str!("views/steps.sql");
+}
+
+/// A whole list about the site.
+pub async fn all<V: SiteView>(pool: &PgPool) -> Result<Vec<V>> {
+    Ok(sqlx::query_as(V::STATEMENT).fetch_all(pool).await?)
+}
+
+/// A whole list about a run.
+pub async fn of_run<V: RunView>(pool: &PgPool, run_id: Uuid) -> Result<Vec<V>> {
+    let rows = sqlx::query_as(V::STATEMENT).bind(run_id);
     Ok(rows.fetch_all(pool).await?)
 }
 
@@ -346,36 +388,6 @@ pub async fn run(pool: &PgPool, id: Uuid) -> Result<Option<RunLine>> {
 pub async fn run_ids(pool: &PgPool) -> Result<Vec<Uuid>> {
     let ids = sqlx::query_scalar(include_str!("views/run_ids.sql"));
     Ok(ids.fetch_all(pool).await?)
-}
-
-/// The hosts of a run.
-pub async fn host_runs(pool: &PgPool, run_id: Uuid) -> Result<Vec<HostRunLine>> {
-    let rows = sqlx::query_as(include_str!("views/host_runs.sql")).bind(run_id);
-    Ok(rows.fetch_all(pool).await?)
-}
-
-/// The hooks of a run and its guests that were run or are to be run.
-pub async fn hook_runs(pool: &PgPool, run_id: Uuid) -> Result<Vec<HookRunLine>> {
-    let rows = sqlx::query_as(include_str!("views/hook_runs.sql")).bind(run_id);
-    Ok(rows.fetch_all(pool).await?)
-}
-
-/// The guests of a run.
-pub async fn guest_runs(pool: &PgPool, run_id: Uuid) -> Result<Vec<GuestRunLine>> {
-    let rows = sqlx::query_as(include_str!("views/guest_runs.sql")).bind(run_id);
-    Ok(rows.fetch_all(pool).await?)
-}
-
-/// The steps of all attempts of a run, in order.
-pub async fn steps(pool: &PgPool, run_id: Uuid) -> Result<Vec<StepLine>> {
-    let rows = sqlx::query_as(include_str!("views/steps.sql")).bind(run_id);
-    Ok(rows.fetch_all(pool).await?)
-}
-
-/// What still has to be undone on hosts.
-pub async fn obligations(pool: &PgPool) -> Result<Vec<ObligationLine>> {
-    let rows = sqlx::query_as(include_str!("views/obligations.sql"));
-    Ok(rows.fetch_all(pool).await?)
 }
 
 /// Restore points, newest first: all, or only those of a host or guest, by the names they had when

@@ -201,7 +201,7 @@ impl Instruments {
             leases: meter
                 .i64_up_down_counter("virtuozo.leases.held")
                 .with_unit("{lease}")
-                .with_description("Leases that this worker holds, by what they are about")
+                .with_description("Leases that this process holds, by what they are for: guest (a guest run), host (a host run), undo (the obligations of a guest), probe (whether a host answers again), hook (a command before or after), request (what was asked of a host), lead (the leading scheduler), notice (one that is being sent)")
                 .build(),
         }
     }

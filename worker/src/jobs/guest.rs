@@ -9,13 +9,13 @@ use virtuozo_queue::GuestJob;
 use virtuozo_store::{
     events,
     guest_runs::{self, Assignment, GuestLease},
-    leases::{Fence, LeaseEnd},
+    leases::{self, Fence, LeaseEnd},
     steps::{self, StepFailure},
 };
 use virtuozo_telemetry::{metrics::Outcome, tree};
 
 use super::{
-    HAND_BACK_SECS, Job, Work,
+    Job, Work,
     decide::{Attempt, Subject, decide},
 };
 use crate::{
@@ -39,7 +39,7 @@ impl Job for GuestJob {
     }
 
     async fn put_back(self, context: &Context) -> Result<(), StoreError> {
-        guest_runs::put_back(&context.pool, self.guest_run_id, context.incarnation).await
+        leases::put_back::<GuestLease>(&*context.pool, self.guest_run_id, context.incarnation).await
     }
 
     async fn assignment(self, context: &Context) -> Result<Option<Assignment>, StoreError> {
@@ -55,7 +55,9 @@ impl Job for GuestJob {
         context: &Context,
         _: &Assignment,
     ) -> Result<Option<GuestLease>, StoreError> {
-        let taken = guest_runs::take(&context.pool, self.guest_run_id, context.incarnation).await?;
+        let taken =
+            leases::take::<GuestLease>(&*context.pool, self.guest_run_id, context.incarnation)
+                .await?;
         if taken
             .as_ref()
             .is_some_and(|row| row.attempt_fence != row.fence)
@@ -63,10 +65,6 @@ impl Job for GuestJob {
             context.telemetry.metrics.taken_over();
         }
         Ok(taken)
-    }
-
-    async fn hand_back(self, context: &Context) -> Result<(), StoreError> {
-        guest_runs::hand_back(&context.pool, self.guest_run_id, HAND_BACK_SECS).await
     }
 
     async fn work(work: Work<Self>) {

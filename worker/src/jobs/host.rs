@@ -15,13 +15,13 @@ use virtuozo_store::{
     guest_runs::Ending,
     host_runs::{self, GuestRunStart, HostLease, NewGuestRun},
     hosts,
-    leases::{Fence, LeaseEnd, LeaseHandle},
+    leases::{self, Fence, LeaseEnd, LeaseHandle},
     settings,
 };
 use virtuozo_telemetry::{metrics::Outcome, tree};
 
 use super::{
-    HAND_BACK_SECS, Job, OnHost, Work,
+    Job, OnHost, Work,
     decide::{Attempt, Subject, decide},
 };
 use crate::{
@@ -47,7 +47,7 @@ impl Job for HostJob {
     }
 
     async fn put_back(self, context: &Context) -> Result<(), StoreError> {
-        host_runs::put_back(&context.pool, self.host_run_id, context.incarnation).await
+        leases::put_back::<HostLease>(&*context.pool, self.host_run_id, context.incarnation).await
     }
 
     async fn assignment(self, context: &Context) -> Result<Option<OnHost>, StoreError> {
@@ -64,11 +64,7 @@ impl Job for HostJob {
     }
 
     async fn take(self, context: &Context, _: &OnHost) -> Result<Option<HostLease>, StoreError> {
-        host_runs::take(&context.pool, self.host_run_id, context.incarnation).await
-    }
-
-    async fn hand_back(self, context: &Context) -> Result<(), StoreError> {
-        host_runs::hand_back(&context.pool, self.host_run_id, HAND_BACK_SECS).await
+        leases::take::<HostLease>(&*context.pool, self.host_run_id, context.incarnation).await
     }
 
     async fn work(work: Work<Self>) {

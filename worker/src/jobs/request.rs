@@ -7,13 +7,13 @@ use virtuozo_postgres::StoreError;
 use virtuozo_queue::RequestJob;
 use virtuozo_store::{
     guest_runs::Ending,
-    hosts,
+    hosts, leases,
     requests::{self, RequestLease},
     settings,
 };
 
 use super::{
-    HAND_BACK_SECS, Job, OnHost, Work,
+    Job, OnHost, Work,
     decide::{Attempt, Subject, decide},
 };
 use crate::{
@@ -33,7 +33,7 @@ impl Job for RequestJob {
     }
 
     async fn put_back(self, context: &Context) -> Result<(), StoreError> {
-        requests::put_back(&*context.pool, self.request_id, context.incarnation).await
+        leases::put_back::<RequestLease>(&*context.pool, self.request_id, context.incarnation).await
     }
 
     async fn assignment(self, context: &Context) -> Result<Option<OnHost>, StoreError> {
@@ -50,11 +50,7 @@ impl Job for RequestJob {
     }
 
     async fn take(self, context: &Context, _: &OnHost) -> Result<Option<RequestLease>, StoreError> {
-        requests::take(&*context.pool, self.request_id, context.incarnation).await
-    }
-
-    async fn hand_back(self, context: &Context) -> Result<(), StoreError> {
-        requests::hand_back(&context.pool, self.request_id, HAND_BACK_SECS).await
+        leases::take::<RequestLease>(&*context.pool, self.request_id, context.incarnation).await
     }
 
     async fn work(work: Work<Self>) {

@@ -10,13 +10,13 @@ use virtuozo_queue::UndoJob;
 use virtuozo_store::{
     events::{self, NewEvent},
     guest_runs::Ending,
-    guests, notices,
+    guests, leases, notices,
     obligations::{self, Obligation, UndoAction, UndoClaim},
     settings,
 };
 
 use super::{
-    HAND_BACK_SECS, Job, OnHost, Work,
+    Job, OnHost, Work,
     decide::{Attempt, Decision, LOUD_FROM, Subject, decide},
 };
 use crate::{context::Context, error::StepError, retry::delay_secs, steps::secs, trace, undo};
@@ -60,10 +60,6 @@ impl Job for UndoJob {
         obligations::claim(&context.pool, assignment.host_id, self.guest_id).await
     }
 
-    async fn hand_back(self, context: &Context) -> Result<(), StoreError> {
-        obligations::hand_back(&context.pool, self.guest_id, HAND_BACK_SECS).await
-    }
-
     async fn work(work: Work<Self>) {
         if let Err(error) = meet_all(&work).await {
             let guest = work.row.guest_id;
@@ -72,7 +68,9 @@ impl Job for UndoJob {
     }
 
     async fn release(context: &Context, claim: &UndoClaim) -> Result<(), StoreError> {
-        obligations::release(&context.pool, claim).await
+        leases::release(&*context.pool, claim)
+            .await
+            .map(|_fence| ())
     }
 }
 

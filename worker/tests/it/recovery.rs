@@ -7,7 +7,7 @@ use virtuozo_hypervisor::{
     ErrorClass, ErrorKind,
     PowerState::{self, On},
 };
-use virtuozo_store::{guest_runs, runs, settings};
+use virtuozo_store::{guest_runs::GuestLease, leases, runs, settings};
 
 use crate::common::{
     Site,
@@ -281,9 +281,9 @@ async fn a_worker_whose_lease_was_taken_writes_nothing_more() {
         let guest_run: uuid::Uuid = site.scalar("SELECT id FROM virtuozo_core.guest_runs").await;
         // Nobody but us: the first worker must not see the job of its own successor.
         let other = uuid::Uuid::now_v7();
-        site.execute("UPDATE virtuozo_core.guest_runs SET state = 'admitted', lease_until = NULL")
+        site.execute("UPDATE virtuozo_core.guest_runs SET state = 'admitted', lease_until = NULL, owner_id = NULL")
             .await;
-        let taken = guest_runs::take(&site.db.pool, guest_run, other)
+        let taken = leases::take::<GuestLease>(&site.db.pool, guest_run, other)
             .await
             .unwrap()
             .unwrap();
@@ -443,7 +443,7 @@ async fn a_change_that_comes_after_another_worker_has_looked_is_undone_though_th
         paused.reached().await;
         // Another has taken over, has seen nothing to undo, and has failed for good.
         site.execute(
-            "UPDATE virtuozo_core.guest_runs SET state = 'failed', lease_until = NULL, ended_at = now(), fence = fence + 1",
+            "UPDATE virtuozo_core.guest_runs SET state = 'failed', lease_until = NULL, owner_id = NULL, ended_at = now(), fence = fence + 1",
         )
         .await;
         site.execute("UPDATE virtuozo_core.guest_slots SET guest_run_id = NULL, taken_at = NULL")

@@ -1,5 +1,5 @@
--- By host: each needs one look into its waiting guest runs, however many there are. The node of a guest first, which
--- costs less to know than whether anything else is in its way.
+-- By host: each needs one look into its waiting guest runs, however many there are. The due time and the node of a guest
+-- first, which cost less to know than whether anything else is in its way; guest_reason says the same of the due time.
 SELECT h.host_id
   FROM virtuozo_core.ready_hosts h
  WHERE EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g

@@ -2,8 +2,7 @@
 -- the first who asks; who asks again under the same id, because the answer was lost, has it still.
 WITH probe AS (
     UPDATE virtuozo_core.circuit_breakers x
-       SET fence = x.fence + CASE WHEN x.owner_id = $2 THEN 0 ELSE 1 END, owner_id = $2,
-           lease_until = now() + make_interval(secs => s.lease_secs)
+       SET (fence, owner_id, lease_until) = (SELECT * FROM virtuozo_core.lease_taken_again(x.fence, x.owner_id, $2, s.lease_secs))
       FROM virtuozo_core.settings s
      WHERE x.host_id = $1 AND (NOT virtuozo_core.is_open(x.open_until, x.lease_until) OR x.owner_id = $2)
  RETURNING x.fence

@@ -1,8 +1,8 @@
 -- $1: of guests, or of the site; $2: who takes it. Its lease may have run out: then it was begun before, and its
 -- owner is gone. What comes after a run waits for what comes after the guests of that run.
 UPDATE virtuozo_core.hook_runs k
-   SET state = 'running', fence = k.fence + 1, owner_id = $2, lease_until = now() + make_interval(secs => s.lease_secs),
-       crashes = k.crashes + CASE k.state WHEN 'running' THEN 1 ELSE 0 END, started_at = now()
+   SET (fence, owner_id, lease_until) = (SELECT * FROM virtuozo_core.lease_taken(k.fence, $2, s.lease_secs)),
+       state = 'running', ran_by = $2, crashes = k.crashes + CASE k.state WHEN 'running' THEN 1 ELSE 0 END, started_at = now()
   FROM virtuozo_core.settings s
  WHERE k.id = (SELECT x.id
                  FROM virtuozo_core.hook_runs x

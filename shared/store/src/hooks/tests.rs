@@ -5,7 +5,10 @@ use std::time::Duration;
 use sqlx::AssertSqlSafe;
 
 use super::*;
-use crate::{host_runs, operators, runs, sweeps};
+use crate::{
+    host_runs::{self, HostLease},
+    leases, operators, runs, sweeps,
+};
 use virtuozo_model::Severity;
 use virtuozo_postgres::testing::TestDb;
 use virtuozo_telemetry::metrics::Metrics;
@@ -106,7 +109,9 @@ async fn no_host_of_a_run_begins_before_the_command_before_it_has_ended() {
         assert_eq!(text(&db.pool, JOBS).await, "0", "{what}");
         // Also a job that somebody pushes is of no use.
         let place = host_runs::host_of_queued(&db.pool, host_run).await.unwrap();
-        let lease = host_runs::take(&db.pool, host_run, run).await.unwrap();
+        let lease = leases::take::<HostLease>(&db.pool, host_run, run)
+            .await
+            .unwrap();
         assert!(place.is_none() && lease.is_none(), "{what}");
         let why = text(&db.pool, "SELECT waiting_reason FROM virtuozo.runs").await;
         assert!(
@@ -126,7 +131,7 @@ async fn no_host_of_a_run_begins_before_the_command_before_it_has_ended() {
         None,
         "it was taken twice"
     );
-    assert!(renew(&db.pool, &hook).await.unwrap().is_some());
+    assert!(leases::renew(&db.pool, &hook).await.unwrap().is_some());
     held("it runs").await;
     assert_eq!(ended(&db, &hook, None).await, Fence::Held);
     assert_eq!(text(&db.pool, JOBS).await, "1");
@@ -139,7 +144,9 @@ async fn no_host_of_a_run_begins_before_the_command_before_it_has_ended() {
         ""
     );
     assert_eq!(ended(&db, &hook, None).await, Fence::Lost, "it ended twice");
-    let lease = host_runs::take(&db.pool, host_run, run).await.unwrap();
+    let lease = leases::take::<HostLease>(&db.pool, host_run, run)
+        .await
+        .unwrap();
     assert!(lease.is_some());
 }
 
@@ -183,7 +190,7 @@ async fn a_cancelled_run_takes_the_lease_of_the_command_before_it() {
     let hook = taken(&db, HookScope::Site).await.unwrap();
     runs::cancel(&db.pool, run).await.unwrap();
     assert_eq!(text(&db.pool, RUN).await, "cancelled: ");
-    assert_eq!(renew(&db.pool, &hook).await.unwrap(), None);
+    assert_eq!(leases::renew(&db.pool, &hook).await.unwrap(), None);
     assert_eq!(ended(&db, &hook, None).await, Fence::Lost);
     assert_eq!(text(&db.pool, JOBS).await, "0");
     assert_eq!(taken(&db, HookScope::Site).await, None);
@@ -195,7 +202,10 @@ async fn what_was_lost_with_its_process_is_taken_again_but_not_for_ever() {
     start(&db).await;
     let mut fences = Vec::new();
     let first = taken(&db, HookScope::Site).await.unwrap();
-    put_back(&db.pool, &first).await.unwrap();
+    assert_eq!(
+        leases::release(&db.pool, &first).await.unwrap(),
+        Fence::Held
+    );
     // A server that has just begun gives every lease one more length.
     let all = async {
         loop {
@@ -217,7 +227,7 @@ async fn what_was_lost_with_its_process_is_taken_again_but_not_for_ever() {
         .await
         .expect("it is given up after two crashes");
     assert_eq!(fences, [(2, false), (3, false), (4, true)]);
-    assert_eq!(renew(&db.pool, &first).await.unwrap(), None);
+    assert_eq!(leases::renew(&db.pool, &first).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -236,8 +246,8 @@ async fn the_command_after_a_run_waits_for_those_after_its_guests_and_knows_how_
         &db.pool,
         format!(
             "UPDATE virtuozo_core.host_runs SET state = 'succeeded', ended_at = now();
-             INSERT INTO virtuozo_core.guest_runs (id, run_id, host_run_id, host_id, guest_id, state, fence, lease_until)
-             SELECT md5('run')::uuid, '{run}', '{host_run}', host_id, id, 'running', 1, now() FROM virtuozo_core.guests"
+             INSERT INTO virtuozo_core.guest_runs (id, run_id, host_run_id, host_id, guest_id, state, fence, lease_until, owner_id)
+             SELECT md5('run')::uuid, '{run}', '{host_run}', host_id, id, 'running', 1, now(), id FROM virtuozo_core.guests"
         ),
     )
     .await;
@@ -263,7 +273,7 @@ async fn the_command_after_a_run_waits_for_those_after_its_guests_and_knows_how_
     assert_eq!(expect_after(&db.pool, &stale).await.unwrap(), Fence::Lost);
     execute(
         &db.pool,
-        "UPDATE virtuozo_core.guest_runs SET state = 'failed', lease_until = NULL, ended_at = now(), error = 'no disk'",
+        "UPDATE virtuozo_core.guest_runs SET state = 'failed', lease_until = NULL, owner_id = NULL, ended_at = now(), error = 'no disk'",
     )
     .await;
     sweeps::end_runs(&db.pool, &Metrics::default())

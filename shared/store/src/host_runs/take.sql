@@ -1,8 +1,6 @@
--- The one way into 'running': raises the fence, so whatever an earlier owner still writes hits no row.
+-- $1: the host run, $2: who takes it. The one way into 'running'.
 UPDATE virtuozo_core.host_runs h
-   SET fence = h.fence + 1,
-       owner_id = $2,
-       lease_until = now() + make_interval(secs => s.lease_secs),
+   SET (fence, owner_id, lease_until) = (SELECT * FROM virtuozo_core.lease_taken(h.fence, $2, s.lease_secs)),
        state = 'running',
        started_at = coalesce(h.started_at, now())
   FROM virtuozo_core.settings s, virtuozo_core.runs r

@@ -1,7 +1,7 @@
 -- As many messages as an hour may have were sent already: it waits until the oldest of them is an hour old.
 -- Not so the loudest: that a guest could not be brought back.
 UPDATE virtuozo_core.notices n
-   SET state = 'waiting', lease_until = NULL, held = true, attempts = n.attempts - 1, run_after = f.at
+   SET state = 'waiting', lease_until = NULL, owner_id = NULL, held = true, attempts = n.attempts - 1, run_after = f.at
   FROM (SELECT o.ended_at + interval '1 hour' AS at
           FROM virtuozo_core.notices o
          WHERE o.channel = $3 AND o.kind IN ('failure', 'success', 'obligation') AND o.state = 'sent'

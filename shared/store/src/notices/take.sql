@@ -1,7 +1,7 @@
 -- $2: who takes it.
 UPDATE virtuozo_core.notices n
-   SET state = 'sending', fence = n.fence + 1, owner_id = $2,
-       lease_until = now() + make_interval(secs => s.lease_secs), attempts = n.attempts + 1
+   SET (fence, owner_id, lease_until) = (SELECT * FROM virtuozo_core.lease_taken(n.fence, $2, s.lease_secs)),
+       state = 'sending', attempts = n.attempts + 1
   FROM virtuozo_core.settings s
  WHERE n.id = $1
    AND ((n.state = 'waiting' AND n.run_after <= now())

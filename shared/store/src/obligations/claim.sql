@@ -1,8 +1,8 @@
 -- The caller holds the host's row lock, as admission does: no run of the guest begins meanwhile. One lease for all
 -- obligations of the guest, with one fence.
 UPDATE virtuozo_core.obligations o
-   SET fence = 1 + (SELECT max(c.fence) FROM virtuozo_core.obligations c WHERE c.guest_id = $1),
-       owner_id = $2, lease_until = now() + make_interval(secs => s.lease_secs)
+   SET (fence, owner_id, lease_until) = (SELECT * FROM virtuozo_core.lease_taken(
+           (SELECT max(c.fence) FROM virtuozo_core.obligations c WHERE c.guest_id = $1), $2, s.lease_secs))
   FROM virtuozo_core.settings s
  WHERE o.guest_id = $1
    AND o.next_attempt_at <= now()

@@ -13,7 +13,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::super::{
-    admission, host_runs, hosts, obligations, runs, sweeps, wakeup::WakeupListener,
+    admission,
+    host_runs::{self, HostLease},
+    hosts, leases, obligations, runs, sweeps,
+    wakeup::WakeupListener,
 };
 use virtuozo_postgres::{StoreError, testing::TestDb};
 use virtuozo_queue::{Capabilities, GuestJob, JobListener, UndoJob};
@@ -32,10 +35,10 @@ const SITE: &str = "
     SELECT md5('guest ' || s)::uuid, md5('alpha')::uuid, s || '.vmx', s
       FROM unnest(ARRAY['waiting', 'admitted', 'running', 'succeeded', 'failed', 'cancelled', 'skipped']) s;
     INSERT INTO virtuozo_core.guest_runs (id, run_id, host_run_id, host_id, guest_id, state, fence, attempts, run_after,
-                                          lease_until, admitted_at, error, error_class, ended_at)
+                                          lease_until, owner_id, admitted_at, error, error_class, ended_at)
     SELECT md5(g.name)::uuid, md5('run')::uuid, md5('host run')::uuid, md5('alpha')::uuid, g.id, g.name, 7, 1,
            now() + CASE g.name WHEN 'waiting' THEN interval '1 hour' ELSE interval '0' END,
-           CASE g.name WHEN 'running' THEN now() + interval '1 hour' END,
+           CASE g.name WHEN 'running' THEN now() + interval '1 hour' END, CASE g.name WHEN 'running' THEN md5('owner')::uuid END,
            CASE WHEN g.name IN ('admitted', 'running') THEN now() END,
            CASE g.name WHEN 'failed' THEN 'the disk is broken' END, CASE g.name WHEN 'failed' THEN 'permanent' END,
            CASE WHEN g.name NOT IN ('waiting', 'admitted', 'running') THEN now() END
@@ -146,7 +149,7 @@ async fn a_requeued_guest_reopens_its_run_unless_that_is_being_cancelled() {
     assert_eq!(state_of(&db.pool, "failed").await, "failed 7");
     execute(
         &db.pool,
-        "UPDATE virtuozo_core.guest_runs SET state = 'failed', ended_at = now(), lease_until = NULL WHERE ended_at IS NULL;
+        "UPDATE virtuozo_core.guest_runs SET state = 'failed', ended_at = now(), lease_until = NULL, owner_id = NULL WHERE ended_at IS NULL;
          UPDATE virtuozo_core.guest_slots SET guest_run_id = NULL;
          UPDATE virtuozo_core.runs SET state = 'cancelled', ended_at = now(), error = 'x'",
     )
@@ -241,7 +244,7 @@ async fn a_run_is_cancelled_once_and_its_slots_beyond_the_cap_go_away() {
     assert_eq!(text(&db.pool, slots).await, "1");
     execute(
         &db.pool,
-        "UPDATE virtuozo_core.guest_runs SET state = 'cancelled', ended_at = now(), lease_until = NULL WHERE state = 'running'",
+        "UPDATE virtuozo_core.guest_runs SET state = 'cancelled', ended_at = now(), lease_until = NULL, owner_id = NULL WHERE state = 'running'",
     )
     .await;
     assert_eq!(
@@ -297,7 +300,7 @@ async fn a_paused_host_begins_nothing_until_it_is_resumed() {
             host_runs::host_of_queued(&db.pool, host_run).await.unwrap(),
             None
         );
-        let taken = host_runs::take(&db.pool, host_run, Uuid::now_v7()).await;
+        let taken = leases::take::<HostLease>(&db.pool, host_run, Uuid::now_v7()).await;
         assert!(taken.unwrap().is_none());
         let reason = "SELECT waiting_reason FROM virtuozo.guest_runs WHERE state = 'waiting'";
         execute(&db.pool, ALIVE).await;
@@ -353,7 +356,7 @@ async fn what_failed_in_a_run_is_tried_again_and_nothing_else() {
     // A host that could not be validated, in a run that is over.
     execute(
         &db.pool,
-        "UPDATE virtuozo_core.guest_runs SET state = 'cancelled', ended_at = now(), lease_until = NULL WHERE ended_at IS NULL;
+        "UPDATE virtuozo_core.guest_runs SET state = 'cancelled', ended_at = now(), lease_until = NULL, owner_id = NULL WHERE ended_at IS NULL;
          UPDATE virtuozo_core.host_runs SET state = 'failed', attempts = 3;
          UPDATE virtuozo_core.runs SET state = 'failed', ended_at = now()",
     )

@@ -1,9 +1,6 @@
--- $1: the request, $2: who takes it. The one way into 'running': raises the fence, so whatever an earlier owner still
--- writes hits no row.
+-- $1: the request, $2: who takes it. The one way into 'running'.
 UPDATE virtuozo_core.requests q
-   SET fence = q.fence + 1,
-       owner_id = $2,
-       lease_until = now() + make_interval(secs => s.lease_secs),
+   SET (fence, owner_id, lease_until) = (SELECT * FROM virtuozo_core.lease_taken(q.fence, $2, s.lease_secs)),
        state = 'running',
        taken_by = coalesce((SELECT format('%s on %s', w.name, w.machine) FROM virtuozo_core.workers w WHERE w.id = $2), q.taken_by)
   FROM virtuozo_core.settings s

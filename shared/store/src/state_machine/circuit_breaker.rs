@@ -9,6 +9,7 @@ use super::{
 use crate::{
     circuit_breakers::{self, BreakerState, HostDown, Probe},
     guest_runs::Ending,
+    leases::{self, Fence},
 };
 use virtuozo_postgres::testing::TestDb;
 use virtuozo_telemetry::metrics::Metrics;
@@ -61,7 +62,7 @@ impl Site<'_> {
                     matches!(other, BreakerState::Open(_)),
                     "one at a time: {other:?}"
                 );
-                let renewed = circuit_breakers::renew(self.pool, probe).await.unwrap();
+                let renewed = leases::renew(self.pool, probe).await.unwrap();
                 assert!(renewed.is_some());
             }
         }
@@ -186,13 +187,11 @@ impl Site<'_> {
                 3600.0,
             );
             assert_eq!(told.await.unwrap().map(|down| down.failed_probes), Some(0));
-            circuit_breakers::release(self.pool, &late).await.unwrap();
-            assert!(
-                circuit_breakers::renew(self.pool, &late)
-                    .await
-                    .unwrap()
-                    .is_none()
+            assert_eq!(
+                leases::release(self.pool, &late).await.unwrap(),
+                Fence::Lost
             );
+            assert!(leases::renew(self.pool, &late).await.unwrap().is_none());
         }
     }
 

@@ -11,10 +11,10 @@ use crate::{
     events::NewEvent,
     guest_runs::{self, Ending, GuestLease},
     guests,
-    host_runs::{self, GuestRunStart, NewGuestRun},
+    host_runs::{self, GuestRunStart, HostLease, NewGuestRun},
     hosts::{self, HostConfig},
     inventory::{self, GuestObservation},
-    leases::Fence,
+    leases::{self, Fence},
     obligations::{self, UndoClaim},
     points::{self, NewPoint},
     runs::{self, NewRun, Targets},
@@ -164,7 +164,7 @@ impl<'a> Site<'a> {
                 }
                 let Some(at) = pick(&rows, which) else { return };
                 let row = &rows[at];
-                let taken = guest_runs::take(self.pool, row.id, Uuid::now_v7())
+                let taken = leases::take::<GuestLease>(self.pool, row.id, Uuid::now_v7())
                     .await
                     .unwrap();
                 assert_eq!(taken.is_some(), row.state == "admitted", "{row:?}");
@@ -225,7 +225,7 @@ impl<'a> Site<'a> {
                     return;
                 };
                 assert!(
-                    guest_runs::renew(self.pool, &self.held[at])
+                    leases::renew(self.pool, &self.held[at])
                         .await
                         .unwrap()
                         .is_some()
@@ -282,14 +282,15 @@ impl<'a> Site<'a> {
                 {
                     obligations::met(self.pool, &owed).await.unwrap();
                 }
-                obligations::release(self.pool, &claim).await.unwrap();
+                let left = leases::release(self.pool, &claim).await.unwrap();
+                assert_eq!(left, Fence::Lost, "nothing is left to be undone");
             }
             Op::DropClaim(which) => {
                 let Some(at) = pick(&self.claims, which) else {
                     return;
                 };
                 let claim = self.claims.swap_remove(at);
-                obligations::release(self.pool, &claim).await.unwrap();
+                let _fence = leases::release(self.pool, &claim).await.unwrap();
             }
             Op::Move(which) => self.move_guest(which).await,
             Op::SetSlots(slots) => {
@@ -313,7 +314,7 @@ impl<'a> Site<'a> {
     /// Whoever has lost a lease can change nothing, even if the run is in work again.
     pub(super) async fn act_late(&self) {
         for lease in self.lost.iter().rev().take(4) {
-            assert_eq!(guest_runs::renew(self.pool, lease).await.unwrap(), None);
+            assert_eq!(leases::renew(self.pool, lease).await.unwrap(), None);
             assert_eq!(self.publish(lease).await, Fence::Lost);
             for ending in [
                 Ending::Failed,
@@ -380,7 +381,7 @@ impl<'a> Site<'a> {
     /// Takes a host run and makes its guest runs, if the host's circuit breaker permits that.
     pub(super) async fn begin_host_run(&mut self, host_run: Uuid) {
         let is_open = self.breaker().await.is_some_and(|breaker| breaker.is_open);
-        let lease = host_runs::take(self.pool, host_run, Uuid::now_v7())
+        let lease = leases::take::<HostLease>(self.pool, host_run, Uuid::now_v7())
             .await
             .unwrap();
         assert_eq!(

@@ -119,7 +119,7 @@ async fn hot_statements_use_indexes(conn: &mut PgConnection) {
     let waiting = "
         UPDATE virtuozo_core.guest_runs SET state = 'waiting', ended_at = NULL
          WHERE run_id IN (SELECT id FROM virtuozo_core.runs ORDER BY id LIMIT 50);
-        UPDATE virtuozo_core.guest_runs SET state = 'running', lease_until = now() + interval '1 hour'
+        UPDATE virtuozo_core.guest_runs SET state = 'running', lease_until = now() + interval '1 hour', owner_id = id
          WHERE id IN (SELECT DISTINCT ON (guest_id) id FROM virtuozo_core.guest_runs LIMIT 5) AND state = 'waiting';
         ANALYZE virtuozo_core.guest_runs";
     sqlx::raw_sql(waiting).execute(&mut *conn).await.unwrap();
@@ -132,7 +132,7 @@ async fn hot_statements_use_indexes(conn: &mut PgConnection) {
         (
             "guest_run_take",
             include_str!("../guest_runs/take.sql"),
-            vec![id, id, "'validate'"],
+            vec![id, id],
         ),
         (
             "guest_run_renew",
@@ -164,11 +164,7 @@ async fn hot_statements_use_indexes(conn: &mut PgConnection) {
             include_str!("../guest_runs/end.sql"),
             vec![id, "1", "'failed'", "NULL", "NULL", "true"],
         ),
-        (
-            "guest_runs_expire",
-            include_str!("guest_runs_expire.sql"),
-            vec![],
-        ),
+        ("guest_runs_expire", super::GUEST_RUNS_EXPIRE, vec![]),
         (
             "guest_runs_lost",
             include_str!("guest_runs_lost.sql"),

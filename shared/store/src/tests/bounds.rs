@@ -85,15 +85,15 @@ async fn a_lease_that_would_last_for_years_is_over_and_the_longest_one_is_not() 
         "INSERT INTO virtuozo_core.runs (id, requested_by) VALUES (md5('run')::uuid, 'test');
          INSERT INTO virtuozo_core.hosts (id, name, kind)
          SELECT md5(n)::uuid, n, 'esxi' FROM unnest('{longest,beyond}'::text[]) n;
-         INSERT INTO virtuozo_core.host_runs (id, run_id, host_id, state, fence, lease_until)
-         SELECT id, md5('run')::uuid, id, 'running', 1,
+         INSERT INTO virtuozo_core.host_runs (id, run_id, host_id, state, fence, owner_id, lease_until)
+         SELECT id, md5('run')::uuid, id, 'running', 1, id,
                 now() + CASE name WHEN 'longest' THEN interval '1 hour' ELSE interval '1 year' END
            FROM virtuozo_core.hosts;
          INSERT INTO virtuozo_core.guests (id, host_id, locator, name)
          SELECT id, id, name, name FROM virtuozo_core.hosts;
          INSERT INTO virtuozo_core.guest_runs
-                (id, run_id, host_run_id, host_id, guest_id, state, fence, lease_until, admitted_at)
-         SELECT id, run_id, id, host_id, host_id, 'running', 1, lease_until, now() FROM virtuozo_core.host_runs;",
+                (id, run_id, host_run_id, host_id, guest_id, state, fence, owner_id, lease_until, admitted_at)
+         SELECT id, run_id, id, host_id, host_id, 'running', 1, owner_id, lease_until, now() FROM virtuozo_core.host_runs;",
     )
     .execute(&db.pool)
     .await

@@ -4,7 +4,8 @@ use super::*;
 use crate::{
     admission,
     circuit_breakers::{self, BreakerState},
-    host_runs, operators, runs,
+    host_runs::{self, HostLease},
+    leases, operators, runs,
 };
 use virtuozo_telemetry::metrics::Metrics;
 
@@ -113,7 +114,7 @@ async fn nothing_of_a_silent_host_is_begun_before_its_time_and_then_by_one() {
             host_runs::host_of_queued(&db.pool, host_run).await.unwrap(),
             None
         );
-        let taken = host_runs::take(&db.pool, host_run, Uuid::now_v7())
+        let taken = leases::take::<HostLease>(&db.pool, host_run, Uuid::now_v7())
             .await
             .unwrap();
         assert!(taken.is_none());
@@ -178,13 +179,17 @@ async fn what_a_silent_host_holds_up_says_so() {
         );
     }
     let run = id(&db, "run").await;
-    let lines = views::guest_runs(&db.pool, run).await.unwrap();
+    let lines = views::of_run::<views::GuestRunLine>(&db.pool, run)
+        .await
+        .unwrap();
     assert!(
         lines
             .iter()
             .all(|line| line.held_reason == line.waiting_reason)
     );
-    let lines = views::host_runs(&db.pool, run).await.unwrap();
+    let lines = views::of_run::<views::HostRunLine>(&db.pool, run)
+        .await
+        .unwrap();
     assert!(
         lines[0]
             .held_reason

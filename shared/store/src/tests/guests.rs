@@ -223,7 +223,7 @@ async fn a_restore_point_is_too_old_by_the_guests_own_objective_or_the_sites() {
             .execute(&db.pool)
             .await
             .unwrap();
-        let mut lines = views::rpo(&db.pool).await.unwrap();
+        let mut lines = views::all::<views::RpoLine>(&db.pool).await.unwrap();
         assert_eq!(lines.len(), 1);
         let line = lines.remove(0);
         (line.rpo_secs, line.age_secs / 3600, line.exceeded)
@@ -253,7 +253,12 @@ async fn a_restore_point_is_too_old_by_the_guests_own_objective_or_the_sites() {
     assert_eq!(aged("SELECT $1").await, (Some(3600), 75, true));
     config.ignored = true;
     guests::update(&db.pool, id, &config).await.unwrap();
-    assert!(views::rpo(&db.pool).await.unwrap().is_empty());
+    assert!(
+        views::all::<views::RpoLine>(&db.pool)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use sqlx::AssertSqlSafe;
 use super::*;
 use crate::{
     leases::{self, Fence},
-    requests,
+    requests::{self, RequestLease},
 };
 use virtuozo_model::{ErrorClass, RequestKind, RequestState};
 
@@ -54,13 +54,24 @@ async fn a_request_is_taken_once_and_answered_by_who_has_it() {
     let db = TestDb::new().await;
     let id = asked(&db).await;
     let (one, other) = (Uuid::now_v7(), Uuid::now_v7());
-    let lease = requests::take(&db.pool, id, one).await.unwrap().unwrap();
-    assert!(requests::take(&db.pool, id, other).await.unwrap().is_none());
+    let lease = leases::take::<RequestLease>(&db.pool, id, one)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        leases::take::<RequestLease>(&db.pool, id, other)
+            .await
+            .unwrap()
+            .is_none()
+    );
     assert_eq!(
         requests::hand_over(&db.pool, &lease).await.unwrap(),
         Fence::Held
     );
-    let taken = requests::take(&db.pool, id, other).await.unwrap().unwrap();
+    let taken = leases::take::<RequestLease>(&db.pool, id, other)
+        .await
+        .unwrap()
+        .unwrap();
     let answer = serde_json::json!({"guests": 3});
     let late = requests::succeed(&db.pool, &lease, &answer).await.unwrap();
     assert_eq!(late, Fence::Lost);
@@ -82,7 +93,9 @@ async fn a_request_whose_workers_die_is_handed_on_and_fails_after_too_many() {
         .unwrap();
     let id = asked(&db).await;
     for (crash, expected) in [(1, RequestState::Waiting), (2, RequestState::Failed)] {
-        let taken = requests::take(&db.pool, id, Uuid::now_v7()).await.unwrap();
+        let taken = leases::take::<RequestLease>(&db.pool, id, Uuid::now_v7())
+            .await
+            .unwrap();
         assert!(taken.is_some(), "crash {crash}");
         expired(&db).await;
         assert_eq!(state(&db, id).await, expected, "crash {crash}");
@@ -100,7 +113,7 @@ async fn a_request_whose_workers_die_is_handed_on_and_fails_after_too_many() {
 async fn a_request_that_nobody_waits_for_is_neither_begun_nor_kept() {
     let db = TestDb::new().await;
     let id = asked(&db).await;
-    let lease = requests::take(&db.pool, id, Uuid::now_v7())
+    let lease = leases::take::<RequestLease>(&db.pool, id, Uuid::now_v7())
         .await
         .unwrap()
         .unwrap();
@@ -123,7 +136,7 @@ async fn a_request_that_nobody_waits_for_is_neither_begun_nor_kept() {
     )
     .await;
     assert!(
-        requests::take(&db.pool, left, Uuid::now_v7())
+        leases::take::<RequestLease>(&db.pool, left, Uuid::now_v7())
             .await
             .unwrap()
             .is_none()

@@ -69,7 +69,10 @@ async fn what_a_worker_is_at_is_not_given_up() {
     let call = forgive("power_on", "failed");
     let said = refusal(&db.pool, &call).await;
     assert!(said.contains("a worker is at it just now"), "{said}");
-    obligations::release(&db.pool, &claim).await.unwrap();
+    assert_eq!(
+        leases::release(&db.pool, &claim).await.unwrap(),
+        leases::Fence::Held
+    );
     text(&db.pool, &call).await;
 
     // Its own run has ended, another one of the guest is in work and minds what is owed.
@@ -95,7 +98,7 @@ async fn a_host_that_is_gone_can_be_removed_when_all_is_given_up_and_the_event_s
     let db = site().await;
     execute(
         &db.pool,
-        "UPDATE virtuozo_core.guest_runs SET state = 'cancelled', ended_at = now(), lease_until = NULL WHERE ended_at IS NULL;
+        "UPDATE virtuozo_core.guest_runs SET state = 'cancelled', ended_at = now(), lease_until = NULL, owner_id = NULL WHERE ended_at IS NULL;
          UPDATE virtuozo_core.guest_slots SET guest_run_id = NULL",
     )
     .await;
