@@ -1,3 +1,5 @@
+//! Tests of the backend: which jobs a claimer takes, and when.
+
 use sqlx::AssertSqlSafe;
 use tokio::sync::mpsc;
 use uuid::Uuid;
