@@ -21,9 +21,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Package, what it may use of ours, what must not come in by any way (ours or not).
 const EDGES: &[(&str, &[&str], &[&str])] = &[
@@ -36,16 +37,16 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
     ("virtuozo-disk", &[], &["tokio", "sqlx", "apalis"]),
     (
         "virtuozo-repository",
-        &["virtuozo-disk"],
+        &["virtuozo-disk", "virtuozo-model"],
         &["sqlx", "apalis"],
     ),
     (
         "virtuozo-hypervisor",
-        &["vix-sys", "virtuozo-disk"],
+        &["vix-sys", "virtuozo-disk", "virtuozo-model"],
         &["sqlx", "apalis"],
     ),
-    // sqlx comes to the model by a feature that the store alone turns on.
-    ("virtuozo-model", &[], &["apalis", "apalis-postgres"]),
+    // sqlx comes to the model by a feature that the store turns on.
+    ("virtuozo-model", &[], &["sqlx", "tokio", "apalis"]),
     ("virtuozo-runtime", &[], &["sqlx", "apalis"]),
     ("virtuozo-secrets", &[], &["tokio", "sqlx", "apalis"]),
     (
@@ -213,25 +214,36 @@ fn ours(metadata: &Metadata) -> BTreeMap<String, &cargo_metadata::Package> {
         .collect()
 }
 
-/// Names of everything that a package brings in by normal dependencies, directly or not.
-fn closure(metadata: &Metadata, of: &PackageId) -> BTreeSet<String> {
-    let resolve = metadata.resolve.as_ref().expect("a resolved graph");
-    let nodes: BTreeMap<_, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
-    let mut seen = BTreeSet::new();
-    let mut open = vec![of];
-    while let Some(id) = open.pop() {
-        for dependency in &nodes[id].deps {
-            let normal = dependency
-                .dep_kinds
-                .iter()
-                .any(|kind| kind.kind == DependencyKind::Normal);
-            if normal && seen.insert(dependency.pkg.clone()) {
-                open.push(&dependency.pkg);
-            }
-        }
-    }
-    seen.iter()
-        .map(|id| metadata[id].name.to_string())
+/// Names of everything that a package brings in by normal dependencies, directly or not, when it is built alone: what
+/// other packages of the workspace turn on in their dependencies does not count.
+fn closure(package: &str) -> BTreeSet<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args([
+            "tree",
+            "--locked",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+            "--package",
+            package,
+        ])
+        .current_dir(root())
+        .output()
+        .expect("cargo tree");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let lines = String::from_utf8(output.stdout).expect("names");
+    lines
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
         .collect()
 }
 
@@ -264,7 +276,7 @@ fn every_crate_uses_only_what_the_plan_allows() {
                 }
             }
         }
-        let all = closure(&metadata, &package.id);
+        let all = closure(name);
         for forbidden in *must_not {
             if all.contains(*forbidden) {
                 wrong.push(format!("{name} brings in {forbidden}"));

@@ -3,13 +3,11 @@
 //! Nothing here is asynchronous and nothing knows of a database: a caller that must not block runs
 //! it on a thread of its own.
 
-mod class;
 mod error;
 mod source;
 pub mod vmdk;
 pub mod vmware;
 
-pub use class::ErrorClass;
 pub use error::DiskError;
 pub use source::{BlockRange, BlockSource, RangeKind, RawFile, ranges};
 

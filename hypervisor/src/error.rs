@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-pub use virtuozo_disk::ErrorClass;
+pub use virtuozo_model::ErrorClass;
 
 /// An operation on a hypervisor failed. Crosses the border of the `vix-host` process, so it is data.
 #[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use rustix::io::Errno;
 use uuid::Uuid;
 use virtuozo_disk::DiskError;
-pub use virtuozo_disk::ErrorClass;
+pub use virtuozo_model::ErrorClass;
 
 /// The result of every operation on a repository.
 pub type Result<T> = std::result::Result<T, RepositoryError>;

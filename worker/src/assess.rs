@@ -6,8 +6,6 @@ use virtuozo_hypervisor::{GuestFacts, PowerState, Problem};
 use virtuozo_model::{ErrorClass, GuestState, Power};
 use virtuozo_store::inventory::{DiskObservation, GuestObservation};
 
-use crate::error;
-
 /// The result of assessing a guest.
 pub(crate) struct Assessment {
     pub(crate) observation: GuestObservation,
@@ -46,7 +44,7 @@ pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Assessment 
         });
     let verdict = match facts.problem.clone().or(broken) {
         Some(problem) => Verdict::Rejected {
-            class: error::class_of(problem.class),
+            class: problem.class,
             reason: problem.message,
             location: problem.location,
         },

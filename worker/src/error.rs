@@ -180,20 +180,10 @@ impl StepError {
         match self {
             Self::Stop(_) | Self::Store(_) | Self::BadCopy(_) => ErrorClass::Retry,
             Self::HostDown(down) => down.class(),
-            Self::Hypervisor(error) => class_of(error.class),
-            Self::Repository(error) => class_of(error.class()),
+            Self::Hypervisor(error) => error.class,
+            Self::Repository(error) => error.class(),
             Self::Failed { class, .. } => *class,
         }
-    }
-}
-
-/// Converts the error class of hypervisors and repositories, which do not use the model, to the model's.
-pub(crate) fn class_of(class: virtuozo_hypervisor::ErrorClass) -> ErrorClass {
-    match class {
-        virtuozo_hypervisor::ErrorClass::Retry => ErrorClass::Retry,
-        virtuozo_hypervisor::ErrorClass::Elsewhere => ErrorClass::Elsewhere,
-        virtuozo_hypervisor::ErrorClass::Permanent => ErrorClass::Permanent,
-        virtuozo_hypervisor::ErrorClass::Operator => ErrorClass::Operator,
     }
 }
 

@@ -1,15 +1,18 @@
 //! What is to be done about an error, whoever met it.
 
+use serde::{Deserialize, Serialize};
+
 /// What is to be done about an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ErrorClass {
     /// Time may heal it: try again later.
     Retry,
-    /// What this worker's machine lacks: another worker may be able to.
+    /// This machine lacks something: a worker on another one may be able to.
     Elsewhere,
-    /// Trying again cannot help.
+    /// Trying again cannot help: the guest, its files or the stored data are wrong.
     Permanent,
-    /// A person has to do something first.
+    /// A person has to do something first: a password, a permission, a setting, free space.
     Operator,
 }
 

@@ -6,6 +6,7 @@ use virtuozo_hypervisor::{
     PowerState::{BlockedOnQuestion, Off, On, Suspended},
     Problem,
 };
+use virtuozo_model::ErrorClass;
 use virtuozo_store::{runs::Targets, settings};
 
 use crate::common::{Site, add_host, fake::pattern};
@@ -171,7 +172,7 @@ async fn a_host_that_does_not_answer_fails_alone_and_with_the_reason() {
     add_host(&site.db.pool, "down").await;
     let refused = crate::common::fake::Act::Fail(
         virtuozo_hypervisor::ErrorKind::Unreachable,
-        virtuozo_hypervisor::ErrorClass::Retry,
+        ErrorClass::Retry,
     );
     // The rule names a guest's path; a connection is told apart by its host's name.
     site.world.rule_for_host("connect", "down", 100, refused);
