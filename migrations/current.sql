@@ -1139,6 +1139,7 @@ CREATE FUNCTION virtuozo_core.job_needs(queue text, subject uuid, OUT kind text,
 DECLARE
     guest uuid;
     destination text;
+    reads_guests boolean := true;
 BEGIN
     IF queue = 'virtuozo-guest' THEN
         SELECT g.host_id, g.guest_id, coalesce(u.destination, s.destination)
@@ -1152,10 +1153,12 @@ BEGIN
     ELSIF queue = 'virtuozo-undo' THEN
         SELECT u.host_id, u.id INTO job_needs.host_id, guest FROM virtuozo_core.guests u WHERE u.id = subject;
     ELSIF queue = 'virtuozo-request' THEN
-        SELECT q.host_id INTO job_needs.host_id FROM virtuozo_core.requests q WHERE q.id = subject;
+        SELECT q.host_id, q.kind = 'host_check' INTO job_needs.host_id, reads_guests
+          FROM virtuozo_core.requests q WHERE q.id = subject;
     END IF;
     kind := coalesce((SELECT h.kind FROM virtuozo_core.hosts h WHERE h.id = job_needs.host_id), '');
-    locations := CASE WHEN job_needs.host_id IS NULL THEN '{}' ELSE virtuozo_core.locations(job_needs.host_id, guest) END;
+    locations := CASE WHEN job_needs.host_id IS NOT NULL AND reads_guests THEN virtuozo_core.locations(job_needs.host_id, guest)
+                      ELSE '{}' END;
     IF destination IS NOT NULL AND destination <> ALL (locations) THEN
         locations := locations || destination;
     END IF;

@@ -143,7 +143,8 @@ const SITE: &str = r"
            (md5('host')::uuid, 'win', 'D:\vm', NULL), (md5('host')::uuid, 'spare', '/vmfs/spare', '/mnt/spare');
     INSERT INTO virtuozo_core.host_runs (id, run_id, host_id) VALUES (md5('host')::uuid, md5('run')::uuid, md5('host')::uuid);
     INSERT INTO virtuozo_core.requests (id, kind, host_id, requested_by, wanted_until)
-    VALUES (md5('host')::uuid, 'host_check', md5('host')::uuid, 'test', now() + interval '1 hour');
+    VALUES (md5('host')::uuid, 'host_check', md5('host')::uuid, 'test', now() + interval '1 hour'),
+           (md5('test')::uuid, 'host_test', md5('host')::uuid, 'test', now() + interval '1 hour');
     INSERT INTO virtuozo_core.guests (id, host_id, locator, name, datastore, destination)
     SELECT md5(name)::uuid, md5('host')::uuid, name, name, datastore, destination
       FROM (VALUES ('mail', 'fast', NULL), ('both', 'fast', '/archive'), ('any', NULL, NULL)) AS g (name, datastore, destination);
@@ -173,6 +174,8 @@ async fn a_job_names_its_host_and_the_locations_that_its_worker_reads_and_writes
     let of_host = "one lab /mnt/fast /mnt/spare /srv/slow";
     assert_eq!(needs(HostJob::QUEUE, "host").await, of_host);
     assert_eq!(needs(RequestJob::QUEUE, "host").await, of_host);
+    // It looks at no guest.
+    assert_eq!(needs(RequestJob::QUEUE, "test").await, "one lab");
     // A disk that is left out needs nothing.
     let guest = needs(GuestJob::QUEUE, "mail").await;
     assert_eq!(guest, "one lab /backup /mnt/fast");
