@@ -64,8 +64,8 @@ pub trait BlockSource: Send + Sync {
     /// [`DiskError::OutOfRange`] past the end; a truncated file is an error, never a short read.
     fn read_at(&self, offset_bytes: u64, buf: &mut [u8]) -> Result<(), DiskError>;
 
-    /// What tells this state of the source from any other one: it stays the same, in all processes,
-    /// for as long as nobody writes. None where that cannot be told.
+    /// Identifies this state of the source: it stays the same, in all processes,
+    /// for as long as nobody writes. None where it cannot be determined.
     fn fingerprint(&self) -> Option<String> {
         None
     }

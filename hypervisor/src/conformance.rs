@@ -6,7 +6,7 @@ mod changes;
 mod merged;
 mod restore;
 
-pub use changes::{changes_are_told_from_instant_to_instant, unknown_changes_have_a_reason};
+pub use changes::{changes_are_reported_from_instant_to_instant, unknown_changes_have_a_reason};
 pub use merged::Merged;
 pub use restore::a_guest_is_made_written_registered_and_removed;
 
@@ -116,7 +116,7 @@ pub async fn a_guest_is_frozen_and_released_by_exact_names(guest: &dyn Guest) ->
     let before = guest.snapshots().await?;
     let name = new_name();
     hold(!guest.release(&name, LIMIT).await?, || {
-        "releasing what was never frozen should tell that there was nothing".into()
+        "releasing what was never frozen should report that there was nothing".into()
     })?;
     freeze(guest, &name).await?;
     let outcome = async {

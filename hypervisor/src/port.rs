@@ -140,7 +140,7 @@ pub trait Guest: Send + Sync {
     ///   snapshot is removed. `since` is of no use yet: the change ids are asked for in [`Self::image`].
     /// * by a backup job (libvirt): the job keeps what the guest overwrites in scratch files. The old mark
     ///   in `since` is part of the order, since the job exports its bitmap, and the mark of this instant is
-    ///   made with it. The job ends with [`Self::release`], and what it would have told is lost.
+    ///   made with it. The job ends with [`Self::release`], and what it would have reported is lost.
     async fn freeze(&self, request: &FreezeRequest) -> Result<()>;
 
     /// Releases exactly the instant of this name: removes the snapshot and waits until its disks are merged, or

@@ -1,4 +1,4 @@
-//! The names of our snapshots, by which they are told from everybody else's.
+//! The names of our snapshots, which distinguish them from those of others.
 
 use uuid::Uuid;
 

@@ -111,7 +111,7 @@ pub struct Space {
 /// The space of the file system of a directory.
 ///
 /// # Errors
-/// The directory does not exist, or its file system does not tell.
+/// The directory does not exist, or its file system does not say.
 pub fn space(path: &Path) -> Result<Space> {
     let stat = rustix::fs::statvfs(path)
         .map_err(io::Error::from)

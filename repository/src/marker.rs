@@ -1,4 +1,4 @@
-//! The marker of a repository: what tells it from the empty directory under its mount point, and from another
+//! The marker of a repository: what distinguishes it from the empty directory under its mount point, and from another
 //! repository at its place.
 
 use std::{
@@ -27,7 +27,7 @@ struct Marker {
 type Way = fn(&Path, &Path) -> io::Result<()>;
 
 /// The first that the file system knows is taken. Network and USB disks lack one or the other; where both are
-/// lacking, a power cut may tear the marker, which is told when it is read.
+/// lacking, a power cut may tear the marker, which is detected when it is read.
 const WAYS: [Way; 3] = [link, rename, copy];
 
 impl Repository {

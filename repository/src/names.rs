@@ -1,4 +1,4 @@
-//! Names of directories and files in a repository: safe for file systems, unique, and told apart.
+//! Names of directories and files in a repository: safe for file systems, unique, and distinct.
 
 use std::path::{Component, Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! How long operations tell how far they are, and ask whether they may go on.
+//! How long operations report their progress, and ask whether they may go on.
 
 use crate::Stopped;
 

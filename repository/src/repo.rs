@@ -20,7 +20,7 @@ pub struct Repository {
     pub(crate) root: PathBuf,
 }
 
-/// What a listing tells about a restore point.
+/// What a listing says about a restore point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PointSummary {
     /// Source, run and instant.

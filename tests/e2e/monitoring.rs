@@ -1,6 +1,6 @@
-//! The figures are true, documented, and what dashboards and alerts ask for.
+//! The metrics are true, documented, and what dashboards and alerts ask for.
 
 mod catalogue;
-mod figures;
+mod metrics;
 mod otlp;
 mod rules;

@@ -280,8 +280,8 @@ async fn no_secret_is_in_anything_that_a_site_says_however_loud() -> Result<()> 
     ask(&mut said, &site, &passphrase)?;
     journal.heard();
     for (name, process) in &processes {
-        let figures = Endpoint::of(process).await?.get("/metrics").await?;
-        said.add(format!("/metrics of the {name}"), format!("{figures:?}"));
+        let metrics = Endpoint::of(process).await?.get("/metrics").await?;
+        said.add(format!("/metrics of the {name}"), format!("{metrics:?}"));
     }
     for (name, process) in &mut processes {
         process.terminate()?;
@@ -293,7 +293,7 @@ async fn no_secret_is_in_anything_that_a_site_says_however_loud() -> Result<()> 
         said.add("the log of the machine", entry.clone());
     }
     for body in sink.received() {
-        said.add("traces and figures", body);
+        said.add("traces and metrics", body);
     }
     for (place, server) in [("a mail", &mail), ("a webhook", &hook)] {
         for message in server.received_by_now() {
@@ -315,7 +315,7 @@ async fn no_secret_is_in_anything_that_a_site_says_however_loud() -> Result<()> 
         ("the dump of the database", "mailguest"),
         ("the repository", "mailguest"),
         ("the log of the machine", "VIRTUOZO_GUEST=mailguest"),
-        ("traces and figures", "mailguest"),
+        ("traces and metrics", "mailguest"),
         ("a mail", "mailguest"),
         ("a webhook", "mailguest"),
     ] {

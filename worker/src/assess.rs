@@ -9,16 +9,16 @@ use virtuozo_store::inventory::{DiskObservation, GuestObservation};
 /// The result of assessing a guest.
 pub(crate) struct Assessment {
     pub(crate) observation: GuestObservation,
-    pub(crate) verdict: Verdict,
+    pub(crate) eligibility: Eligibility,
 }
 
 /// Whether a guest can be backed up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Eligibility {
     /// It can be backed up.
-    Accepted,
+    Eligible,
     /// It cannot be backed up.
-    Rejected {
+    Ineligible {
         /// Whether another attempt, another machine or an operator can help.
         class: ErrorClass,
         /// Why.
@@ -42,14 +42,14 @@ pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Assessment 
                 location: problem.location.clone(),
             })
         });
-    let verdict = match facts.problem.clone().or(broken) {
-        Some(problem) => Verdict::Rejected {
+    let eligibility = match facts.problem.clone().or(broken) {
+        Some(problem) => Eligibility::Ineligible {
             class: problem.class,
             reason: problem.message,
             location: problem.location,
         },
-        None if facts.disks.iter().any(|d| backed_up(&d.device)) => Verdict::Accepted,
-        None => Verdict::Rejected {
+        None if facts.disks.iter().any(|d| backed_up(&d.device)) => Eligibility::Eligible,
+        None => Eligibility::Ineligible {
             class: ErrorClass::Operator,
             reason:
                 "all its disks are left out: take one in again with `virtuozo disk edit`, or leave \
@@ -58,9 +58,9 @@ pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Assessment 
             location: None,
         },
     };
-    let (state, reason) = match &verdict {
-        Verdict::Accepted => (GuestState::Ok, None),
-        Verdict::Rejected { reason, .. } => (GuestState::Invalid, Some(reason.clone())),
+    let (state, reason) = match &eligibility {
+        Eligibility::Eligible => (GuestState::Ok, None),
+        Eligibility::Ineligible { reason, .. } => (GuestState::Invalid, Some(reason.clone())),
     };
     let disks = facts
         .disks
@@ -90,6 +90,6 @@ pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Assessment 
             datastore: facts.datastore.clone(),
             disks,
         },
-        verdict,
+        eligibility,
     }
 }

@@ -164,7 +164,7 @@ struct Places {
 /// A directory that exists.
 struct Checked {
     candidate: DatastoreCandidate,
-    /// What tells it from all others, by whatever path: device and number.
+    /// Identifies it, by whatever path: device and number.
     identity: (u64, u64),
 }
 

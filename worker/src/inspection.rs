@@ -27,7 +27,7 @@ use virtuozo_store::{
 };
 
 use crate::{
-    assess::{self, Verdict},
+    assess::{self, Eligibility},
     connections,
     datastore_search::{self, Known},
     error::StepError,
@@ -278,19 +278,19 @@ pub(crate) async fn judge(
         && !obligations
             .iter()
             .any(|o| o.action() == UndoAction::PowerOn);
-    let start = match seen.verdict {
-        Verdict::Rejected {
+    let start = match seen.eligibility {
+        Eligibility::Ineligible {
             class: ErrorClass::Retry | ErrorClass::Elsewhere,
             ..
         } => GuestRunStart::Waiting,
-        Verdict::Rejected { class, reason, .. } => GuestRunStart::Failed(reason, class),
-        Verdict::Accepted if off && !when_off => {
+        Eligibility::Ineligible { class, reason, .. } => GuestRunStart::Failed(reason, class),
+        Eligibility::Eligible if off && !when_off => {
             let reason = "it is off, and is not to be backed up while it is".to_owned();
             seen.observation.state = GuestState::PoweredOff;
             seen.observation.reason = Some(reason.clone());
             GuestRunStart::Skipped(reason)
         }
-        Verdict::Accepted => GuestRunStart::Waiting,
+        Eligibility::Eligible => GuestRunStart::Waiting,
     };
     while_unavailable(availability, "a guest's state", || async {
         let mut tx = pool.begin().await?;

@@ -27,7 +27,7 @@ use virtuozo_store::{
     guest_runs,
     inventory::GuestObservation,
     points::GuestPoint,
-    steps::{self, Done, Next},
+    steps::{self, DoneStep, NextStep},
 };
 use virtuozo_telemetry::metrics::Outcome;
 
@@ -56,16 +56,16 @@ enum StepResult {
     /// Recorded together with the observation of the guest by `validate`.
     Validated(Value, GuestObservation),
     /// Recorded with the obligations that are met and the progress of the copy.
-    Done(Done),
+    Done(DoneStep),
     /// Recorded by the statement that ends the guest run; has the restore points of the guest.
     Published(Vec<GuestPoint>),
 }
 
 impl StepResult {
     fn of(step: StepName, output: &impl Serialize) -> Result<Self, StepError> {
-        Ok(Self::Done(Done {
+        Ok(Self::Done(DoneStep {
             output: value(step, output)?,
-            ..Done::default()
+            ..DoneStep::default()
         }))
     }
 }
@@ -240,19 +240,19 @@ impl GuestRun {
             StepName::Copy => {
                 let (validated, frozen) = (before.validated()?, before.frozen()?);
                 let (sealed, progress) = copy::run(self, &validated, &frozen).await?;
-                Ok(StepResult::Done(Done {
+                Ok(StepResult::Done(DoneStep {
                     output: value(step, &sealed)?,
                     progress,
                     met: Vec::new(),
                 }))
             }
-            StepName::Commit => Ok(StepResult::Done(Done {
+            StepName::Commit => Ok(StepResult::Done(DoneStep {
                 met: commit::run(self).await?,
-                ..Done::default()
+                ..DoneStep::default()
             })),
-            StepName::PowerOn => Ok(StepResult::Done(Done {
+            StepName::PowerOn => Ok(StepResult::Done(DoneStep {
                 met: power_on::run(self).await?,
-                ..Done::default()
+                ..DoneStep::default()
             })),
             StepName::Verify => {
                 let (validated, sealed) = (before.validated()?, before.sealed()?);
@@ -264,8 +264,8 @@ impl GuestRun {
 }
 
 /// The step whose begin is recorded with the end of the one before.
-fn following(outputs: &Outputs) -> Option<Next> {
-    Some(Next {
+fn following(outputs: &Outputs) -> Option<NextStep> {
+    Some(NextStep {
         step: outputs.next()?.name,
         mode: outputs.mode()?.as_str(),
     })

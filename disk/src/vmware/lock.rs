@@ -43,7 +43,7 @@ pub enum LockError {
     Disk(#[from] DiskError),
 }
 
-/// Somebody who holds a lock, as a lock file tells it.
+/// Somebody who holds a lock, as a lock file names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     /// The lock file.
@@ -221,7 +221,7 @@ fn try_acquire(path: &Path, kind: LockKind, program: &str) -> Result<Option<Lock
     Ok(Some(claim))
 }
 
-/// A directory `D<n>.lck` that tells others of an attempt; removed when the attempt ends.
+/// A directory `D<n>.lck` that announces an attempt to others; removed when the attempt ends.
 struct Announcement {
     path: PathBuf,
     name: String,

@@ -22,7 +22,7 @@ pub(super) fn changes_are_well_made(image: &GuestImage) -> Outcome {
         .collect();
     hold(devices == image.changes.keys().collect(), || {
         format!(
-            "the devices are {devices:?}, and changes are told of {:?}",
+            "the devices are {devices:?}, and changes are reported of {:?}",
             image.changes.keys()
         )
     })?;
@@ -88,18 +88,18 @@ pub async fn unknown_changes_have_a_reason(guest: &dyn Guest) -> Outcome {
     })?;
     let made_up = ChangeId::new("made up").map_err(|error| Violation(error.to_string()))?;
     hold(!guest.forget(&made_up).await?, || {
-        "forgetting a change id that never was should tell that there was nothing".into()
+        "forgetting a change id that never was should report that there was nothing".into()
     })
 }
 
-/// From instant to instant a back end tells what has changed: with what it tells, an older copy becomes the newer
+/// From instant to instant a back end reports what has changed: with what it reports, an older copy becomes the newer
 /// one, byte for byte. A mark that is forgotten, or was never made, makes changes unknown, and so does asking for
 /// another one than the guest was frozen for, unless the answer is right all the same. `write` changes the running
 /// guest's disks. Nothing is kept on the host afterwards.
 ///
 /// # Errors
 /// The first violation.
-pub async fn changes_are_told_from_instant_to_instant(
+pub async fn changes_are_reported_from_instant_to_instant(
     guest: &dyn Guest,
     mut write: impl AsyncFnMut(),
 ) -> Outcome {
@@ -236,7 +236,7 @@ fn brings_up_to_date(older: &Instants, newer: &Instants) -> Outcome {
             bytes[from..from + len].copy_from_slice(&new.bytes[from..from + len]);
         }
         hold(bytes == new.bytes, || {
-            format!("{device}: something has changed outside of the ranges that were told")
+            format!("{device}: something has changed outside of the ranges that were reported")
         })?;
     }
     Ok(())

@@ -15,13 +15,13 @@ pub struct HostFacts {
     /// Guests that the host knows, each once.
     pub guests: Vec<GuestRef>,
     /// `guests` names every guest of the host. Where it does not, one that is missing there may just be off:
-    /// only opening it tells.
+    /// only opening it shows which.
     pub guests_are_complete: bool,
     /// What could not be read, in sentences.
     pub warnings: Vec<String>,
 }
 
-/// A datastore of a host, with what tells it from others wherever its files are read.
+/// A datastore of a host, with what identifies it wherever its files are read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostDatastore {
     /// Its name.

@@ -47,7 +47,7 @@ pub enum ChangedRanges {
     /// These ranges of the disk as the guest sees it, in order and apart from each other. Everything else is as
     /// it was; what is in them may be too.
     Known(Vec<ByteRange>),
-    /// Nobody can tell: the whole disk has to be read.
+    /// Not known: the whole disk has to be read.
     Unknown {
         /// Why, as a sentence.
         because: String,

@@ -19,7 +19,7 @@ use crate::{
     snapshot_name,
 };
 
-/// Changes are told in pieces of this size.
+/// Changes are reported in pieces of this size.
 const PIECE_BYTES: usize = 4096;
 
 pub(super) struct Handle {

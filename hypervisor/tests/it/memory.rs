@@ -90,7 +90,7 @@ async fn changes_are_followed_whether_the_old_mark_is_named_before_or_after() {
     for tracking in [ChangeTracking::WhenFrozen, ChangeTracking::Afterwards] {
         let (world, _, guest) = site(tracking).await;
         let seed = AtomicU8::new(100);
-        conformance::changes_are_told_from_instant_to_instant(&*guest, async || {
+        conformance::changes_are_reported_from_instant_to_instant(&*guest, async || {
             let seed = seed.fetch_add(1, Ordering::SeqCst);
             world.with("web", |guest| {
                 for (number, bytes) in guest.disks.values_mut().enumerate() {

@@ -59,7 +59,7 @@ pub struct RunPart {
     pub requested_by: String,
     /// How it ended, or `running`.
     pub state: String,
-    /// What failed, in figures.
+    /// What failed, as numbers.
     pub error: Option<String>,
     /// When it began.
     pub started_at: DateTime<Utc>,

@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 
 use virtuozo_runtime::Health;
 
-use crate::{self as db, server::Cluster};
+use crate::server::Cluster;
 
 /// A database of its own for one test. Dropped with this value.
 #[derive(Debug)]
@@ -147,8 +147,8 @@ impl Shared {
             .await?;
             execute(&mut admin, format!("CREATE DATABASE {building}")).await?;
             let pool =
-                db::connect(&on_database(cluster.url(), &building), &Health::default()).await?;
-            db::migrate(&pool).await?;
+                crate::connect(&on_database(cluster.url(), &building), &Health::default()).await?;
+            crate::migrate(&pool).await?;
             pool.close().await;
             // Nobody may connect, since a database in use cannot be copied.
             execute(
@@ -177,7 +177,7 @@ fn directory() -> Result<PathBuf, Failure> {
 
 /// Named after what makes the schema: another schema gets another template.
 fn template_name() -> String {
-    format!("template_{}", db::fingerprint().simple())
+    format!("template_{}", crate::fingerprint().simple())
 }
 
 /// Drops databases of test processes that no longer run.

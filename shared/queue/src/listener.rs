@@ -130,7 +130,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{self as queue, GuestJob, Job, UndoJob};
+    use crate::{GuestJob, Job, UndoJob};
     use virtuozo_postgres::testing::TestDb;
 
     async fn next(notifications: &mut UnboundedReceiver<Notification>) -> Notification {
@@ -141,7 +141,7 @@ mod tests {
 
     async fn push<J: Job>(db: &TestDb, job: J) -> String {
         let mut tx = db.pool.begin().await.unwrap();
-        queue::push(&mut tx, &[job], 0).await.unwrap();
+        crate::push(&mut tx, &[job], 0).await.unwrap();
         tx.commit().await.unwrap();
         sqlx::query_scalar(
             "SELECT id FROM apalis.jobs WHERE job_type = $1 ORDER BY run_at DESC, id DESC",

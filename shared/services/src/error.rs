@@ -22,7 +22,7 @@ pub enum ServiceError {
     /// A password or secret cannot be sealed or opened.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// When a schedule is due cannot be told.
+    /// When a schedule is due cannot be computed.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
     /// A file with a site's configuration cannot be written, read or applied.

@@ -32,7 +32,7 @@ pub async fn known(pool: &PgPool, path: &str) -> Result<KnownRepository, Service
 }
 
 /// Says how many guests may be in work at once whose restore points go to a directory; none takes the cap away. Returns
-/// the directory as the database spells it.
+/// the directory as the database has it.
 ///
 /// # Errors
 /// [`ServiceError::Refused`] for a directory that no restore points go to.
@@ -41,7 +41,7 @@ pub async fn limit(
     directory: &str,
     guests: Option<i32>,
 ) -> Result<String, ServiceError> {
-    let directory = caps::spelled(directory)?;
+    let directory = caps::normalized_directory(directory)?;
     if guests.is_some() {
         refuse_unused(pool, &directory).await?;
     }
@@ -69,7 +69,7 @@ async fn refuse_unused(pool: &PgPool, directory: &str) -> Result<(), ServiceErro
     }))
 }
 
-/// The directories that restore points go to or lie in, as the database spells them.
+/// The directories that restore points go to or lie in, as the database has them.
 ///
 /// # Errors
 /// What the database says.

@@ -1,4 +1,4 @@
-//! What is asked of a host, done by any worker that can reach it: the question is a row, a worker takes it under a lease
+//! Questions to a host, answered by any worker that can reach it: the question is a row, a worker takes it under a lease
 //! and writes the answer into it, and who asked waits for that.
 
 use std::time::Duration;
@@ -48,14 +48,14 @@ pub enum RequestError {
         class: ErrorClass,
     },
     /// It took too long.
-    #[error("host {host} has given no answer within {secs} s: {standing}")]
+    #[error("host {host} has given no answer within {secs} s: {status}")]
     TimedOut {
         /// The host.
         host: String,
         /// The limit, in seconds.
         secs: u64,
         /// How far it was.
-        standing: String,
+        status: String,
     },
     /// Whoever asked has stopped waiting.
     #[error("stopped before host {0} has answered")]
@@ -114,7 +114,7 @@ pub struct Answered<T> {
     pub worker: String,
 }
 
-/// Has a worker try the connection to a host, and changes nothing. `tell` hears how far it is.
+/// Has a worker try the connection to a host, and changes nothing. `progress` hears how far it is.
 ///
 /// # Errors
 /// [`RequestError`].
@@ -122,13 +122,13 @@ pub async fn test_host(
     pool: &PgPool,
     host: &Host,
     asking: &Asking,
-    tell: impl FnMut(&str),
+    progress: impl FnMut(&str),
 ) -> Result<Answered<HostTested>, RequestError> {
-    ask(pool, RequestKind::HostTest, host, asking, tell).await
+    ask(pool, RequestKind::HostTest, host, asking, progress).await
 }
 
 /// Has a worker hold the stored configuration of a host against the live one. What it finds is noted with the host and
-/// its guests. `tell` hears how far it is.
+/// its guests. `progress` hears how far it is.
 ///
 /// # Errors
 /// [`RequestError`].
@@ -136,9 +136,9 @@ pub async fn check_host(
     pool: &PgPool,
     host: &Host,
     asking: &Asking,
-    tell: impl FnMut(&str),
+    progress: impl FnMut(&str),
 ) -> Result<Answered<HostChecked>, RequestError> {
-    ask(pool, RequestKind::HostCheck, host, asking, tell).await
+    ask(pool, RequestKind::HostCheck, host, asking, progress).await
 }
 
 /// Has a worker look where the datastores of a host are on its machine; nothing is changed. `progress` hears how far it
@@ -160,7 +160,7 @@ async fn ask<T: DeserializeOwned>(
     kind: RequestKind,
     host: &Host,
     asking: &Asking,
-    tell: impl FnMut(&str),
+    progress: impl FnMut(&str),
 ) -> Result<Answered<T>, RequestError> {
     if let Some(nobody) = nobody_serves(&workers::list(pool).await?, host) {
         return Err(nobody);
@@ -172,7 +172,7 @@ async fn ask<T: DeserializeOwned>(
         wanted_secs: (asking.limit + LIMITS.services.request_grace).as_secs_f64(),
     };
     let id = requests::ask(pool, &new).await?;
-    let done = wait(pool, id, host, asking, tell).await?;
+    let done = wait(pool, id, host, asking, progress).await?;
     let worker = done.taken_by.unwrap_or_else(|| "unknown".to_owned());
     match serde_json::from_value(done.answer.unwrap_or_default()) {
         Ok(answer) => Ok(Answered { answer, worker }),
@@ -195,7 +195,7 @@ fn nobody_serves(all: &[Worker], host: &Host) -> Option<RequestError> {
         are_any = true;
         let of_kind = worker.kinds.iter().find(|one| one.kind == kind);
         let lacks = match of_kind {
-            // A worker that tells nothing takes what comes.
+            // A worker that names no kinds takes every job.
             None if worker.kinds.is_empty() => return None,
             Some(served) if served.is_served => return None,
             Some(served) => served.found.as_str(),
@@ -223,16 +223,16 @@ async fn wait(
     id: Uuid,
     host: &Host,
     asking: &Asking,
-    mut tell: impl FnMut(&str),
+    mut progress: impl FnMut(&str),
 ) -> Result<Request, RequestError> {
     let deadline = Instant::now() + asking.limit;
     let mut wake = WakeupListener::by_requests(pool.clone());
-    let mut standing;
+    let mut status;
     let mut has_looked = false;
     loop {
-        standing = match look(pool, id, host).await {
+        status = match look(pool, id, host).await {
             Ok(Look::Done(done)) => return Ok(done),
-            Ok(Look::Open(standing)) => standing,
+            Ok(Look::Open(status)) => status,
             // It goes on without us, so does the waiting.
             Err(RequestError::Store(error)) if error.is_unavailable() => {
                 format!("{error}; still waiting")
@@ -241,7 +241,7 @@ async fn wait(
         };
         // What is answered at once needs no words before that.
         if std::mem::replace(&mut has_looked, true) {
-            tell(&standing);
+            progress(&status);
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -263,7 +263,7 @@ async fn wait(
     Err(RequestError::TimedOut {
         host: host.name.clone(),
         secs: asking.limit.as_secs(),
-        standing,
+        status,
     })
 }
 

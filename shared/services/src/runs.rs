@@ -16,7 +16,7 @@ use crate::{
     names::{self, Targets},
 };
 
-/// All that is told about one run.
+/// A run with all its details.
 #[derive(Debug, Serialize)]
 pub struct RunDetails {
     /// The run.
@@ -68,7 +68,7 @@ pub async fn list(pool: &PgPool, limit: u32) -> Result<Vec<RunLine>, ServiceErro
     Ok(views::runs(pool, limit).await?)
 }
 
-/// All that is told about a run.
+/// A run with all its details.
 ///
 /// # Errors
 /// [`ServiceError::Refused`] if it is gone.

@@ -34,7 +34,7 @@ pub async fn repositories(db: impl PgExecutor<'_>) -> Result<Vec<Repository>, St
 ///
 /// # Errors
 /// [`StoreError::Refused`] for a directory that is no absolute path.
-pub fn spelled(path: &str) -> Result<String, StoreError> {
+pub fn normalized_directory(path: &str) -> Result<String, StoreError> {
     super::check_directory(path)?;
     Ok(super::plain_directory(path))
 }
@@ -48,7 +48,7 @@ pub async fn set_repository(
     path: &str,
     guest_threads: Option<i32>,
 ) -> Result<(), StoreError> {
-    let path = spelled(path)?;
+    let path = normalized_directory(path)?;
     let statement = match check(guest_threads)? {
         Some(cap) => sqlx::query(include_str!("caps/repository_cap.sql"))
             .bind(path)

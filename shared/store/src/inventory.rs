@@ -98,7 +98,7 @@ pub struct ListedGuest {
     pub uuid: Option<Uuid>,
 }
 
-/// Holds the guests that a host names now against the stored guests, and tells people what
+/// Holds the guests that a host names now against the stored guests, and records events about what
 /// is new: guests that appeared (the setting `new_guests` decides about them), that are gone and that
 /// are back. One whose UUID is named under another locator is the same guest. Returns all guests of the
 /// host as they stand then.
@@ -133,7 +133,7 @@ pub async fn apply_guest_inventory(
             "guest {name}: its host no longer knows it; it is not backed up until it is registered \
              again, or forget it with `virtuozo guest remove`"
         );
-        tell(conn, Severity::Warning, host_id, id, message).await?;
+        record_event(conn, Severity::Warning, host_id, id, message).await?;
     }
     let back: Vec<GuestIdName> = sqlx::query_as(include_str!("inventory/guests_back.sql"))
         .bind(host_id)
@@ -141,7 +141,7 @@ pub async fn apply_guest_inventory(
         .fetch_all(&mut *conn)
         .await?;
     for GuestIdName { id, name } in back {
-        tell(
+        record_event(
             conn,
             Severity::Info,
             host_id,
@@ -166,19 +166,19 @@ pub async fn apply_guest_inventory(
     {
         if configured {
             let message = format!("guest {name}: new on its host; it is backed up from now on");
-            tell(conn, Severity::Info, host_id, id, message).await?;
+            record_event(conn, Severity::Info, host_id, id, message).await?;
         } else {
             let message = format!(
                 "guest {name}: new on its host and not backed up; take it over with `virtuozo guest \
                  add`, or leave it out with `virtuozo guest edit --ignored true`"
             );
-            tell(conn, Severity::Warning, host_id, id, message).await?;
+            record_event(conn, Severity::Warning, host_id, id, message).await?;
         }
     }
     guests::list(conn, Some(host_id)).await
 }
 
-async fn tell(
+async fn record_event(
     conn: &mut PgConnection,
     severity: Severity,
     host_id: Uuid,

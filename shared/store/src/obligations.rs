@@ -336,16 +336,16 @@ mod tests {
         for obligation in &seen {
             met(&db.pool, obligation).await.unwrap();
         }
-        let owed = of_guest(&db.pool, lease.guest_id).await.unwrap();
-        let duties: Vec<_> = owed.iter().map(Obligation::action).collect();
-        assert_eq!(owed.len(), 2, "{owed:?}");
+        let open = of_guest(&db.pool, lease.guest_id).await.unwrap();
+        let duties: Vec<_> = open.iter().map(Obligation::action).collect();
+        assert_eq!(open.len(), 2, "{open:?}");
         assert!(duties.contains(&UndoAction::PowerOn), "{duties:?}");
         assert!(
             duties.contains(&UndoAction::RemoveSnapshot(name)),
             "{duties:?}"
         );
 
-        for obligation in &owed {
+        for obligation in &open {
             met(&db.pool, obligation).await.unwrap();
         }
         assert!(of_guest(&db.pool, lease.guest_id).await.unwrap().is_empty());
@@ -403,8 +403,8 @@ mod tests {
         record_late(&db.pool, lease.guest_run_id, UndoAction::PowerOn)
             .await
             .unwrap();
-        let owed = of_guest(&db.pool, lease.guest_id).await.unwrap();
-        assert_eq!(owed.len(), 1, "{owed:?}");
-        assert_eq!(owed[0].guest_run_id, lease.guest_run_id);
+        let open = of_guest(&db.pool, lease.guest_id).await.unwrap();
+        assert_eq!(open.len(), 1, "{open:?}");
+        assert_eq!(open[0].guest_run_id, lease.guest_run_id);
     }
 }

@@ -134,10 +134,10 @@ async fn whoever_has_lost_a_lease_can_change_nothing_while_the_next_owner_works(
         guest_runs::progress(&db.pool, &first, &[]).await.unwrap(),
         Fence::Lost
     );
-    let owed = obligations::record_snapshot(&db.pool, &first, "s")
+    let recorded = obligations::record_snapshot(&db.pool, &first, "s")
         .await
         .unwrap();
-    assert_eq!(owed, None);
+    assert_eq!(recorded, None);
     assert!(leases::renew(&db.pool, &second).await.unwrap().is_some());
     assert_eq!(site.publish(&second).await, Fence::Held);
 }

@@ -39,7 +39,7 @@ pub async fn begin(
 
 /// A step that follows at once on one that is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Next {
+pub struct NextStep {
     /// The step.
     pub step: StepName,
     /// `hot` or `cold`, as `validate` has decided.
@@ -48,7 +48,7 @@ pub struct Next {
 
 /// What a step leaves behind when it is done.
 #[derive(Debug, Default)]
-pub struct Done {
+pub struct DoneStep {
     /// What later steps need.
     pub output: Value,
     /// How far the copy is.
@@ -66,8 +66,8 @@ pub async fn done(
     db: impl PgExecutor<'_>,
     lease: &GuestLease,
     step: StepName,
-    done: &Done,
-    next: Option<Next>,
+    done: &DoneStep,
+    next: Option<NextStep>,
 ) -> Result<Fence, StoreError> {
     let (devices, totals, copied) = DeviceProgress::columns(&done.progress);
     let (met, fences): (Vec<Uuid>, Vec<i64>) = done.met.iter().map(|o| (o.id, o.fence)).unzip();
@@ -100,8 +100,8 @@ pub async fn validated(
     db: impl PgExecutor<'_>,
     lease: &GuestLease,
     output: &Value,
-    next: Option<Next>,
-    owed: Option<&Obligation>,
+    next: Option<NextStep>,
+    obligation: Option<&Obligation>,
     seen: &GuestObservation,
 ) -> Result<Option<DateTime<Utc>>, StoreError> {
     let recording = sqlx::query_as(include_str!("steps/validated.sql"))
@@ -110,8 +110,8 @@ pub async fn validated(
         .bind(output)
         .bind(next.map(|n| n.step.as_str()))
         .bind(next.map(|n| n.mode))
-        .bind(owed.map(|o| o.id))
-        .bind(owed.and_then(Obligation::snapshot_name))
+        .bind(obligation.map(|o| o.id))
+        .bind(obligation.and_then(Obligation::snapshot_name))
         .bind(lease.guest_id);
     let recorded: Option<(Option<DateTime<Utc>>, ())> =
         seen.bind(recording).fetch_optional(db).await?;

@@ -25,7 +25,7 @@ pub struct TracedRun {
     pub due_at: Option<DateTime<Utc>>,
     /// How it ended.
     pub state: String,
-    /// What failed, in figures.
+    /// What failed, as numbers.
     pub error: Option<String>,
     /// When it began, or was reopened.
     pub began_at: DateTime<Utc>,

@@ -81,12 +81,12 @@ fn summary(fleets: &[Measured], most: &Measured, peers: &[Peer]) -> Value {
     let by_waiting: Map<String, Value> = fleets
         .iter()
         .map(|m| {
-            let figures = json!({
+            let measured = json!({
                 "guest_runs_per_second": round(m.runs_per_second),
                 "db_ms_per_guest_run": round(m.db_ms),
                 "start_p99_ms": round(m.start_p99_ms),
             });
-            (m.waiting.to_string(), figures)
+            (m.waiting.to_string(), measured)
         })
         .collect();
     let peers: Map<String, Value> = peers

@@ -46,7 +46,7 @@ pub(crate) fn of_the_fleet() -> BTreeSet<&'static str> {
         .collect()
 }
 
-/// One line of figures.
+/// One line of metrics.
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
     pub(crate) name: String,

@@ -1,4 +1,4 @@
-//! The same figures are pushed over OTLP, also those of the last moments.
+//! The same metrics are pushed over OTLP, also those of the last moments.
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
@@ -15,11 +15,11 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{catalogue::documented, figures};
+use super::{catalogue::documented, metrics};
 
 type Received = Arc<Mutex<Vec<ExportMetricsServiceRequest>>>;
 
-/// A receiver of figures over HTTP: its address, and what it was sent.
+/// A receiver of metrics over HTTP: its address, and what it was sent.
 async fn receiver() -> Result<(String, Received)> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = format!("http://{}", listener.local_addr()?);
@@ -80,7 +80,7 @@ fn for_prometheus(name: &str, unit: &str, is_counter: bool) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_pushed_is_what_is_documented_and_arrives_also_at_the_end() -> Result<()> {
-    let site = figures::site().await?;
+    let site = metrics::site().await?;
     let (address, received) = receiver().await?;
     let endpoint = format!("{address}/v1/metrics");
     let env: [(&str, &Path); 4] = [
@@ -95,7 +95,7 @@ async fn what_is_pushed_is_what_is_documented_and_arrives_also_at_the_end() -> R
     let run = site.back_up().await?;
     ensure!(run["state"] == "succeeded", "{run:#}");
     let endpoint = Endpoint::of(&scheduler).await?;
-    tests::eventually("the fleet's figures", async || {
+    tests::eventually("the fleet's metrics", async || {
         let (_, text) = endpoint.get("/metrics").await?;
         Ok(text
             .contains("virtuozo_guest_last_restore_point")

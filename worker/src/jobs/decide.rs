@@ -149,7 +149,7 @@ impl Attempt<'_> {
     }
 
     /// An event about the subject.
-    fn told(&self, severity: Severity, what: &str) -> Option<NewEvent> {
+    fn user_event(&self, severity: Severity, what: &str) -> Option<NewEvent> {
         Some(NewEvent::user(severity, self.says(what)))
     }
 
@@ -169,7 +169,7 @@ fn cancelled(attempt: &Attempt<'_>, when: &str) -> Decision {
     Decision {
         ending: Ending::Cancelled,
         failure: None,
-        event: attempt.told(Severity::Warning, &format!("cancelled{when}")),
+        event: attempt.user_event(Severity::Warning, &format!("cancelled{when}")),
         log: Loudness::Info,
         outcome: Outcome::Cancelled,
     }
@@ -217,7 +217,7 @@ fn handed_over_to_others(attempt: &Attempt<'_>) -> Decision {
             keep_steps: attempt.keeps_steps,
         },
         failure: None,
-        event: attempt.told(Severity::Warning, &text),
+        event: attempt.user_event(Severity::Warning, &text),
         log: Loudness::Info,
         outcome: Outcome::HandedOver,
     }
@@ -234,7 +234,7 @@ fn begins_again_after_bad_copy(attempt: &Attempt<'_>) -> Decision {
             keep_steps: false,
         },
         failure: Some(ErrorClass::Retry),
-        event: attempt.told(Severity::Error, &text),
+        event: attempt.user_event(Severity::Error, &text),
         log: Loudness::Error,
         outcome: Outcome::Retried,
     }
@@ -255,7 +255,7 @@ fn tried_again(class: ErrorClass, attempt: &Attempt<'_>) -> Decision {
             keep_steps: attempt.keeps_steps,
         },
         failure: Some(class),
-        event: attempt.told(Severity::Warning, &text),
+        event: attempt.user_event(Severity::Warning, &text),
         log: Loudness::Warn,
         outcome: Outcome::Retried,
     }
@@ -309,7 +309,7 @@ fn failed(ending: Ending, class: ErrorClass, attempt: &Attempt<'_>) -> Decision 
     Decision {
         ending,
         failure: Some(class),
-        event: attempt.told(Severity::Error, &text),
+        event: attempt.user_event(Severity::Error, &text),
         log: Loudness::Error,
         outcome: Outcome::Failed,
     }

@@ -8,7 +8,7 @@ use virtuozo_model::StepName;
 use virtuozo_store::{
     inventory::GuestObservation,
     obligations::Obligation,
-    steps::{self, Next},
+    steps::{self, NextStep},
 };
 
 use super::GuestRun;
@@ -32,7 +32,7 @@ impl GuestRun {
     pub(super) async fn record_validated(
         &self,
         output: &Value,
-        next: Option<Next>,
+        next: Option<NextStep>,
         seen: &GuestObservation,
     ) -> Result<(), StepError> {
         let row = &self.row;

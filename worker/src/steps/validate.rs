@@ -9,7 +9,7 @@ use virtuozo_store::{guest_runs, inventory::GuestObservation};
 
 use super::{GuestRun, Validated};
 use crate::{
-    assess::{self, Verdict},
+    assess::{self, Eligibility},
     error::StepError,
     undo,
 };
@@ -20,8 +20,8 @@ pub(super) async fn run(run: &GuestRun) -> Result<(Validated, GuestObservation),
     let opened = run.opened().await?;
     let facts = settled_facts(run, opened.guest.as_ref()).await?;
     let seen = assess::guest(&facts, &run.ignored_disks);
-    let judged = match seen.verdict {
-        Verdict::Rejected {
+    let judged = match seen.eligibility {
+        Eligibility::Ineligible {
             class,
             reason,
             location,
@@ -30,7 +30,7 @@ pub(super) async fn run(run: &GuestRun) -> Result<(Validated, GuestObservation),
             message: reason,
             location,
         }),
-        Verdict::Accepted => judge(run, opened.host.capabilities(), facts).await,
+        Eligibility::Eligible => judge(run, opened.host.capabilities(), facts).await,
     };
     match judged {
         Ok(validated) => Ok((validated, seen.observation)),

@@ -1,4 +1,4 @@
-//! Reads the grain directories of a sparse extent, and tells which sectors hold metadata.
+//! Reads the grain directories of a sparse extent, and lists the sectors that hold metadata.
 
 use std::os::unix::fs::FileExt;
 

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::*;
-use crate::{self as queue, GuestJob, HostJob, Job, RequestJob, UndoJob};
+use crate::{GuestJob, HostJob, Job, RequestJob, UndoJob};
 use virtuozo_postgres::{ConnectionHealth, testing::TestDb};
 use virtuozo_runtime::Availability;
 
@@ -34,7 +34,7 @@ async fn a_claim_takes_as_many_jobs_as_were_notified_up_to_a_limit_and_what_it_p
         })
         .collect();
     let mut tx = db.pool.begin().await.unwrap();
-    queue::push(&mut tx, &jobs, 0).await.unwrap();
+    crate::push(&mut tx, &jobs, 0).await.unwrap();
     tx.commit().await.unwrap();
     let all: Vec<String> = sqlx::query_scalar("SELECT id FROM apalis.jobs")
         .fetch_all(&db.pool)

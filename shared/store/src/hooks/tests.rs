@@ -1,4 +1,4 @@
-//! Hooks in the database: runs that are held, who takes what is owed, and how that ends.
+//! Hooks in the database: runs that are held, who takes hooks that wait, and how that ends.
 
 use std::time::Duration;
 

@@ -206,19 +206,19 @@ impl<'a> Site<'a> {
                 };
                 let lease = &self.held[at];
                 let name = format!("s-{}-{}", lease.guest_run_id, lease.fence);
-                let owed = obligations::record_snapshot(self.pool, lease, &name)
+                let recorded = obligations::record_snapshot(self.pool, lease, &name)
                     .await
                     .unwrap();
-                assert!(owed.is_some());
+                assert!(recorded.is_some());
             }
             Op::OwePowerOn(which) => {
                 let Some(at) = pick(&self.held, which) else {
                     return;
                 };
-                let owed = obligations::record_power_on(self.pool, &self.held[at])
+                let recorded = obligations::record_power_on(self.pool, &self.held[at])
                     .await
                     .unwrap();
-                assert_eq!(owed, Fence::Held);
+                assert_eq!(recorded, Fence::Held);
             }
             Op::Renew(which) => {
                 let Some(at) = pick(&self.held, which) else {
@@ -276,11 +276,11 @@ impl<'a> Site<'a> {
                     return;
                 };
                 let claim = self.claims.swap_remove(at);
-                for owed in obligations::of_guest(self.pool, claim.guest_id)
+                for obligation in obligations::of_guest(self.pool, claim.guest_id)
                     .await
                     .unwrap()
                 {
-                    obligations::met(self.pool, &owed).await.unwrap();
+                    obligations::met(self.pool, &obligation).await.unwrap();
                 }
                 let left = leases::release(self.pool, &claim).await.unwrap();
                 assert_eq!(left, Fence::Lost, "nothing is left to be undone");
@@ -327,23 +327,25 @@ impl<'a> Site<'a> {
             ] {
                 assert_eq!(self.end(lease, &ending).await, Fence::Lost, "{ending:?}");
             }
-            let owed = obligations::record_power_on(self.pool, lease)
+            let recorded = obligations::record_power_on(self.pool, lease)
                 .await
                 .unwrap();
-            assert_eq!(owed, Fence::Lost);
+            assert_eq!(recorded, Fence::Lost);
         }
     }
 
-    /// Claims what a guest is owed, and tries at once to admit somebody to it.
+    /// Claims the obligations of a guest, and tries at once to admit somebody to it.
     async fn claim_undo(&mut self, which: usize) {
-        let owed: Vec<Uuid> = sqlx::query_scalar(
+        let guests: Vec<Uuid> = sqlx::query_scalar(
             "SELECT DISTINCT guest_id FROM virtuozo_core.obligations ORDER BY guest_id",
         )
         .fetch_all(self.pool)
         .await
         .unwrap();
-        let Some(at) = pick(&owed, which) else { return };
-        let guest_id = owed[at];
+        let Some(at) = pick(&guests, which) else {
+            return;
+        };
+        let guest_id = guests[at];
         let claimed = obligations::claim(self.pool, self.host_id, guest_id)
             .await
             .unwrap();

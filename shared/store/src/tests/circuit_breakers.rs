@@ -118,9 +118,9 @@ async fn nothing_of_a_silent_host_is_begun_before_its_time_and_then_by_one() {
             .await
             .unwrap();
         assert!(taken.is_none());
-        let owed = id(&db, "b").await;
+        let guest = id(&db, "b").await;
         assert_eq!(
-            obligations::host_of_obligations(&db.pool, owed)
+            obligations::host_of_obligations(&db.pool, guest)
                 .await
                 .unwrap(),
             None

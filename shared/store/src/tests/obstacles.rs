@@ -31,12 +31,12 @@ fn situations() -> Vec<(String, Option<&'static str>)> {
             "{OTHER} VALUES (md5('other')::uuid, md5('old')::uuid, md5('old')::uuid, {host}, md5('{guest}')::uuid, {rest})"
         )
     };
-    let owed = |until: &str| {
+    let claimed = |until: &str| {
         let old = other("mail", "'waiting', NULL, NULL, NULL, now()");
         format!(
             "{old}; UPDATE virtuozo_core.guest_runs SET state = 'failed', ended_at = now() WHERE id = md5('other')::uuid;
              INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, guest_run_fence, owner_id, lease_until)
-             VALUES (md5('owed')::uuid, 'power_on', {host}, md5('mail')::uuid, md5('other')::uuid, 1, md5('worker')::uuid, {until})"
+             VALUES (md5('obligation')::uuid, 'power_on', {host}, md5('mail')::uuid, md5('other')::uuid, 1, md5('worker')::uuid, {until})"
         )
     };
     let hour = "now() + interval '1 hour'";
@@ -104,9 +104,9 @@ fn situations() -> Vec<(String, Option<&'static str>)> {
             ),
             None,
         ),
-        (owed(hour), Some("is being undone")),
-        (owed(ago), None),
-        (owed("now() + interval '5 years'"), None),
+        (claimed(hour), Some("is being undone")),
+        (claimed(ago), None),
+        (claimed("now() + interval '5 years'"), None),
         (
             "DELETE FROM virtuozo_core.guest_slots".into(),
             Some("slots of its host are taken"),

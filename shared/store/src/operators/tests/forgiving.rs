@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Each guest is owed both kinds of thing by its run; the ids are made from the guests' names.
+/// Each guest has both kinds of obligation of its run; the ids are made from the guests' names.
 const OWED: &str = "
     INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, guest_run_fence, snapshot_name, attempts, last_error)
     SELECT md5(k.kind || u.name)::uuid, k.kind, g.host_id, g.guest_id, g.id, 7,
@@ -75,7 +75,7 @@ async fn what_a_worker_is_at_is_not_given_up() {
     );
     text(&db.pool, &call).await;
 
-    // Its own run has ended, another one of the guest is in work and minds what is owed.
+    // Its own run has ended, another one of the guest is in work and minds its obligations.
     execute(
         &db.pool,
         "INSERT INTO virtuozo_core.runs (id, requested_by) VALUES (md5('other')::uuid, 'test');
@@ -112,12 +112,12 @@ async fn a_host_that_is_gone_can_be_removed_when_all_is_given_up_and_the_event_s
     let advice = "SELECT DISTINCT advice LIKE '%virtuozo obligation forgive ' || right(replace(id::text, '-', ''), 8) || ' %'
                     FROM virtuozo.stuck WHERE kind = 'obligation'";
     assert_eq!(text(&db.pool, advice).await, "true");
-    let owed: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM virtuozo.obligations")
+    let open: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM virtuozo.obligations")
         .fetch_all(&db.pool)
         .await
         .unwrap();
-    assert_eq!(owed.len(), 2 * STATES.len());
-    for id in &owed {
+    assert_eq!(open.len(), 2 * STATES.len());
+    for id in &open {
         super::super::forgive(&db.pool, *id, "burnt (user anna)")
             .await
             .unwrap();
@@ -125,5 +125,5 @@ async fn a_host_that_is_gone_can_be_removed_when_all_is_given_up_and_the_event_s
     hosts::remove(&db.pool, &host).await.unwrap();
     let told =
         "SELECT count(*) FROM virtuozo.events WHERE message LIKE '%given up: burnt (user anna)%'";
-    assert_eq!(text(&db.pool, told).await, owed.len().to_string());
+    assert_eq!(text(&db.pool, told).await, open.len().to_string());
 }

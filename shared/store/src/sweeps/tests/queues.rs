@@ -17,7 +17,7 @@ const DUE: &str = "
            CASE n WHEN 'web' THEN now() END
       FROM unnest(ARRAY['mail', 'web']) n;
     INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, guest_run_fence)
-    VALUES (md5('owed')::uuid, 'power_on', md5('host')::uuid, md5('web')::uuid, md5('web run')::uuid, 1);
+    VALUES (md5('obligation')::uuid, 'power_on', md5('host')::uuid, md5('web')::uuid, md5('web run')::uuid, 1);
     INSERT INTO virtuozo_core.notices (id, kind, channel, run_id, run_after)
     VALUES (md5('notice')::uuid, 'failure', 'mail', md5('run')::uuid, now() - interval '1 hour');
     SELECT virtuozo_core.push_jobs('virtuozo-host', ARRAY[md5('host run')::uuid], 0);

@@ -55,7 +55,7 @@ impl Watched {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn figures_are_true_and_are_those_that_are_documented() -> Result<()> {
+async fn metrics_are_true_and_are_those_that_are_documented() -> Result<()> {
     let site = site().await?;
     let mut scheduler = Watched::start(&site, "scheduler").await?;
     scheduler
