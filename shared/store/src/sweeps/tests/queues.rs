@@ -104,6 +104,7 @@ async fn thousands_of_jobs_without_a_purpose_are_dropped_at_once_and_the_next_cl
                 .bind(queue)
                 .bind(1_i64)
                 .bind(["", "workstation", "esxi"])
+                .bind(Uuid::now_v7())
                 .fetch_all(&db.pool)
                 .await
                 .unwrap();
