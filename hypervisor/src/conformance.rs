@@ -45,7 +45,7 @@ impl From<DiskError> for Violation {
 
 type Outcome<T = ()> = Result<T, Violation>;
 
-fn hold(holds: bool, sentence: impl FnOnce() -> String) -> Outcome {
+fn ensure(holds: bool, sentence: impl FnOnce() -> String) -> Outcome {
     if holds {
         Ok(())
     } else {
@@ -88,7 +88,7 @@ async fn image(
 pub async fn power_operations_are_idempotent(guest: &dyn Guest) -> Outcome {
     let is = async |wanted: PowerState, when: &str| -> Outcome {
         let found = guest.power_state().await?;
-        hold(found == wanted, || {
+        ensure(found == wanted, || {
             format!("the guest is {found:?}, not {wanted:?}, {when}")
         })
     };
@@ -115,7 +115,7 @@ pub async fn power_operations_are_idempotent(guest: &dyn Guest) -> Outcome {
 pub async fn a_guest_is_frozen_and_released_by_exact_names(guest: &dyn Guest) -> Outcome {
     let before = guest.snapshots().await?;
     let name = new_name();
-    hold(!guest.release(&name, LIMIT).await?, || {
+    ensure(!guest.release(&name, LIMIT).await?, || {
         "releasing what was never frozen should report that there was nothing".into()
     })?;
     freeze(guest, &name).await?;
@@ -123,31 +123,31 @@ pub async fn a_guest_is_frozen_and_released_by_exact_names(guest: &dyn Guest) ->
         let with = guest.snapshots().await?;
         let mut expected: BTreeSet<&String> = before.iter().collect();
         expected.insert(&name);
-        hold(
+        ensure(
             with.len() == before.len() + 1 && with.iter().collect::<BTreeSet<_>>() == expected,
             || format!("{before:?} and {name} should be there, but there is {with:?}"),
         )?;
-        hold(freeze(guest, &name).await.is_err(), || {
+        ensure(freeze(guest, &name).await.is_err(), || {
             "freezing under the same name again should be refused".into()
         })?;
         for other in [&name[..name.len() - 1], &format!("{name}0"), "virtuozo"] {
-            hold(!guest.release(other, LIMIT).await?, || {
+            ensure(!guest.release(other, LIMIT).await?, || {
                 format!("{other} was released, but is not there")
             })?;
         }
-        hold(guest.snapshots().await? == with, || {
+        ensure(guest.snapshots().await? == with, || {
             "releasing absent snapshots changed the list".into()
         })
     }
     .await;
     let removed = guest.release(&name, LIMIT).await?;
     outcome?;
-    hold(removed, || format!("{name} should have been there"))?;
-    hold(!guest.release(&name, LIMIT).await?, || {
+    ensure(removed, || format!("{name} should have been there"))?;
+    ensure(!guest.release(&name, LIMIT).await?, || {
         format!("{name} should be gone")
     })?;
     let after = guest.snapshots().await?;
-    hold(after == before, || {
+    ensure(after == before, || {
         format!("the snapshots were {before:?} and are now {after:?}")
     })
 }
@@ -163,7 +163,7 @@ pub async fn a_hot_image_is_consistent(
 ) -> Outcome {
     let before = guest.snapshots().await?;
     let name = new_name();
-    hold(
+    ensure(
         matches!(
             image(guest, &Instant::Frozen(name.clone()), &[]).await,
             Err(HypervisorError {
@@ -176,7 +176,7 @@ pub async fn a_hot_image_is_consistent(
     freeze(guest, &name).await?;
     let outcome = async {
         let image = image(guest, &Instant::Frozen(name.clone()), &[]).await?;
-        hold(image.foreign_snapshots == before, || {
+        ensure(image.foreign_snapshots == before, || {
             format!(
                 "the image holds the snapshots {:?}, the guest {before:?}",
                 image.foreign_snapshots
@@ -188,7 +188,7 @@ pub async fn a_hot_image_is_consistent(
     .await;
     guest.release(&name, LIMIT).await?;
     outcome?;
-    hold(guest.snapshots().await? == before, || {
+    ensure(guest.snapshots().await? == before, || {
         "the foreign snapshots changed".into()
     })
 }
@@ -202,7 +202,7 @@ pub async fn a_cold_image_needs_a_guest_that_is_off(
     guest: &dyn Guest,
     check: impl AsyncFnOnce(&GuestImage) -> Outcome,
 ) -> Outcome {
-    hold(
+    ensure(
         matches!(
             image(guest, &Instant::PoweredOff, &[]).await,
             Err(HypervisorError {
@@ -253,10 +253,10 @@ pub async fn ignored_disks_are_left_out(guest: &dyn Guest) -> Outcome {
         .iter()
         .filter_map(|f| f.device.as_ref())
         .collect();
-    hold(there == rest.iter().collect(), || {
+    ensure(there == rest.iter().collect(), || {
         format!("without {first} the image holds {there:?}")
     })?;
-    hold(
+    ensure(
         image(guest, &Instant::PoweredOff, &devices).await.is_err(),
         || "an image without any disk should be refused".into(),
     )
@@ -271,7 +271,7 @@ pub async fn an_unknown_guest_has_a_problem(host: &dyn Host, guest: &GuestRef) -
         Err(error) if error.kind == ErrorKind::GuestNotFound => return Ok(()),
         opened => opened?.facts().await?,
     };
-    hold(facts.problem.is_some(), || {
+    ensure(facts.problem.is_some(), || {
         format!("{} should have a problem", guest.locator)
     })
 }
@@ -300,10 +300,10 @@ pub fn an_image_is_well_made(image: &GuestImage) -> Outcome {
     let mut names = BTreeSet::new();
     let small = image.small.iter().map(|file| &file.name);
     for name in small.chain(image.files.iter().map(|file| &file.name)) {
-        hold(names.insert(name.to_lowercase()), || {
+        ensure(names.insert(name.to_lowercase()), || {
             format!("two files are called {name}")
         })?;
-        hold(!name.is_empty() && !name.contains(['/', '\\']), || {
+        ensure(!name.is_empty() && !name.contains(['/', '\\']), || {
             format!("{name:?} is no plain name")
         })?;
     }
@@ -315,7 +315,7 @@ pub fn an_image_is_well_made(image: &GuestImage) -> Outcome {
             ..
         } = &file.format
         {
-            hold(sizes.get(parent.as_str()) == Some(&size), || {
+            ensure(sizes.get(parent.as_str()) == Some(&size), || {
                 format!(
                     "the parent {parent} of {} is not before it with its size",
                     file.name
@@ -325,12 +325,12 @@ pub fn an_image_is_well_made(image: &GuestImage) -> Outcome {
         let mut covered = 0;
         for range in ranges(file.source.as_ref()) {
             let range = range?;
-            hold(range.offset_bytes == covered && range.len_bytes > 0, || {
+            ensure(range.offset_bytes == covered && range.len_bytes > 0, || {
                 format!("{} has a gap at {covered}", file.name)
             })?;
             covered = range.end_bytes();
         }
-        hold(covered == size, || {
+        ensure(covered == size, || {
             format!(
                 "{} has {size} bytes, but its ranges end at {covered}",
                 file.name

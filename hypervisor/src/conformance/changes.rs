@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use virtuozo_disk::BlockSource;
 
 use super::{
-    LIMIT, Merged, Outcome, Violation, an_image_is_well_made, freeze, hold, image, new_name,
+    LIMIT, Merged, Outcome, Violation, an_image_is_well_made, ensure, freeze, image, new_name,
     request,
 };
 use crate::{
@@ -20,7 +20,7 @@ pub(super) fn changes_are_well_made(image: &GuestImage) -> Outcome {
         .iter()
         .filter_map(|file| file.device.as_ref())
         .collect();
-    hold(devices == image.changes.keys().collect(), || {
+    ensure(devices == image.changes.keys().collect(), || {
         format!(
             "the devices are {devices:?}, and changes are reported of {:?}",
             image.changes.keys()
@@ -32,12 +32,12 @@ pub(super) fn changes_are_well_made(image: &GuestImage) -> Outcome {
             .iter()
             .filter(|file| file.device.as_ref() == Some(device));
         match &changes.since {
-            ChangedRanges::Unknown { because } => hold(!because.trim().is_empty(), || {
+            ChangedRanges::Unknown { because } => ensure(!because.trim().is_empty(), || {
                 format!("{device}: nobody says why its changes are unknown")
             })?,
             ChangedRanges::Known(ranges) => {
                 let (first, second) = (files.next(), files.next());
-                hold(second.is_none(), || {
+                ensure(second.is_none(), || {
                     format!("{device} has several files, so its changes mean none of them")
                 })?;
                 let size = first.map_or(0, |file| file.source.size_bytes());
@@ -57,7 +57,7 @@ fn ranges_are_well_made(device: &str, ranges: &[ByteRange], size: u64) -> Outcom
                 .offset_bytes
                 .checked_add(range.len_bytes)
                 .is_some_and(|end| end <= size);
-        hold(fits, || {
+        ensure(fits, || {
             format!("{device}: the changed range {range:?} is out of order or place")
         })?;
         end = Some(range.offset_bytes + range.len_bytes);
@@ -78,16 +78,16 @@ pub async fn unknown_changes_have_a_reason(guest: &dyn Guest) -> Outcome {
     let looked = looked?;
     changes_are_well_made(&looked)?;
     for (device, DiskChanges { change_id, since }) in &looked.changes {
-        hold(
+        ensure(
             change_id.is_none() && matches!(since, ChangedRanges::Unknown { .. }),
             || format!("{device} has changes, but the back end should follow none"),
         )?;
     }
-    hold(guest.facts().await?.change_ids.is_empty(), || {
+    ensure(guest.facts().await?.change_ids.is_empty(), || {
         "the host keeps something for change ids that nobody made".into()
     })?;
     let made_up = ChangeId::new("made up").map_err(|error| Violation(error.to_string()))?;
-    hold(!guest.forget(&made_up).await?, || {
+    ensure(!guest.forget(&made_up).await?, || {
         "forgetting a change id that never was should report that there was nothing".into()
     })
 }
@@ -106,7 +106,7 @@ pub async fn changes_are_reported_from_instant_to_instant(
     let nothing = ChangeIds::new();
     let first = instant(guest, &nothing, &nothing).await?;
     for (device, one) in &first {
-        hold(matches!(one.since, ChangedRanges::Unknown { .. }), || {
+        ensure(matches!(one.since, ChangedRanges::Unknown { .. }), || {
             format!("{device}: compared with nothing, changes should be unknown")
         })?;
     }
@@ -115,9 +115,9 @@ pub async fn changes_are_reported_from_instant_to_instant(
     write().await;
     let second = instant(guest, &marks, &marks).await?;
     brings_up_to_date(&first, &second)?;
-    hold(second != first, || "the guest was not written to".into())?;
+    ensure(second != first, || "the guest was not written to".into())?;
     let later_marks = change_ids(&second)?;
-    hold(later_marks != marks, || {
+    ensure(later_marks != marks, || {
         "two instants have the same change ids".into()
     })?;
 
@@ -136,20 +136,20 @@ pub async fn changes_are_reported_from_instant_to_instant(
         .map(|one| (one.clone(), never.clone()))
         .collect();
     for (device, one) in instant(guest, &unknown, &unknown).await? {
-        hold(matches!(one.since, ChangedRanges::Unknown { .. }), || {
+        ensure(matches!(one.since, ChangedRanges::Unknown { .. }), || {
             format!("{device}: changes since an instant that never was should be unknown")
         })?;
     }
 
     for id in guest.facts().await?.change_ids {
-        hold(guest.forget(&id).await?, || {
+        ensure(guest.forget(&id).await?, || {
             format!("{id} is kept on the host and should be forgotten")
         })?;
-        hold(!guest.forget(&id).await?, || {
+        ensure(!guest.forget(&id).await?, || {
             format!("{id} should be forgotten already")
         })?;
     }
-    hold(guest.facts().await?.change_ids.is_empty(), || {
+    ensure(guest.facts().await?.change_ids.is_empty(), || {
         "something is still kept on the host".into()
     })?;
     let last = instant(guest, &marks, &marks).await?;
@@ -235,7 +235,7 @@ fn brings_up_to_date(older: &Instants, newer: &Instants) -> Outcome {
             let (from, len) = (range.offset_bytes as usize, range.len_bytes as usize);
             bytes[from..from + len].copy_from_slice(&new.bytes[from..from + len]);
         }
-        hold(bytes == new.bytes, || {
+        ensure(bytes == new.bytes, || {
             format!("{device}: something has changed outside of the ranges that were reported")
         })?;
     }

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 use virtuozo_disk::BlockSource;
 
-use super::{LIMIT, Merged, Outcome, Violation, hold, image};
+use super::{LIMIT, Merged, Outcome, Violation, ensure, image};
 use crate::{
     DiskDescription, DiskProperties, ErrorKind, Firmware, GuestDescription, GuestRef, Host,
     Instant, Restorer,
@@ -27,18 +27,18 @@ pub async fn a_guest_is_made_written_registered_and_removed(
     restorer.create(&dropped, LIMIT).await?;
     restorer.create(&dropped, LIMIT).await?;
     is_unfinished(restorer.as_ref(), &dropped, true).await?;
-    hold(listed(host).await? == before, || {
+    ensure(listed(host).await? == before, || {
         "a guest that is not registered is listed".into()
     })?;
-    hold(restorer.remove(dropped.restore_id, LIMIT).await?, || {
+    ensure(restorer.remove(dropped.restore_id, LIMIT).await?, || {
         "a guest that was made should be removed".into()
     })?;
-    hold(!restorer.remove(dropped.restore_id, LIMIT).await?, || {
+    ensure(!restorer.remove(dropped.restore_id, LIMIT).await?, || {
         "the guest should be removed already; it was made twice".into()
     })?;
     is_unfinished(restorer.as_ref(), &dropped, false).await?;
     let gone = restorer.write_disk(dropped.restore_id, "disk0").await;
-    hold(gone.is_err(), || {
+    ensure(gone.is_err(), || {
         "a disk of a guest that is gone was opened".into()
     })?;
 
@@ -46,15 +46,15 @@ pub async fn a_guest_is_made_written_registered_and_removed(
     restorer.create(&kept, LIMIT).await?;
     write(restorer.as_ref(), &kept).await?;
     let guest = restorer.register(kept.restore_id, LIMIT).await?;
-    hold(
+    ensure(
         restorer.register(kept.restore_id, LIMIT).await? == guest,
         || "registering a guest again gives another one".into(),
     )?;
     is_unfinished(restorer.as_ref(), &kept, false).await?;
-    hold(!restorer.remove(kept.restore_id, LIMIT).await?, || {
+    ensure(!restorer.remove(kept.restore_id, LIMIT).await?, || {
         "a guest that is registered was removed as if it were not".into()
     })?;
-    hold(listed(host).await?.contains(&guest), || {
+    ensure(listed(host).await?.contains(&guest), || {
         format!("{} is registered and not listed", guest.locator)
     })?;
     holds_what_was_written(host, &guest).await?;
@@ -91,7 +91,7 @@ async fn is_unfinished(
     expected: bool,
 ) -> Outcome {
     let found = restorer.unfinished().await?.contains(&guest.restore_id);
-    hold(found == expected, || {
+    ensure(found == expected, || {
         format!("{} is unfinished: {found}", guest.name)
     })
 }
@@ -101,13 +101,13 @@ const WRITES: [(u64, u8); 3] = [(MIB, 3), (4096, 1), (2 * MIB - 512, 7)];
 
 async fn write(restorer: &dyn Restorer, guest: &GuestDescription) -> Outcome {
     let mut disk = restorer.write_disk(guest.restore_id, "disk0").await?;
-    hold(disk.size_bytes() == 2 * MIB, || {
+    ensure(disk.size_bytes() == 2 * MIB, || {
         format!("disk0 has {} bytes", disk.size_bytes())
     })?;
     for (offset, byte) in WRITES {
         disk.write_at(offset, &[byte; 512])?;
     }
-    hold(disk.write_at(2 * MIB - 511, &[0; 512]).is_err(), || {
+    ensure(disk.write_at(2 * MIB - 511, &[0; 512]).is_err(), || {
         "something was written past the end of a disk".into()
     })?;
     disk.finish()?;
@@ -129,7 +129,7 @@ async fn holds_what_was_written(host: &dyn Host, guest: &GuestRef) -> Outcome {
         .iter()
         .filter_map(|f| f.device.as_ref())
         .collect();
-    hold(devices.len() == 2, || {
+    ensure(devices.len() == 2, || {
         format!("the guest has the disks {devices:?}")
     })?;
     for file in &image.files {
@@ -144,7 +144,7 @@ async fn holds_what_was_written(host: &dyn Host, guest: &GuestRef) -> Outcome {
                 expected[from..from + 512].fill(byte);
             }
         }
-        hold(bytes == expected, || {
+        ensure(bytes == expected, || {
             format!("{} does not hold what was written", file.name)
         })?;
     }

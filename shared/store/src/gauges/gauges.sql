@@ -11,7 +11,7 @@ WITH due AS (
 ), guest_run AS (
     SELECT state, count(*) AS guest_runs
       FROM virtuozo_core.guest_runs WHERE state IN ('waiting', 'admitted', 'running') GROUP BY state
-), owed AS (
+), unmet AS (
     SELECT kind, count(*) AS obligations, count(*) FILTER (WHERE attempts >= 3) AS failing,
            extract(epoch FROM now() - min(created_at)) AS age
       FROM virtuozo_core.obligations GROUP BY kind
@@ -39,10 +39,10 @@ UNION ALL SELECT 'slots', name, slots::float8 FROM host
 UNION ALL SELECT 'slots_used', name, used::float8 FROM host
 UNION ALL SELECT 'host_up', name, (state NOT IN ('unreachable', 'invalid'))::integer::float8 FROM host
 UNION ALL SELECT 'obligations', k, coalesce(obligations, 0)::float8
-  FROM unnest(ARRAY['remove_snapshot', 'power_on']) k LEFT JOIN owed ON kind = k
+  FROM unnest(ARRAY['remove_snapshot', 'power_on']) k LEFT JOIN unmet ON kind = k
 UNION ALL SELECT 'obligations_failing', k, coalesce(failing, 0)::float8
-  FROM unnest(ARRAY['remove_snapshot', 'power_on']) k LEFT JOIN owed ON kind = k
-UNION ALL SELECT 'snapshot_age', NULL, coalesce((SELECT age FROM owed WHERE kind = 'remove_snapshot'), 0)::float8
+  FROM unnest(ARRAY['remove_snapshot', 'power_on']) k LEFT JOIN unmet ON kind = k
+UNION ALL SELECT 'snapshot_age', NULL, coalesce((SELECT age FROM unmet WHERE kind = 'remove_snapshot'), 0)::float8
 UNION ALL SELECT 'processes', k, coalesce(processes, 0)::float8
   FROM unnest(ARRAY['worker', 'scheduler']) k LEFT JOIN process ON kind = k
 UNION ALL SELECT 'notices_failing', c, coalesce(notices, 0)::float8

@@ -5,7 +5,7 @@ use virtuozo_postgres::testing::TestDb;
 use super::leases::{id_of, site};
 use crate::{admission, operators, sweeps};
 
-/// A claim on what the guest is owed that ends so much later than now.
+/// A claim on the guest's obligation that ends so much later than now.
 async fn claimed_for(db: &TestDb, how_long: &str) {
     sqlx::query(
         "UPDATE virtuozo_core.obligations SET owner_id = gen_random_uuid(), lease_until = now() + $1::text::interval",
@@ -76,8 +76,8 @@ async fn what_is_claimed_for_years_can_be_given_up_and_is_not_shown_as_in_work()
         .unwrap();
     claimed_for(&db, "1 hour").await;
     assert!(in_work(&db).await);
-    let owed = id_of(&db, "owed").await;
-    let refused = operators::forgive(&db.pool, owed, "gone")
+    let obligation = id_of(&db, "obligation").await;
+    let refused = operators::forgive(&db.pool, obligation, "gone")
         .await
         .unwrap_err();
     assert!(
@@ -87,5 +87,7 @@ async fn what_is_claimed_for_years_can_be_given_up_and_is_not_shown_as_in_work()
 
     claimed_for(&db, "5 years").await;
     assert!(!in_work(&db).await);
-    operators::forgive(&db.pool, owed, "gone").await.unwrap();
+    operators::forgive(&db.pool, obligation, "gone")
+        .await
+        .unwrap();
 }

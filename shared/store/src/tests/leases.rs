@@ -20,7 +20,7 @@ use virtuozo_model::{
 use virtuozo_postgres::testing::TestDb;
 use virtuozo_telemetry::metrics::Metrics;
 
-/// A run, a host with a slot, a guest that waits for it, and something that the guest is owed by an earlier run.
+/// A run, a host with a slot, a guest that waits for it, and an obligation of an earlier run to the guest.
 const SITE: &str = "
     UPDATE virtuozo_core.settings SET lease_secs = 77;
     INSERT INTO virtuozo_core.runs (id, requested_by) VALUES (md5('old')::uuid, 'test'), (md5('run')::uuid, 'test');
@@ -35,7 +35,7 @@ const SITE: &str = "
            CASE id WHEN md5('old')::uuid THEN 'failed' ELSE 'waiting' END, CASE id WHEN md5('old')::uuid THEN now() END
       FROM virtuozo_core.runs;
     INSERT INTO virtuozo_core.obligations (id, kind, host_id, guest_id, guest_run_id, guest_run_fence)
-    VALUES (md5('owed')::uuid, 'power_on', md5('alpha')::uuid, md5('mail')::uuid, md5('old')::uuid, 1);
+    VALUES (md5('obligation')::uuid, 'power_on', md5('alpha')::uuid, md5('mail')::uuid, md5('old')::uuid, 1);
     INSERT INTO virtuozo_core.workers (id, kind, name, machine, pid, version)
     SELECT gen_random_uuid(), k, k, 'here', 1, '1' FROM unnest('{worker,scheduler}'::text[]) k;";
 
@@ -260,7 +260,7 @@ async fn the_lease_of_a_hook_run_is_taken_renewed_and_released_by_its_owner_only
         let before = columns(&db, "hook_runs").await;
         assert_eq!(before.fence, fence);
         let taken = hooks::take(&db.pool, hooks::HookScope::Site, scheduler).await;
-        let lease = taken.unwrap().expect("it is owed");
+        let lease = taken.unwrap().expect("it is still to be done");
         is_taken(&db, "hook_runs", &before, &lease, LEASE_SECS).await;
         assert_eq!(process().await.as_deref(), Some("scheduler"));
         only_the_owner_releases(&db, "hook_runs", &lease, |other, fence, owner_id| {
