@@ -95,9 +95,6 @@ impl Notices {
     }
 
     /// Sends a test by this channel now. None: it has arrived.
-    ///
-    /// # Errors
-    /// What the database says.
     pub async fn test(&self, channel: NoticeChannel) -> Result<Option<String>, StoreError> {
         let id = notices::test(&self.pool, channel).await?;
         match self.send(id).await? {

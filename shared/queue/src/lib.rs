@@ -105,9 +105,6 @@ impl Job for RequestJob {
 
 /// Pushes jobs that are due `delay_secs` from now, in the caller's transaction: they exist if it
 /// commits, and wake a worker then.
-///
-/// # Errors
-/// What the database says.
 pub async fn push<J: Job>(
     tx: &mut PgConnection,
     jobs: &[J],

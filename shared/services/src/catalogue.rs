@@ -21,9 +21,6 @@ pub struct KnownGuests {
 
 impl KnownGuests {
     /// The guests that the site knows now.
-    ///
-    /// # Errors
-    /// What the database says.
     pub async fn load(pool: &PgPool) -> Result<Self, ServiceError> {
         let guests = guests::list(pool, None).await?.into_iter();
         let guests = guests.map(|guest| (guest.host_name, guest.locator, guest.uuid));
@@ -43,9 +40,6 @@ impl KnownGuests {
 
 /// Enters a restore point that was found in a repository, as one that nobody has verified. `is_there` is asked once
 /// more before that counts. False: retention has deleted it meanwhile, or a run is about to enter it.
-///
-/// # Errors
-/// What the database says.
 pub async fn record_found(
     pool: &PgPool,
     point: &FoundPoint<'_>,
@@ -61,9 +55,6 @@ pub async fn record_found(
 
 /// Notes that a restore point lies where it was found, and no longer where `row` says. False: it is being deleted, or
 /// somebody else has noted it.
-///
-/// # Errors
-/// What the database says.
 pub async fn relocate(
     pool: &PgPool,
     point: &FoundPoint<'_>,
@@ -73,26 +64,17 @@ pub async fn relocate(
 }
 
 /// Takes the mark [`MISSING`] from a restore point. False: it has none.
-///
-/// # Errors
-/// What the database says.
 pub async fn found_again(pool: &PgPool, point: Uuid) -> Result<bool, ServiceError> {
     Ok(catalogue::found_again(pool, point).await?)
 }
 
 /// Gives a restore point that was found earlier its guest. False: the site knows no such guest.
-///
-/// # Errors
-/// What the database says.
 pub async fn link(pool: &PgPool, point: &FoundPoint<'_>) -> Result<bool, ServiceError> {
     Ok(catalogue::link(pool, point).await?)
 }
 
 /// Marks a restore point as damaged whose directory is missing or differs from its record; a damage that was recorded
 /// earlier stays.
-///
-/// # Errors
-/// What the database says.
 pub async fn mark_damaged(
     pool: &PgPool,
     row: &PointLine,
@@ -106,9 +88,6 @@ pub async fn mark_damaged(
 
 /// Whether a restore point is still in the catalogue and nobody deletes it. Retention marks a row, deletes the
 /// directory, and then removes the row.
-///
-/// # Errors
-/// What the database says.
 pub async fn stays(pool: &PgPool, row: &PointLine) -> Result<bool, ServiceError> {
     let now = views::points(pool, Some(&row.host_name), Some(&row.guest_name)).await?;
     Ok(now
@@ -128,9 +107,6 @@ pub enum Attempt {
 }
 
 /// Whether the attempt of a guest run with this fence goes on.
-///
-/// # Errors
-/// What the database says.
 pub async fn attempt(pool: &PgPool, guest_run: Uuid, fence: i64) -> Result<Attempt, ServiceError> {
     let known = guest_runs::needed_from(pool, &[guest_run]).await?;
     Ok(match known.first() {

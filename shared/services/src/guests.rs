@@ -76,17 +76,11 @@ pub async fn list(pool: &PgPool, host: Option<&str>) -> Result<Vec<GuestLine>, S
 }
 
 /// The guests of a host.
-///
-/// # Errors
-/// What the database says.
 pub async fn of_host(pool: &PgPool, host: &Host) -> Result<Vec<Guest>, ServiceError> {
     Ok(guests::list(pool, Some(host.id)).await?)
 }
 
 /// Guests with the age of their newest restore points.
-///
-/// # Errors
-/// What the database says.
 pub async fn with_rpo(pool: &PgPool, guests: Vec<Guest>) -> Result<Vec<GuestLine>, ServiceError> {
     let rpo = views::all::<views::RpoLine>(pool).await?;
     let mut rpo: HashMap<_, _> = rpo.into_iter().map(|line| (line.id, line)).collect();

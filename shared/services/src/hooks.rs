@@ -30,9 +30,6 @@ impl Which {
 }
 
 /// The hooks, those of the site first.
-///
-/// # Errors
-/// What the database says.
 pub async fn list(pool: &PgPool) -> Result<Vec<HookLine>, ServiceError> {
     Ok(hooks::list(pool).await?)
 }

@@ -63,9 +63,6 @@ pub struct HostDetails {
 }
 
 /// All hosts, by name.
-///
-/// # Errors
-/// What the database says.
 pub async fn list(pool: &PgPool) -> Result<Vec<Host>, ServiceError> {
     Ok(hosts::list(pool).await?)
 }

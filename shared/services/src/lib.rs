@@ -3,6 +3,9 @@
 //!
 //! No operation prints or asks anybody, and none knows a hypervisor: what a host says comes from a worker, by a
 //! [request](requests).
+//!
+//! Whatever asks the database fails with [`ServiceError`] where the database does or does not answer in time. `# Errors`
+//! names what an operation fails with besides.
 
 pub mod catalogue;
 pub mod datastores;

@@ -27,9 +27,6 @@ pub fn key(name: &str) -> Result<&'static Key<NoticeSettings>, ServiceError> {
 }
 
 /// All settings of notices.
-///
-/// # Errors
-/// What the database says.
 pub async fn get(pool: &PgPool) -> Result<NoticeSettings, ServiceError> {
     Ok(config::get(pool).await?)
 }
@@ -47,9 +44,6 @@ pub async fn set(
 }
 
 /// Stores the password for the mail server or the secret of the webhook.
-///
-/// # Errors
-/// What the database says.
 pub async fn set_secret(
     pool: &PgPool,
     secret: Secret,
@@ -61,9 +55,6 @@ pub async fn set_secret(
 }
 
 /// Forgets it.
-///
-/// # Errors
-/// What the database says.
 pub async fn forget_secret(pool: &PgPool, secret: Secret) -> Result<(), ServiceError> {
     Ok(config::set_sealed(pool, secret, None).await?)
 }
@@ -107,9 +98,6 @@ pub async fn channels_to_test(
 }
 
 /// The newest notices: all, or those that did not get through to everybody.
-///
-/// # Errors
-/// What the database says.
 pub async fn list(
     pool: &PgPool,
     only_failed: bool,
@@ -119,9 +107,6 @@ pub async fn list(
 }
 
 /// Sends what failed in the last week, and what waits after a failure, again now. Returns how many.
-///
-/// # Errors
-/// What the database says.
 pub async fn retry(pool: &PgPool) -> Result<usize, ServiceError> {
     Ok(notices::retry(pool).await?)
 }

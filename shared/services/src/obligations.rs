@@ -8,9 +8,6 @@ pub use virtuozo_store::views::ObligationLine;
 use crate::{error::ServiceError, names::find_id};
 
 /// All that is still to be undone on hosts.
-///
-/// # Errors
-/// What the database says.
 pub async fn list(pool: &PgPool) -> Result<Vec<ObligationLine>, ServiceError> {
     Ok(views::all::<ObligationLine>(pool).await?)
 }

@@ -27,9 +27,6 @@ pub struct Deleting {
 }
 
 /// The restore points of a guest, by the names of its host and its own, or all.
-///
-/// # Errors
-/// What the database says.
 pub async fn list(
     pool: &PgPool,
     guest: Option<(&str, &str)>,
@@ -39,9 +36,6 @@ pub async fn list(
 }
 
 /// Those that are not about to be deleted.
-///
-/// # Errors
-/// What the database says.
 pub async fn to_verify(pool: &PgPool) -> Result<Vec<PointLine>, ServiceError> {
     let mut all = views::points(pool, None, None).await?;
     all.retain(|point| point.state != "deleting");
@@ -49,9 +43,6 @@ pub async fn to_verify(pool: &PgPool) -> Result<Vec<PointLine>, ServiceError> {
 }
 
 /// Those that are published and that nobody has verified.
-///
-/// # Errors
-/// What the database says.
 pub async fn unverified(pool: &PgPool) -> Result<Vec<PointLine>, ServiceError> {
     let mut all = views::points(pool, None, None).await?;
     all.retain(|point| point.verified_at.is_none() && point.state == "published");
@@ -59,9 +50,6 @@ pub async fn unverified(pool: &PgPool) -> Result<Vec<PointLine>, ServiceError> {
 }
 
 /// Notes what a verification has found; none: all is good.
-///
-/// # Errors
-/// What the database says.
 pub async fn record_verification(
     pool: &PgPool,
     point: Uuid,
@@ -73,9 +61,6 @@ pub async fn record_verification(
 /// Marks a restore point as on its way out, and records who wanted that. Its directory goes next, and then
 /// [`finish_delete`] forgets it; with [`Deleting::forget`] it is forgotten at once. A guest keeps at least one other
 /// verified one, unless forced.
-///
-/// # Errors
-/// What the database says.
 pub async fn begin_delete(
     pool: &PgPool,
     point: &PointLine,
@@ -98,9 +83,6 @@ pub struct DryRun {
 
 impl DryRun {
     /// Before the first deletion.
-    ///
-    /// # Errors
-    /// What the database says.
     pub async fn begin(pool: &PgPool) -> Result<Self, ServiceError> {
         Ok(Self {
             tx: pool.begin().await?,
@@ -108,9 +90,6 @@ impl DryRun {
     }
 
     /// What [`begin_delete`] would do now.
-    ///
-    /// # Errors
-    /// What the database says.
     pub async fn delete(
         &mut self,
         point: &PointLine,
@@ -157,9 +136,6 @@ async fn mark_deleting(
 }
 
 /// Forgets a restore point that is marked, once its directory is gone.
-///
-/// # Errors
-/// What the database says.
 pub async fn finish_delete(pool: &PgPool, point: Uuid) -> Result<(), ServiceError> {
     Ok(points::finish_delete(pool, point).await?)
 }

@@ -16,17 +16,11 @@ pub use virtuozo_store::{caps::Repository, repositories::KnownRepository};
 use crate::error::{ServiceError, refused};
 
 /// Every place that restore points go to, or that has a cap.
-///
-/// # Errors
-/// What the database says.
 pub async fn list(pool: &PgPool) -> Result<Vec<Repository>, ServiceError> {
     Ok(caps::repositories(pool).await?)
 }
 
 /// What the site knows of the repository at a path.
-///
-/// # Errors
-/// What the database says.
 pub async fn known(pool: &PgPool, path: &str) -> Result<KnownRepository, ServiceError> {
     Ok(repositories::known(pool, path).await?)
 }
@@ -70,9 +64,6 @@ async fn refuse_unused(pool: &PgPool, directory: &str) -> Result<(), ServiceErro
 }
 
 /// The directories that restore points go to or lie in, as the database has them.
-///
-/// # Errors
-/// What the database says.
 pub async fn places<'a>(
     pool: &PgPool,
     points: impl IntoIterator<Item = &'a PointLine>,

@@ -61,9 +61,6 @@ pub async fn start(
 }
 
 /// The latest runs.
-///
-/// # Errors
-/// What the database says.
 pub async fn list(pool: &PgPool, limit: u32) -> Result<Vec<RunLine>, ServiceError> {
     Ok(views::runs(pool, limit).await?)
 }

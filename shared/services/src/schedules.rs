@@ -139,9 +139,6 @@ pub async fn remove(pool: &PgPool, name: &str) -> Result<String, ServiceError> {
 }
 
 /// All schedules, and the settings that stand in for what they leave open.
-///
-/// # Errors
-/// What the database says.
 pub async fn list(pool: &PgPool) -> Result<(Vec<ScheduleLine>, Settings), ServiceError> {
     let settings = settings::get(pool).await?;
     let hosts = hosts::list(pool).await?;

@@ -17,9 +17,6 @@ pub fn key(name: &str) -> Result<&'static Key<Settings>, ServiceError> {
 }
 
 /// All settings.
-///
-/// # Errors
-/// What the database says.
 pub async fn get(pool: &PgPool) -> Result<Settings, ServiceError> {
     Ok(settings::get(pool).await?)
 }

@@ -56,9 +56,6 @@ impl GuestStatus {
 }
 
 /// The state of a site now.
-///
-/// # Errors
-/// What the database says.
 pub async fn get(pool: &PgPool) -> Result<SiteStatus, ServiceError> {
     let mut disks = views::all::<DiskLine>(pool).await?;
     let mut guests = views::all::<GuestLine>(pool).await?;
@@ -78,9 +75,6 @@ pub async fn get(pool: &PgPool) -> Result<SiteStatus, ServiceError> {
 }
 
 /// Schedulers and workers that live, and those that went away without a word and were not replaced.
-///
-/// # Errors
-/// What the database says.
 pub async fn processes(pool: &PgPool) -> Result<Vec<ProcessLine>, ServiceError> {
     Ok(views::all(pool).await?)
 }

@@ -19,9 +19,6 @@ pub struct Drained {
 }
 
 /// Workers of the last day, running ones first.
-///
-/// # Errors
-/// What the database says.
 pub async fn list(pool: &PgPool) -> Result<Vec<Worker>, ServiceError> {
     let mut all = workers::list(pool).await?;
     all.retain(|one| one.kind == ProcessKind::Worker);
@@ -29,17 +26,11 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Worker>, ServiceError> {
 }
 
 /// The kinds of host of which the site has some, and that no running worker serves.
-///
-/// # Errors
-/// What the database says.
 pub async fn unserved_kinds(pool: &PgPool) -> Result<Vec<KindUnserved>, ServiceError> {
     Ok(workers::unserved(pool).await?)
 }
 
 /// What the machines of running workers were found to lack lately.
-///
-/// # Errors
-/// What the database says.
 pub async fn lacking(pool: &PgPool) -> Result<Vec<LackingWorker>, ServiceError> {
     Ok(workers::lacking(pool).await?)
 }

@@ -9,9 +9,6 @@ use virtuozo_postgres::StoreError;
 /// reaches over hosts, those of all hosts, the oldest first, as far as the caps allow; if somebody else
 /// does that at this moment, a scheduler is asked to look again. Returns the run of each. Called where
 /// guest runs come into being, where one ends, and by the sweep.
-///
-/// # Errors
-/// What the database says.
 pub async fn admit(tx: &mut PgConnection, host_id: Uuid) -> Result<Vec<Uuid>, StoreError> {
     admit_after(tx, host_id, None).await
 }
@@ -39,9 +36,6 @@ async fn admit_after(
 
 /// Hosts that have both a free slot and a guest run that is due; one of them where admission looks at all
 /// hosts anyway.
-///
-/// # Errors
-/// What the database says.
 pub async fn hosts_to_admit(pool: &PgPool) -> Result<Vec<Uuid>, StoreError> {
     Ok(
         sqlx::query_scalar(include_str!("admission/hosts_to_admit.sql"))
@@ -52,9 +46,6 @@ pub async fn hosts_to_admit(pool: &PgPool) -> Result<Vec<Uuid>, StoreError> {
 
 /// Waits until nobody else admits under caps, and keeps everybody from it until the transaction ends. For
 /// the sweep, which has to find what others have left to it.
-///
-/// # Errors
-/// What the database says.
 pub(super) async fn alone(tx: &mut PgConnection) -> Result<(), StoreError> {
     sqlx::query("SELECT pg_advisory_xact_lock(7316, 3)")
         .execute(tx)
@@ -64,9 +55,6 @@ pub(super) async fn alone(tx: &mut PgConnection) -> Result<(), StoreError> {
 
 /// Keeps everybody else from admitting runs or claiming obligations of this host until the transaction
 /// ends. What follows must be a new statement, so that it sees what the one before has committed.
-///
-/// # Errors
-/// What the database says.
 pub(super) async fn lock_host(tx: &mut PgConnection, host_id: Uuid) -> Result<(), StoreError> {
     sqlx::query(include_str!("admission/host_lock.sql"))
         .bind(host_id)

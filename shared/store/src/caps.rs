@@ -21,9 +21,6 @@ pub struct Repository {
 }
 
 /// Every place that restore points go to, or that has a cap.
-///
-/// # Errors
-/// What the database says.
 pub async fn repositories(db: impl PgExecutor<'_>) -> Result<Vec<Repository>, StoreError> {
     Ok(sqlx::query_as(include_str!("caps/repositories_list.sql"))
         .fetch_all(db)

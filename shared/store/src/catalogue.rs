@@ -45,9 +45,6 @@ pub struct FoundPoint<'a> {
 /// Enters a restore point that was found, as one that nobody has verified. False: it is entered already,
 /// or the run that makes it is not over. Whoever calls looks once more whether its directory is still
 /// there before the transaction ends: retention may have deleted both meanwhile.
-///
-/// # Errors
-/// What the database says.
 pub async fn record(tx: &mut PgConnection, point: &FoundPoint<'_>) -> Result<bool, StoreError> {
     let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let row: Option<Uuid> = sqlx::query_scalar(include_str!("catalogue/point_record.sql"))
@@ -71,9 +68,6 @@ pub async fn record(tx: &mut PgConnection, point: &FoundPoint<'_>) -> Result<boo
 }
 
 /// Gives a restore point that was found earlier its guest, if that is known now. False: it is not.
-///
-/// # Errors
-/// What the database says.
 pub async fn link(db: impl PgExecutor<'_>, point: &FoundPoint<'_>) -> Result<bool, StoreError> {
     let row: Option<Uuid> = sqlx::query_scalar(include_str!("catalogue/point_link.sql"))
         .bind(point.id)
@@ -87,9 +81,6 @@ pub async fn link(db: impl PgExecutor<'_>, point: &FoundPoint<'_>) -> Result<boo
 
 /// Notes that a restore point lies somewhere else than at `repository` and `path` now. False: it is
 /// being deleted, or somebody else has noted it.
-///
-/// # Errors
-/// What the database says.
 pub async fn relocate(
     db: impl PgExecutor<'_>,
     point: &FoundPoint<'_>,
@@ -108,9 +99,6 @@ pub async fn relocate(
 }
 
 /// Takes [`MISSING`] back. False: it was not said.
-///
-/// # Errors
-/// What the database says.
 pub async fn found_again(db: impl PgExecutor<'_>, id: Uuid) -> Result<bool, StoreError> {
     let row: Option<Uuid> = sqlx::query_scalar(include_str!("catalogue/point_found_again.sql"))
         .bind(id)

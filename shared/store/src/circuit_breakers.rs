@@ -121,9 +121,6 @@ struct BreakerRow {
 
 /// Asks whether a host may be connected to. `owner_id` is the caller's own: asked again under the same one,
 /// because the answer was lost, a probe is still his.
-///
-/// # Errors
-/// What the database says.
 pub async fn ask(pool: &PgPool, host_id: Uuid, owner_id: Uuid) -> Result<BreakerState, StoreError> {
     let asked: Option<BreakerRow> = sqlx::query_as(include_str!("circuit_breakers/ask.sql"))
         .bind(host_id)
@@ -154,9 +151,6 @@ struct FailureRecorded {
 /// Notes that a host does not answer, or refuses the login, and keeps everybody from asking for `delay_secs`. After
 /// `max_attempts` failures in a row all that waits for the host fails with it; obligations of its guests stay.
 /// Returns how the host stands; none if somebody got in meanwhile.
-///
-/// # Errors
-/// What the database says.
 pub async fn open(
     pool: &PgPool,
     metrics: &Metrics,
@@ -244,9 +238,6 @@ async fn give_up(
 }
 
 /// Notes that a host let us in: all that waits for it may go on, and as many guests as have slots begin at once.
-///
-/// # Errors
-/// What the database says.
 pub async fn close(pool: &PgPool, host_id: Uuid) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
     admission::lock_host(&mut tx, host_id).await?;

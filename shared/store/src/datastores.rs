@@ -9,9 +9,6 @@ use virtuozo_model::Datastore;
 use virtuozo_postgres::StoreError;
 
 /// The datastores of a host, or of all.
-///
-/// # Errors
-/// What the database says.
 pub async fn list(
     db: impl PgExecutor<'_>,
     host_id: Option<Uuid>,

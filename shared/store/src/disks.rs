@@ -7,9 +7,6 @@ use virtuozo_model::Disk;
 use virtuozo_postgres::StoreError;
 
 /// The disks of a guest, or of all, by device.
-///
-/// # Errors
-/// What the database says.
 pub async fn list(
     db: impl PgExecutor<'_>,
     guest_id: Option<Uuid>,
@@ -21,9 +18,6 @@ pub async fn list(
 }
 
 /// The devices of a guest's disks that are left out of backups.
-///
-/// # Errors
-/// What the database says.
 pub async fn ignored(db: impl PgExecutor<'_>, guest_id: Uuid) -> Result<Vec<String>, StoreError> {
     Ok(
         sqlx::query_scalar(

@@ -118,9 +118,6 @@ impl NewEvent {
 }
 
 /// Tells an event; in the transaction of what it tells about, so that neither is without the other.
-///
-/// # Errors
-/// What the database says.
 pub async fn record(db: impl PgExecutor<'_>, event: &NewEvent) -> Result<(), StoreError> {
     sqlx::query(include_str!("events/insert.sql"))
         .bind(event.code)
@@ -150,9 +147,6 @@ pub struct Filter {
 }
 
 /// The latest events, oldest first.
-///
-/// # Errors
-/// What the database says.
 pub async fn list(
     db: impl PgExecutor<'_>,
     filter: &Filter,

@@ -26,9 +26,6 @@ pub struct GaugeReadings {
 }
 
 /// Reads all gauges of the fleet.
-///
-/// # Errors
-/// What the database says.
 pub async fn read(pool: &PgPool) -> Result<GaugeReadings, StoreError> {
     let all = sqlx::query_as(include_str!("gauges/gauges.sql"));
     Ok(GaugeReadings {

@@ -105,9 +105,6 @@ pub struct Assignment {
 }
 
 /// What is to be known of a guest run that waits to be taken; none if there is nothing to take.
-///
-/// # Errors
-/// What the database says.
 pub async fn assignment(
     db: impl PgExecutor<'_>,
     guest_run_id: Uuid,
@@ -119,9 +116,6 @@ pub async fn assignment(
 }
 
 /// Begins the attempt afresh: what earlier owners did counts no more.
-///
-/// # Errors
-/// What the database says.
 pub async fn restart(pool: &PgPool, lease: &GuestLease) -> Result<Fence, StoreError> {
     let row: Option<Uuid> = sqlx::query_scalar(include_str!("guest_runs/restart.sql"))
         .bind(lease.guest_run_id)
@@ -155,9 +149,6 @@ impl DeviceProgress {
 }
 
 /// Records how far the copy has come, for those who watch.
-///
-/// # Errors
-/// What the database says.
 pub async fn progress(
     db: impl PgExecutor<'_>,
     lease: &GuestLease,
@@ -176,9 +167,6 @@ pub async fn progress(
 }
 
 /// Forgets the progress of an earlier attempt.
-///
-/// # Errors
-/// What the database says.
 pub async fn clear_progress(pool: &PgPool, lease: &GuestLease) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM virtuozo_core.disk_progress WHERE guest_run_id = $1")
         .bind(lease.guest_run_id)
@@ -189,9 +177,6 @@ pub async fn clear_progress(pool: &PgPool, lease: &GuestLease) -> Result<(), Sto
 
 /// Ends an attempt that was not published, in the caller's transaction: the slot is free, the host's
 /// next guest runs are admitted, and the run ends with its last guest run.
-///
-/// # Errors
-/// What the database says.
 pub async fn end(
     tx: &mut PgConnection,
     metrics: &Metrics,
@@ -265,9 +250,6 @@ pub async fn end(
 }
 
 /// Ends the run after its last guest run, which `lease` was for. Where nobody does, the sweep will.
-///
-/// # Errors
-/// What the database says.
 pub async fn end_run(
     pool: &PgPool,
     metrics: &Metrics,
@@ -306,9 +288,6 @@ async fn end_run_if_last(
 
 /// From which fence on the copies of these guest runs may still be needed. Guest runs that are not known
 /// are left out.
-///
-/// # Errors
-/// What the database says.
 pub async fn needed_from(
     pool: &PgPool,
     guest_runs: &[Uuid],
@@ -321,9 +300,6 @@ pub async fn needed_from(
 
 /// The guest, as `HOST/NAME`, that one of these guest runs backs up right now, and which of them; `guest_id` is
 /// not meant.
-///
-/// # Errors
-/// What the database says.
 pub async fn at_work_elsewhere(
     pool: &PgPool,
     guest_runs: &[Uuid],
@@ -337,9 +313,6 @@ pub async fn at_work_elsewhere(
 }
 
 /// Records what a guest run has seen of its guest; nothing, if its lease is another's by now.
-///
-/// # Errors
-/// What the database says.
 pub async fn saw(
     pool: &PgPool,
     lease: &GuestLease,

@@ -49,9 +49,6 @@ fn select<'a>(host_id: Option<Uuid>, host: Option<&'a str>, name: Option<&'a str
 }
 
 /// The guests of a host, or of all, by host and name.
-///
-/// # Errors
-/// What the database says.
 pub async fn list(
     db: impl PgExecutor<'_>,
     host_id: Option<Uuid>,
@@ -178,9 +175,6 @@ pub fn name_of(locator: &str) -> &str {
 }
 
 /// Takes over a guest that was only reported. Returns false if it was configured already.
-///
-/// # Errors
-/// What the database says.
 pub async fn configure(db: impl PgExecutor<'_>, id: Uuid) -> Result<bool, StoreError> {
     let done = sqlx::query(include_str!("guests/configure.sql"))
         .bind(id)
@@ -239,9 +233,6 @@ pub struct WithPoints {
 }
 
 /// The guests that restore points are recorded of.
-///
-/// # Errors
-/// What the database says.
 pub async fn with_points(db: impl PgExecutor<'_>) -> Result<Vec<WithPoints>, StoreError> {
     Ok(sqlx::query_as(include_str!("guests/with_points.sql"))
         .fetch_all(db)

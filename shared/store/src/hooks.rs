@@ -18,9 +18,6 @@ use virtuozo_telemetry::metrics::Metrics;
 pub const LIMIT_SECS_MAX: i32 = 86400;
 
 /// All hooks, those of the site first.
-///
-/// # Errors
-/// What the database says.
 pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<HookLine>, StoreError> {
     Ok(sqlx::query_as(include_str!("hooks/list.sql"))
         .fetch_all(db)
@@ -72,9 +69,6 @@ fn check(hook: &Hook) -> Result<(), String> {
 }
 
 /// Takes a hook away. False: there was none.
-///
-/// # Errors
-/// What the database says.
 pub async fn clear(
     db: impl PgExecutor<'_>,
     guest_id: Option<Uuid>,
@@ -99,9 +93,6 @@ pub(super) async fn hold_run(tx: &mut PgConnection, run_id: Uuid) -> Result<bool
 }
 
 /// Whatever becomes of this guest run: a command is to be run when it has ended.
-///
-/// # Errors
-/// What the database says.
 pub async fn expect_after(pool: &PgPool, lease: &GuestLease) -> Result<Fence, StoreError> {
     let row: Option<Uuid> = sqlx::query_scalar(include_str!("hooks/expect_after.sql"))
         .bind(lease.guest_run_id)
@@ -112,9 +103,6 @@ pub async fn expect_after(pool: &PgPool, lease: &GuestLease) -> Result<Fence, St
 }
 
 /// The name of the schedule that a run is for; none: it was started by hand.
-///
-/// # Errors
-/// What the database says.
 pub async fn schedule_of(pool: &PgPool, run_id: Uuid) -> Result<Option<String>, StoreError> {
     Ok(sqlx::query_scalar(include_str!("hooks/run_schedule.sql"))
         .bind(run_id)
@@ -202,9 +190,6 @@ pub struct HookContext {
 }
 
 /// Takes the oldest hook that is to be run. None: there is none.
-///
-/// # Errors
-/// What the database says.
 pub async fn take(
     pool: &PgPool,
     whose: HookScope,
@@ -218,9 +203,6 @@ pub async fn take(
 }
 
 /// What the hook is told.
-///
-/// # Errors
-/// What the database says.
 pub async fn facts(pool: &PgPool, taken: &HookLease) -> Result<HookContext, StoreError> {
     Ok(sqlx::query_as(include_str!("hooks/run_facts.sql"))
         .bind(taken.id)
@@ -230,9 +212,6 @@ pub async fn facts(pool: &PgPool, taken: &HookLease) -> Result<HookContext, Stor
 
 /// Records how a hook ended, with the event that tells people. After the command before a run its hosts
 /// begin, or the run fails.
-///
-/// # Errors
-/// What the database says.
 pub async fn end(
     pool: &PgPool,
     metrics: &Metrics,

@@ -83,9 +83,6 @@ pub enum GuestRunStart {
 }
 
 /// The host of a host run that waits to be taken; none if there is nothing to take.
-///
-/// # Errors
-/// What the database says.
 pub async fn host_of_queued(pool: &PgPool, host_run_id: Uuid) -> Result<Option<Uuid>, StoreError> {
     Ok(
         sqlx::query_scalar(include_str!("host_runs/host_of_queued.sql"))
@@ -96,9 +93,6 @@ pub async fn host_of_queued(pool: &PgPool, host_run_id: Uuid) -> Result<Option<U
 }
 
 /// Holds the host run's row until the transaction ends, if the lease is still ours.
-///
-/// # Errors
-/// What the database says.
 pub async fn guard(tx: &mut PgConnection, lease: &HostLease) -> Result<Fence, StoreError> {
     let row: Option<Uuid> = sqlx::query_scalar(include_str!("host_runs/guard.sql"))
         .bind(lease.host_run_id)
@@ -109,9 +103,6 @@ pub async fn guard(tx: &mut PgConnection, lease: &HostLease) -> Result<Fence, St
 }
 
 /// Ends a host run with its guest runs, in the caller's transaction: as many as have slots are admitted.
-///
-/// # Errors
-/// What the database says.
 pub async fn succeed(
     tx: &mut PgConnection,
     metrics: &Metrics,
@@ -158,9 +149,6 @@ pub async fn succeed(
 
 /// Ends an attempt that made no guest runs, in the caller's transaction. What is queued again for a time that is still
 /// to come gets its job from the sweep.
-///
-/// # Errors
-/// What the database says.
 pub async fn end(
     tx: &mut PgConnection,
     metrics: &Metrics,

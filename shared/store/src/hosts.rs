@@ -90,9 +90,6 @@ impl From<Host> for HostConfig {
 }
 
 /// All hosts, by name.
-///
-/// # Errors
-/// What the database says.
 pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<Host>, StoreError> {
     Ok(select(None, None).fetch_all(db).await?)
 }
@@ -135,9 +132,6 @@ fn not_found(name: &str) -> StoreError {
 }
 
 /// The sealed password of a host; see [`virtuozo_secrets`].
-///
-/// # Errors
-/// What the database says.
 pub async fn sealed_password(
     db: impl PgExecutor<'_>,
     id: Uuid,
@@ -286,9 +280,6 @@ pub async fn remove(
 
 /// Notes what validation found out about a host that answers: its state, and the datastores that its
 /// configuration names (name → directory on the host).
-///
-/// # Errors
-/// What the database says.
 pub async fn apply_host_facts(
     conn: &mut PgConnection,
     id: Uuid,
@@ -301,9 +292,6 @@ pub async fn apply_host_facts(
 }
 
 /// Notes a host's state.
-///
-/// # Errors
-/// What the database says.
 pub async fn set_state(
     db: impl PgExecutor<'_>,
     id: Uuid,

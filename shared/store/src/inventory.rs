@@ -102,9 +102,6 @@ pub struct ListedGuest {
 /// is new: guests that appeared (the setting `new_guests` decides about them), that are gone and that
 /// are back. One whose UUID is named under another locator is the same guest. Returns all guests of the
 /// host as they stand then.
-///
-/// # Errors
-/// What the database says.
 pub async fn apply_guest_inventory(
     conn: &mut PgConnection,
     host_id: Uuid,
@@ -192,9 +189,6 @@ async fn record_event(
 }
 
 /// Notes what validation found out about a guest and its disks.
-///
-/// # Errors
-/// What the database says.
 pub async fn apply_guest_facts(
     db: impl PgExecutor<'_>,
     guest_id: Uuid,
@@ -209,9 +203,6 @@ pub async fn apply_guest_facts(
 }
 
 /// Notes a guest's state where nothing else about it is known.
-///
-/// # Errors
-/// What the database says.
 pub async fn set_guest_state(
     conn: &mut PgConnection,
     guest_id: Uuid,

@@ -24,9 +24,6 @@ leased!(
 );
 
 /// Takes the lead if nobody has it, or this scheduler has. None: another scheduler leads.
-///
-/// # Errors
-/// What the database says.
 pub async fn take(db: impl PgExecutor<'_>, scheduler_id: Uuid) -> Result<Option<Lead>, StoreError> {
     Ok(sqlx::query_as(include_str!("leadership/lead_take.sql"))
         .bind(scheduler_id)
@@ -35,9 +32,6 @@ pub async fn take(db: impl PgExecutor<'_>, scheduler_id: Uuid) -> Result<Option<
 }
 
 /// Gives the lead up, if this scheduler has it.
-///
-/// # Errors
-/// What the database says.
 pub async fn resign(db: impl PgExecutor<'_>, scheduler_id: Uuid) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM virtuozo_core.lead WHERE owner_id = $1")
         .bind(scheduler_id)

@@ -77,9 +77,6 @@ pub trait Released: Leased {
 
 /// Takes the lease of what is free and due. None: somebody has it, it is not due, or has ended; then there is nothing
 /// to do.
-///
-/// # Errors
-/// What the database says.
 pub async fn take<L: TakenByKey>(
     db: impl PgExecutor<'_>,
     key: Uuid,
@@ -94,9 +91,6 @@ pub async fn take<L: TakenByKey>(
 
 /// Gives up a lease of `owner_id` that it does not know of, because the answer to its taking was lost: it can be taken
 /// again. Only for what nobody works on in that process.
-///
-/// # Errors
-/// What the database says.
 pub async fn put_back<L: TakenByKey>(
     db: impl PgExecutor<'_>,
     key: Uuid,
@@ -111,9 +105,6 @@ pub async fn put_back<L: TakenByKey>(
 }
 
 /// Releases a lease: others may take it.
-///
-/// # Errors
-/// What the database says.
 pub async fn release<L: Released>(db: impl PgExecutor<'_>, lease: &L) -> Result<Fence, StoreError> {
     let released = sqlx::query(L::RELEASING)
         .bind(lease.key())
@@ -125,9 +116,6 @@ pub async fn release<L: Released>(db: impl PgExecutor<'_>, lease: &L) -> Result<
 }
 
 /// Renews a lease. None: it is lost.
-///
-/// # Errors
-/// What the database says.
 pub async fn renew<L: Leased>(
     db: impl PgExecutor<'_>,
     lease: &L,

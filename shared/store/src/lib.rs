@@ -1,5 +1,8 @@
 //! All SQL, by topic: a file of Rust, and beside it a folder of the same name with its statements, one in each file.
 //! One-liners stand in the Rust.
+//!
+//! Whatever asks the database fails with [`StoreError`] where the database does or does not answer in time. `# Errors`
+//! names what a function fails with besides.
 
 pub mod admission;
 pub mod caps;

@@ -83,9 +83,6 @@ leased!(NoticeLease, Notice, id, renewal!("notices", "id", "false"));
 
 /// Queues what is to be told about a run, by each way that is configured; in the transaction that the
 /// notice tells about.
-///
-/// # Errors
-/// What the database says.
 pub async fn of_run(
     tx: &mut PgConnection,
     run_id: Uuid,
@@ -100,9 +97,6 @@ pub async fn of_run(
 }
 
 /// Queues that an obligation of a guest could not be met, with the run that changed the guest.
-///
-/// # Errors
-/// What the database says.
 pub async fn of_obligation(tx: &mut PgConnection, guest_run_id: Uuid) -> Result<(), StoreError> {
     let run_id: Option<Uuid> =
         sqlx::query_scalar("SELECT run_id FROM virtuozo_core.guest_runs WHERE id = $1")
@@ -116,9 +110,6 @@ pub async fn of_obligation(tx: &mut PgConnection, guest_run_id: Uuid) -> Result<
 }
 
 /// Queues the digest of the day up to `due_at`, unless it was queued before. True: it was not.
-///
-/// # Errors
-/// What the database says.
 pub async fn digest(pool: &PgPool, due_at: DateTime<Utc>) -> Result<bool, StoreError> {
     let mut tx = pool.begin().await?;
     let due: Vec<Due> = sqlx::query_as(include_str!("notices/insert_digest.sql"))
@@ -131,9 +122,6 @@ pub async fn digest(pool: &PgPool, due_at: DateTime<Utc>) -> Result<bool, StoreE
 }
 
 /// Makes a notice that tries a way out. It is not queued: the caller takes and sends it.
-///
-/// # Errors
-/// What the database says.
 pub async fn test(pool: &PgPool, channel: NoticeChannel) -> Result<Uuid, StoreError> {
     let id = Uuid::now_v7();
     sqlx::query("INSERT INTO virtuozo_core.notices (id, kind, channel) VALUES ($1, 'test', $2)")
@@ -145,9 +133,6 @@ pub async fn test(pool: &PgPool, channel: NoticeChannel) -> Result<Uuid, StoreEr
 }
 
 /// The ways of telling that are configured.
-///
-/// # Errors
-/// What the database says.
 pub async fn channels(db: impl PgExecutor<'_>) -> Result<Vec<NoticeChannel>, StoreError> {
     Ok(sqlx::query_scalar(include_str!("notices/channels.sql"))
         .fetch_all(db)
@@ -156,9 +141,6 @@ pub async fn channels(db: impl PgExecutor<'_>) -> Result<Vec<NoticeChannel>, Sto
 
 /// Takes a notice that is due, and with it all that can be told along. None: it is not due, somebody else
 /// has it, there is nothing to be told any more, or this hour has had enough messages.
-///
-/// # Errors
-/// What the database says.
 pub async fn take(
     pool: &PgPool,
     id: Uuid,
@@ -216,9 +198,6 @@ pub async fn take(
 }
 
 /// Records what became of an attempt, with the event that tells people of it.
-///
-/// # Errors
-/// What the database says.
 pub async fn end(
     pool: &PgPool,
     taken: &NoticeLease,
@@ -252,9 +231,6 @@ pub async fn end(
 }
 
 /// Pushes the jobs of due notices again where none is on its way. Returns how many.
-///
-/// # Errors
-/// What the database says.
 pub async fn push_lost(pool: &PgPool) -> Result<usize, StoreError> {
     let mut tx = pool.begin().await?;
     let lost: Vec<Uuid> = sqlx::query_scalar(include_str!("notices/lost.sql"))
@@ -271,9 +247,6 @@ pub async fn push_lost(pool: &PgPool) -> Result<usize, StoreError> {
 }
 
 /// Has everything that failed lately, or waits after a failure, sent now. Returns how many.
-///
-/// # Errors
-/// What the database says.
 pub async fn retry(pool: &PgPool) -> Result<usize, StoreError> {
     let mut tx = pool.begin().await?;
     let due: Vec<Due> = sqlx::query_as(include_str!("notices/retry.sql"))
@@ -285,9 +258,6 @@ pub async fn retry(pool: &PgPool) -> Result<usize, StoreError> {
 }
 
 /// The newest notices: all, or those with which something is wrong.
-///
-/// # Errors
-/// What the database says.
 pub async fn list(
     db: impl PgExecutor<'_>,
     only_wrong: bool,

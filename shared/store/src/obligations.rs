@@ -104,9 +104,6 @@ impl Released for UndoClaim {
 
 /// Records, before a snapshot is taken, that it has to be removed. Returns the time, by the database's clock;
 /// none if the lease is no longer ours.
-///
-/// # Errors
-/// What the database says.
 pub async fn record_snapshot(
     db: impl PgExecutor<'_>,
     lease: &GuestLease,
@@ -124,9 +121,6 @@ pub async fn record_snapshot(
 }
 
 /// Records, before a guest is powered off, that it has to be powered on again.
-///
-/// # Errors
-/// What the database says.
 pub async fn record_power_on(
     db: impl PgExecutor<'_>,
     lease: &GuestLease,
@@ -143,9 +137,6 @@ pub async fn record_power_on(
 /// Records what has to be undone because a change took effect after its guest run's lease was lost.
 /// Without a fence: the guest has been changed, whoever has the lease now. An obligation of the same kind
 /// that is there already gets a new id, so that it stays even if its owner saw it met before the change.
-///
-/// # Errors
-/// What the database says.
 pub async fn record_late(
     pool: &PgPool,
     guest_run_id: Uuid,
@@ -170,9 +161,6 @@ pub async fn record_late(
 }
 
 /// All obligations of a guest, oldest first.
-///
-/// # Errors
-/// What the database says.
 pub async fn of_guest(
     db: impl PgExecutor<'_>,
     guest_id: Uuid,
@@ -184,9 +172,6 @@ pub async fn of_guest(
 }
 
 /// Deletes an obligation that was seen to be met. One that a newer run has taken over since stays.
-///
-/// # Errors
-/// What the database says.
 pub async fn met(db: impl PgExecutor<'_>, obligation: &Obligation) -> Result<(), StoreError> {
     sqlx::query(include_str!("obligations/met.sql"))
         .bind(obligation.id)
@@ -198,9 +183,6 @@ pub async fn met(db: impl PgExecutor<'_>, obligation: &Obligation) -> Result<(),
 }
 
 /// Records that an attempt failed, and when to try again. Returns the number of failed attempts.
-///
-/// # Errors
-/// What the database says.
 pub async fn failed(
     tx: &mut PgConnection,
     obligation: &Obligation,
@@ -217,9 +199,6 @@ pub async fn failed(
 }
 
 /// The host of a guest with obligations; none if it has none, or the host's circuit breaker is open.
-///
-/// # Errors
-/// What the database says.
 pub async fn host_of_obligations(
     pool: &PgPool,
     guest_id: Uuid,
@@ -234,9 +213,6 @@ pub async fn host_of_obligations(
 
 /// Claims the obligations of a guest. None: nothing is due, somebody is at it, or a run of the guest is in
 /// work, which minds its obligations itself.
-///
-/// # Errors
-/// What the database says.
 pub async fn claim(
     pool: &PgPool,
     host_id: Uuid,
@@ -261,9 +237,6 @@ pub async fn claim(
 }
 
 /// Pushes a job for each guest with due obligations that nobody works on. Returns how many.
-///
-/// # Errors
-/// What the database says.
 pub async fn push_due(pool: &PgPool) -> Result<usize, StoreError> {
     let mut tx = pool.begin().await?;
     let guests: Vec<Uuid> = sqlx::query_scalar(include_str!("obligations/due.sql"))

@@ -64,9 +64,6 @@ pub struct Published {
 /// Makes a restore point visible, in one statement: the point, its event, the last step, the end of the
 /// guest run, the free slot and the next admission. What its obligations were has been met before. None if the
 /// lease is lost.
-///
-/// # Errors
-/// What the database says.
 pub async fn publish(
     db: impl PgExecutor<'_>,
     lease: &GuestLease,
@@ -136,9 +133,6 @@ pub enum Deletion {
 
 /// Marks a restore point as on its way out, before its directory is touched, if its guest has `cover` for it now;
 /// what others have marked covers nothing.
-///
-/// # Errors
-/// What the database says.
 pub async fn begin_delete(
     db: impl PgExecutor<'_>,
     id: Uuid,
@@ -158,9 +152,6 @@ pub async fn begin_delete(
 }
 
 /// Forgets a restore point that is marked, once its directory is gone.
-///
-/// # Errors
-/// What the database says.
 pub async fn finish_delete(db: impl PgExecutor<'_>, id: Uuid) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM virtuozo_core.restore_points WHERE id = $1 AND state = 'deleting'")
         .bind(id)

@@ -16,9 +16,6 @@ pub struct KnownRepository {
 }
 
 /// What is known of the repository at a path.
-///
-/// # Errors
-/// What the database says.
 pub async fn known(db: impl PgExecutor<'_>, path: &str) -> Result<KnownRepository, StoreError> {
     Ok(sqlx::query_as(include_str!("repositories/known.sql"))
         .bind(plain_directory(path))
@@ -27,9 +24,6 @@ pub async fn known(db: impl PgExecutor<'_>, path: &str) -> Result<KnownRepositor
 }
 
 /// Notes which repository lies at a path, unless one is known already. Returns the one that is known now.
-///
-/// # Errors
-/// What the database says.
 pub async fn learn(db: impl PgExecutor<'_>, path: &str, id: Uuid) -> Result<Uuid, StoreError> {
     Ok(sqlx::query_scalar(include_str!("repositories/learn.sql"))
         .bind(plain_directory(path))

@@ -79,9 +79,6 @@ impl Released for RequestLease {
 }
 
 /// Asks the fleet. Returns the request, whose answer is to be waited for.
-///
-/// # Errors
-/// What the database says.
 pub async fn ask(pool: &PgPool, new: &NewRequest<'_>) -> Result<Uuid, StoreError> {
     let request_id = Uuid::now_v7();
     let mut tx = pool.begin().await?;
@@ -99,9 +96,6 @@ pub async fn ask(pool: &PgPool, new: &NewRequest<'_>) -> Result<Uuid, StoreError
 }
 
 /// A request as it stands; none if it was removed, with its host perhaps.
-///
-/// # Errors
-/// What the database says.
 pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> Result<Option<Request>, StoreError> {
     Ok(sqlx::query_as(include_str!("requests/get.sql"))
         .bind(id)
@@ -110,9 +104,6 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> Result<Option<Request>, S
 }
 
 /// Nobody waits for the answer any more: it is not begun, and who works on it stops.
-///
-/// # Errors
-/// What the database says.
 pub async fn cancel(db: impl PgExecutor<'_>, id: Uuid) -> Result<(), StoreError> {
     sqlx::query(include_str!("requests/cancel.sql"))
         .bind(id)
@@ -122,9 +113,6 @@ pub async fn cancel(db: impl PgExecutor<'_>, id: Uuid) -> Result<(), StoreError>
 }
 
 /// The host of a request that waits to be taken; none if there is nothing to take.
-///
-/// # Errors
-/// What the database says.
 pub async fn host_of_waiting(
     db: impl PgExecutor<'_>,
     request_id: Uuid,
@@ -137,9 +125,6 @@ pub async fn host_of_waiting(
 }
 
 /// Gives the request itself to another worker.
-///
-/// # Errors
-/// What the database says.
 pub async fn hand_over(pool: &PgPool, lease: &RequestLease) -> Result<Fence, StoreError> {
     let mut tx = pool.begin().await?;
     let fence = leases::release(&mut *tx, lease).await?;
@@ -152,9 +137,6 @@ pub async fn hand_over(pool: &PgPool, lease: &RequestLease) -> Result<Fence, Sto
 }
 
 /// Writes the answer.
-///
-/// # Errors
-/// What the database says.
 pub async fn succeed(
     db: impl PgExecutor<'_>,
     lease: &RequestLease,
@@ -164,9 +146,6 @@ pub async fn succeed(
 }
 
 /// Writes why it was not done.
-///
-/// # Errors
-/// What the database says.
 pub async fn fail(
     db: impl PgExecutor<'_>,
     lease: &RequestLease,

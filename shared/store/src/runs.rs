@@ -35,9 +35,6 @@ pub struct NewRun {
 }
 
 /// Starts a run in a transaction of its own: the run, one host run for each host, and their jobs.
-///
-/// # Errors
-/// What the database says.
 pub async fn start_run(pool: &PgPool, new: &NewRun) -> Result<Uuid, StoreError> {
     let mut tx = pool.begin().await?;
     let id = start_run_in(&mut tx, new).await?;
@@ -47,9 +44,6 @@ pub async fn start_run(pool: &PgPool, new: &NewRun) -> Result<Uuid, StoreError> 
 
 /// Like [`start_run`], in the caller's transaction. A run that finds no host to back up fails at once,
 /// with the reason.
-///
-/// # Errors
-/// What the database says.
 pub async fn start_run_in(tx: &mut PgConnection, new: &NewRun) -> Result<Uuid, StoreError> {
     let id = Uuid::now_v7();
     sqlx::query(include_str!("runs/insert.sql"))
@@ -97,9 +91,6 @@ pub async fn start_run_in(tx: &mut PgConnection, new: &NewRun) -> Result<Uuid, S
 
 /// Starts the run of a schedule's due time, unless it was started already; then none. Two schedulers at
 /// the same time make one run.
-///
-/// # Errors
-/// What the database says.
 pub async fn start_tick(
     pool: &PgPool,
     schedule_id: Uuid,
@@ -152,9 +143,6 @@ pub async fn cancel(pool: &PgPool, run_id: Uuid) -> Result<(), StoreError> {
 }
 
 /// The database's clock: the one that times of different processes are compared by.
-///
-/// # Errors
-/// What the database says.
 pub async fn database_now(pool: &PgPool) -> Result<DateTime<Utc>, StoreError> {
     Ok(sqlx::query_scalar("SELECT now()").fetch_one(pool).await?)
 }

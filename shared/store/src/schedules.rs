@@ -38,9 +38,6 @@ impl From<Schedule> for ScheduleConfig {
 }
 
 /// All schedules, by name.
-///
-/// # Errors
-/// What the database says.
 pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<Schedule>, StoreError> {
     let none: Option<&str> = None;
     Ok(sqlx::query_as(include_str!("schedules/select.sql"))

@@ -237,9 +237,6 @@ pub fn key<S>(keys: &'static [Key<S>], name: &str) -> Result<&'static Key<S>, St
 }
 
 /// The settings now.
-///
-/// # Errors
-/// What the database says.
 pub async fn get(db: impl PgExecutor<'_>) -> Result<Settings, StoreError> {
     Ok(sqlx::query_as(include_str!("settings/get.sql"))
         .fetch_one(db)

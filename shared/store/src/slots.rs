@@ -7,9 +7,6 @@ use virtuozo_postgres::StoreError;
 
 /// Adds the slots that the nodes of a host lack, or of all hosts, and removes free ones beyond the cap and of nodes that no
 /// guest is on. Called where a cap changes, and before guest runs come into being.
-///
-/// # Errors
-/// What the database says.
 pub(super) async fn sync(conn: &mut PgConnection, host_id: Option<Uuid>) -> Result<(), StoreError> {
     sqlx::query(include_str!("slots/sync_slots.sql"))
         .bind(host_id)

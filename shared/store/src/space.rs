@@ -5,9 +5,6 @@ use sqlx::PgExecutor;
 use virtuozo_postgres::StoreError;
 
 /// Records what is free in a repository.
-///
-/// # Errors
-/// What the database says.
 pub async fn seen(db: impl PgExecutor<'_>, path: &str, free_bytes: u64) -> Result<(), StoreError> {
     sqlx::query(include_str!("space/repository_space_seen.sql"))
         .bind(path)

@@ -18,9 +18,6 @@ use virtuozo_postgres::StoreError;
 
 /// Records that a step begins, and the mode once it is decided; [`Fence::Lost`] if the lease is no longer
 /// ours.
-///
-/// # Errors
-/// What the database says.
 pub async fn begin(
     db: impl PgExecutor<'_>,
     lease: &GuestLease,
@@ -59,9 +56,6 @@ pub struct DoneStep {
 
 /// Records what a step leaves behind, and that the next one begins; [`Fence::Lost`] if the lease is no longer
 /// ours.
-///
-/// # Errors
-/// What the database says.
 pub async fn done(
     db: impl PgExecutor<'_>,
     lease: &GuestLease,
@@ -93,9 +87,6 @@ pub async fn done(
 /// Records the output of `validate` and what it has seen of the guest, and that the next step begins; if that
 /// takes a snapshot, also that the snapshot has to be removed. Returns the time, by the database's clock; none if
 /// the lease is no longer ours.
-///
-/// # Errors
-/// What the database says.
 pub async fn validated(
     db: impl PgExecutor<'_>,
     lease: &GuestLease,
@@ -130,9 +121,6 @@ pub struct StepFailure<'a> {
 }
 
 /// Records a step's failure in the caller's transaction, which must have checked the fence.
-///
-/// # Errors
-/// What the database says.
 pub async fn failed(
     tx: &mut PgConnection,
     lease: &GuestLease,
@@ -152,9 +140,6 @@ pub async fn failed(
 }
 
 /// Records how far the verification of a copy has come, for those who watch.
-///
-/// # Errors
-/// What the database says.
 pub async fn verifying(
     db: impl PgExecutor<'_>,
     lease: &GuestLease,
@@ -174,9 +159,6 @@ pub async fn verifying(
 
 /// How many copies of this guest run did not read back as they were written, since it began or an operator put it
 /// back to work.
-///
-/// # Errors
-/// What the database says.
 pub async fn bad_copies(
     db: impl PgExecutor<'_>,
     lease: &GuestLease,
@@ -191,9 +173,6 @@ pub async fn bad_copies(
 }
 
 /// The outputs of the steps that are done in the present attempt, by the step's name.
-///
-/// # Errors
-/// What the database says.
 pub async fn done_in_attempt(
     db: impl PgExecutor<'_>,
     lease: &GuestLease,

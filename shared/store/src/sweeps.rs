@@ -80,9 +80,6 @@ impl Expired {
 
 /// Lets other workers take over the guest runs whose leases have run out. One that has crashed too often
 /// ends; its obligations are left to the undo jobs.
-///
-/// # Errors
-/// What the database says.
 pub async fn expire_guest_runs(
     pool: &PgPool,
     metrics: &Metrics,
@@ -109,9 +106,6 @@ pub async fn expire_guest_runs(
 }
 
 /// Lets other workers take over the host runs whose leases have run out.
-///
-/// # Errors
-/// What the database says.
 pub async fn expire_host_runs(
     pool: &PgPool,
     metrics: &Metrics,
@@ -135,9 +129,6 @@ pub async fn expire_host_runs(
 }
 
 /// Lets other workers take over the requests whose leases have run out. Returns how many have.
-///
-/// # Errors
-/// What the database says.
 pub async fn expire_requests(pool: &PgPool) -> Result<usize, StoreError> {
     let mut tx = pool.begin().await?;
     let expired: Vec<(Uuid, RequestState)> =
@@ -154,9 +145,6 @@ pub async fn expire_requests(pool: &PgPool) -> Result<usize, StoreError> {
 }
 
 /// Ends the requests whose answer nobody waits for any more. Returns how many.
-///
-/// # Errors
-/// What the database says.
 pub async fn drop_requests(pool: &PgPool) -> Result<u64, StoreError> {
     let dropped = sqlx::query(include_str!("sweeps/requests_unwanted.sql"))
         .execute(pool)
@@ -166,9 +154,6 @@ pub async fn drop_requests(pool: &PgPool) -> Result<u64, StoreError> {
 
 /// Pushes the jobs of due host runs, admitted guest runs and requests again where none is on its way. Returns how
 /// many.
-///
-/// # Errors
-/// What the database says.
 pub async fn push_lost_jobs(pool: &PgPool) -> Result<usize, StoreError> {
     let mut tx = pool.begin().await?;
     let hosts: Vec<HostJob> = sqlx::query_scalar(include_str!("sweeps/host_runs_lost.sql"))
@@ -200,9 +185,6 @@ pub async fn push_lost_jobs(pool: &PgPool) -> Result<usize, StoreError> {
 }
 
 /// Takes the jobs out of the queues that would find nothing to do, all at once. Returns how many.
-///
-/// # Errors
-/// What the database says.
 pub async fn drop_jobs(pool: &PgPool) -> Result<u64, StoreError> {
     let dropped = sqlx::query(include_str!("sweeps/jobs_drop.sql"))
         .execute(pool)
@@ -211,9 +193,6 @@ pub async fn drop_jobs(pool: &PgPool) -> Result<u64, StoreError> {
 }
 
 /// Admits what was missed, because its time had not come when the last slot was freed. Returns how many.
-///
-/// # Errors
-/// What the database says.
 pub async fn admit_all(pool: &PgPool) -> Result<usize, StoreError> {
     let mut admitted = 0;
     for host_id in admission::hosts_to_admit(pool).await? {
@@ -226,9 +205,6 @@ pub async fn admit_all(pool: &PgPool) -> Result<usize, StoreError> {
 }
 
 /// Ends runs in which nothing is open. Returns how many.
-///
-/// # Errors
-/// What the database says.
 pub async fn end_runs(pool: &PgPool, metrics: &Metrics) -> Result<usize, StoreError> {
     let ids: Vec<Uuid> = sqlx::query_scalar(include_str!("sweeps/runs_to_end.sql"))
         .fetch_all(pool)
@@ -249,9 +225,6 @@ const GUEST_RUNS_AT_ONCE: i64 = 1000;
 
 /// Deletes what is too old or too much of the history, of events, and of the rows that finished jobs and
 /// ended processes leave behind; a part at a time. True if there is more to do.
-///
-/// # Errors
-/// What the database says.
 pub async fn prune(pool: &PgPool) -> Result<bool, StoreError> {
     for statement in [
         include_str!("sweeps/prune_workers.sql"),

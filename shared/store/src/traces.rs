@@ -133,9 +133,6 @@ pub struct TracedStep {
 }
 
 /// Guest runs that have ended and whose spans were not sent, at most `limit`, of open runs too.
-///
-/// # Errors
-/// What the database says.
 pub async fn guests_to_export(pool: &PgPool, limit: i64) -> Result<Vec<TracedGuest>, StoreError> {
     Ok(sqlx::query_as(include_str!("traces/guests.sql"))
         .bind(limit)
@@ -145,9 +142,6 @@ pub async fn guests_to_export(pool: &PgPool, limit: i64) -> Result<Vec<TracedGue
 }
 
 /// The steps of guest runs, one guest run after the other, in the order in which they began.
-///
-/// # Errors
-/// What the database says.
 pub async fn steps_of(pool: &PgPool, guest_runs: &[Uuid]) -> Result<Vec<TracedStep>, StoreError> {
     Ok(sqlx::query_as(include_str!("traces/steps.sql"))
         .bind(guest_runs)
@@ -156,9 +150,6 @@ pub async fn steps_of(pool: &PgPool, guest_runs: &[Uuid]) -> Result<Vec<TracedSt
 }
 
 /// Notes that the spans of guest runs were sent. One that an operator has put back since gets another span when it ends.
-///
-/// # Errors
-/// What the database says.
 pub async fn mark_guests_exported(pool: &PgPool, guests: &[TracedGuest]) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = guests.iter().map(|g| g.id).collect();
     let fences: Vec<i64> = guests.iter().map(|g| g.fence).collect();
@@ -171,9 +162,6 @@ pub async fn mark_guests_exported(pool: &PgPool, guests: &[TracedGuest]) -> Resu
 }
 
 /// Runs that have ended and whose span was not sent although those of all their guest runs were, at most `limit`.
-///
-/// # Errors
-/// What the database says.
 pub async fn runs_to_export(pool: &PgPool, limit: i64) -> Result<Vec<TracedRun>, StoreError> {
     Ok(sqlx::query_as(include_str!("traces/runs.sql"))
         .bind(limit)
@@ -183,9 +171,6 @@ pub async fn runs_to_export(pool: &PgPool, limit: i64) -> Result<Vec<TracedRun>,
 }
 
 /// The host runs of a run.
-///
-/// # Errors
-/// What the database says.
 pub async fn hosts_of(pool: &PgPool, run_id: Uuid) -> Result<Vec<TracedHost>, StoreError> {
     Ok(sqlx::query_as(include_str!("traces/hosts.sql"))
         .bind(run_id)
@@ -194,9 +179,6 @@ pub async fn hosts_of(pool: &PgPool, run_id: Uuid) -> Result<Vec<TracedHost>, St
 }
 
 /// Notes that the span of a run was sent, unless it was reopened since.
-///
-/// # Errors
-/// What the database says.
 pub async fn mark_run_exported(pool: &PgPool, run: &TracedRun) -> Result<(), StoreError> {
     sqlx::query(include_str!("traces/run_sent.sql"))
         .bind(run.id)

@@ -9,9 +9,6 @@ use virtuozo_model::{KindServed, ProcessKind, Worker};
 use virtuozo_postgres::StoreError;
 
 /// Notes which kinds of host a worker serves now.
-///
-/// # Errors
-/// What the database says.
 pub async fn serves(
     db: impl PgExecutor<'_>,
     id: Uuid,
@@ -40,9 +37,6 @@ pub struct KindUnserved {
 }
 
 /// The kinds of hosts that no running worker serves.
-///
-/// # Errors
-/// What the database says.
 pub async fn unserved(db: impl PgExecutor<'_>) -> Result<Vec<KindUnserved>, StoreError> {
     Ok(sqlx::query_as(include_str!("workers/kinds_unserved.sql"))
         .fetch_all(db)
@@ -57,9 +51,6 @@ fn columns(kinds: &[KindServed]) -> (Vec<&str>, Vec<bool>, Vec<&str>) {
 }
 
 /// Registers this process under a new id, with the kinds of host that it knows if it is a worker.
-///
-/// # Errors
-/// What the database says.
 pub async fn register(
     db: impl PgExecutor<'_>,
     id: Uuid,
@@ -95,9 +86,6 @@ pub enum HeartbeatAnswer {
 }
 
 /// Gives a sign of life.
-///
-/// # Errors
-/// What the database says.
 pub async fn heartbeat(db: impl PgExecutor<'_>, id: Uuid) -> Result<HeartbeatAnswer, StoreError> {
     let drain: Option<bool> = sqlx::query_scalar(include_str!("workers/heartbeat.sql"))
         .bind(id)
@@ -157,9 +145,6 @@ pub struct OtherWorkers {
 }
 
 /// Notes what a worker's machine lacks: for some minutes jobs that need it are left to others that may have it.
-///
-/// # Errors
-/// What the database says.
 pub async fn record_missing_capability(
     pool: &PgPool,
     worker_id: Uuid,
@@ -183,9 +168,6 @@ pub async fn record_missing_capability(
 }
 
 /// The locations that a worker's machine lacks now.
-///
-/// # Errors
-/// What the database says.
 pub async fn lacked_locations(
     db: impl PgExecutor<'_>,
     worker_id: Uuid,
@@ -199,9 +181,6 @@ pub async fn lacked_locations(
 }
 
 /// Notes that a worker's machine has these locations.
-///
-/// # Errors
-/// What the database says.
 pub async fn found_again(
     db: impl PgExecutor<'_>,
     worker_id: Uuid,
@@ -235,9 +214,6 @@ pub struct LackingWorker {
 }
 
 /// What the machines of running workers lack.
-///
-/// # Errors
-/// What the database says.
 pub async fn lacking(db: impl PgExecutor<'_>) -> Result<Vec<LackingWorker>, StoreError> {
     Ok(sqlx::query_as(include_str!("workers/lacking.sql"))
         .fetch_all(db)
@@ -245,9 +221,6 @@ pub async fn lacking(db: impl PgExecutor<'_>) -> Result<Vec<LackingWorker>, Stor
 }
 
 /// Notes a clean end.
-///
-/// # Errors
-/// What the database says.
 pub async fn stop(db: impl PgExecutor<'_>, id: Uuid) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE virtuozo_core.workers SET stopped_at = now() WHERE id = $1 AND stopped_at IS NULL",
@@ -259,9 +232,6 @@ pub async fn stop(db: impl PgExecutor<'_>, id: Uuid) -> Result<(), StoreError> {
 }
 
 /// All incarnations that are still known, running ones first.
-///
-/// # Errors
-/// What the database says.
 pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<Worker>, StoreError> {
     Ok(sqlx::query_as(include_str!("workers/list.sql"))
         .fetch_all(db)

@@ -55,9 +55,6 @@ impl Batch {
 
 impl Watermark {
     /// After all that has happened.
-    ///
-    /// # Errors
-    /// What the database says.
     pub async fn now(pool: &PgPool) -> Result<Self, StoreError> {
         Ok(Self::after_all(snapshot(pool).await?))
     }
@@ -73,9 +70,6 @@ impl Watermark {
     }
 
     /// The latest events, oldest first, and the watermark after them.
-    ///
-    /// # Errors
-    /// What the database says.
     pub async fn after_latest(
         pool: &PgPool,
         filter: &Filter,
@@ -93,9 +87,6 @@ impl Watermark {
 
     /// At most `limit` events after this watermark. None: it is of another server, which was further, or of
     /// the time before the database was restored from a dump.
-    ///
-    /// # Errors
-    /// What the database says.
     pub async fn next(
         &self,
         pool: &PgPool,

@@ -15,9 +15,6 @@ pub struct ForwarderPosition {
 
 impl ForwarderPosition {
     /// What is kept; where nothing is yet, it begins with what happens from now on.
-    ///
-    /// # Errors
-    /// What the database says.
     pub async fn read(pool: &PgPool) -> Result<Self, StoreError> {
         if let Some(kept) = Self::find(pool).await? {
             return Ok(kept);
@@ -48,9 +45,6 @@ impl ForwarderPosition {
 
     /// Writes a watermark down instead. None: another scheduler has written one down in the meantime, and this one
     /// is not.
-    ///
-    /// # Errors
-    /// What the database says.
     pub async fn replace(
         &self,
         pool: &PgPool,
@@ -73,9 +67,6 @@ impl ForwarderPosition {
 
     /// The database was restored from a dump: goes on from the same event with the new server's count of
     /// transactions.
-    ///
-    /// # Errors
-    /// What the database says.
     pub async fn restored(&self, pool: &PgPool) -> Result<(), StoreError> {
         sqlx::query(include_str!("forwarder_restored.sql"))
             .bind(self.version)

@@ -177,9 +177,6 @@ fn file(text: &str) -> Result<String, String> {
 }
 
 /// The settings now.
-///
-/// # Errors
-/// What the database says.
 pub async fn get(db: impl PgExecutor<'_>) -> Result<NoticeSettings, StoreError> {
     Ok(sqlx::query_as(include_str!("settings_get.sql"))
         .fetch_one(db)
@@ -292,9 +289,6 @@ impl Display for Secret {
 }
 
 /// A secret, sealed for [`Secret::id`]; none: none is stored.
-///
-/// # Errors
-/// What the database says.
 pub async fn sealed(
     db: impl PgExecutor<'_>,
     secret: Secret,
@@ -307,9 +301,6 @@ pub async fn sealed(
 }
 
 /// Stores a sealed secret, or removes it.
-///
-/// # Errors
-/// What the database says.
 pub async fn set_sealed(
     db: impl PgExecutor<'_>,
     secret: Secret,

@@ -112,9 +112,6 @@ pub struct DigestData {
 }
 
 /// The day between two instants.
-///
-/// # Errors
-/// What the database says.
 pub async fn read(
     pool: &PgPool,
     from: DateTime<Utc>,
