@@ -14,7 +14,7 @@ RETURNS TABLE (fence bigint, owner_id uuid, lease_until timestamptz) LANGUAGE sq
     SELECT last_fence + 1, taker, virtuozo_core.lease_end(secs)
 $$;
 
--- The same for one that its owner may ask for again, because he had no answer: for him it keeps its number.
+-- The same for one that its owner may ask for again, because it had no answer: then the number stays.
 CREATE OR REPLACE FUNCTION virtuozo_core.lease_taken_again(last_fence bigint, last_owner uuid, taker uuid, secs integer)
 RETURNS TABLE (fence bigint, owner_id uuid, lease_until timestamptz) LANGUAGE sql STABLE AS $$
     SELECT t.fence, t.owner_id, t.lease_until

@@ -120,7 +120,7 @@ struct BreakerRow {
 }
 
 /// Asks whether a host may be connected to. `owner_id` is the caller's own: asked again under the same one,
-/// because the answer was lost, a probe is still his.
+/// because the answer was lost, a probe is still its owner's.
 pub async fn ask(pool: &PgPool, host_id: Uuid, owner_id: Uuid) -> Result<BreakerState, StoreError> {
     let asked: Option<BreakerRow> = sqlx::query_as(include_str!("circuit_breakers/ask.sql"))
         .bind(host_id)

@@ -27,7 +27,7 @@ pub(super) const REQUESTS_EXPIRE: &str = concat!(
     include_str!("sweeps/requests_expire.sql")
 );
 
-/// A run that was decided about without its owner: he stopped renewing its lease, or its host stays silent.
+/// A run that ended or was put back without its owner: the lease was not renewed, or the host stays silent.
 #[derive(Debug, Clone, FromRow)]
 pub struct Expired {
     /// The guest run or host run.
