@@ -6,7 +6,7 @@ use super::*;
 
 const HELPERS: &str = include_str!("../../../../migrations/definitions/helpers.sql");
 const BASE: &str = include_str!("../../../../migrations/versioned/0001_base.sql");
-const LEAD: &str = include_str!("../../../store/src/leadership/lead_take.sql");
+const LEASES: &str = include_str!("../../../../migrations/definitions/leases.sql");
 
 /// The first number after `before` in the first line of `text` that has both `of` and `before`, as seconds.
 fn stated(text: &str, of: &str, before: &str) -> Duration {
@@ -34,7 +34,8 @@ fn a_process_that_misses_one_heartbeat_counts_as_alive() {
 fn a_lease_is_given_before_it_is_over() {
     let default = stated(BASE, "lease_secs ", "DEFAULT ");
     assert!(LIMITS.worker.begin < default);
-    let lead = stated(LEAD, "now() +", "interval '");
+    let (_, lead_secs) = LEASES.split_once("virtuozo_core.lead_secs()").unwrap();
+    let lead = stated(lead_secs, "SELECT", "SELECT ");
     assert!(LIMITS.scheduler.lead <= lead);
     assert!(LIMITS.database.prompt_answer < lead / 2);
     // A holder is certain until a sixth of the lease before its end.
