@@ -233,6 +233,24 @@ mod tests {
     }
 
     #[test]
+    fn paragraphs_of_help_are_one_line_which_the_terminal_breaks() {
+        let mut all = Vec::new();
+        commands(&Cli::command(), "virtuozo", &mut all);
+        let is_prose =
+            |line: &str| !line.is_empty() && !line.starts_with(' ') && !line.ends_with(':');
+        let mut broken = Vec::new();
+        for (path, command) in all {
+            let help = command.get_after_help().map(ToString::to_string);
+            let lines: Vec<_> = help.iter().flat_map(|help| help.lines()).collect();
+            let pairs = lines
+                .windows(2)
+                .filter(|pair| pair.iter().all(|line| is_prose(line)));
+            broken.extend(pairs.map(|pair| format!("{path}: {}", pair[0])));
+        }
+        assert!(broken.is_empty(), "{broken:#?}");
+    }
+
+    #[test]
     fn the_commands_in_the_documents_parse() {
         let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         let mut documents = vec![root.join("README.md")];

@@ -42,10 +42,12 @@ pub(crate) enum DatastoreCommand {
   virtuozo datastore propose alpha --apply
   virtuozo datastore propose alpha --local --json
 
-A worker looks in the directories that it has under the names of the datastores: those that are mapped, the host's own
-paths, mounts, directories below mounts, /mnt, /media and /srv, and beside datastores that are mapped. It looks whether the
-files are there by which the host registers its guests, and opens none. --apply maps each datastore that is not mapped and
-of which one directory, and no other, holds all guests. A mapping holds for every worker.")]
+A worker looks in the directories that it has under the names of the datastores: those that are \
+                  mapped, the host's own paths, mounts, directories below mounts, /mnt, /media and /srv, and \
+                  beside datastores that are mapped. It looks whether the files are there by which the host \
+                  registers its guests, and opens none.\n\n\
+                  --apply maps each datastore that is not mapped and of which one directory, and no other, holds \
+                  all guests. A mapping holds for every worker.")]
     Propose {
         /// The host
         host: String,

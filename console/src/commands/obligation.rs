@@ -20,8 +20,8 @@ pub(crate) enum ObligationCommand {
   virtuozo obligation forgive 5f2c81aa --reason 'alpha burnt down'
   virtuozo obligation forgive 77d0c3b1 --reason 'anna deleted the guest by hand'
 
-For a host that is gone for good, or a guest that is no longer on it: both can be removed then. What is mended on the
-host needs no command, the next attempt sees it. An event keeps who gave up what, and why. It is refused while a worker
+For a host that is gone for good, or a guest that is no longer on it: both can be removed then. What is mended on the \
+host needs no command, the next attempt sees it. An event keeps who gave up what, and why. It is refused while a worker \
 is at it, and while a run of the guest is in work.")]
     Forgive {
         /// Id from `virtuozo obligation list`, or a beginning or end that only this one has

@@ -30,9 +30,9 @@ use crate::{
   virtuozo point delete 5f2c81aa 77d0c3b1 --dry-run
   virtuozo point delete 5f2c81aa --forget
 
-A guest keeps at least one other verified restore point, unless --force is given. Run it where the repository is
-mounted: in one that is not, nothing is deleted. A deletion that was interrupted is finished by the same command, or
-after the guest's next backup. The exit code is 1 where a point was not deleted, also with --dry-run; otherwise
+A guest keeps at least one other verified restore point, unless --force is given. Run it where the repository is \
+mounted: in one that is not, nothing is deleted. A deletion that was interrupted is finished by the same command, or \
+after the guest's next backup. The exit code is 1 where a point was not deleted, also with --dry-run; otherwise \
 --dry-run ends with 4.")]
 pub(crate) struct DeleteArgs {
     /// Ids, or beginnings or ends of them that only one point has

@@ -43,8 +43,8 @@ pub(crate) enum RepositoryCommand {
     #[command(after_help = "Example:
   virtuozo repository adopt /srv/backup
 
-Workers write to a directory, and retention deletes from it, only if the marker in it is the one that the site
-knows. This makes the site know the marker that is there now; a directory without one gets one. Run it where the
+Workers write to a directory, and retention deletes from it, only if the marker in it is the one that the site \
+knows. This makes the site know the marker that is there now; a directory without one gets one. Run it where the \
 repository is mounted, and let `repository scan` hold the catalogue against it then.")]
     Adopt {
         /// The directory

@@ -36,9 +36,9 @@ use crate::{
   virtuozo repository scan /srv/backup
   virtuozo repository scan --remove-unfinished --dry-run
 
-Restore points that the database does not know are entered, those of known guests as theirs, and count for
-retention once they are verified. Nothing is deleted but, with --remove-unfinished, what attempts to write or delete
-a restore point left behind more than a day ago, and no run goes on with. The exit code is 1 where somebody has
+Restore points that the database does not know are entered, those of known guests as theirs, and count for \
+retention once they are verified. Nothing is deleted but, with --remove-unfinished, what attempts to write or delete \
+a restore point left behind more than a day ago, and no run goes on with. The exit code is 1 where somebody has \
 to look at something, also with --dry-run; otherwise --dry-run ends with 4 where something would change.")]
 pub(crate) struct ScanArgs {
     /// Repositories [default: all that settings, guests and restore points name]

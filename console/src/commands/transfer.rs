@@ -46,8 +46,8 @@ pub(crate) struct ExportArgs {
   virtuozo import site.toml --passphrase-file /run/keys/site
   virtuozo import site.toml --prune
 
-All or nothing; what is as the file says already is not touched. Guests with restore points, and hosts of such
-guests, stay also with --prune: without its guest a restore point is in no retention. To remove them is a command
+All or nothing; what is as the file says already is not touched. Guests with restore points, and hosts of such \
+guests, stay also with --prune: without its guest a restore point is in no retention. To remove them is a command \
 of its own, for guests as for hosts. With --dry-run the exit code is 4 where something would change.")]
 pub(crate) struct ImportArgs {
     /// The file, as `virtuozo export` writes it
