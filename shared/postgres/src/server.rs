@@ -67,8 +67,8 @@ pub struct Cluster {
     url: String,
     programs: Programs,
     account: Account,
-    /// Holds the shared lock.
-    users: File,
+    /// The shared lock.
+    users: FileLock,
     /// None where this process only attached.
     guard: Option<launch::Guard>,
 }
@@ -171,17 +171,18 @@ impl Cluster {
         let path = self.dir.join("users.lock");
         let deadline = Instant::now() + LIMITS.private_server.lock;
         loop {
-            self.users
+            let users = &self.users.0;
+            users
                 .unlock()
                 .map_err(io_error("give back the lock", &path))?;
-            match self.users.try_lock() {
+            match users.try_lock() {
                 Ok(()) => return Ok(true),
                 Err(std::fs::TryLockError::Error(e)) => return Err(io_error("lock", &path)(e)),
                 Err(std::fs::TryLockError::WouldBlock) => {}
             }
             // Only a guard, or another process in this function, excludes a shared lock. Where there is no
             // server any more, it has just let go.
-            if self.users.try_lock_shared().is_ok() && launch::is_there(self) {
+            if users.try_lock_shared().is_ok() && launch::is_there(self) {
                 return Ok(false);
             }
             if Instant::now() > deadline {
@@ -189,6 +190,20 @@ impl Cluster {
             }
             std::thread::sleep(LIMITS.private_server.look_every);
         }
+    }
+}
+
+/// An advisory lock on a file, given back when this value is dropped.
+///
+/// Closing the file alone would give it back only when its last descriptor is closed, and a program that
+/// another thread is starting has a copy of it between fork and exec.
+#[derive(Debug)]
+struct FileLock(File);
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Where it fails, closing the file gives the lock back.
+        let _ = self.0.unlock();
     }
 }
 
@@ -215,13 +230,13 @@ fn lock(
     dir: &Path,
     name: &str,
     take: fn(&File) -> Result<(), std::fs::TryLockError>,
-) -> Result<File, PgError> {
+) -> Result<FileLock, PgError> {
     let path = dir.join(name);
     let deadline = Instant::now() + LIMITS.private_server.lock;
     let file = File::open(&path).map_err(io_error("open the lock", &path))?;
     loop {
         match take(&file) {
-            Ok(()) => return Ok(file),
+            Ok(()) => return Ok(FileLock(file)),
             Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
                 std::thread::sleep(LIMITS.private_server.look_every);
             }

@@ -201,6 +201,19 @@ fn a_killed_server_starts_again_over_its_stale_pid_file() {
 }
 
 #[test]
+fn a_dropped_cluster_is_no_user_any_more_while_a_program_being_started_has_its_lock_file() {
+    let place = place();
+    let dir = place.path().join("pg");
+    let first = Cluster::start(&dir).unwrap();
+    // What a child process has between fork and exec.
+    let inherited = first.users.0.try_clone().unwrap();
+    let second = Cluster::start(&dir).unwrap();
+    drop(first);
+    assert!(second.stop().unwrap());
+    drop(inherited);
+}
+
+#[test]
 fn a_path_too_long_for_a_socket_is_refused_with_the_limit() {
     let place = place();
     let error = Cluster::start(&place.path().join("x".repeat(120)))
