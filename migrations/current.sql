@@ -7,6 +7,118 @@ CREATE SCHEMA virtuozo;
 -- Name: virtuozo_core; Type: SCHEMA; Schema: -
 CREATE SCHEMA virtuozo_core;
 
+-- Name: backup_mode; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.backup_mode AS text
+	CONSTRAINT backup_mode_check CHECK ((VALUE = ANY (ARRAY['hot'::text, 'cold'::text])));
+
+-- Name: disk_state; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.disk_state AS text
+	CONSTRAINT disk_state_check CHECK ((VALUE = ANY (ARRAY['unknown'::text, 'ok'::text, 'not_in_inventory'::text, 'invalid'::text])));
+
+-- Name: error_class; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.error_class AS text
+	CONSTRAINT error_class_check CHECK ((VALUE = ANY (ARRAY['retry'::text, 'permanent'::text, 'operator'::text])));
+
+-- Name: event_code; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.event_code AS integer
+	CONSTRAINT event_code_check CHECK ((VALUE = ANY (ARRAY[50, 100, 200])));
+
+-- Name: guest_run_state; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.guest_run_state AS text
+	CONSTRAINT guest_run_state_check CHECK ((VALUE = ANY (ARRAY['waiting'::text, 'admitted'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'skipped'::text, 'cancelled'::text])));
+
+-- Name: guest_state; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.guest_state AS text
+	CONSTRAINT guest_state_check CHECK ((VALUE = ANY (ARRAY['unknown'::text, 'ok'::text, 'not_in_inventory'::text, 'not_configured'::text, 'invalid'::text, 'powered_off'::text])));
+
+-- Name: hook_failure; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.hook_failure AS text
+	CONSTRAINT hook_failure_check CHECK ((VALUE = ANY (ARRAY['fail'::text, 'ignore'::text])));
+
+-- Name: hook_moment; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.hook_moment AS text
+	CONSTRAINT hook_moment_check CHECK ((VALUE = ANY (ARRAY['before'::text, 'after'::text])));
+
+-- Name: host_run_state; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.host_run_state AS text
+	CONSTRAINT host_run_state_check CHECK ((VALUE = ANY (ARRAY['queued'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'cancelled'::text])));
+
+-- Name: host_state; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.host_state AS text
+	CONSTRAINT host_state_check CHECK ((VALUE = ANY (ARRAY['unknown'::text, 'ok'::text, 'unreachable'::text, 'invalid'::text])));
+
+-- Name: instant; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.instant AS timestamp with time zone
+	CONSTRAINT instant_is_readable CHECK (((VALUE < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (VALUE > '1000-01-01 00:00:00+00'::timestamp with time zone)));
+
+-- Name: mail_security; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.mail_security AS text
+	CONSTRAINT mail_security_check CHECK ((VALUE = ANY (ARRAY['starttls'::text, 'tls'::text, 'none'::text])));
+
+-- Name: mode_choice; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.mode_choice AS text
+	CONSTRAINT mode_choice_check CHECK ((VALUE = ANY (ARRAY['hot'::text, 'cold'::text, 'auto'::text])));
+
+-- Name: new_guests_choice; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.new_guests_choice AS text
+	CONSTRAINT new_guests_choice_check CHECK ((VALUE = ANY (ARRAY['backup'::text, 'report'::text])));
+
+-- Name: notice_channel; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.notice_channel AS text
+	CONSTRAINT notice_channel_check CHECK ((VALUE = ANY (ARRAY['mail'::text, 'webhook'::text])));
+
+-- Name: notice_kind; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.notice_kind AS text
+	CONSTRAINT notice_kind_check CHECK ((VALUE = ANY (ARRAY['failure'::text, 'success'::text, 'obligation'::text, 'digest'::text, 'test'::text])));
+
+-- Name: notice_state; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.notice_state AS text
+	CONSTRAINT notice_state_check CHECK ((VALUE = ANY (ARRAY['waiting'::text, 'sending'::text, 'sent'::text, 'folded'::text, 'dropped'::text, 'failed'::text])));
+
+-- Name: obligation_kind; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.obligation_kind AS text
+	CONSTRAINT obligation_kind_check CHECK ((VALUE = ANY (ARRAY['remove_snapshot'::text, 'power_on'::text])));
+
+-- Name: outcome; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.outcome AS text
+	CONSTRAINT outcome_check CHECK ((VALUE = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text])));
+
+-- Name: point_state; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.point_state AS text
+	CONSTRAINT point_state_check CHECK ((VALUE = ANY (ARRAY['published'::text, 'damaged'::text, 'deleting'::text])));
+
+-- Name: power_state; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.power_state AS text
+	CONSTRAINT power_state_check CHECK ((VALUE = ANY (ARRAY['on'::text, 'off'::text, 'suspended'::text, 'blocked_on_question'::text])));
+
+-- Name: process_kind; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.process_kind AS text
+	CONSTRAINT process_kind_check CHECK ((VALUE = ANY (ARRAY['worker'::text, 'scheduler'::text])));
+
+-- Name: request_kind; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.request_kind AS text
+	CONSTRAINT request_kind_check CHECK ((VALUE = ANY (ARRAY['host_test'::text, 'host_check'::text, 'datastore_propose'::text])));
+
+-- Name: run_state; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.run_state AS text
+	CONSTRAINT run_state_check CHECK ((VALUE = ANY (ARRAY['running'::text, 'succeeded'::text, 'failed'::text, 'cancelled'::text])));
+
+-- Name: severity; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.severity AS text
+	CONSTRAINT severity_check CHECK ((VALUE = ANY (ARRAY['info'::text, 'warning'::text, 'error'::text])));
+
+-- Name: step_name; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.step_name AS text
+	CONSTRAINT step_name_check CHECK ((VALUE = ANY (ARRAY['validate'::text, 'snapshot'::text, 'power_off'::text, 'copy'::text, 'commit'::text, 'power_on'::text, 'verify'::text, 'publish'::text])));
+
+-- Name: step_state; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.step_state AS text
+	CONSTRAINT step_state_check CHECK ((VALUE = ANY (ARRAY['running'::text, 'done'::text, 'failed'::text])));
+
+-- Name: task_state; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.task_state AS text
+	CONSTRAINT task_state_check CHECK ((VALUE = ANY (ARRAY['waiting'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'cancelled'::text])));
+
 -- Name: cancel(uuid); Type: FUNCTION; Schema: virtuozo
 CREATE FUNCTION virtuozo.cancel(run_or_guest_run_id uuid) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -462,38 +574,33 @@ CREATE TABLE virtuozo_core.guest_runs (
     host_run_id uuid NOT NULL,
     host_id uuid NOT NULL,
     guest_id uuid NOT NULL,
-    state text DEFAULT 'waiting'::text NOT NULL,
-    mode text,
-    step text,
+    state virtuozo_core.guest_run_state DEFAULT 'waiting'::text NOT NULL,
+    mode virtuozo_core.backup_mode,
+    step virtuozo_core.step_name,
     fence bigint DEFAULT 0 NOT NULL,
     attempt_fence bigint,
     owner_id uuid,
-    lease_until timestamp with time zone,
+    lease_until virtuozo_core.instant,
     cancel_requested boolean DEFAULT false NOT NULL,
     attempts integer DEFAULT 0 NOT NULL,
     crashes integer DEFAULT 0 NOT NULL,
-    run_after timestamp with time zone DEFAULT now() NOT NULL,
-    admitted_at timestamp with time zone,
+    run_after virtuozo_core.instant DEFAULT now() NOT NULL,
+    admitted_at virtuozo_core.instant,
     error text,
-    error_class text,
+    error_class virtuozo_core.error_class,
     bytes_total bigint,
     bytes_copied bigint DEFAULT 0 NOT NULL,
-    progress_at timestamp with time zone,
+    progress_at virtuozo_core.instant,
     after_hook boolean DEFAULT false NOT NULL,
     trace_fence bigint DEFAULT 0 NOT NULL,
-    trace_since timestamp with time zone,
+    trace_since virtuozo_core.instant,
     traced boolean DEFAULT false NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    started_at timestamp with time zone,
-    ended_at timestamp with time zone,
-    CONSTRAINT guest_runs_check CHECK (((state = 'running'::text) = (lease_until IS NOT NULL))),
-    CONSTRAINT guest_runs_check1 CHECK (((state = ANY (ARRAY['waiting'::text, 'admitted'::text, 'running'::text])) = (ended_at IS NULL))),
-    CONSTRAINT guest_runs_error_class_check CHECK ((error_class = ANY (ARRAY['retry'::text, 'permanent'::text, 'operator'::text]))),
-    CONSTRAINT guest_runs_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL))),
-    CONSTRAINT guest_runs_mode_check CHECK ((mode = ANY (ARRAY['hot'::text, 'cold'::text]))),
-    CONSTRAINT guest_runs_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'admitted'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'skipped'::text, 'cancelled'::text]))),
-    CONSTRAINT guest_runs_step_check CHECK ((step = ANY (ARRAY['validate'::text, 'snapshot'::text, 'power_off'::text, 'copy'::text, 'commit'::text, 'power_on'::text, 'verify'::text, 'publish'::text]))),
-    CONSTRAINT guest_runs_times CHECK (((GREATEST(lease_until, run_after, admitted_at, progress_at, trace_since, created_at, started_at, ended_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(lease_until, run_after, admitted_at, progress_at, trace_since, created_at, started_at, ended_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    created_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    started_at virtuozo_core.instant,
+    ended_at virtuozo_core.instant,
+    CONSTRAINT guest_runs_check CHECK ((((state)::text = 'running'::text) = (lease_until IS NOT NULL))),
+    CONSTRAINT guest_runs_check1 CHECK ((((state)::text = ANY (ARRAY['waiting'::text, 'admitted'::text, 'running'::text])) = (ended_at IS NULL))),
+    CONSTRAINT guest_runs_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL)))
 )
 WITH (fillfactor='70');
 
@@ -711,28 +818,24 @@ CREATE TABLE virtuozo_core.guests (
     configured boolean DEFAULT true NOT NULL,
     ignored boolean DEFAULT false NOT NULL,
     destination text,
-    mode text,
+    mode virtuozo_core.mode_choice,
     resume_power_state boolean,
     backup_when_off boolean,
     keep_last integer,
     rpo_secs integer,
-    state text DEFAULT 'unknown'::text NOT NULL,
+    state virtuozo_core.guest_state DEFAULT 'unknown'::text NOT NULL,
     state_reason text,
-    power text,
+    power virtuozo_core.power_state,
     node text,
     datastore text,
     change_ids text[] DEFAULT '{}'::text[] NOT NULL,
-    checked_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    checked_at virtuozo_core.instant,
+    created_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    updated_at virtuozo_core.instant DEFAULT now() NOT NULL,
     CONSTRAINT guests_destination_check CHECK ((destination <> ''::text)),
     CONSTRAINT guests_keep_last_check CHECK ((keep_last >= 1)),
     CONSTRAINT guests_locator_check CHECK ((locator <> ''::text)),
-    CONSTRAINT guests_mode_check CHECK ((mode = ANY (ARRAY['hot'::text, 'cold'::text, 'auto'::text]))),
-    CONSTRAINT guests_power_check CHECK ((power = ANY (ARRAY['on'::text, 'off'::text, 'suspended'::text, 'blocked_on_question'::text]))),
-    CONSTRAINT guests_rpo_secs_check CHECK ((rpo_secs >= 0)),
-    CONSTRAINT guests_state_check CHECK ((state = ANY (ARRAY['unknown'::text, 'ok'::text, 'not_in_inventory'::text, 'not_configured'::text, 'invalid'::text, 'powered_off'::text]))),
-    CONSTRAINT guests_times CHECK (((GREATEST(checked_at, created_at, updated_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(checked_at, created_at, updated_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    CONSTRAINT guests_rpo_secs_check CHECK ((rpo_secs >= 0))
 );
 
 -- Name: hosts; Type: TABLE; Schema: virtuozo_core
@@ -746,19 +849,17 @@ CREATE TABLE virtuozo_core.hosts (
     properties jsonb DEFAULT '{}'::jsonb NOT NULL,
     ignored boolean DEFAULT false NOT NULL,
     guest_threads integer,
-    state text DEFAULT 'unknown'::text NOT NULL,
+    state virtuozo_core.host_state DEFAULT 'unknown'::text NOT NULL,
     state_reason text,
-    checked_at timestamp with time zone,
-    paused_at timestamp with time zone,
+    checked_at virtuozo_core.instant,
+    paused_at virtuozo_core.instant,
     paused_by text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    created_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    updated_at virtuozo_core.instant DEFAULT now() NOT NULL,
     CONSTRAINT hosts_guest_threads_check CHECK (((guest_threads >= 1) AND (guest_threads <= 64))),
     CONSTRAINT hosts_kind_check CHECK ((kind ~ '^[a-z][a-z0-9_]{0,31}$'::text)),
     CONSTRAINT hosts_name_check CHECK ((name <> ''::text)),
-    CONSTRAINT hosts_properties_check CHECK ((jsonb_typeof(properties) = 'object'::text)),
-    CONSTRAINT hosts_state_check CHECK ((state = ANY (ARRAY['unknown'::text, 'ok'::text, 'unreachable'::text, 'invalid'::text]))),
-    CONSTRAINT hosts_times CHECK (((GREATEST(checked_at, paused_at, created_at, updated_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(checked_at, paused_at, created_at, updated_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    CONSTRAINT hosts_properties_check CHECK ((jsonb_typeof(properties) = 'object'::text))
 );
 
 -- Name: guest_name(uuid); Type: FUNCTION; Schema: virtuozo_core
@@ -952,24 +1053,21 @@ CREATE TABLE virtuozo_core.host_runs (
     run_id uuid NOT NULL,
     host_id uuid NOT NULL,
     guest_ids uuid[],
-    state text DEFAULT 'queued'::text NOT NULL,
+    state virtuozo_core.host_run_state DEFAULT 'queued'::text NOT NULL,
     fence bigint DEFAULT 0 NOT NULL,
     owner_id uuid,
-    lease_until timestamp with time zone,
+    lease_until virtuozo_core.instant,
     attempts integer DEFAULT 0 NOT NULL,
     crashes integer DEFAULT 0 NOT NULL,
-    run_after timestamp with time zone DEFAULT now() NOT NULL,
+    run_after virtuozo_core.instant DEFAULT now() NOT NULL,
     error text,
-    error_class text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    started_at timestamp with time zone,
-    ended_at timestamp with time zone,
-    CONSTRAINT host_runs_check CHECK (((state = 'running'::text) = (lease_until IS NOT NULL))),
-    CONSTRAINT host_runs_check1 CHECK (((state = ANY (ARRAY['queued'::text, 'running'::text])) = (ended_at IS NULL))),
-    CONSTRAINT host_runs_error_class_check CHECK ((error_class = ANY (ARRAY['retry'::text, 'permanent'::text, 'operator'::text]))),
-    CONSTRAINT host_runs_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL))),
-    CONSTRAINT host_runs_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'cancelled'::text]))),
-    CONSTRAINT host_runs_times CHECK (((GREATEST(lease_until, run_after, created_at, started_at, ended_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(lease_until, run_after, created_at, started_at, ended_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    error_class virtuozo_core.error_class,
+    created_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    started_at virtuozo_core.instant,
+    ended_at virtuozo_core.instant,
+    CONSTRAINT host_runs_check CHECK ((((state)::text = 'running'::text) = (lease_until IS NOT NULL))),
+    CONSTRAINT host_runs_check1 CHECK ((((state)::text = ANY (ARRAY['queued'::text, 'running'::text])) = (ended_at IS NULL))),
+    CONSTRAINT host_runs_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL)))
 );
 
 -- Name: host_run_obstacle(virtuozo_core.host_runs); Type: FUNCTION; Schema: virtuozo_core
@@ -988,10 +1086,9 @@ CREATE TABLE virtuozo_core.datastores (
     host_path text,
     local_path text,
     guest_threads integer,
-    seen_at timestamp with time zone,
+    seen_at virtuozo_core.instant,
     CONSTRAINT datastores_guest_threads_check CHECK ((guest_threads >= 1)),
-    CONSTRAINT datastores_name_check CHECK ((name <> ''::text)),
-    CONSTRAINT datastores_times CHECK (((seen_at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (seen_at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    CONSTRAINT datastores_name_check CHECK ((name <> ''::text))
 );
 
 -- Name: in_work(virtuozo_core.datastores); Type: FUNCTION; Schema: virtuozo_core
@@ -1295,7 +1392,7 @@ CREATE TABLE virtuozo_core.notice_settings (
     only_row boolean DEFAULT true NOT NULL,
     mail_host text,
     mail_port integer,
-    mail_security text DEFAULT 'starttls'::text NOT NULL,
+    mail_security virtuozo_core.mail_security DEFAULT 'starttls'::text NOT NULL,
     allow_unencrypted boolean DEFAULT false NOT NULL,
     mail_user text,
     mail_password_sealed bytea,
@@ -1308,21 +1405,19 @@ CREATE TABLE virtuozo_core.notice_settings (
     on_success boolean DEFAULT false NOT NULL,
     digest_time time without time zone DEFAULT '07:00:00'::time without time zone,
     digest_time_zone text,
-    digest_done_until timestamp with time zone DEFAULT now() NOT NULL,
+    digest_done_until virtuozo_core.instant DEFAULT now() NOT NULL,
     group_secs integer DEFAULT 120 NOT NULL,
     messages_per_hour integer DEFAULT 20 NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at virtuozo_core.instant DEFAULT now() NOT NULL,
     CONSTRAINT notice_settings_ca_file_check CHECK ((ca_file <> ''::text)),
-    CONSTRAINT notice_settings_check CHECK (((mail_security <> 'none'::text) OR allow_unencrypted)),
+    CONSTRAINT notice_settings_check CHECK ((((mail_security)::text <> 'none'::text) OR allow_unencrypted)),
     CONSTRAINT notice_settings_group_secs_check CHECK (((group_secs >= 0) AND (group_secs <= 86400))),
     CONSTRAINT notice_settings_mail_from_check CHECK ((mail_from <> ''::text)),
     CONSTRAINT notice_settings_mail_host_check CHECK ((mail_host <> ''::text)),
     CONSTRAINT notice_settings_mail_port_check CHECK (((mail_port >= 1) AND (mail_port <= 65535))),
-    CONSTRAINT notice_settings_mail_security_check CHECK ((mail_security = ANY (ARRAY['starttls'::text, 'tls'::text, 'none'::text]))),
     CONSTRAINT notice_settings_mail_user_check CHECK ((mail_user <> ''::text)),
     CONSTRAINT notice_settings_messages_per_hour_check CHECK ((messages_per_hour >= 1)),
     CONSTRAINT notice_settings_only_row_check CHECK (only_row),
-    CONSTRAINT notice_settings_times CHECK (((GREATEST(digest_done_until, updated_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(digest_done_until, updated_at) > '1000-01-01 00:00:00+00'::timestamp with time zone))),
     CONSTRAINT notice_settings_webhook_url_check CHECK ((webhook_url <> ''::text))
 );
 
@@ -1386,15 +1481,14 @@ CREATE TABLE virtuozo_core.circuit_breakers (
     failed_probes integer NOT NULL,
     login_refused boolean DEFAULT false NOT NULL,
     error text NOT NULL,
-    failed_at timestamp with time zone DEFAULT now() NOT NULL,
-    opened_at timestamp with time zone DEFAULT now() NOT NULL,
-    open_until timestamp with time zone NOT NULL,
+    failed_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    opened_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    open_until virtuozo_core.instant NOT NULL,
     fence bigint DEFAULT 0 NOT NULL,
     owner_id uuid,
-    lease_until timestamp with time zone,
+    lease_until virtuozo_core.instant,
     CONSTRAINT circuit_breakers_failed_probes_check CHECK ((failed_probes >= 0)),
-    CONSTRAINT circuit_breakers_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL))),
-    CONSTRAINT circuit_breakers_times CHECK (((GREATEST(failed_at, opened_at, open_until, lease_until) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(failed_at, opened_at, open_until, lease_until) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    CONSTRAINT circuit_breakers_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL)))
 );
 
 -- Name: probe_now(uuid); Type: FUNCTION; Schema: virtuozo_core
@@ -1467,20 +1561,18 @@ END $$;
 CREATE TABLE virtuozo_core.runs (
     id uuid NOT NULL,
     schedule_id uuid,
-    due_at timestamp with time zone,
+    due_at virtuozo_core.instant,
     requested_by text NOT NULL,
-    state text DEFAULT 'running'::text NOT NULL,
+    state virtuozo_core.run_state DEFAULT 'running'::text NOT NULL,
     cancel_requested boolean DEFAULT false NOT NULL,
     error text,
     trace_id uuid,
     trace_before uuid,
-    trace_since timestamp with time zone,
+    trace_since virtuozo_core.instant,
     traced boolean DEFAULT false NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    ended_at timestamp with time zone,
-    CONSTRAINT runs_check CHECK (((state = 'running'::text) = (ended_at IS NULL))),
-    CONSTRAINT runs_state_check CHECK ((state = ANY (ARRAY['running'::text, 'succeeded'::text, 'failed'::text, 'cancelled'::text]))),
-    CONSTRAINT runs_times CHECK (((GREATEST(due_at, trace_since, created_at, ended_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(due_at, trace_since, created_at, ended_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    created_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    ended_at virtuozo_core.instant,
+    CONSTRAINT runs_check CHECK ((((state)::text = 'running'::text) = (ended_at IS NULL)))
 );
 
 -- Name: reopen(virtuozo_core.runs); Type: FUNCTION; Schema: virtuozo_core
@@ -1692,19 +1784,16 @@ END $$;
 -- Name: events; Type: TABLE; Schema: virtuozo_core
 CREATE TABLE virtuozo_core.events (
     id bigint NOT NULL,
-    at timestamp with time zone DEFAULT now() NOT NULL,
-    code integer NOT NULL,
-    severity text NOT NULL,
+    at virtuozo_core.instant DEFAULT now() NOT NULL,
+    code virtuozo_core.event_code NOT NULL,
+    severity virtuozo_core.severity NOT NULL,
     message text NOT NULL,
     run_id uuid,
     host_id uuid,
     guest_id uuid,
     guest_run_id uuid,
     detail jsonb,
-    xact xid8 DEFAULT pg_current_xact_id() NOT NULL,
-    CONSTRAINT events_code_check CHECK ((code = ANY (ARRAY[50, 100, 200]))),
-    CONSTRAINT events_severity_check CHECK ((severity = ANY (ARRAY['info'::text, 'warning'::text, 'error'::text]))),
-    CONSTRAINT events_times CHECK (((at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    xact xid8 DEFAULT pg_current_xact_id() NOT NULL
 );
 
 -- Name: event_lines; Type: VIEW; Schema: virtuozo_core
@@ -1721,7 +1810,7 @@ CREATE VIEW virtuozo_core.event_lines AS
     e.detail,
     virtuozo_core.trace_hex(
         CASE
-            WHEN (e.at < r.trace_since) THEN r.trace_before
+            WHEN ((e.at)::timestamp with time zone < (r.trace_since)::timestamp with time zone) THEN r.trace_before
             ELSE COALESCE(r.trace_id, r.id)
         END) AS trace_id,
     h.id AS host_id,
@@ -1757,35 +1846,30 @@ CREATE TABLE virtuozo_core.restore_points (
     guest_name text NOT NULL,
     repository text NOT NULL,
     path text NOT NULL,
-    mode text NOT NULL,
-    taken_at timestamp with time zone NOT NULL,
-    published_at timestamp with time zone DEFAULT now() NOT NULL,
+    mode virtuozo_core.backup_mode NOT NULL,
+    taken_at virtuozo_core.instant NOT NULL,
+    published_at virtuozo_core.instant DEFAULT now() NOT NULL,
     size_bytes bigint NOT NULL,
     source_bytes bigint NOT NULL,
     foreign_snapshots text[] DEFAULT '{}'::text[] NOT NULL,
-    state text DEFAULT 'published'::text NOT NULL,
-    verified_at timestamp with time zone,
+    state virtuozo_core.point_state DEFAULT 'published'::text NOT NULL,
+    verified_at virtuozo_core.instant,
     damage text,
-    found_at timestamp with time zone,
-    CONSTRAINT restore_points_mode_check CHECK ((mode = ANY (ARRAY['hot'::text, 'cold'::text]))),
-    CONSTRAINT restore_points_state_check CHECK ((state = ANY (ARRAY['published'::text, 'damaged'::text, 'deleting'::text]))),
-    CONSTRAINT restore_points_times CHECK (((GREATEST(taken_at, published_at, verified_at, found_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(taken_at, published_at, verified_at, found_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    found_at virtuozo_core.instant
 );
 
 -- Name: workers; Type: TABLE; Schema: virtuozo_core
 CREATE TABLE virtuozo_core.workers (
     id uuid NOT NULL,
-    kind text NOT NULL,
+    kind virtuozo_core.process_kind NOT NULL,
     name text NOT NULL,
     machine text NOT NULL,
     pid integer NOT NULL,
     version text NOT NULL,
     drain_requested boolean DEFAULT false NOT NULL,
-    started_at timestamp with time zone DEFAULT now() NOT NULL,
-    heartbeat_at timestamp with time zone DEFAULT now() NOT NULL,
-    stopped_at timestamp with time zone,
-    CONSTRAINT workers_kind_check CHECK ((kind = ANY (ARRAY['worker'::text, 'scheduler'::text]))),
-    CONSTRAINT workers_times CHECK (((GREATEST(started_at, heartbeat_at, stopped_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(started_at, heartbeat_at, stopped_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    started_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    heartbeat_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    stopped_at virtuozo_core.instant
 );
 
 -- Name: guest_runs; Type: VIEW; Schema: virtuozo
@@ -1845,7 +1929,7 @@ CREATE VIEW virtuozo.guests AS
             x.path,
             x.verified_at
            FROM virtuozo_core.restore_points x
-          WHERE ((x.guest_id = g.id) AND (x.state = 'published'::text))
+          WHERE ((x.guest_id = g.id) AND ((x.state)::text = 'published'::text))
           ORDER BY x.taken_at DESC
          LIMIT 1) p ON (true))
      LEFT JOIN LATERAL ( SELECT x.state,
@@ -1860,31 +1944,27 @@ CREATE TABLE virtuozo_core.hook_runs (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     run_id uuid NOT NULL,
     guest_run_id uuid,
-    moment text NOT NULL,
-    outcome text,
+    moment virtuozo_core.hook_moment NOT NULL,
+    outcome virtuozo_core.outcome,
     command text[] NOT NULL,
     limit_secs integer NOT NULL,
     on_failure text NOT NULL,
-    state text DEFAULT 'waiting'::text NOT NULL,
+    state virtuozo_core.task_state DEFAULT 'waiting'::text NOT NULL,
     fence bigint DEFAULT 0 NOT NULL,
     owner_id uuid,
-    lease_until timestamp with time zone,
+    lease_until virtuozo_core.instant,
     ran_by uuid,
     crashes integer DEFAULT 0 NOT NULL,
     exit_code integer,
     error text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    started_at timestamp with time zone,
-    ended_at timestamp with time zone,
-    CONSTRAINT hook_runs_check CHECK (((moment = 'after'::text) = (outcome IS NOT NULL))),
-    CONSTRAINT hook_runs_check1 CHECK (((moment = 'after'::text) OR (guest_run_id IS NULL))),
-    CONSTRAINT hook_runs_check2 CHECK (((state = 'running'::text) = (lease_until IS NOT NULL))),
-    CONSTRAINT hook_runs_check3 CHECK (((state = ANY (ARRAY['waiting'::text, 'running'::text])) = (ended_at IS NULL))),
-    CONSTRAINT hook_runs_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL))),
-    CONSTRAINT hook_runs_moment_check CHECK ((moment = ANY (ARRAY['before'::text, 'after'::text]))),
-    CONSTRAINT hook_runs_outcome_check CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text]))),
-    CONSTRAINT hook_runs_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'cancelled'::text]))),
-    CONSTRAINT hook_runs_times CHECK (((GREATEST(lease_until, created_at, started_at, ended_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(lease_until, created_at, started_at, ended_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    created_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    started_at virtuozo_core.instant,
+    ended_at virtuozo_core.instant,
+    CONSTRAINT hook_runs_check CHECK ((((moment)::text = 'after'::text) = (outcome IS NOT NULL))),
+    CONSTRAINT hook_runs_check1 CHECK ((((moment)::text = 'after'::text) OR (guest_run_id IS NULL))),
+    CONSTRAINT hook_runs_check2 CHECK ((((state)::text = 'running'::text) = (lease_until IS NOT NULL))),
+    CONSTRAINT hook_runs_check3 CHECK ((((state)::text = ANY (ARRAY['waiting'::text, 'running'::text])) = (ended_at IS NULL))),
+    CONSTRAINT hook_runs_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL)))
 );
 
 -- Name: hook_runs; Type: VIEW; Schema: virtuozo
@@ -1915,16 +1995,13 @@ CREATE VIEW virtuozo.hook_runs AS
 -- Name: hooks; Type: TABLE; Schema: virtuozo_core
 CREATE TABLE virtuozo_core.hooks (
     guest_id uuid,
-    moment text NOT NULL,
+    moment virtuozo_core.hook_moment NOT NULL,
     command text[] NOT NULL,
     limit_secs integer NOT NULL,
-    on_failure text NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    on_failure virtuozo_core.hook_failure NOT NULL,
+    updated_at virtuozo_core.instant DEFAULT now() NOT NULL,
     CONSTRAINT hooks_command_check CHECK (((cardinality(command) >= 1) AND (command[1] <> ''::text))),
-    CONSTRAINT hooks_limit_secs_check CHECK (((limit_secs >= 1) AND (limit_secs <= 86400))),
-    CONSTRAINT hooks_moment_check CHECK ((moment = ANY (ARRAY['before'::text, 'after'::text]))),
-    CONSTRAINT hooks_on_failure_check CHECK ((on_failure = ANY (ARRAY['fail'::text, 'ignore'::text]))),
-    CONSTRAINT hooks_times CHECK (((updated_at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (updated_at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    CONSTRAINT hooks_limit_secs_check CHECK (((limit_secs >= 1) AND (limit_secs <= 86400)))
 );
 
 -- Name: hooks; Type: VIEW; Schema: virtuozo
@@ -1946,9 +2023,8 @@ CREATE TABLE virtuozo_core.guest_slots (
     node text DEFAULT ''::text NOT NULL,
     slot_no integer NOT NULL,
     guest_run_id uuid,
-    taken_at timestamp with time zone,
-    CONSTRAINT guest_slots_slot_no_check CHECK ((slot_no >= 1)),
-    CONSTRAINT guest_slots_times CHECK (((taken_at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (taken_at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    taken_at virtuozo_core.instant,
+    CONSTRAINT guest_slots_slot_no_check CHECK ((slot_no >= 1))
 )
 WITH (fillfactor='50');
 
@@ -1959,10 +2035,10 @@ CREATE TABLE virtuozo_core.settings (
     guest_threads integer DEFAULT 2 NOT NULL,
     fleet_guest_threads integer,
     destination text,
-    mode text DEFAULT 'auto'::text NOT NULL,
+    mode virtuozo_core.mode_choice DEFAULT 'auto'::text NOT NULL,
     resume_power_state boolean DEFAULT true NOT NULL,
     backup_when_off boolean DEFAULT true NOT NULL,
-    new_guests text DEFAULT 'backup'::text NOT NULL,
+    new_guests virtuozo_core.new_guests_choice DEFAULT 'backup'::text NOT NULL,
     verify_after_backup boolean DEFAULT true NOT NULL,
     keep_last integer DEFAULT 7 NOT NULL,
     rpo_secs integer DEFAULT 266400 NOT NULL,
@@ -1978,9 +2054,9 @@ CREATE TABLE virtuozo_core.settings (
     event_keep_count integer DEFAULT 1000000 NOT NULL,
     history_keep_days integer DEFAULT 180 NOT NULL,
     history_keep_runs integer DEFAULT 1000 NOT NULL,
-    paused_at timestamp with time zone,
+    paused_at virtuozo_core.instant,
     paused_by text,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at virtuozo_core.instant DEFAULT now() NOT NULL,
     CONSTRAINT settings_daily_start_time_check CHECK ((daily_start_time < '24:00:00'::time without time zone)),
     CONSTRAINT settings_destination_check CHECK ((destination <> ''::text)),
     CONSTRAINT settings_event_keep_count_check CHECK ((event_keep_count >= 1000)),
@@ -1994,14 +2070,11 @@ CREATE TABLE virtuozo_core.settings (
     CONSTRAINT settings_lease_secs_check CHECK (((lease_secs >= 2) AND (lease_secs <= 3600))),
     CONSTRAINT settings_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 20))),
     CONSTRAINT settings_max_crashes_check CHECK (((max_crashes >= 1) AND (max_crashes <= 20))),
-    CONSTRAINT settings_mode_check CHECK ((mode = ANY (ARRAY['hot'::text, 'cold'::text, 'auto'::text]))),
-    CONSTRAINT settings_new_guests_check CHECK ((new_guests = ANY (ARRAY['backup'::text, 'report'::text]))),
     CONSTRAINT settings_only_row_check CHECK (only_row),
     CONSTRAINT settings_retry_delay_secs_check CHECK (((retry_delay_secs >= 0) AND (retry_delay_secs <= 86400))),
     CONSTRAINT settings_rpo_secs_check CHECK ((rpo_secs >= 0)),
     CONSTRAINT settings_snapshot_limit_secs_check CHECK (((snapshot_limit_secs >= 1) AND (snapshot_limit_secs <= 86400))),
-    CONSTRAINT settings_soft_power_off_secs_check CHECK (((soft_power_off_secs >= 0) AND (soft_power_off_secs <= 3600))),
-    CONSTRAINT settings_times CHECK (((GREATEST(paused_at, updated_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(paused_at, updated_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    CONSTRAINT settings_soft_power_off_secs_check CHECK (((soft_power_off_secs >= 0) AND (soft_power_off_secs <= 3600)))
 );
 
 -- Name: hosts; Type: VIEW; Schema: virtuozo
@@ -2023,7 +2096,7 @@ CREATE VIEW virtuozo.hosts AS
           WHERE (x.host_id = h.id)) AS slots_taken,
     ( SELECT count(*) AS count
            FROM virtuozo_core.guest_runs g
-          WHERE ((g.host_id = h.id) AND (g.state = 'waiting'::text))) AS guests_waiting,
+          WHERE ((g.host_id = h.id) AND ((g.state)::text = 'waiting'::text))) AS guests_waiting,
     d.opened_at AS down_since,
     d.failed_probes,
     d.open_until AS next_probe_at,
@@ -2038,52 +2111,46 @@ CREATE VIEW virtuozo.hosts AS
 -- Name: obligations; Type: TABLE; Schema: virtuozo_core
 CREATE TABLE virtuozo_core.obligations (
     id uuid NOT NULL,
-    kind text NOT NULL,
+    kind virtuozo_core.obligation_kind NOT NULL,
     host_id uuid NOT NULL,
     guest_id uuid NOT NULL,
     guest_run_id uuid NOT NULL,
     guest_run_fence bigint NOT NULL,
     snapshot_name text,
     attempts integer DEFAULT 0 NOT NULL,
-    next_attempt_at timestamp with time zone DEFAULT now() NOT NULL,
+    next_attempt_at virtuozo_core.instant DEFAULT now() NOT NULL,
     last_error text,
     fence bigint DEFAULT 0 NOT NULL,
     owner_id uuid,
-    lease_until timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT obligations_check CHECK (((kind = 'remove_snapshot'::text) = (snapshot_name IS NOT NULL))),
-    CONSTRAINT obligations_kind_check CHECK ((kind = ANY (ARRAY['remove_snapshot'::text, 'power_on'::text]))),
-    CONSTRAINT obligations_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL))),
-    CONSTRAINT obligations_times CHECK (((GREATEST(next_attempt_at, lease_until, created_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(next_attempt_at, lease_until, created_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    lease_until virtuozo_core.instant,
+    created_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    CONSTRAINT obligations_check CHECK ((((kind)::text = 'remove_snapshot'::text) = (snapshot_name IS NOT NULL))),
+    CONSTRAINT obligations_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL)))
 );
 
 -- Name: requests; Type: TABLE; Schema: virtuozo_core
 CREATE TABLE virtuozo_core.requests (
     id uuid NOT NULL,
-    kind text NOT NULL,
+    kind virtuozo_core.request_kind NOT NULL,
     host_id uuid NOT NULL,
     requested_by text NOT NULL,
-    state text DEFAULT 'waiting'::text NOT NULL,
+    state virtuozo_core.task_state DEFAULT 'waiting'::text NOT NULL,
     fence bigint DEFAULT 0 NOT NULL,
     owner_id uuid,
-    lease_until timestamp with time zone,
+    lease_until virtuozo_core.instant,
     crashes integer DEFAULT 0 NOT NULL,
     taken_by text,
     answer jsonb,
     error text,
-    error_class text,
-    asked_at timestamp with time zone DEFAULT now() NOT NULL,
-    wanted_until timestamp with time zone NOT NULL,
-    ended_at timestamp with time zone,
-    CONSTRAINT requests_check CHECK (((state = 'running'::text) = (lease_until IS NOT NULL))),
-    CONSTRAINT requests_check1 CHECK (((state = 'succeeded'::text) = (answer IS NOT NULL))),
-    CONSTRAINT requests_check2 CHECK (((state = 'failed'::text) = (error IS NOT NULL))),
-    CONSTRAINT requests_check3 CHECK (((state = ANY (ARRAY['waiting'::text, 'running'::text])) = (ended_at IS NULL))),
-    CONSTRAINT requests_error_class_check CHECK ((error_class = ANY (ARRAY['retry'::text, 'permanent'::text, 'operator'::text]))),
-    CONSTRAINT requests_kind_check CHECK ((kind = ANY (ARRAY['host_test'::text, 'host_check'::text, 'datastore_propose'::text]))),
-    CONSTRAINT requests_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL))),
-    CONSTRAINT requests_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'cancelled'::text]))),
-    CONSTRAINT requests_times CHECK (((GREATEST(lease_until, asked_at, wanted_until, ended_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(lease_until, asked_at, wanted_until, ended_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    error_class virtuozo_core.error_class,
+    asked_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    wanted_until virtuozo_core.instant NOT NULL,
+    ended_at virtuozo_core.instant,
+    CONSTRAINT requests_check CHECK ((((state)::text = 'running'::text) = (lease_until IS NOT NULL))),
+    CONSTRAINT requests_check1 CHECK ((((state)::text = 'succeeded'::text) = (answer IS NOT NULL))),
+    CONSTRAINT requests_check2 CHECK ((((state)::text = 'failed'::text) = (error IS NOT NULL))),
+    CONSTRAINT requests_check3 CHECK ((((state)::text = ANY (ARRAY['waiting'::text, 'running'::text])) = (ended_at IS NULL))),
+    CONSTRAINT requests_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL)))
 );
 
 -- Name: jobs; Type: VIEW; Schema: virtuozo
@@ -2139,7 +2206,7 @@ CREATE VIEW virtuozo.nodes AS
     ( SELECT count(*) AS count
            FROM (virtuozo_core.guest_runs g
              JOIN virtuozo_core.guests u ON ((u.id = g.guest_id)))
-          WHERE ((g.host_id = h.id) AND (g.state = 'waiting'::text) AND (COALESCE(u.node, ''::text) = s.node))) AS guests_waiting
+          WHERE ((g.host_id = h.id) AND ((g.state)::text = 'waiting'::text) AND (COALESCE(u.node, ''::text) = s.node))) AS guests_waiting
    FROM (virtuozo_core.hosts h
      JOIN ( SELECT x.host_id,
             x.node,
@@ -2151,33 +2218,29 @@ CREATE VIEW virtuozo.nodes AS
 -- Name: notices; Type: TABLE; Schema: virtuozo_core
 CREATE TABLE virtuozo_core.notices (
     id uuid NOT NULL,
-    kind text NOT NULL,
-    channel text NOT NULL,
+    kind virtuozo_core.notice_kind NOT NULL,
+    channel virtuozo_core.notice_channel NOT NULL,
     run_id uuid,
-    due_at timestamp with time zone,
-    state text DEFAULT 'waiting'::text NOT NULL,
+    due_at virtuozo_core.instant,
+    state virtuozo_core.notice_state DEFAULT 'waiting'::text NOT NULL,
     folded_into uuid,
     held boolean DEFAULT false NOT NULL,
     fence bigint DEFAULT 0 NOT NULL,
     owner_id uuid,
-    lease_until timestamp with time zone,
+    lease_until virtuozo_core.instant,
     attempts integer DEFAULT 0 NOT NULL,
-    run_after timestamp with time zone DEFAULT now() NOT NULL,
+    run_after virtuozo_core.instant DEFAULT now() NOT NULL,
     sent_to text[] DEFAULT '{}'::text[] NOT NULL,
     refused_to text[] DEFAULT '{}'::text[] NOT NULL,
     last_error text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    ended_at timestamp with time zone,
-    CONSTRAINT notices_channel_check CHECK ((channel = ANY (ARRAY['mail'::text, 'webhook'::text]))),
-    CONSTRAINT notices_check CHECK (((kind = ANY (ARRAY['failure'::text, 'success'::text, 'obligation'::text])) = (run_id IS NOT NULL))),
-    CONSTRAINT notices_check1 CHECK (((kind = 'digest'::text) = (due_at IS NOT NULL))),
-    CONSTRAINT notices_check2 CHECK (((state = 'sending'::text) = (lease_until IS NOT NULL))),
-    CONSTRAINT notices_check3 CHECK (((state = 'folded'::text) = (folded_into IS NOT NULL))),
-    CONSTRAINT notices_check4 CHECK (((state = ANY (ARRAY['waiting'::text, 'sending'::text])) = (ended_at IS NULL))),
-    CONSTRAINT notices_kind_check CHECK ((kind = ANY (ARRAY['failure'::text, 'success'::text, 'obligation'::text, 'digest'::text, 'test'::text]))),
-    CONSTRAINT notices_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL))),
-    CONSTRAINT notices_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'sending'::text, 'sent'::text, 'folded'::text, 'dropped'::text, 'failed'::text]))),
-    CONSTRAINT notices_times CHECK (((GREATEST(due_at, lease_until, run_after, created_at, ended_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(due_at, lease_until, run_after, created_at, ended_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    created_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    ended_at virtuozo_core.instant,
+    CONSTRAINT notices_check CHECK ((((kind)::text = ANY (ARRAY['failure'::text, 'success'::text, 'obligation'::text])) = (run_id IS NOT NULL))),
+    CONSTRAINT notices_check1 CHECK ((((kind)::text = 'digest'::text) = (due_at IS NOT NULL))),
+    CONSTRAINT notices_check2 CHECK ((((state)::text = 'sending'::text) = (lease_until IS NOT NULL))),
+    CONSTRAINT notices_check3 CHECK ((((state)::text = 'folded'::text) = (folded_into IS NOT NULL))),
+    CONSTRAINT notices_check4 CHECK ((((state)::text = ANY (ARRAY['waiting'::text, 'sending'::text])) = (ended_at IS NULL))),
+    CONSTRAINT notices_lease CHECK (((owner_id IS NULL) = (lease_until IS NULL)))
 );
 
 -- Name: notices; Type: VIEW; Schema: virtuozo
@@ -2207,7 +2270,7 @@ CREATE VIEW virtuozo.obligations AS
     o.snapshot_name,
     o.guest_run_id,
     g.run_id,
-    COALESCE(virtuozo_core.is_held(o.lease_until), false) AS in_work,
+    COALESCE(virtuozo_core.is_held((o.lease_until)::timestamp with time zone), false) AS in_work,
     o.attempts,
     o.next_attempt_at,
     COALESCE(('its host '::text || virtuozo_core.down_reason(o.host_id)), o.last_error) AS last_error,
@@ -2233,10 +2296,10 @@ CREATE VIEW virtuozo.rpo AS
      CROSS JOIN LATERAL ( SELECT NULLIF(COALESCE(g.rpo_secs, s.rpo_secs), 0) AS rpo_secs) o)
      LEFT JOIN LATERAL ( SELECT x.taken_at
            FROM virtuozo_core.restore_points x
-          WHERE ((x.guest_id = g.id) AND (x.state = 'published'::text))
+          WHERE ((x.guest_id = g.id) AND ((x.state)::text = 'published'::text))
           ORDER BY x.taken_at DESC
          LIMIT 1) p ON (true))
-     CROSS JOIN LATERAL ( SELECT (round(EXTRACT(epoch FROM (now() - COALESCE(p.taken_at, g.created_at)))))::bigint AS age_secs) a)
+     CROSS JOIN LATERAL ( SELECT (round(EXTRACT(epoch FROM (now() - (COALESCE(p.taken_at, g.created_at))::timestamp with time zone))))::bigint AS age_secs) a)
   WHERE (g.configured AND (NOT g.ignored) AND (NOT h.ignored));
 
 -- Name: schedules; Type: TABLE; Schema: virtuozo_core
@@ -2246,11 +2309,10 @@ CREATE TABLE virtuozo_core.schedules (
     cron text,
     time_zone text,
     enabled boolean DEFAULT true NOT NULL,
-    done_until timestamp with time zone DEFAULT now() NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT schedules_name_check CHECK ((name <> ''::text)),
-    CONSTRAINT schedules_times CHECK (((GREATEST(done_until, created_at, updated_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(done_until, created_at, updated_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    done_until virtuozo_core.instant DEFAULT now() NOT NULL,
+    created_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    updated_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    CONSTRAINT schedules_name_check CHECK ((name <> ''::text))
 );
 
 -- Name: runs; Type: VIEW; Schema: virtuozo
@@ -2264,7 +2326,7 @@ CREATE VIEW virtuozo.runs AS
     r.error,
     r.created_at,
     r.ended_at,
-    (COALESCE(r.ended_at, now()) - r.created_at) AS duration,
+    (COALESCE((r.ended_at)::timestamp with time zone, now()) - (r.created_at)::timestamp with time zone) AS duration,
     h.open AS hosts_open,
     h.failed AS hosts_failed,
     g.guests,
@@ -2278,16 +2340,16 @@ CREATE VIEW virtuozo.runs AS
     virtuozo_core.hook_reason(r.id) AS waiting_reason
    FROM (((virtuozo_core.runs r
      LEFT JOIN virtuozo_core.schedules s ON ((s.id = r.schedule_id)))
-     CROSS JOIN LATERAL ( SELECT count(*) FILTER (WHERE (host_runs.state = ANY (ARRAY['queued'::text, 'running'::text]))) AS open,
-            count(*) FILTER (WHERE (host_runs.state = 'failed'::text)) AS failed
+     CROSS JOIN LATERAL ( SELECT count(*) FILTER (WHERE ((host_runs.state)::text = ANY (ARRAY['queued'::text, 'running'::text]))) AS open,
+            count(*) FILTER (WHERE ((host_runs.state)::text = 'failed'::text)) AS failed
            FROM virtuozo_core.host_runs
           WHERE (host_runs.run_id = r.id)) h)
      CROSS JOIN LATERAL ( SELECT count(*) AS guests,
-            count(*) FILTER (WHERE (guest_runs.state = ANY (ARRAY['waiting'::text, 'admitted'::text, 'running'::text]))) AS open,
-            count(*) FILTER (WHERE (guest_runs.state = 'succeeded'::text)) AS succeeded,
-            count(*) FILTER (WHERE (guest_runs.state = 'failed'::text)) AS failed,
-            count(*) FILTER (WHERE (guest_runs.state = 'skipped'::text)) AS skipped,
-            count(*) FILTER (WHERE (guest_runs.state = 'cancelled'::text)) AS cancelled,
+            count(*) FILTER (WHERE ((guest_runs.state)::text = ANY (ARRAY['waiting'::text, 'admitted'::text, 'running'::text]))) AS open,
+            count(*) FILTER (WHERE ((guest_runs.state)::text = 'succeeded'::text)) AS succeeded,
+            count(*) FILTER (WHERE ((guest_runs.state)::text = 'failed'::text)) AS failed,
+            count(*) FILTER (WHERE ((guest_runs.state)::text = 'skipped'::text)) AS skipped,
+            count(*) FILTER (WHERE ((guest_runs.state)::text = 'cancelled'::text)) AS cancelled,
             (COALESCE(sum(guest_runs.bytes_copied), (0)::numeric))::bigint AS bytes_copied
            FROM virtuozo_core.guest_runs
           WHERE (guest_runs.run_id = r.id)) g);
@@ -2309,18 +2371,15 @@ CREATE VIEW virtuozo_core.paused_hosts AS
 CREATE TABLE virtuozo_core.steps (
     guest_run_id uuid NOT NULL,
     fence bigint NOT NULL,
-    name text NOT NULL,
-    state text DEFAULT 'running'::text NOT NULL,
+    name virtuozo_core.step_name NOT NULL,
+    state virtuozo_core.step_state DEFAULT 'running'::text NOT NULL,
     worker_id uuid,
     output jsonb,
     error text,
     error_type text,
     error_code bigint,
-    started_at timestamp with time zone DEFAULT now() NOT NULL,
-    ended_at timestamp with time zone,
-    CONSTRAINT steps_name_check CHECK ((name = ANY (ARRAY['validate'::text, 'snapshot'::text, 'power_off'::text, 'copy'::text, 'commit'::text, 'power_on'::text, 'verify'::text, 'publish'::text]))),
-    CONSTRAINT steps_state_check CHECK ((state = ANY (ARRAY['running'::text, 'done'::text, 'failed'::text]))),
-    CONSTRAINT steps_times CHECK (((GREATEST(started_at, ended_at) < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (LEAST(started_at, ended_at) > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    started_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    ended_at virtuozo_core.instant
 )
 WITH (fillfactor='70');
 
@@ -2330,8 +2389,7 @@ CREATE TABLE virtuozo_core.worker_kinds (
     kind text NOT NULL,
     is_served boolean NOT NULL,
     found text NOT NULL,
-    looked_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT worker_kinds_times CHECK (((looked_at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (looked_at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    looked_at virtuozo_core.instant DEFAULT now() NOT NULL
 );
 
 -- Name: unserved_kinds; Type: VIEW; Schema: virtuozo_core
@@ -2341,7 +2399,7 @@ CREATE VIEW virtuozo_core.unserved_kinds AS
     ARRAY( SELECT DISTINCT format('worker %s on %s: %s'::text, w.name, w.machine, COALESCE(k.found, 'its program knows no hosts of this kind'::text)) AS format
            FROM (virtuozo_core.workers w
              LEFT JOIN virtuozo_core.worker_kinds k ON (((k.worker_id = w.id) AND (k.kind = h.kind))))
-          WHERE ((w.kind = 'worker'::text) AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at))) AS why
+          WHERE (((w.kind)::text = 'worker'::text) AND virtuozo_core.is_alive((w.heartbeat_at)::timestamp with time zone, (w.stopped_at)::timestamp with time zone))) AS why
    FROM virtuozo_core.hosts h
   WHERE (NOT h.ignored)
   GROUP BY h.kind
@@ -2353,29 +2411,29 @@ CREATE VIEW virtuozo.stuck AS
     NULL::uuid AS id,
     NULL::text AS host,
     NULL::text AS guest,
-    ( SELECT max(workers.heartbeat_at) AS max
+    ( SELECT max((workers.heartbeat_at)::timestamp with time zone) AS max
            FROM virtuozo_core.workers
-          WHERE (workers.kind = 'scheduler'::text)) AS since,
+          WHERE ((workers.kind)::text = 'scheduler'::text)) AS since,
     'no scheduler gives a sign of life'::text AS reason,
     'start virtuozo scheduler'::text AS advice
   WHERE ((NOT (EXISTS ( SELECT 1
            FROM virtuozo_core.workers w
-          WHERE ((w.kind = 'scheduler'::text) AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at))))) AND virtuozo_core.is_settled())
+          WHERE (((w.kind)::text = 'scheduler'::text) AND virtuozo_core.is_alive((w.heartbeat_at)::timestamp with time zone, (w.stopped_at)::timestamp with time zone))))) AND virtuozo_core.is_settled())
 UNION ALL
  SELECT 'no_worker'::text AS kind,
     NULL::uuid AS id,
     NULL::text AS host,
     NULL::text AS guest,
-    ( SELECT max(workers.heartbeat_at) AS max
+    ( SELECT max((workers.heartbeat_at)::timestamp with time zone) AS max
            FROM virtuozo_core.workers
-          WHERE (workers.kind = 'worker'::text)) AS since,
+          WHERE ((workers.kind)::text = 'worker'::text)) AS since,
     'no worker gives a sign of life, and there is work'::text AS reason,
     'start virtuozo worker'::text AS advice
   WHERE ((NOT (EXISTS ( SELECT 1
            FROM virtuozo_core.workers w
-          WHERE ((w.kind = 'worker'::text) AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at))))) AND (EXISTS ( SELECT 1
+          WHERE (((w.kind)::text = 'worker'::text) AND virtuozo_core.is_alive((w.heartbeat_at)::timestamp with time zone, (w.stopped_at)::timestamp with time zone))))) AND (EXISTS ( SELECT 1
            FROM virtuozo_core.runs
-          WHERE (runs.state = 'running'::text))) AND virtuozo_core.is_settled())
+          WHERE ((runs.state)::text = 'running'::text))) AND virtuozo_core.is_settled())
 UNION ALL
  SELECT 'kind'::text AS kind,
     h.id,
@@ -2388,9 +2446,9 @@ UNION ALL
      JOIN virtuozo_core.hosts h ON ((h.kind = k.kind)))
   WHERE ((k.why <> '{}'::text[]) AND ((EXISTS ( SELECT 1
            FROM virtuozo_core.guest_runs g
-          WHERE ((g.host_id = h.id) AND (g.state = ANY (ARRAY['waiting'::text, 'admitted'::text]))))) OR (EXISTS ( SELECT 1
+          WHERE ((g.host_id = h.id) AND ((g.state)::text = ANY (ARRAY['waiting'::text, 'admitted'::text]))))) OR (EXISTS ( SELECT 1
            FROM virtuozo_core.host_runs r
-          WHERE ((r.host_id = h.id) AND (r.state = 'queued'::text)))) OR (EXISTS ( SELECT 1
+          WHERE ((r.host_id = h.id) AND ((r.state)::text = 'queued'::text)))) OR (EXISTS ( SELECT 1
            FROM virtuozo_core.obligations o
           WHERE (o.host_id = h.id)))))
 UNION ALL
@@ -2399,13 +2457,13 @@ UNION ALL
     h.name AS host,
     u.name AS guest,
     g.lease_until AS since,
-    format('its worker is silent in step %s'::text, COALESCE(g.step, 'validate'::text)) AS reason,
+    format('its worker is silent in step %s'::text, COALESCE((g.step)::text, 'validate'::text)) AS reason,
     'a scheduler hands it to another worker; see that one runs'::text AS advice
    FROM (((virtuozo_core.guest_runs g
      JOIN virtuozo_core.hosts h ON ((h.id = g.host_id)))
      JOIN virtuozo_core.guests u ON ((u.id = g.guest_id)))
      CROSS JOIN virtuozo_core.settings s)
-  WHERE ((g.state = 'running'::text) AND (g.lease_until < (now() - make_interval(secs => (s.lease_secs)::double precision))) AND virtuozo_core.is_settled())
+  WHERE (((g.state)::text = 'running'::text) AND ((g.lease_until)::timestamp with time zone < (now() - make_interval(secs => (s.lease_secs)::double precision))) AND virtuozo_core.is_settled())
 UNION ALL
  SELECT g.step AS kind,
     g.id,
@@ -2416,7 +2474,7 @@ UNION ALL
         CASE g.step
             WHEN 'copy'::text THEN 'copy'::text
             ELSE 'verification'::text
-        END, date_trunc('second'::text, (now() - p.at))) AS reason,
+        END, date_trunc('second'::text, (now() - (p.at)::timestamp with time zone))) AS reason,
     (
         CASE g.step
             WHEN 'copy'::text THEN 'look at the host''s storage and the destination'::text
@@ -2425,9 +2483,9 @@ UNION ALL
    FROM ((((virtuozo_core.guest_runs g
      JOIN virtuozo_core.hosts h ON ((h.id = g.host_id)))
      JOIN virtuozo_core.guests u ON ((u.id = g.guest_id)))
-     LEFT JOIN virtuozo_core.steps s ON (((s.guest_run_id = g.id) AND (s.fence = g.fence) AND (s.name = g.step))))
+     LEFT JOIN virtuozo_core.steps s ON (((s.guest_run_id = g.id) AND (s.fence = g.fence) AND ((s.name)::text = (g.step)::text))))
      CROSS JOIN LATERAL ( SELECT GREATEST(g.progress_at, s.started_at) AS at) p)
-  WHERE ((g.state = 'running'::text) AND (g.step = ANY (ARRAY['copy'::text, 'verify'::text])) AND (p.at < (now() - '00:10:00'::interval)))
+  WHERE (((g.state)::text = 'running'::text) AND ((g.step)::text = ANY (ARRAY['copy'::text, 'verify'::text])) AND ((p.at)::timestamp with time zone < (now() - '00:10:00'::interval)))
 UNION ALL
  SELECT 'admitted'::text AS kind,
     g.id,
@@ -2439,7 +2497,7 @@ UNION ALL
    FROM ((virtuozo_core.guest_runs g
      JOIN virtuozo_core.hosts h ON ((h.id = g.host_id)))
      JOIN virtuozo_core.guests u ON ((u.id = g.guest_id)))
-  WHERE ((g.state = 'admitted'::text) AND (g.admitted_at < (now() - '00:02:00'::interval)))
+  WHERE (((g.state)::text = 'admitted'::text) AND ((g.admitted_at)::timestamp with time zone < (now() - '00:02:00'::interval)))
 UNION ALL
  SELECT 'host'::text AS kind,
     r.id,
@@ -2450,7 +2508,7 @@ UNION ALL
     'start more workers: one serves host_threads hosts at a time'::text AS advice
    FROM (virtuozo_core.host_runs r
      JOIN virtuozo_core.hosts h ON ((h.id = r.host_id)))
-  WHERE ((r.state = 'queued'::text) AND (r.run_after < (now() - '00:02:00'::interval)) AND (virtuozo_core.host_run_obstacle(r.*) IS NULL) AND (NOT (EXISTS ( SELECT 1
+  WHERE (((r.state)::text = 'queued'::text) AND ((r.run_after)::timestamp with time zone < (now() - '00:02:00'::interval)) AND (virtuozo_core.host_run_obstacle(r.*) IS NULL) AND (NOT (EXISTS ( SELECT 1
            FROM virtuozo_core.circuit_breakers x
           WHERE (x.host_id = r.host_id)))))
 UNION ALL
@@ -2484,9 +2542,9 @@ UNION ALL
      JOIN virtuozo_core.hosts h ON ((h.id = x.host_id)))
   WHERE ((EXISTS ( SELECT 1
            FROM virtuozo_core.guest_runs g
-          WHERE ((g.host_id = h.id) AND (g.state = 'waiting'::text)))) OR (EXISTS ( SELECT 1
+          WHERE ((g.host_id = h.id) AND ((g.state)::text = 'waiting'::text)))) OR (EXISTS ( SELECT 1
            FROM virtuozo_core.host_runs r
-          WHERE ((r.host_id = h.id) AND (r.state = 'queued'::text)))) OR (EXISTS ( SELECT 1
+          WHERE ((r.host_id = h.id) AND ((r.state)::text = 'queued'::text)))) OR (EXISTS ( SELECT 1
            FROM virtuozo_core.obligations o
           WHERE (o.host_id = h.id))))
 UNION ALL
@@ -2494,7 +2552,7 @@ UNION ALL
     NULL::uuid AS id,
     NULL::text AS host,
     NULL::text AS guest,
-    min(n.ended_at) AS since,
+    min((n.ended_at)::timestamp with time zone) AS since,
     format('%s by %s could not be sent: %s'::text,
         CASE count(*)
             WHEN 1 THEN 'a notice'::text
@@ -2502,7 +2560,7 @@ UNION ALL
         END, n.channel, (array_agg(n.last_error ORDER BY n.ended_at DESC))[1]) AS reason,
     format('mend the cause, which virtuozo notice test %s tries out; virtuozo notice retry sends again'::text, n.channel) AS advice
    FROM virtuozo_core.notices n
-  WHERE ((n.state = 'failed'::text) AND (n.kind <> 'test'::text) AND (n.ended_at > (now() - '7 days'::interval)))
+  WHERE (((n.state)::text = 'failed'::text) AND ((n.kind)::text <> 'test'::text) AND ((n.ended_at)::timestamp with time zone > (now() - '7 days'::interval)))
   GROUP BY n.channel
 UNION ALL
  SELECT 'paused'::text AS kind,
@@ -2515,9 +2573,9 @@ UNION ALL
    FROM virtuozo_core.settings s
   WHERE ((s.paused_at IS NOT NULL) AND ((EXISTS ( SELECT 1
            FROM virtuozo_core.guest_runs g
-          WHERE (g.state = 'waiting'::text))) OR (EXISTS ( SELECT 1
+          WHERE ((g.state)::text = 'waiting'::text))) OR (EXISTS ( SELECT 1
            FROM virtuozo_core.host_runs r
-          WHERE (r.state = 'queued'::text)))))
+          WHERE ((r.state)::text = 'queued'::text)))))
 UNION ALL
  SELECT 'paused'::text AS kind,
     h.id,
@@ -2530,9 +2588,9 @@ UNION ALL
      JOIN virtuozo_core.hosts h ON ((h.id = p.host_id)))
   WHERE ((NOT p.with_all) AND ((EXISTS ( SELECT 1
            FROM virtuozo_core.guest_runs g
-          WHERE ((g.host_id = h.id) AND (g.state = 'waiting'::text)))) OR (EXISTS ( SELECT 1
+          WHERE ((g.host_id = h.id) AND ((g.state)::text = 'waiting'::text)))) OR (EXISTS ( SELECT 1
            FROM virtuozo_core.host_runs r
-          WHERE ((r.host_id = h.id) AND (r.state = 'queued'::text))))));
+          WHERE ((r.host_id = h.id) AND ((r.state)::text = 'queued'::text))))));
 
 -- Name: missing_capabilities; Type: TABLE; Schema: virtuozo_core
 CREATE TABLE virtuozo_core.missing_capabilities (
@@ -2540,10 +2598,9 @@ CREATE TABLE virtuozo_core.missing_capabilities (
     host_id uuid,
     location text,
     reason text NOT NULL,
-    noted_at timestamp with time zone DEFAULT now() NOT NULL,
+    noted_at virtuozo_core.instant DEFAULT now() NOT NULL,
     CONSTRAINT missing_capabilities_check CHECK ((num_nonnulls(host_id, location) = 1)),
-    CONSTRAINT missing_capabilities_location_check CHECK ((location <> ''::text)),
-    CONSTRAINT missing_capabilities_times CHECK (((noted_at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (noted_at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    CONSTRAINT missing_capabilities_location_check CHECK ((location <> ''::text))
 );
 
 -- Name: lacks; Type: VIEW; Schema: virtuozo_core
@@ -2554,7 +2611,7 @@ CREATE VIEW virtuozo_core.lacks AS
     missing_capabilities.reason,
     missing_capabilities.noted_at
    FROM virtuozo_core.missing_capabilities
-  WHERE (missing_capabilities.noted_at > (now() - '00:05:00'::interval));
+  WHERE ((missing_capabilities.noted_at)::timestamp with time zone > (now() - '00:05:00'::interval));
 
 -- Name: lacking_workers; Type: VIEW; Schema: virtuozo_core
 CREATE VIEW virtuozo_core.lacking_workers AS
@@ -2567,7 +2624,7 @@ CREATE VIEW virtuozo_core.lacking_workers AS
     x.noted_at,
     virtuozo_core.leaves_to_others(w.id, COALESCE(h.kind, ''::text), h.id, array_remove(ARRAY[x.location], NULL::text)) AS leaves_to_others
    FROM ((virtuozo_core.lacks x
-     JOIN virtuozo_core.workers w ON (((w.id = x.worker_id) AND virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at))))
+     JOIN virtuozo_core.workers w ON (((w.id = x.worker_id) AND virtuozo_core.is_alive((w.heartbeat_at)::timestamp with time zone, (w.stopped_at)::timestamp with time zone))))
      LEFT JOIN virtuozo_core.hosts h ON ((h.id = x.host_id)));
 
 -- Name: lead; Type: TABLE; Schema: virtuozo_core
@@ -2575,9 +2632,8 @@ CREATE TABLE virtuozo_core.lead (
     only_row boolean DEFAULT true NOT NULL,
     fence bigint DEFAULT 1 NOT NULL,
     owner_id uuid NOT NULL,
-    lease_until timestamp with time zone NOT NULL,
-    CONSTRAINT lead_only_row_check CHECK (only_row),
-    CONSTRAINT lead_times CHECK (((lease_until < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (lease_until > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    lease_until virtuozo_core.instant NOT NULL,
+    CONSTRAINT lead_only_row_check CHECK (only_row)
 );
 
 -- Name: workers; Type: VIEW; Schema: virtuozo
@@ -2590,22 +2646,22 @@ CREATE VIEW virtuozo.workers AS
     w.version,
         CASE
             WHEN (w.stopped_at IS NOT NULL) THEN 'stopped'::text
-            WHEN virtuozo_core.is_alive(w.heartbeat_at, w.stopped_at) THEN 'alive'::text
+            WHEN virtuozo_core.is_alive((w.heartbeat_at)::timestamp with time zone, (w.stopped_at)::timestamp with time zone) THEN 'alive'::text
             ELSE 'silent'::text
         END AS state,
     w.started_at,
     w.heartbeat_at,
     w.stopped_at,
-    (round(EXTRACT(epoch FROM (now() - w.heartbeat_at))))::bigint AS silent_secs,
+    (round(EXTRACT(epoch FROM (now() - (w.heartbeat_at)::timestamp with time zone))))::bigint AS silent_secs,
     ( SELECT count(*) AS count
            FROM virtuozo_core.guest_runs g
-          WHERE ((g.owner_id = w.id) AND (g.state = 'running'::text))) AS guest_runs,
+          WHERE ((g.owner_id = w.id) AND ((g.state)::text = 'running'::text))) AS guest_runs,
     ( SELECT count(*) AS count
            FROM virtuozo_core.host_runs g
-          WHERE ((g.owner_id = w.id) AND (g.state = 'running'::text))) AS host_runs,
+          WHERE ((g.owner_id = w.id) AND ((g.state)::text = 'running'::text))) AS host_runs,
     (EXISTS ( SELECT 1
            FROM virtuozo_core.lead l
-          WHERE ((l.owner_id = w.id) AND virtuozo_core.is_held(l.lease_until)))) AS leads,
+          WHERE ((l.owner_id = w.id) AND virtuozo_core.is_held((l.lease_until)::timestamp with time zone)))) AS leads,
     ARRAY( SELECT k.kind
            FROM virtuozo_core.worker_kinds k
           WHERE ((k.worker_id = w.id) AND k.is_served)
@@ -2620,10 +2676,9 @@ CREATE VIEW virtuozo.workers AS
 CREATE TABLE virtuozo_core.definitions (
     only_row boolean DEFAULT true NOT NULL,
     generation integer NOT NULL,
-    applied_at timestamp with time zone DEFAULT now() NOT NULL,
+    applied_at virtuozo_core.instant DEFAULT now() NOT NULL,
     CONSTRAINT definitions_generation_check CHECK ((generation >= 0)),
-    CONSTRAINT definitions_only_row_check CHECK (only_row),
-    CONSTRAINT definitions_times CHECK (((applied_at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (applied_at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    CONSTRAINT definitions_only_row_check CHECK (only_row)
 );
 
 -- Name: disk_progress; Type: TABLE; Schema: virtuozo_core
@@ -2632,8 +2687,7 @@ CREATE TABLE virtuozo_core.disk_progress (
     device text NOT NULL,
     bytes_total bigint NOT NULL,
     bytes_copied bigint DEFAULT 0 NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT disk_progress_times CHECK (((updated_at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (updated_at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    updated_at virtuozo_core.instant DEFAULT now() NOT NULL
 );
 
 -- Name: disks; Type: TABLE; Schema: virtuozo_core
@@ -2645,12 +2699,10 @@ CREATE TABLE virtuozo_core.disks (
     datastore text,
     ignored boolean DEFAULT false NOT NULL,
     capacity_bytes bigint,
-    state text DEFAULT 'unknown'::text NOT NULL,
+    state virtuozo_core.disk_state DEFAULT 'unknown'::text NOT NULL,
     state_reason text,
-    checked_at timestamp with time zone,
-    CONSTRAINT disks_device_check CHECK ((device <> ''::text)),
-    CONSTRAINT disks_state_check CHECK ((state = ANY (ARRAY['unknown'::text, 'ok'::text, 'not_in_inventory'::text, 'invalid'::text]))),
-    CONSTRAINT disks_times CHECK (((checked_at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (checked_at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    checked_at virtuozo_core.instant,
+    CONSTRAINT disks_device_check CHECK ((device <> ''::text))
 );
 
 -- Name: event_forwarder; Type: TABLE; Schema: virtuozo_core
@@ -2731,18 +2783,16 @@ CREATE VIEW virtuozo_core.ready_hosts AS
 CREATE TABLE virtuozo_core.repository_ids (
     path text NOT NULL,
     id uuid NOT NULL,
-    known_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT repository_ids_path_check CHECK ((path <> ''::text)),
-    CONSTRAINT repository_ids_times CHECK (((known_at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (known_at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    known_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    CONSTRAINT repository_ids_path_check CHECK ((path <> ''::text))
 );
 
 -- Name: repository_space; Type: TABLE; Schema: virtuozo_core
 CREATE TABLE virtuozo_core.repository_space (
     path text NOT NULL,
     free_bytes bigint NOT NULL,
-    seen_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT repository_space_path_check CHECK ((path <> ''::text)),
-    CONSTRAINT repository_space_times CHECK (((seen_at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (seen_at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    seen_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    CONSTRAINT repository_space_path_check CHECK ((path <> ''::text))
 );
 
 -- Name: schedule_targets; Type: TABLE; Schema: virtuozo_core
@@ -2756,9 +2806,8 @@ CREATE TABLE virtuozo_core.schedule_targets (
 -- Name: ticks; Type: TABLE; Schema: virtuozo_core
 CREATE TABLE virtuozo_core.ticks (
     schedule_id uuid NOT NULL,
-    due_at timestamp with time zone NOT NULL,
-    run_id uuid NOT NULL,
-    CONSTRAINT ticks_times CHECK (((due_at < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (due_at > '1000-01-01 00:00:00+00'::timestamp with time zone)))
+    due_at virtuozo_core.instant NOT NULL,
+    run_id uuid NOT NULL
 );
 
 -- Name: circuit_breakers circuit_breakers_pkey; Type: CONSTRAINT; Schema: virtuozo_core
@@ -2954,28 +3003,28 @@ CREATE INDEX guest_runs_guest ON virtuozo_core.guest_runs USING btree (guest_id,
 CREATE INDEX guest_runs_host_run ON virtuozo_core.guest_runs USING btree (host_run_id);
 
 -- Name: guest_runs_one_active; Type: INDEX; Schema: virtuozo_core
-CREATE UNIQUE INDEX guest_runs_one_active ON virtuozo_core.guest_runs USING btree (guest_id) WHERE (state = ANY (ARRAY['admitted'::text, 'running'::text]));
+CREATE UNIQUE INDEX guest_runs_one_active ON virtuozo_core.guest_runs USING btree (guest_id) WHERE ((state)::text = ANY (ARRAY['admitted'::text, 'running'::text]));
 
 -- Name: guest_runs_open; Type: INDEX; Schema: virtuozo_core
-CREATE INDEX guest_runs_open ON virtuozo_core.guest_runs USING btree (run_id, host_id) WHERE (state = ANY (ARRAY['waiting'::text, 'admitted'::text, 'running'::text]));
+CREATE INDEX guest_runs_open ON virtuozo_core.guest_runs USING btree (run_id, host_id) WHERE ((state)::text = ANY (ARRAY['waiting'::text, 'admitted'::text, 'running'::text]));
 
 -- Name: guest_runs_untraced; Type: INDEX; Schema: virtuozo_core
 CREATE INDEX guest_runs_untraced ON virtuozo_core.guest_runs USING btree (run_id) WHERE ((ended_at IS NOT NULL) AND (NOT traced));
 
 -- Name: guest_runs_waiting; Type: INDEX; Schema: virtuozo_core
-CREATE INDEX guest_runs_waiting ON virtuozo_core.guest_runs USING btree (host_id, created_at, id) WHERE (state = 'waiting'::text);
+CREATE INDEX guest_runs_waiting ON virtuozo_core.guest_runs USING btree (host_id, created_at, id) WHERE ((state)::text = 'waiting'::text);
 
 -- Name: hook_runs_guest_run; Type: INDEX; Schema: virtuozo_core
 CREATE INDEX hook_runs_guest_run ON virtuozo_core.hook_runs USING btree (guest_run_id) WHERE (guest_run_id IS NOT NULL);
 
 -- Name: hook_runs_open; Type: INDEX; Schema: virtuozo_core
-CREATE INDEX hook_runs_open ON virtuozo_core.hook_runs USING btree (created_at, id) WHERE (state = ANY (ARRAY['waiting'::text, 'running'::text]));
+CREATE INDEX hook_runs_open ON virtuozo_core.hook_runs USING btree (created_at, id) WHERE ((state)::text = ANY (ARRAY['waiting'::text, 'running'::text]));
 
 -- Name: hook_runs_run; Type: INDEX; Schema: virtuozo_core
 CREATE INDEX hook_runs_run ON virtuozo_core.hook_runs USING btree (run_id);
 
 -- Name: host_runs_open; Type: INDEX; Schema: virtuozo_core
-CREATE INDEX host_runs_open ON virtuozo_core.host_runs USING btree (run_id) WHERE (state = ANY (ARRAY['queued'::text, 'running'::text]));
+CREATE INDEX host_runs_open ON virtuozo_core.host_runs USING btree (run_id) WHERE ((state)::text = ANY (ARRAY['queued'::text, 'running'::text]));
 
 -- Name: missing_capabilities_host; Type: INDEX; Schema: virtuozo_core
 CREATE INDEX missing_capabilities_host ON virtuozo_core.missing_capabilities USING btree (host_id);
@@ -2987,10 +3036,10 @@ CREATE INDEX notices_ended ON virtuozo_core.notices USING btree (ended_at) WHERE
 CREATE INDEX notices_folded ON virtuozo_core.notices USING btree (folded_into) WHERE (folded_into IS NOT NULL);
 
 -- Name: notices_one_digest; Type: INDEX; Schema: virtuozo_core
-CREATE UNIQUE INDEX notices_one_digest ON virtuozo_core.notices USING btree (due_at, channel) WHERE (kind = 'digest'::text);
+CREATE UNIQUE INDEX notices_one_digest ON virtuozo_core.notices USING btree (due_at, channel) WHERE ((kind)::text = 'digest'::text);
 
 -- Name: notices_open; Type: INDEX; Schema: virtuozo_core
-CREATE INDEX notices_open ON virtuozo_core.notices USING btree (channel, run_after) WHERE (state = ANY (ARRAY['waiting'::text, 'sending'::text]));
+CREATE INDEX notices_open ON virtuozo_core.notices USING btree (channel, run_after) WHERE ((state)::text = ANY (ARRAY['waiting'::text, 'sending'::text]));
 
 -- Name: notices_run; Type: INDEX; Schema: virtuozo_core
 CREATE INDEX notices_run ON virtuozo_core.notices USING btree (run_id) WHERE (run_id IS NOT NULL);
@@ -3002,10 +3051,10 @@ CREATE INDEX obligations_guest ON virtuozo_core.obligations USING btree (guest_i
 CREATE INDEX obligations_guest_run ON virtuozo_core.obligations USING btree (guest_run_id);
 
 -- Name: obligations_power; Type: INDEX; Schema: virtuozo_core
-CREATE UNIQUE INDEX obligations_power ON virtuozo_core.obligations USING btree (guest_id) WHERE (kind = 'power_on'::text);
+CREATE UNIQUE INDEX obligations_power ON virtuozo_core.obligations USING btree (guest_id) WHERE ((kind)::text = 'power_on'::text);
 
 -- Name: obligations_snapshot; Type: INDEX; Schema: virtuozo_core
-CREATE UNIQUE INDEX obligations_snapshot ON virtuozo_core.obligations USING btree (guest_id, snapshot_name) WHERE (kind = 'remove_snapshot'::text);
+CREATE UNIQUE INDEX obligations_snapshot ON virtuozo_core.obligations USING btree (guest_id, snapshot_name) WHERE ((kind)::text = 'remove_snapshot'::text);
 
 -- Name: requests_ended; Type: INDEX; Schema: virtuozo_core
 CREATE INDEX requests_ended ON virtuozo_core.requests USING btree (ended_at) WHERE (ended_at IS NOT NULL);
@@ -3014,7 +3063,7 @@ CREATE INDEX requests_ended ON virtuozo_core.requests USING btree (ended_at) WHE
 CREATE INDEX requests_host ON virtuozo_core.requests USING btree (host_id);
 
 -- Name: requests_open; Type: INDEX; Schema: virtuozo_core
-CREATE INDEX requests_open ON virtuozo_core.requests USING btree (asked_at) WHERE (state = ANY (ARRAY['waiting'::text, 'running'::text]));
+CREATE INDEX requests_open ON virtuozo_core.requests USING btree (asked_at) WHERE ((state)::text = ANY (ARRAY['waiting'::text, 'running'::text]));
 
 -- Name: restore_points_guest; Type: INDEX; Schema: virtuozo_core
 CREATE INDEX restore_points_guest ON virtuozo_core.restore_points USING btree (guest_id, taken_at DESC);
@@ -3023,7 +3072,7 @@ CREATE INDEX restore_points_guest ON virtuozo_core.restore_points USING btree (g
 CREATE INDEX runs_created ON virtuozo_core.runs USING btree (created_at, id);
 
 -- Name: runs_running; Type: INDEX; Schema: virtuozo_core
-CREATE INDEX runs_running ON virtuozo_core.runs USING btree (created_at) WHERE (state = 'running'::text);
+CREATE INDEX runs_running ON virtuozo_core.runs USING btree (created_at) WHERE ((state)::text = 'running'::text);
 
 -- Name: runs_untraced; Type: INDEX; Schema: virtuozo_core
 CREATE INDEX runs_untraced ON virtuozo_core.runs USING btree (ended_at) WHERE (NOT traced);
@@ -3041,13 +3090,13 @@ CREATE TRIGGER virtuozo_guard BEFORE INSERT OR UPDATE ON apalis.jobs FOR EACH RO
 CREATE TRIGGER slot_is_left AFTER UPDATE OF guest_run_id ON virtuozo_core.guest_slots FOR EACH ROW WHEN (((old.guest_run_id IS NOT NULL) AND (new.guest_run_id IS NULL))) EXECUTE FUNCTION virtuozo_core.slot_is_left();
 
 -- Name: requests virtuozo_changed; Type: TRIGGER; Schema: virtuozo_core
-CREATE TRIGGER virtuozo_changed AFTER UPDATE OF state ON virtuozo_core.requests FOR EACH ROW WHEN ((old.state IS DISTINCT FROM new.state)) EXECUTE FUNCTION virtuozo_core.request_changed();
+CREATE TRIGGER virtuozo_changed AFTER UPDATE OF state ON virtuozo_core.requests FOR EACH ROW WHEN (((old.state)::text IS DISTINCT FROM (new.state)::text)) EXECUTE FUNCTION virtuozo_core.request_changed();
 
 -- Name: guest_runs virtuozo_hook; Type: TRIGGER; Schema: virtuozo_core
 CREATE TRIGGER virtuozo_hook AFTER UPDATE OF state ON virtuozo_core.guest_runs FOR EACH ROW WHEN ((new.after_hook AND (old.ended_at IS NULL) AND (new.ended_at IS NOT NULL))) EXECUTE FUNCTION virtuozo_core.hook_after_guest_run();
 
 -- Name: runs virtuozo_hook; Type: TRIGGER; Schema: virtuozo_core
-CREATE TRIGGER virtuozo_hook AFTER UPDATE OF state ON virtuozo_core.runs FOR EACH ROW WHEN (((old.state = 'running'::text) AND (new.state <> 'running'::text))) EXECUTE FUNCTION virtuozo_core.hook_after_run();
+CREATE TRIGGER virtuozo_hook AFTER UPDATE OF state ON virtuozo_core.runs FOR EACH ROW WHEN ((((old.state)::text = 'running'::text) AND ((new.state)::text <> 'running'::text))) EXECUTE FUNCTION virtuozo_core.hook_after_run();
 
 -- Name: circuit_breakers circuit_breakers_host_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.circuit_breakers

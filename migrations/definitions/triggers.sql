@@ -13,7 +13,7 @@ BEGIN
         'FOR EACH ROW EXECUTE FUNCTION virtuozo_core.describe_job()',
 
         'CREATE TRIGGER virtuozo_hook AFTER UPDATE OF state ON virtuozo_core.runs '
-        'FOR EACH ROW WHEN (((old.state = ''running''::text) AND (new.state <> ''running''::text))) '
+        'FOR EACH ROW WHEN ((((old.state)::text = ''running''::text) AND ((new.state)::text <> ''running''::text))) '
         'EXECUTE FUNCTION virtuozo_core.hook_after_run()',
 
         'CREATE TRIGGER virtuozo_hook AFTER UPDATE OF state ON virtuozo_core.guest_runs '
@@ -25,7 +25,7 @@ BEGIN
         'EXECUTE FUNCTION virtuozo_core.slot_is_left()',
 
         'CREATE TRIGGER virtuozo_changed AFTER UPDATE OF state ON virtuozo_core.requests '
-        'FOR EACH ROW WHEN ((old.state IS DISTINCT FROM new.state)) '
+        'FOR EACH ROW WHEN (((old.state)::text IS DISTINCT FROM (new.state)::text)) '
         'EXECUTE FUNCTION virtuozo_core.request_changed()'
     ] LOOP
         IF NOT EXISTS (SELECT 1 FROM pg_trigger t WHERE NOT t.tgisinternal AND pg_get_triggerdef(t.oid) = definition) THEN

@@ -1,8 +1,7 @@
--- The tables. States are text with CHECK constraints; docs/concepts/state-machine.md says who moves what from where to
+-- The tables. States are text of domains; docs/concepts/state-machine.md says who moves what from where to
 -- where. apalis keeps its own tables in its own schema: they deliver, these are the truth.
 --
--- Nothing here refers to a function of migrations/definitions. A table with instants refuses those that no
--- program reads (its constraint ..._times): before the year 1000, after 9999, and infinite ones.
+-- Nothing here refers to a function of migrations/definitions.
 --
 -- A lease is the right of one owner to act for a row, and is three columns wherever there is one: fence, which grows with
 -- every taking; owner_id; lease_until. The last two are NULL while nobody has it (its constraint ..._lease).
@@ -11,12 +10,48 @@ CREATE SCHEMA virtuozo_core;
 -- Views and functions for operators, and nothing else.
 CREATE SCHEMA virtuozo;
 
+-- What a value may be, wherever it stands (docs/adr/0038-values-are-domains.md). Instants that no program reads are refused:
+-- before the year 1000, after 9999, and infinite ones.
+CREATE DOMAIN virtuozo_core.instant AS timestamptz
+    CONSTRAINT instant_is_readable CHECK (VALUE < '9999-01-01Z' AND VALUE > '1000-01-01Z');
+CREATE DOMAIN virtuozo_core.mode_choice AS text CHECK (VALUE IN ('hot', 'cold', 'auto'));
+CREATE DOMAIN virtuozo_core.new_guests_choice AS text CHECK (VALUE IN ('backup', 'report'));
+CREATE DOMAIN virtuozo_core.host_state AS text CHECK (VALUE IN ('unknown', 'ok', 'unreachable', 'invalid'));
+CREATE DOMAIN virtuozo_core.guest_state AS text
+    CHECK (VALUE IN ('unknown', 'ok', 'not_in_inventory', 'not_configured', 'invalid', 'powered_off'));
+CREATE DOMAIN virtuozo_core.power_state AS text CHECK (VALUE IN ('on', 'off', 'suspended', 'blocked_on_question'));
+CREATE DOMAIN virtuozo_core.disk_state AS text CHECK (VALUE IN ('unknown', 'ok', 'not_in_inventory', 'invalid'));
+CREATE DOMAIN virtuozo_core.process_kind AS text CHECK (VALUE IN ('worker', 'scheduler'));
+CREATE DOMAIN virtuozo_core.run_state AS text CHECK (VALUE IN ('running', 'succeeded', 'failed', 'cancelled'));
+CREATE DOMAIN virtuozo_core.host_run_state AS text
+    CHECK (VALUE IN ('queued', 'running', 'succeeded', 'failed', 'cancelled'));
+CREATE DOMAIN virtuozo_core.error_class AS text CHECK (VALUE IN ('retry', 'permanent', 'operator'));
+CREATE DOMAIN virtuozo_core.guest_run_state AS text
+    CHECK (VALUE IN ('waiting', 'admitted', 'running', 'succeeded', 'failed', 'skipped', 'cancelled'));
+CREATE DOMAIN virtuozo_core.backup_mode AS text CHECK (VALUE IN ('hot', 'cold'));
+CREATE DOMAIN virtuozo_core.step_name AS text
+    CHECK (VALUE IN ('validate', 'snapshot', 'power_off', 'copy', 'commit', 'power_on', 'verify', 'publish'));
+CREATE DOMAIN virtuozo_core.step_state AS text CHECK (VALUE IN ('running', 'done', 'failed'));
+CREATE DOMAIN virtuozo_core.obligation_kind AS text CHECK (VALUE IN ('remove_snapshot', 'power_on'));
+CREATE DOMAIN virtuozo_core.point_state AS text CHECK (VALUE IN ('published', 'damaged', 'deleting'));
+CREATE DOMAIN virtuozo_core.event_code AS integer CHECK (VALUE IN (50, 100, 200));
+CREATE DOMAIN virtuozo_core.severity AS text CHECK (VALUE IN ('info', 'warning', 'error'));
+CREATE DOMAIN virtuozo_core.mail_security AS text CHECK (VALUE IN ('starttls', 'tls', 'none'));
+CREATE DOMAIN virtuozo_core.notice_kind AS text CHECK (VALUE IN ('failure', 'success', 'obligation', 'digest', 'test'));
+CREATE DOMAIN virtuozo_core.notice_channel AS text CHECK (VALUE IN ('mail', 'webhook'));
+CREATE DOMAIN virtuozo_core.notice_state AS text
+    CHECK (VALUE IN ('waiting', 'sending', 'sent', 'folded', 'dropped', 'failed'));
+CREATE DOMAIN virtuozo_core.hook_moment AS text CHECK (VALUE IN ('before', 'after'));
+CREATE DOMAIN virtuozo_core.hook_failure AS text CHECK (VALUE IN ('fail', 'ignore'));
+CREATE DOMAIN virtuozo_core.outcome AS text CHECK (VALUE IN ('succeeded', 'failed', 'cancelled'));
+CREATE DOMAIN virtuozo_core.task_state AS text CHECK (VALUE IN ('waiting', 'running', 'succeeded', 'failed', 'cancelled'));
+CREATE DOMAIN virtuozo_core.request_kind AS text CHECK (VALUE IN ('host_test', 'host_check', 'datastore_propose'));
+
 -- One row: which generation of migrations/definitions this database has.
 CREATE TABLE virtuozo_core.definitions (
     only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     generation integer NOT NULL CHECK (generation >= 0),
-    applied_at timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT definitions_times CHECK (applied_at < '9999-01-01Z' AND applied_at > '1000-01-01Z')
+    applied_at virtuozo_core.instant NOT NULL DEFAULT now()
 );
 INSERT INTO virtuozo_core.definitions (generation) VALUES (0);
 
@@ -29,10 +64,10 @@ CREATE TABLE virtuozo_core.settings (
     guest_threads        integer NOT NULL DEFAULT 2 CHECK (guest_threads BETWEEN 1 AND 64),
     fleet_guest_threads  integer CHECK (fleet_guest_threads >= 1),      -- NULL: no cap over all hosts
     destination          text CHECK (destination <> ''),                -- without slashes at the end, double ones and dots
-    mode                 text NOT NULL DEFAULT 'auto' CHECK (mode IN ('hot', 'cold', 'auto')),
+    mode                 virtuozo_core.mode_choice NOT NULL DEFAULT 'auto',
     resume_power_state   boolean NOT NULL DEFAULT true,
     backup_when_off      boolean NOT NULL DEFAULT true,
-    new_guests           text NOT NULL DEFAULT 'backup' CHECK (new_guests IN ('backup', 'report')),
+    new_guests           virtuozo_core.new_guests_choice NOT NULL DEFAULT 'backup',
     verify_after_backup  boolean NOT NULL DEFAULT true,
     keep_last            integer NOT NULL DEFAULT 7 CHECK (keep_last >= 1),
     -- How old a guest's newest good restore point may become before somebody has to be told; 0: however old. The
@@ -52,10 +87,9 @@ CREATE TABLE virtuozo_core.settings (
     event_keep_count     integer NOT NULL DEFAULT 1000000 CHECK (event_keep_count >= 1000),
     history_keep_days    integer NOT NULL DEFAULT 180 CHECK (history_keep_days BETWEEN 1 AND 36500),
     history_keep_runs    integer NOT NULL DEFAULT 1000 CHECK (history_keep_runs >= 1),
-    paused_at            timestamptz,                                   -- no guest of any host is begun
+    paused_at            virtuozo_core.instant,                         -- no guest of any host is begun
     paused_by            text,                                          -- the database user who paused
-    updated_at           timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT settings_times CHECK (greatest(paused_at, updated_at) < '9999-01-01Z' AND least(paused_at, updated_at) > '1000-01-01Z')
+    updated_at           virtuozo_core.instant NOT NULL DEFAULT now()
 );
 INSERT INTO virtuozo_core.settings DEFAULT VALUES;
 
@@ -70,15 +104,13 @@ CREATE TABLE virtuozo_core.hosts (
     properties      jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(properties) = 'object'),
     ignored         boolean NOT NULL DEFAULT false,
     guest_threads   integer CHECK (guest_threads BETWEEN 1 AND 64),     -- NULL: the site's setting
-    state           text NOT NULL DEFAULT 'unknown' CHECK (state IN ('unknown', 'ok', 'unreachable', 'invalid')),
+    state           virtuozo_core.host_state NOT NULL DEFAULT 'unknown',
     state_reason    text,
-    checked_at      timestamptz,
-    paused_at       timestamptz,                                        -- no guest of this host is begun
+    checked_at      virtuozo_core.instant,
+    paused_at       virtuozo_core.instant,                              -- no guest of this host is begun
     paused_by       text,                                               -- the database user who paused
-    created_at      timestamptz NOT NULL DEFAULT now(),
-    updated_at      timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT hosts_times CHECK (greatest(checked_at, paused_at, created_at, updated_at) < '9999-01-01Z'
-                                  AND least(checked_at, paused_at, created_at, updated_at) > '1000-01-01Z')
+    created_at      virtuozo_core.instant NOT NULL DEFAULT now(),
+    updated_at      virtuozo_core.instant NOT NULL DEFAULT now()
 );
 
 -- Where workers read a host's datastore. local_path NULL: at the path the host itself gives.
@@ -88,9 +120,8 @@ CREATE TABLE virtuozo_core.datastores (
     host_path     text,
     local_path    text,
     guest_threads integer CHECK (guest_threads >= 1),                   -- NULL: no cap
-    seen_at       timestamptz,
-    PRIMARY KEY (host_id, name),
-    CONSTRAINT datastores_times CHECK (seen_at < '9999-01-01Z' AND seen_at > '1000-01-01Z')
+    seen_at       virtuozo_core.instant,
+    PRIMARY KEY (host_id, name)
 );
 
 CREATE TABLE virtuozo_core.guests (
@@ -103,25 +134,22 @@ CREATE TABLE virtuozo_core.guests (
     configured         boolean NOT NULL DEFAULT true,
     ignored            boolean NOT NULL DEFAULT false,
     destination        text CHECK (destination <> ''),                  -- these six: NULL = the site's setting
-    mode               text CHECK (mode IN ('hot', 'cold', 'auto')),
+    mode               virtuozo_core.mode_choice,
     resume_power_state boolean,
     backup_when_off    boolean,
     keep_last          integer CHECK (keep_last >= 1),
     rpo_secs           integer CHECK (rpo_secs >= 0),
-    state              text NOT NULL DEFAULT 'unknown'
-        CHECK (state IN ('unknown', 'ok', 'not_in_inventory', 'not_configured', 'invalid', 'powered_off')),
+    state              virtuozo_core.guest_state NOT NULL DEFAULT 'unknown',
     state_reason       text,
-    power              text CHECK (power IN ('on', 'off', 'suspended', 'blocked_on_question')),
+    power              virtuozo_core.power_state,
     node               text,                                            -- the machine of its host that ran it when it was last seen
     datastore          text,                                            -- that holds its configuration, by name
     change_ids         text[] NOT NULL DEFAULT '{}',                    -- for which its host keeps something
-    checked_at         timestamptz,
-    created_at         timestamptz NOT NULL DEFAULT now(),
-    updated_at         timestamptz NOT NULL DEFAULT now(),
+    checked_at         virtuozo_core.instant,
+    created_at         virtuozo_core.instant NOT NULL DEFAULT now(),
+    updated_at         virtuozo_core.instant NOT NULL DEFAULT now(),
     UNIQUE (host_id, locator),
-    UNIQUE (host_id, uuid),
-    CONSTRAINT guests_times CHECK (greatest(checked_at, created_at, updated_at) < '9999-01-01Z'
-                                   AND least(checked_at, created_at, updated_at) > '1000-01-01Z')
+    UNIQUE (host_id, uuid)
 );
 
 CREATE TABLE virtuozo_core.disks (
@@ -132,11 +160,10 @@ CREATE TABLE virtuozo_core.disks (
     datastore      text,                                                -- that holds it, by name
     ignored        boolean NOT NULL DEFAULT false,
     capacity_bytes bigint,
-    state          text NOT NULL DEFAULT 'unknown' CHECK (state IN ('unknown', 'ok', 'not_in_inventory', 'invalid')),
+    state          virtuozo_core.disk_state NOT NULL DEFAULT 'unknown',
     state_reason   text,
-    checked_at     timestamptz,
-    UNIQUE (guest_id, device),
-    CONSTRAINT disks_times CHECK (checked_at < '9999-01-01Z' AND checked_at > '1000-01-01Z')
+    checked_at     virtuozo_core.instant,
+    UNIQUE (guest_id, device)
 );
 
 CREATE TABLE virtuozo_core.schedules (
@@ -146,11 +173,9 @@ CREATE TABLE virtuozo_core.schedules (
     time_zone  text,                 -- NULL: settings.time_zone
     enabled    boolean NOT NULL DEFAULT true,
     -- Due times up to and including this one have been dealt with.
-    done_until timestamptz NOT NULL DEFAULT now(),
-    created_at timestamptz NOT NULL DEFAULT now(),
-    updated_at timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT schedules_times CHECK (greatest(done_until, created_at, updated_at) < '9999-01-01Z'
-                                      AND least(done_until, created_at, updated_at) > '1000-01-01Z')
+    done_until virtuozo_core.instant NOT NULL DEFAULT now(),
+    created_at virtuozo_core.instant NOT NULL DEFAULT now(),
+    updated_at virtuozo_core.instant NOT NULL DEFAULT now()
 );
 
 -- No row for a schedule: the whole site.
@@ -172,8 +197,7 @@ CREATE TABLE virtuozo_core.repositories (
 CREATE TABLE virtuozo_core.repository_space (
     path       text PRIMARY KEY CHECK (path <> ''),
     free_bytes bigint NOT NULL,
-    seen_at    timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT repository_space_times CHECK (seen_at < '9999-01-01Z' AND seen_at > '1000-01-01Z')
+    seen_at    virtuozo_core.instant NOT NULL DEFAULT now()
 );
 
 -- Which repository lies at a path: the id in its marker, known since its first use. It tells a repository from
@@ -181,8 +205,7 @@ CREATE TABLE virtuozo_core.repository_space (
 CREATE TABLE virtuozo_core.repository_ids (
     path     text PRIMARY KEY CHECK (path <> ''),                       -- the destination directory, without slashes at its end
     id       uuid NOT NULL,
-    known_at timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT repository_ids_times CHECK (known_at < '9999-01-01Z' AND known_at > '1000-01-01Z')
+    known_at virtuozo_core.instant NOT NULL DEFAULT now()
 );
 
 -- Processes ------------------------------------------------------------------------------------------
@@ -190,18 +213,16 @@ CREATE TABLE virtuozo_core.repository_ids (
 -- Every incarnation of a process; names may repeat, ids never.
 CREATE TABLE virtuozo_core.workers (
     id              uuid PRIMARY KEY,
-    kind            text NOT NULL CHECK (kind IN ('worker', 'scheduler')),
+    kind            virtuozo_core.process_kind NOT NULL,
     name            text NOT NULL,
     machine         text NOT NULL,
     pid             integer NOT NULL,
     version         text NOT NULL,
     -- The worker takes nothing more, finishes or hands over what it has, and ends.
     drain_requested boolean NOT NULL DEFAULT false,
-    started_at      timestamptz NOT NULL DEFAULT now(),
-    heartbeat_at    timestamptz NOT NULL DEFAULT now(),
-    stopped_at      timestamptz,
-    CONSTRAINT workers_times CHECK (greatest(started_at, heartbeat_at, stopped_at) < '9999-01-01Z'
-                                    AND least(started_at, heartbeat_at, stopped_at) > '1000-01-01Z')
+    started_at      virtuozo_core.instant NOT NULL DEFAULT now(),
+    heartbeat_at    virtuozo_core.instant NOT NULL DEFAULT now(),
+    stopped_at      virtuozo_core.instant
 );
 
 -- The kinds of host that a worker knows, and whether its machine has what their back ends need.
@@ -210,9 +231,8 @@ CREATE TABLE virtuozo_core.worker_kinds (
     kind      text NOT NULL,
     is_served boolean NOT NULL,
     found     text NOT NULL,                                            -- or what is missing, and what to do about it
-    looked_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (worker_id, kind),
-    CONSTRAINT worker_kinds_times CHECK (looked_at < '9999-01-01Z' AND looked_at > '1000-01-01Z')
+    looked_at virtuozo_core.instant NOT NULL DEFAULT now(),
+    PRIMARY KEY (worker_id, kind)
 );
 
 -- What a worker's machine lacks, found while the worker did a job: a location, which is a directory that a datastore is
@@ -222,10 +242,9 @@ CREATE TABLE virtuozo_core.missing_capabilities (
     host_id   uuid REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
     location  text CHECK (location <> ''),
     reason    text NOT NULL,
-    noted_at  timestamptz NOT NULL DEFAULT now(),
+    noted_at  virtuozo_core.instant NOT NULL DEFAULT now(),
     UNIQUE NULLS NOT DISTINCT (worker_id, host_id, location),
-    CHECK (num_nonnulls(host_id, location) = 1),
-    CONSTRAINT missing_capabilities_times CHECK (noted_at < '9999-01-01Z' AND noted_at > '1000-01-01Z')
+    CHECK (num_nonnulls(host_id, location) = 1)
 );
 CREATE INDEX missing_capabilities_host ON virtuozo_core.missing_capabilities (host_id);
 
@@ -235,8 +254,7 @@ CREATE TABLE virtuozo_core.lead (
     only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     fence       bigint NOT NULL DEFAULT 1,
     owner_id    uuid NOT NULL,
-    lease_until timestamptz NOT NULL,
-    CONSTRAINT lead_times CHECK (lease_until < '9999-01-01Z' AND lease_until > '1000-01-01Z')
+    lease_until virtuozo_core.instant NOT NULL
 );
 
 -- Circuit breakers of hosts that do not answer, or refuse the login; without a row it is closed. Nobody connects to the
@@ -247,15 +265,13 @@ CREATE TABLE virtuozo_core.circuit_breakers (
     failed_probes integer NOT NULL CHECK (failed_probes >= 0),          -- in a row
     login_refused boolean NOT NULL DEFAULT false,                       -- it answers, and says no
     error         text NOT NULL,                                        -- of the last one
-    failed_at     timestamptz NOT NULL DEFAULT now(),
-    opened_at     timestamptz NOT NULL DEFAULT now(),
-    open_until    timestamptz NOT NULL,                                 -- the end of the pause after the last failure
+    failed_at     virtuozo_core.instant NOT NULL DEFAULT now(),
+    opened_at     virtuozo_core.instant NOT NULL DEFAULT now(),
+    open_until    virtuozo_core.instant NOT NULL,                       -- the end of the pause after the last failure
     fence         bigint NOT NULL DEFAULT 0,                            -- these three: the probe
     owner_id      uuid,
-    lease_until   timestamptz,
-    CONSTRAINT circuit_breakers_lease CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
-    CONSTRAINT circuit_breakers_times CHECK (greatest(failed_at, opened_at, open_until, lease_until) < '9999-01-01Z'
-                                             AND least(failed_at, opened_at, open_until, lease_until) > '1000-01-01Z')
+    lease_until   virtuozo_core.instant,
+    CONSTRAINT circuit_breakers_lease CHECK ((owner_id IS NULL) = (lease_until IS NULL))
 );
 
 -- Runs -----------------------------------------------------------------------------------------------
@@ -263,20 +279,18 @@ CREATE TABLE virtuozo_core.circuit_breakers (
 CREATE TABLE virtuozo_core.runs (
     id               uuid PRIMARY KEY,
     schedule_id      uuid REFERENCES virtuozo_core.schedules ON DELETE SET NULL,
-    due_at           timestamptz,                        -- NULL: started by hand
+    due_at           virtuozo_core.instant,                             -- NULL: started by hand
     requested_by     text NOT NULL,                      -- 'schedule NAME', 'user NAME', 'demo'
-    state            text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'succeeded', 'failed', 'cancelled')),
+    state            virtuozo_core.run_state NOT NULL DEFAULT 'running',
     cancel_requested boolean NOT NULL DEFAULT false,
     error            text,
     trace_id         uuid,                               -- NULL: the run's own id; a run that is reopened gets another
     trace_before     uuid,                               -- the trace that it had before it was reopened
-    trace_since      timestamptz,                        -- when that was
+    trace_since      virtuozo_core.instant,                             -- when that was
     traced           boolean NOT NULL DEFAULT false,     -- its span is sent, or left out on purpose
-    created_at       timestamptz NOT NULL DEFAULT now(),
-    ended_at         timestamptz,
-    CHECK ((state = 'running') = (ended_at IS NULL)),
-    CONSTRAINT runs_times CHECK (greatest(due_at, trace_since, created_at, ended_at) < '9999-01-01Z'
-                                 AND least(due_at, trace_since, created_at, ended_at) > '1000-01-01Z')
+    created_at       virtuozo_core.instant NOT NULL DEFAULT now(),
+    ended_at         virtuozo_core.instant,
+    CHECK ((state = 'running') = (ended_at IS NULL))
 );
 CREATE INDEX runs_running ON virtuozo_core.runs (created_at) WHERE state = 'running';
 CREATE INDEX runs_created ON virtuozo_core.runs (created_at, id);
@@ -285,10 +299,9 @@ CREATE INDEX runs_untraced ON virtuozo_core.runs (ended_at) WHERE NOT traced;
 -- One row for each due time that became a run: two schedulers make one.
 CREATE TABLE virtuozo_core.ticks (
     schedule_id uuid NOT NULL REFERENCES virtuozo_core.schedules ON DELETE CASCADE,
-    due_at      timestamptz NOT NULL,
+    due_at      virtuozo_core.instant NOT NULL,
     run_id      uuid NOT NULL REFERENCES virtuozo_core.runs ON DELETE CASCADE,
-    PRIMARY KEY (schedule_id, due_at),
-    CONSTRAINT ticks_times CHECK (due_at < '9999-01-01Z' AND due_at > '1000-01-01Z')
+    PRIMARY KEY (schedule_id, due_at)
 );
 CREATE INDEX ticks_run ON virtuozo_core.ticks (run_id);
 
@@ -297,24 +310,22 @@ CREATE TABLE virtuozo_core.host_runs (
     run_id      uuid NOT NULL REFERENCES virtuozo_core.runs ON DELETE CASCADE,
     host_id     uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
     guest_ids   uuid[],                                  -- NULL: all guests of the host; otherwise only these
-    state       text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')),
+    state       virtuozo_core.host_run_state NOT NULL DEFAULT 'queued',
     fence       bigint NOT NULL DEFAULT 0,
     owner_id    uuid,
-    lease_until timestamptz,
+    lease_until virtuozo_core.instant,
     attempts    integer NOT NULL DEFAULT 0,
     crashes     integer NOT NULL DEFAULT 0,
-    run_after   timestamptz NOT NULL DEFAULT now(),
+    run_after   virtuozo_core.instant NOT NULL DEFAULT now(),
     error       text,
-    error_class text CHECK (error_class IN ('retry', 'permanent', 'operator')),
-    created_at  timestamptz NOT NULL DEFAULT now(),
-    started_at  timestamptz,
-    ended_at    timestamptz,
+    error_class virtuozo_core.error_class,
+    created_at  virtuozo_core.instant NOT NULL DEFAULT now(),
+    started_at  virtuozo_core.instant,
+    ended_at    virtuozo_core.instant,
     UNIQUE (run_id, host_id),
     CONSTRAINT host_runs_lease CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
     CHECK ((state = 'running') = (lease_until IS NOT NULL)),
-    CHECK ((state IN ('queued', 'running')) = (ended_at IS NULL)),
-    CONSTRAINT host_runs_times CHECK (greatest(lease_until, run_after, created_at, started_at, ended_at) < '9999-01-01Z'
-                                      AND least(lease_until, run_after, created_at, started_at, ended_at) > '1000-01-01Z')
+    CHECK ((state IN ('queued', 'running')) = (ended_at IS NULL))
 );
 CREATE INDEX host_runs_open ON virtuozo_core.host_runs (run_id) WHERE state IN ('queued', 'running');
 
@@ -325,40 +336,36 @@ CREATE TABLE virtuozo_core.guest_runs (
     host_id          uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
     guest_id         uuid NOT NULL REFERENCES virtuozo_core.guests ON DELETE CASCADE,
     -- waiting: for a slot (or for run_after); admitted: has a slot, its job is queued; running: under a lease
-    state            text NOT NULL DEFAULT 'waiting'
-        CHECK (state IN ('waiting', 'admitted', 'running', 'succeeded', 'failed', 'skipped', 'cancelled')),
-    mode             text CHECK (mode IN ('hot', 'cold')),              -- decided by the validate step
-    step             text CHECK (step IN ('validate', 'snapshot', 'power_off', 'copy', 'commit', 'power_on', 'verify', 'publish')),
+    state            virtuozo_core.guest_run_state NOT NULL DEFAULT 'waiting',
+    mode             virtuozo_core.backup_mode,                         -- decided by the validate step
+    step             virtuozo_core.step_name,
     fence            bigint NOT NULL DEFAULT 0,
     -- The fence under which the present attempt began: who takes over goes on after the steps done since
     -- then. NULL: the next taker begins afresh.
     attempt_fence    bigint,
     owner_id         uuid,
-    lease_until      timestamptz,
+    lease_until      virtuozo_core.instant,
     cancel_requested boolean NOT NULL DEFAULT false,
     attempts         integer NOT NULL DEFAULT 0,
     crashes          integer NOT NULL DEFAULT 0,
-    run_after        timestamptz NOT NULL DEFAULT now(),
-    admitted_at      timestamptz,
+    run_after        virtuozo_core.instant NOT NULL DEFAULT now(),
+    admitted_at      virtuozo_core.instant,
     error            text,
-    error_class      text CHECK (error_class IN ('retry', 'permanent', 'operator')),
+    error_class      virtuozo_core.error_class,
     bytes_total      bigint,                                            -- to be copied, as far as known
     bytes_copied     bigint NOT NULL DEFAULT 0,
-    progress_at      timestamptz,
+    progress_at      virtuozo_core.instant,
     after_hook       boolean NOT NULL DEFAULT false,                    -- its guest has a command for its end
     trace_fence      bigint NOT NULL DEFAULT 0,                         -- attempts up to this one belong to a span that was sent
-    trace_since      timestamptz,                                       -- when an operator put it back; NULL: never
+    trace_since      virtuozo_core.instant,                             -- when an operator put it back; NULL: never
     traced           boolean NOT NULL DEFAULT false,                    -- its span is sent, or left out on purpose
-    created_at       timestamptz NOT NULL DEFAULT now(),
-    started_at       timestamptz,
-    ended_at         timestamptz,
+    created_at       virtuozo_core.instant NOT NULL DEFAULT now(),
+    started_at       virtuozo_core.instant,
+    ended_at         virtuozo_core.instant,
     UNIQUE (run_id, guest_id),
     CONSTRAINT guest_runs_lease CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
     CHECK ((state = 'running') = (lease_until IS NOT NULL)),
-    CHECK ((state IN ('waiting', 'admitted', 'running')) = (ended_at IS NULL)),
-    CONSTRAINT guest_runs_times CHECK (
-        greatest(lease_until, run_after, admitted_at, progress_at, trace_since, created_at, started_at, ended_at) < '9999-01-01Z'
-        AND least(lease_until, run_after, admitted_at, progress_at, trace_since, created_at, started_at, ended_at) > '1000-01-01Z')
+    CHECK ((state IN ('waiting', 'admitted', 'running')) = (ended_at IS NULL))
 )
 -- Rows that change several times in their short life leave room beside them for their next version.
 WITH (fillfactor = 70);
@@ -380,9 +387,8 @@ CREATE TABLE virtuozo_core.guest_slots (
     node         text NOT NULL DEFAULT '',                              -- '': of a host that names none
     slot_no      integer NOT NULL CHECK (slot_no >= 1),
     guest_run_id uuid UNIQUE REFERENCES virtuozo_core.guest_runs ON DELETE SET NULL,
-    taken_at     timestamptz,
-    PRIMARY KEY (host_id, node, slot_no),
-    CONSTRAINT guest_slots_times CHECK (taken_at < '9999-01-01Z' AND taken_at > '1000-01-01Z')
+    taken_at     virtuozo_core.instant,
+    PRIMARY KEY (host_id, node, slot_no)
 )
 WITH (fillfactor = 50);
 
@@ -390,18 +396,16 @@ WITH (fillfactor = 50);
 CREATE TABLE virtuozo_core.steps (
     guest_run_id uuid NOT NULL REFERENCES virtuozo_core.guest_runs ON DELETE CASCADE,
     fence        bigint NOT NULL,
-    name         text NOT NULL
-        CHECK (name IN ('validate', 'snapshot', 'power_off', 'copy', 'commit', 'power_on', 'verify', 'publish')),
-    state        text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'done', 'failed')),
+    name         virtuozo_core.step_name NOT NULL,
+    state        virtuozo_core.step_state NOT NULL DEFAULT 'running',
     worker_id    uuid,
     output       jsonb,
     error        text,
     error_type   text,
     error_code   bigint,                                                -- the hypervisor's own
-    started_at   timestamptz NOT NULL DEFAULT now(),
-    ended_at     timestamptz,
-    PRIMARY KEY (guest_run_id, fence, name),
-    CONSTRAINT steps_times CHECK (greatest(started_at, ended_at) < '9999-01-01Z' AND least(started_at, ended_at) > '1000-01-01Z')
+    started_at   virtuozo_core.instant NOT NULL DEFAULT now(),
+    ended_at     virtuozo_core.instant,
+    PRIMARY KEY (guest_run_id, fence, name)
 )
 WITH (fillfactor = 70);
 
@@ -411,33 +415,30 @@ CREATE TABLE virtuozo_core.disk_progress (
     device       text NOT NULL,
     bytes_total  bigint NOT NULL,
     bytes_copied bigint NOT NULL DEFAULT 0,
-    updated_at   timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (guest_run_id, device),
-    CONSTRAINT disk_progress_times CHECK (updated_at < '9999-01-01Z' AND updated_at > '1000-01-01Z')
+    updated_at   virtuozo_core.instant NOT NULL DEFAULT now(),
+    PRIMARY KEY (guest_run_id, device)
 );
 
 -- What must be undone whatever happens. Written before the host is changed, deleted only after it was
 -- seen to be met.
 CREATE TABLE virtuozo_core.obligations (
     id              uuid PRIMARY KEY,
-    kind            text NOT NULL CHECK (kind IN ('remove_snapshot', 'power_on')),
+    kind            virtuozo_core.obligation_kind NOT NULL,
     host_id         uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE RESTRICT,
     guest_id        uuid NOT NULL REFERENCES virtuozo_core.guests ON DELETE RESTRICT,
     guest_run_id    uuid NOT NULL REFERENCES virtuozo_core.guest_runs ON DELETE RESTRICT,
     guest_run_fence bigint NOT NULL,                                    -- that of the guest run when it wrote this
     snapshot_name   text,
     attempts        integer NOT NULL DEFAULT 0,
-    next_attempt_at timestamptz NOT NULL DEFAULT now(),
+    next_attempt_at virtuozo_core.instant NOT NULL DEFAULT now(),
     last_error      text,
     -- The lease of an undo job, which takes all obligations of its guest; while it holds, no run of the guest is admitted.
     fence           bigint NOT NULL DEFAULT 0,
     owner_id        uuid,
-    lease_until     timestamptz,
-    created_at      timestamptz NOT NULL DEFAULT now(),
+    lease_until     virtuozo_core.instant,
+    created_at      virtuozo_core.instant NOT NULL DEFAULT now(),
     CONSTRAINT obligations_lease CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
-    CHECK ((kind = 'remove_snapshot') = (snapshot_name IS NOT NULL)),
-    CONSTRAINT obligations_times CHECK (greatest(next_attempt_at, lease_until, created_at) < '9999-01-01Z'
-                                        AND least(next_attempt_at, lease_until, created_at) > '1000-01-01Z')
+    CHECK ((kind = 'remove_snapshot') = (snapshot_name IS NOT NULL))
 );
 CREATE UNIQUE INDEX obligations_snapshot ON virtuozo_core.obligations (guest_id, snapshot_name) WHERE kind = 'remove_snapshot';
 CREATE UNIQUE INDEX obligations_power ON virtuozo_core.obligations (guest_id) WHERE kind = 'power_on';
@@ -453,20 +454,18 @@ CREATE TABLE virtuozo_core.restore_points (
     guest_name        text NOT NULL,
     repository        text NOT NULL,                                    -- the destination directory
     path              text NOT NULL,                                    -- below it
-    mode              text NOT NULL CHECK (mode IN ('hot', 'cold')),
-    taken_at          timestamptz NOT NULL,                             -- the instant the disks hold
-    published_at      timestamptz NOT NULL DEFAULT now(),
+    mode              virtuozo_core.backup_mode NOT NULL,
+    taken_at          virtuozo_core.instant NOT NULL,                   -- the instant the disks hold
+    published_at      virtuozo_core.instant NOT NULL DEFAULT now(),
     size_bytes        bigint NOT NULL,                                  -- stored
     source_bytes      bigint NOT NULL,                                  -- sum of the disks' sizes
     foreign_snapshots text[] NOT NULL DEFAULT '{}',
-    state             text NOT NULL DEFAULT 'published' CHECK (state IN ('published', 'damaged', 'deleting')),
-    verified_at       timestamptz,
+    state             virtuozo_core.point_state NOT NULL DEFAULT 'published',
+    verified_at       virtuozo_core.instant,
     damage            text,
     -- When a scan of the repository entered it; NULL: the run that made it did, which knows its guest for certain.
-    found_at          timestamptz,
-    UNIQUE (repository, path),
-    CONSTRAINT restore_points_times CHECK (greatest(taken_at, published_at, verified_at, found_at) < '9999-01-01Z'
-                                           AND least(taken_at, published_at, verified_at, found_at) > '1000-01-01Z')
+    found_at          virtuozo_core.instant,
+    UNIQUE (repository, path)
 );
 CREATE INDEX restore_points_guest ON virtuozo_core.restore_points (guest_id, taken_at DESC);
 
@@ -477,17 +476,16 @@ CREATE INDEX restore_points_guest ON virtuozo_core.restore_points (guest_id, tak
 -- snapshots of the database, and needs the transaction of each event for that.
 CREATE TABLE virtuozo_core.events (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    at           timestamptz NOT NULL DEFAULT now(),
-    code         integer NOT NULL CHECK (code IN (50, 100, 200)),
-    severity     text NOT NULL CHECK (severity IN ('info', 'warning', 'error')),
+    at           virtuozo_core.instant NOT NULL DEFAULT now(),
+    code         virtuozo_core.event_code NOT NULL,
+    severity     virtuozo_core.severity NOT NULL,
     message      text NOT NULL,
     run_id       uuid REFERENCES virtuozo_core.runs ON DELETE CASCADE,
     host_id      uuid REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
     guest_id     uuid REFERENCES virtuozo_core.guests ON DELETE CASCADE,
     guest_run_id uuid REFERENCES virtuozo_core.guest_runs ON DELETE CASCADE,
     detail       jsonb,
-    xact         xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    CONSTRAINT events_times CHECK (at < '9999-01-01Z' AND at > '1000-01-01Z')
+    xact         xid8 NOT NULL DEFAULT pg_current_xact_id()
 );
 CREATE INDEX events_at ON virtuozo_core.events (at);
 CREATE INDEX events_xact ON virtuozo_core.events (xact);
@@ -513,7 +511,7 @@ CREATE TABLE virtuozo_core.notice_settings (
     only_row              boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     mail_host             text CHECK (mail_host <> ''),
     mail_port             integer CHECK (mail_port BETWEEN 1 AND 65535),   -- NULL: the usual one of mail_security
-    mail_security         text NOT NULL DEFAULT 'starttls' CHECK (mail_security IN ('starttls', 'tls', 'none')),
+    mail_security         virtuozo_core.mail_security NOT NULL DEFAULT 'starttls',
     allow_unencrypted     boolean NOT NULL DEFAULT false,
     mail_user             text CHECK (mail_user <> ''),                    -- NULL: no login
     mail_password_sealed  bytea,
@@ -527,13 +525,11 @@ CREATE TABLE virtuozo_core.notice_settings (
     digest_time           time DEFAULT '07:00',                            -- NULL: no digest
     digest_time_zone      text,                                            -- NULL: settings.time_zone
     -- Digests due up to and including this time have been dealt with.
-    digest_done_until     timestamptz NOT NULL DEFAULT now(),
+    digest_done_until     virtuozo_core.instant NOT NULL DEFAULT now(),
     group_secs            integer NOT NULL DEFAULT 120 CHECK (group_secs BETWEEN 0 AND 86400),
     messages_per_hour     integer NOT NULL DEFAULT 20 CHECK (messages_per_hour >= 1),
-    updated_at            timestamptz NOT NULL DEFAULT now(),
-    CHECK (mail_security <> 'none' OR allow_unencrypted),
-    CONSTRAINT notice_settings_times CHECK (greatest(digest_done_until, updated_at) < '9999-01-01Z'
-                                            AND least(digest_done_until, updated_at) > '1000-01-01Z')
+    updated_at            virtuozo_core.instant NOT NULL DEFAULT now(),
+    CHECK (mail_security <> 'none' OR allow_unencrypted)
 );
 INSERT INTO virtuozo_core.notice_settings DEFAULT VALUES;
 
@@ -541,31 +537,29 @@ INSERT INTO virtuozo_core.notice_settings DEFAULT VALUES;
 -- those are folded into it.
 CREATE TABLE virtuozo_core.notices (
     id          uuid PRIMARY KEY,
-    kind        text NOT NULL CHECK (kind IN ('failure', 'success', 'obligation', 'digest', 'test')),
-    channel     text NOT NULL CHECK (channel IN ('mail', 'webhook')),
+    kind        virtuozo_core.notice_kind NOT NULL,
+    channel     virtuozo_core.notice_channel NOT NULL,
     run_id      uuid REFERENCES virtuozo_core.runs ON DELETE CASCADE,
-    due_at      timestamptz,                             -- of a digest: the end of the day that it tells about
-    state       text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'sending', 'sent', 'folded', 'dropped', 'failed')),
+    due_at      virtuozo_core.instant,                                  -- of a digest: the end of the day that it tells about
+    state       virtuozo_core.notice_state NOT NULL DEFAULT 'waiting',
     folded_into uuid REFERENCES virtuozo_core.notices ON DELETE CASCADE,
     held        boolean NOT NULL DEFAULT false,          -- it waited because messages_per_hour was reached
     fence       bigint NOT NULL DEFAULT 0,
     owner_id    uuid,
-    lease_until timestamptz,
+    lease_until virtuozo_core.instant,
     attempts    integer NOT NULL DEFAULT 0,
-    run_after   timestamptz NOT NULL DEFAULT now(),
+    run_after   virtuozo_core.instant NOT NULL DEFAULT now(),
     sent_to     text[] NOT NULL DEFAULT '{}',
     refused_to  text[] NOT NULL DEFAULT '{}',
     last_error  text,
-    created_at  timestamptz NOT NULL DEFAULT now(),
-    ended_at    timestamptz,
+    created_at  virtuozo_core.instant NOT NULL DEFAULT now(),
+    ended_at    virtuozo_core.instant,
     CHECK ((kind IN ('failure', 'success', 'obligation')) = (run_id IS NOT NULL)),
     CHECK ((kind = 'digest') = (due_at IS NOT NULL)),
     CONSTRAINT notices_lease CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
     CHECK ((state = 'sending') = (lease_until IS NOT NULL)),
     CHECK ((state = 'folded') = (folded_into IS NOT NULL)),
-    CHECK ((state IN ('waiting', 'sending')) = (ended_at IS NULL)),
-    CONSTRAINT notices_times CHECK (greatest(due_at, lease_until, run_after, created_at, ended_at) < '9999-01-01Z'
-                                    AND least(due_at, lease_until, run_after, created_at, ended_at) > '1000-01-01Z')
+    CHECK ((state IN ('waiting', 'sending')) = (ended_at IS NULL))
 );
 CREATE INDEX notices_run ON virtuozo_core.notices (run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX notices_folded ON virtuozo_core.notices (folded_into) WHERE folded_into IS NOT NULL;
@@ -578,13 +572,12 @@ CREATE UNIQUE INDEX notices_one_digest ON virtuozo_core.notices (due_at, channel
 -- Commands before and after a run, and before and after the backup of a guest (docs/guide/hooks.md).
 CREATE TABLE virtuozo_core.hooks (
     guest_id   uuid REFERENCES virtuozo_core.guests ON DELETE CASCADE,   -- NULL: of the whole site
-    moment     text NOT NULL CHECK (moment IN ('before', 'after')),
+    moment     virtuozo_core.hook_moment NOT NULL,
     command    text[] NOT NULL CHECK (cardinality(command) >= 1 AND command[1] <> ''),
     limit_secs integer NOT NULL CHECK (limit_secs BETWEEN 1 AND 86400),
-    on_failure text NOT NULL CHECK (on_failure IN ('fail', 'ignore')),
-    updated_at timestamptz NOT NULL DEFAULT now(),
-    UNIQUE NULLS NOT DISTINCT (guest_id, moment),
-    CONSTRAINT hooks_times CHECK (updated_at < '9999-01-01Z' AND updated_at > '1000-01-01Z')
+    on_failure virtuozo_core.hook_failure NOT NULL,
+    updated_at virtuozo_core.instant NOT NULL DEFAULT now(),
+    UNIQUE NULLS NOT DISTINCT (guest_id, moment)
 );
 
 -- Hooks that are to be run, as they were configured then: a row for the command before a run, for the one after it,
@@ -593,29 +586,27 @@ CREATE TABLE virtuozo_core.hook_runs (
     id           uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     run_id       uuid NOT NULL REFERENCES virtuozo_core.runs ON DELETE CASCADE,
     guest_run_id uuid REFERENCES virtuozo_core.guest_runs ON DELETE CASCADE,   -- NULL: of the whole site
-    moment       text NOT NULL CHECK (moment IN ('before', 'after')),
-    outcome      text CHECK (outcome IN ('succeeded', 'failed', 'cancelled')), -- how what it comes after has ended
+    moment       virtuozo_core.hook_moment NOT NULL,
+    outcome      virtuozo_core.outcome,                                 -- how what it comes after has ended
     command      text[] NOT NULL,
     limit_secs   integer NOT NULL,
     on_failure   text NOT NULL,
-    state        text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running', 'succeeded', 'failed', 'cancelled')),
+    state        virtuozo_core.task_state NOT NULL DEFAULT 'waiting',
     fence        bigint NOT NULL DEFAULT 0,
     owner_id     uuid,
-    lease_until  timestamptz,
+    lease_until  virtuozo_core.instant,
     ran_by       uuid,                                                         -- the process that runs it, or ran it last
     crashes      integer NOT NULL DEFAULT 0,
     exit_code    integer,
     error        text,
-    created_at   timestamptz NOT NULL DEFAULT now(),
-    started_at   timestamptz,
-    ended_at     timestamptz,
+    created_at   virtuozo_core.instant NOT NULL DEFAULT now(),
+    started_at   virtuozo_core.instant,
+    ended_at     virtuozo_core.instant,
     CHECK ((moment = 'after') = (outcome IS NOT NULL)),
     CHECK (moment = 'after' OR guest_run_id IS NULL),
     CONSTRAINT hook_runs_lease CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
     CHECK ((state = 'running') = (lease_until IS NOT NULL)),
-    CHECK ((state IN ('waiting', 'running')) = (ended_at IS NULL)),
-    CONSTRAINT hook_runs_times CHECK (greatest(lease_until, created_at, started_at, ended_at) < '9999-01-01Z'
-                                      AND least(lease_until, created_at, started_at, ended_at) > '1000-01-01Z')
+    CHECK ((state IN ('waiting', 'running')) = (ended_at IS NULL))
 );
 CREATE INDEX hook_runs_run ON virtuozo_core.hook_runs (run_id);
 CREATE INDEX hook_runs_guest_run ON virtuozo_core.hook_runs (guest_run_id) WHERE guest_run_id IS NOT NULL;
@@ -627,28 +618,26 @@ CREATE INDEX hook_runs_open ON virtuozo_core.hook_runs (created_at, id) WHERE st
 -- written here. There is no place for a secret in it: workers read the sealed password as they do for runs.
 CREATE TABLE virtuozo_core.requests (
     id           uuid PRIMARY KEY,
-    kind         text NOT NULL CHECK (kind IN ('host_test', 'host_check', 'datastore_propose')),
+    kind         virtuozo_core.request_kind NOT NULL,
     host_id      uuid NOT NULL REFERENCES virtuozo_core.hosts ON DELETE CASCADE,
     requested_by text NOT NULL,
-    state        text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running', 'succeeded', 'failed', 'cancelled')),
+    state        virtuozo_core.task_state NOT NULL DEFAULT 'waiting',
     fence        bigint NOT NULL DEFAULT 0,
     owner_id     uuid,
-    lease_until  timestamptz,
+    lease_until  virtuozo_core.instant,
     crashes      integer NOT NULL DEFAULT 0,
     taken_by     text,                                                  -- the worker that took it last: NAME on MACHINE
     answer       jsonb,
     error        text,
-    error_class  text CHECK (error_class IN ('retry', 'permanent', 'operator')),
-    asked_at     timestamptz NOT NULL DEFAULT now(),
-    wanted_until timestamptz NOT NULL,                                  -- from then on nobody waits for the answer
-    ended_at     timestamptz,
+    error_class  virtuozo_core.error_class,
+    asked_at     virtuozo_core.instant NOT NULL DEFAULT now(),
+    wanted_until virtuozo_core.instant NOT NULL,                        -- from then on nobody waits for the answer
+    ended_at     virtuozo_core.instant,
     CONSTRAINT requests_lease CHECK ((owner_id IS NULL) = (lease_until IS NULL)),
     CHECK ((state = 'running') = (lease_until IS NOT NULL)),
     CHECK ((state = 'succeeded') = (answer IS NOT NULL)),
     CHECK ((state = 'failed') = (error IS NOT NULL)),
-    CHECK ((state IN ('waiting', 'running')) = (ended_at IS NULL)),
-    CONSTRAINT requests_times CHECK (greatest(lease_until, asked_at, wanted_until, ended_at) < '9999-01-01Z'
-                                     AND least(lease_until, asked_at, wanted_until, ended_at) > '1000-01-01Z')
+    CHECK ((state IN ('waiting', 'running')) = (ended_at IS NULL))
 );
 CREATE INDEX requests_host ON virtuozo_core.requests (host_id);
 CREATE INDEX requests_open ON virtuozo_core.requests (asked_at) WHERE state IN ('waiting', 'running');
