@@ -6,7 +6,8 @@
 //! show what the server and the machine are good for. How soon a free slot is used is measured on a machine
 //! that is busy to the brim; peers start one job at a time on an idle one. `BENCH_PEERS` names the directory
 //! in which `make bench-queue` has installed them; without it only apalis is compared. `BENCH_WAITING` is a
-//! list of other numbers of waiting guests. The last line is JSON.
+//! list of other numbers of waiting guests, `BENCH_ROUNDS` another number of rounds than three. The medians
+//! of the rounds count. The last line is JSON.
 
 mod fleet;
 mod hypervisor;
@@ -28,40 +29,41 @@ fn main() -> Result<()> {
         .block_on(compare())
 }
 
+/// One after the other in each round, so that what else the machine does meets all of them alike.
 async fn compare() -> Result<()> {
     let numbers = env::var("BENCH_WAITING").unwrap_or_else(|_| "1000,10000,100000".to_owned());
+    let numbers: Vec<usize> = numbers
+        .split(',')
+        .map(|number| number.trim().parse().context("BENCH_WAITING"))
+        .collect::<Result<_>>()?;
+    let rounds: usize = env::var("BENCH_ROUNDS")
+        .map_or(Ok(3), |rounds| rounds.parse())
+        .context("BENCH_ROUNDS")?;
     let server = Server::start()?;
-    let mut fleets: Vec<Measured> = Vec::new();
+    let mut measured: Vec<Round> = Vec::new();
+    for round in 1..=rounds {
+        eprintln!("round {round} of {rounds}");
+        measured.push(Round::measure(&server, &numbers).await?);
+    }
+    let fleets = medians(&measured, |round| &round.fleets, |m| m.runs_per_second);
+    let peers = medians(&measured, |round| &round.peers, |p| p.jobs_per_second);
+    let most = fleets
+        .last()
+        .context("BENCH_WAITING or BENCH_ROUNDS names nothing to measure")?;
+
     println!(
         "| waiting | guest runs/s | database ms each | statements each | start p50 ms | start p99 ms |"
     );
     println!("|---:|---:|---:|---:|---:|---:|");
-    for waiting in numbers.split(',') {
-        let waiting = waiting.trim().parse().context("BENCH_WAITING")?;
-        let m = fleet::measure(&server, waiting).await?;
+    for m in &fleets {
         println!(
-            "| {waiting} | {:.0} | {:.2} | {:.1} | {:.1} | {:.1} |",
-            m.runs_per_second, m.db_ms, m.statements, m.start_p50_ms, m.start_p99_ms
+            "| {} | {:.0} | {:.2} | {:.1} | {:.1} | {:.1} |",
+            m.waiting, m.runs_per_second, m.db_ms, m.statements, m.start_p50_ms, m.start_p99_ms
         );
-        fleets.push(m);
     }
-    let most = fleets.last().context("BENCH_WAITING is empty")?;
     if env::var_os("BENCH_STATEMENTS").is_some() {
         for (ms, calls, text) in &most.costliest {
             println!("{ms:8.3} ms {calls:6.2} calls  {text}");
-        }
-    }
-
-    let mut peers = vec![peers::apalis(&server).await?];
-    if let Some(dir) = env::var_os("BENCH_PEERS").map(PathBuf::from) {
-        let python = dir.join("py/bin/python");
-        let node = PathBuf::from("node");
-        for (name, program, script) in [
-            ("graphile-worker", &node, "node/graphile_worker.mjs"),
-            ("pg-boss", &node, "node/pg_boss.mjs"),
-            ("procrastinate", &python, "py/procrastinate_jobs.py"),
-        ] {
-            peers.push(peers::foreign(&server, name, program, &dir.join(script)).await?);
         }
     }
     println!("\n| no-op jobs | jobs/s | database ms each | start p50 ms | start p99 ms |");
@@ -72,11 +74,68 @@ async fn compare() -> Result<()> {
             p.name, p.jobs_per_second, p.db_ms, p.start_p50_ms, p.start_p99_ms
         );
     }
-    println!("{}", summary(&fleets, most, &peers));
+    let mut of_apalis: Vec<f64> = measured.iter().filter_map(Round::of_apalis).collect();
+    of_apalis.sort_by(f64::total_cmp);
+    println!(
+        "{}",
+        summary(&fleets, most, &peers, percentile(&of_apalis, 50))
+    );
     Ok(())
 }
 
-fn summary(fleets: &[Measured], most: &Measured, peers: &[Peer]) -> Value {
+/// What was measured in one round.
+struct Round {
+    /// For each number of waiting guests.
+    fleets: Vec<Measured>,
+    /// apalis first.
+    peers: Vec<Peer>,
+}
+
+impl Round {
+    async fn measure(server: &Server, waiting: &[usize]) -> Result<Self> {
+        let mut fleets = Vec::new();
+        for &waiting in waiting {
+            fleets.push(fleet::measure(server, waiting).await?);
+        }
+        let mut peers = vec![peers::apalis(server).await?];
+        if let Some(dir) = env::var_os("BENCH_PEERS").map(PathBuf::from) {
+            let python = dir.join("py/bin/python");
+            let node = PathBuf::from("node");
+            for (name, program, script) in [
+                ("graphile-worker", &node, "node/graphile_worker.mjs"),
+                ("pg-boss", &node, "node/pg_boss.mjs"),
+                ("procrastinate", &python, "py/procrastinate_jobs.py"),
+            ] {
+                peers.push(peers::foreign(server, name, program, &dir.join(script)).await?);
+            }
+        }
+        Ok(Self { fleets, peers })
+    }
+
+    /// Guest runs for each no-op job of apalis in the same time.
+    fn of_apalis(&self) -> Option<f64> {
+        let (fleet, apalis) = (self.fleets.first()?, self.peers.first()?);
+        Some(fleet.runs_per_second / apalis.jobs_per_second)
+    }
+}
+
+/// Of each thing that all rounds have measured, the measurement with the median rate.
+fn medians<T: Clone>(
+    rounds: &[Round],
+    of: impl Fn(&Round) -> &Vec<T>,
+    rate: impl Fn(&T) -> f64,
+) -> Vec<T> {
+    let things = rounds.first().map_or(0, |round| of(round).len());
+    (0..things)
+        .filter_map(|n| {
+            let mut all: Vec<&T> = rounds.iter().map(|round| &of(round)[n]).collect();
+            all.sort_by(|a, b| rate(a).total_cmp(&rate(b)));
+            all.get((all.len() - 1) / 2).copied().cloned()
+        })
+        .collect()
+}
+
+fn summary(fleets: &[Measured], most: &Measured, peers: &[Peer], of_apalis: f64) -> Value {
     let round = |n: f64| (n * 100.0).round() / 100.0;
     let by_waiting: Map<String, Value> = fleets
         .iter()
@@ -94,6 +153,7 @@ fn summary(fleets: &[Measured], most: &Measured, peers: &[Peer]) -> Value {
         .map(|p| (p.name.to_owned(), p.json()))
         .collect();
     json!({
+        "guest_runs_per_noop_of_apalis": round(of_apalis),
         "guest_runs_per_second": round(most.runs_per_second),
         "db_ms_per_guest_run": round(most.db_ms),
         "start_p50_ms": round(most.start_p50_ms),

@@ -35,6 +35,7 @@ const PROBE: &str = "probe";
 
 /// What a peer did: its name, jobs for each second, time in statements for each job, and the time from a
 /// push to the start.
+#[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
     pub(crate) jobs_per_second: f64,
