@@ -1,6 +1,9 @@
 //! What can be wrong with a disk or with a file that describes one.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// A disk, or a file that names one, could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +36,23 @@ pub enum DiskError {
         path: PathBuf,
         /// Which kind it is, and what to do about it.
         reason: String,
+    },
+    /// The path lies outside of the directories below which it may lie, or a link or `..` leads out of them.
+    #[error("{} is not read: it leads out of the directories that it may lie in", path.display())]
+    Outside {
+        /// The path, as it was asked for.
+        path: PathBuf,
+    },
+    /// A file that a guest names lies in the folder of another guest.
+    #[error(
+        "{} is not read: it lies in the folder of another guest, {}, where only parents of a guest's disks may lie",
+        path.display(), folder.display()
+    )]
+    OtherGuest {
+        /// The file.
+        path: PathBuf,
+        /// The folder, in which there is a guest's configuration.
+        folder: PathBuf,
     },
     /// A delta and its parent do not belong together (VIX error 16008).
     #[error("the delta {} was made for a parent with content id {expected:08x}, but {} has {found:08x}: the parent was changed or replaced", child.display(), parent.display())]
@@ -69,6 +89,24 @@ pub enum DiskError {
 }
 
 impl DiskError {
+    pub(crate) fn not_regular(path: &Path) -> Self {
+        Self::Unsupported {
+            path: path.to_owned(),
+            reason:
+                "it is not a regular file; devices and pipes cannot be disks or files of a guest"
+                    .to_owned(),
+        }
+    }
+
+    /// Whether the system says that there is no such file.
+    pub fn is_not_found(&self) -> bool {
+        let kind = match self {
+            Self::Io { source, .. } => source.kind(),
+            _ => return false,
+        };
+        matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    }
+
     /// Makes a closure for `map_err` that names the file and the action.
     pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

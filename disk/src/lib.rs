@@ -3,12 +3,16 @@
 //! Nothing here is asynchronous and nothing knows of a database: a caller that must not block runs
 //! it on a thread of its own.
 
+mod beneath;
 mod error;
+mod open_file;
 mod source;
 pub mod vmdk;
 pub mod vmware;
 
+pub use beneath::{FileId, Roots};
 pub use error::DiskError;
+pub use open_file::{FilePlace, OpenFile};
 pub use source::{BlockRange, BlockSource, RangeKind, RawFile, ranges};
 
 /// Bytes in one sector, the unit of all VMDK addresses.

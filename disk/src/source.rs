@@ -1,7 +1,7 @@
 //! The one trait through which a disk is read, whatever its format and wherever it lies.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
@@ -13,7 +13,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::DiskError;
+use crate::{DiskError, OpenFile};
 
 /// What a range of a disk holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -151,17 +151,7 @@ impl RawFile {
     /// # Errors
     /// [`DiskError::Io`], or [`DiskError::Unsupported`] for a directory, a device or a pipe.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DiskError> {
-        Self::open_with(path.as_ref(), Access::Read)
-    }
-
-    /// As [`RawFile::open`], also for writing where `access` says so.
-    pub(crate) fn open_with(path: &Path, access: Access) -> Result<Self, DiskError> {
-        let (file, size_bytes) = open_regular(path, access)?;
-        Ok(Self {
-            file,
-            path: path.to_owned(),
-            size_bytes,
-        })
+        Ok(OpenFile::at(path.as_ref())?.into())
     }
 
     /// Writes inside the size; the file never grows.
@@ -216,6 +206,16 @@ impl RawFile {
     }
 }
 
+impl From<OpenFile> for RawFile {
+    fn from(opened: OpenFile) -> Self {
+        Self {
+            path: opened.path().to_owned(),
+            size_bytes: opened.size_bytes(),
+            file: opened.into_file(),
+        }
+    }
+}
+
 impl BlockSource for RawFile {
     fn size_bytes(&self) -> u64 {
         self.size_bytes
@@ -247,37 +247,6 @@ impl BlockSource for RawFile {
     fn fingerprint(&self) -> Option<String> {
         fingerprint_of(std::slice::from_ref(&self.path))
     }
-}
-
-/// What a file is opened for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Reading only.
-    Read,
-    /// Reading and writing.
-    ReadWrite,
-}
-
-/// Opens an existing regular file; also gives its size in bytes.
-pub(crate) fn open_regular(path: &Path, access: Access) -> Result<(File, u64), DiskError> {
-    // Looked at before opening: opening a pipe would wait for its other end.
-    let metadata = fs::metadata(path).map_err(DiskError::io("open", path))?;
-    if !metadata.is_file() {
-        return Err(DiskError::Unsupported {
-            path: path.to_owned(),
-            reason: "it is not a regular file; devices cannot be disks here".to_owned(),
-        });
-    }
-    let file = OpenOptions::new()
-        .read(true)
-        .write(access == Access::ReadWrite)
-        .open(path)
-        .map_err(DiskError::io("open", path))?;
-    let size_bytes = file
-        .metadata()
-        .map_err(DiskError::io("read the size of", path))?
-        .len();
-    Ok((file, size_bytes))
 }
 
 /// Refuses an access that does not lie wholly inside a disk of `size_bytes`.

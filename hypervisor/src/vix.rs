@@ -10,6 +10,7 @@ mod codes;
 mod connection;
 mod connector;
 mod guest;
+mod guest_paths;
 mod host;
 mod image;
 mod inspect;

@@ -24,6 +24,7 @@ use crate::{
     journal::{Block as NotedBlock, Journal, Note, Subfile, TakeOver},
     plan,
     sink::{Sink, Target, Write},
+    stored::PointFiles,
 };
 
 /// What is read at once: large enough that hand-overs cost nothing, small enough to stay in the cache.
@@ -71,10 +72,10 @@ pub(crate) fn store(
         spec,
         source,
         observer,
-        parent_path: target
+        below: target
             .parent
             .as_ref()
-            .map(|parent| target.dir.join(&parent.hint)),
+            .map(|parent| (target.dir.to_owned(), parent.hint.clone())),
         parent: None,
         take_over,
         empties,
@@ -253,7 +254,8 @@ struct Reader<'a> {
     spec: &'a FileSpec,
     source: &'a dyn BlockSource,
     observer: &'a dyn CopyObserver,
-    parent_path: Option<PathBuf>,
+    /// Directory and name of the stored parent.
+    below: Option<(PathBuf, String)>,
     parent: Option<Chain>,
     take_over: Option<TakeOver<'a>>,
     empties: Receiver<Vec<u8>>,
@@ -351,9 +353,11 @@ impl Reader<'_> {
             name: self.spec.name.clone(),
             source,
         };
-        let parent = match (&mut self.parent, &self.parent_path) {
+        let parent = match (&mut self.parent, &self.below) {
             (Some(parent), _) => parent,
-            (empty, Some(path)) => empty.insert(Chain::open(path, &[]).map_err(stored)?),
+            (empty, Some((dir, name))) => {
+                empty.insert(PointFiles::of(dir)?.chain(name).map_err(stored)?)
+            }
             (None, None) => return Ok(()),
         };
         parent.read_at(offset_bytes, buf).map_err(stored)

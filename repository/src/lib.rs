@@ -24,6 +24,7 @@ mod restore;
 pub mod retention;
 mod scan;
 mod sink;
+mod stored;
 mod verify;
 
 pub use durable::{Space, space};

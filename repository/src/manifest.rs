@@ -2,8 +2,6 @@
 
 use std::{
     collections::HashSet,
-    fs::File,
-    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -16,6 +14,7 @@ use crate::{
     RepositoryError, Result,
     hash::{self, CHUNK_BYTES, Digest},
     names::{self, MANIFEST_NAME},
+    stored::{self, PointFiles},
 };
 
 /// The format version written here, and the newest one that can be read.
@@ -163,28 +162,25 @@ impl Manifest {
     /// [`RepositoryError::NewerFormat`].
     pub fn read(point_dir: &Path) -> Result<Self> {
         let path = point_dir.join(MANIFEST_NAME);
-        let mut file = File::open(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => RepositoryError::NotFound {
-                what: "restore point with a manifest",
-                path: point_dir.to_owned(),
-            },
-            _ => RepositoryError::io("open", &path)(error),
-        })?;
-        let size_bytes = file
-            .metadata()
-            .map_err(RepositoryError::io("read the size of", &path))?
-            .len();
-        if size_bytes > SIZE_LIMIT_BYTES {
+        let opened =
+            PointFiles::of(point_dir)?
+                .open_own(MANIFEST_NAME)
+                .map_err(|error| match error {
+                    error if error.is_not_found() => RepositoryError::NotFound {
+                        what: "restore point with a manifest",
+                        path: point_dir.to_owned(),
+                    },
+                    error => stored::unopened(&path, error),
+                })?;
+        let bytes = opened
+            .read_all(SIZE_LIMIT_BYTES)
+            .map_err(|error| stored::unopened(&path, error))?;
+        let Some(bytes) = bytes else {
             return Err(damaged(
                 &path,
-                format!("a manifest of {size_bytes} bytes is too large"),
+                format!("a manifest of {} bytes is too large", opened.size_bytes()),
             ));
-        }
-        let mut bytes = Vec::new();
-        file.by_ref()
-            .take(SIZE_LIMIT_BYTES)
-            .read_to_end(&mut bytes)
-            .map_err(RepositoryError::io("read", &path))?;
+        };
         Self::from_bytes(&bytes, &path)
     }
 

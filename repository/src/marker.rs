@@ -9,13 +9,16 @@ use std::{
 use rustix::fs::{CWD, RenameFlags};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use virtuozo_disk::{DiskError, Roots};
 
-use crate::{Repository, RepositoryError, Result, durable};
+use crate::{Repository, RepositoryError, Result, durable, stored::unopened};
 
 /// The marker's file, in the repository's own directory.
 pub const MARKER_NAME: &str = ".virtuozo-repository";
 /// The version of its form that is written, and the newest that is read.
 const MARKER_VERSION: u64 = 1;
+/// A larger file is none.
+const MARKER_LIMIT_BYTES: u64 = 64 * 1024;
 
 #[derive(Serialize, Deserialize)]
 struct Marker {
@@ -99,11 +102,6 @@ impl Repository {
 /// The id in the marker; none where there is no marker.
 fn read(root: &Path) -> Result<Option<Uuid>> {
     let path = root.join(MARKER_NAME);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(RepositoryError::io("read", path)(error)),
-    };
     /// What every version has.
     #[derive(Deserialize)]
     struct Version {
@@ -117,6 +115,20 @@ fn read(root: &Path) -> Result<Option<Uuid>> {
         ),
         path: path.clone(),
     };
+    let root = std::path::absolute(root).map_err(RepositoryError::io("open", root))?;
+    let opened = match Roots::new([root.clone()])
+        .without_links()
+        .open(&root.join(MARKER_NAME))
+    {
+        Ok(opened) => opened,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(DiskError::Unsupported { reason, .. }) => return Err(damaged(reason)),
+        Err(error) => return Err(unopened(&path, error)),
+    };
+    let bytes = opened
+        .read_all(MARKER_LIMIT_BYTES)
+        .map_err(|error| unopened(&path, error))?
+        .ok_or_else(|| damaged(format!("it is larger than {MARKER_LIMIT_BYTES} bytes")))?;
     let Version { format_version } =
         serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
     if format_version > MARKER_VERSION {

@@ -14,7 +14,10 @@ use serde::Serialize;
 
 use crate::{
     CopyObserver, FileEntry, Manifest, RepositoryError, Result, StoredFormat, durable,
-    grains::GRAIN_BYTES, hash::is_zero, verify,
+    grains::GRAIN_BYTES,
+    hash::is_zero,
+    stored::{PointFiles, unopened},
+    verify,
 };
 
 /// Where files lie in the target until all are complete.
@@ -69,10 +72,12 @@ fn restore_files(
     observer: &dyn CopyObserver,
 ) -> Result<RestoreReport> {
     durable::create_dirs(temp)?;
+    let stored = PointFiles::of(point_dir)?;
     let mut report = RestoreReport { files: 0, bytes: 0 };
     for entry in &manifest.files {
         copy_file(
             entry,
+            &stored,
             &point_dir.join(&entry.name),
             &temp.join(&entry.name),
             observer,
@@ -98,16 +103,21 @@ fn restore_files(
     Ok(report)
 }
 
-fn copy_file(entry: &FileEntry, from: &Path, to: &Path, observer: &dyn CopyObserver) -> Result<()> {
+fn copy_file(
+    entry: &FileEntry,
+    stored: &PointFiles,
+    from: &Path,
+    to: &Path,
+    observer: &dyn CopyObserver,
+) -> Result<()> {
     let damaged = |reason: String| RepositoryError::Damaged {
         path: from.to_owned(),
         reason: format!("{reason}; verify the restore point for all of its damage"),
     };
-    let source = File::open(from).map_err(RepositoryError::io("open", from))?;
-    let size_bytes = source
-        .metadata()
-        .map_err(RepositoryError::io("read the size of", from))?
-        .len();
+    let source = stored
+        .open(&entry.name)
+        .map_err(|error| unopened(from, error))?;
+    let size_bytes = source.size_bytes();
     if size_bytes != entry.size_bytes {
         return Err(damaged(format!(
             "it has {size_bytes} bytes instead of {}",
@@ -118,7 +128,7 @@ fn copy_file(entry: &FileEntry, from: &Path, to: &Path, observer: &dyn CopyObser
     target
         .set_len(size_bytes)
         .map_err(RepositoryError::io("set the size of", to))?;
-    let checked = verify::check_chunks(from, &source, entry, observer, |offset, bytes| {
+    let checked = verify::check_chunks(from, source.file(), entry, observer, |offset, bytes| {
         write_sparsely(&target, offset, bytes).map_err(RepositoryError::io("write", to))
     })?;
     if let Some((offset_bytes, what)) = checked.bad.first() {

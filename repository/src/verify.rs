@@ -16,12 +16,13 @@ use std::{
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use serde::Serialize;
-use virtuozo_disk::{BlockSource, vmdk::Chain};
+use virtuozo_disk::{BlockSource, DiskError, vmdk::Chain};
 
 use crate::{
     CopyObserver, FileEntry, Manifest, Repository, RepositoryError, Result, StoredFormat,
     hash::{self, CHUNK_BYTES, Digest},
     names::{self, MANIFEST_NAME},
+    stored::{PointFiles, unopened},
 };
 
 /// Threads that read and hash at the same time.
@@ -85,12 +86,13 @@ fn verify_dir(dir: &Path, observer: &dyn CopyObserver) -> Result<VerifyReport> {
         }
         Err(error) => return Err(error),
     };
+    let stored = PointFiles::of(dir)?;
     report.find_unexpected(dir, &manifest)?;
     for entry in &manifest.files {
-        report.check_file(dir, entry, observer)?;
+        report.check_file(&stored, &dir.join(&entry.name), entry, observer)?;
         report.files_checked += 1;
     }
-    report.check_chains(dir, &manifest);
+    report.check_chains(&stored, &manifest);
     report.ok = report.problems.is_empty();
     Ok(report)
 }
@@ -127,24 +129,24 @@ impl VerifyReport {
 
     fn check_file(
         &mut self,
-        dir: &Path,
+        stored: &PointFiles,
+        path: &Path,
         entry: &FileEntry,
         observer: &dyn CopyObserver,
     ) -> Result<()> {
-        let path = dir.join(&entry.name);
-        let size_bytes = match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        let opened = match stored.open(&entry.name) {
+            Ok(opened) => opened,
+            Err(error) if error.is_not_found() => {
                 self.problem(&entry.name, None, "is missing");
                 return Ok(());
             }
-            Ok(metadata) if !metadata.is_file() => {
+            Err(DiskError::Unsupported { .. } | DiskError::Outside { .. }) => {
                 self.problem(&entry.name, None, "is not a plain file");
                 return Ok(());
             }
-            metadata => metadata
-                .map_err(RepositoryError::io("read the size of", &path))?
-                .len(),
+            Err(error) => return Err(unopened(path, error)),
         };
+        let size_bytes = opened.size_bytes();
         if size_bytes != entry.size_bytes {
             self.problem(
                 &entry.name,
@@ -152,8 +154,7 @@ impl VerifyReport {
                 format!("has {size_bytes} bytes instead of {}", entry.size_bytes),
             );
         }
-        let file = File::open(&path).map_err(RepositoryError::io("open", &path))?;
-        let checked = check_chunks(&path, &file, entry, observer, |_, _| Ok(()))?;
+        let checked = check_chunks(path, opened.file(), entry, observer, |_, _| Ok(()))?;
         self.bytes += checked.bytes;
         for (offset_bytes, what) in checked.bad {
             self.problem(&entry.name, Some(offset_bytes), what);
@@ -162,7 +163,7 @@ impl VerifyReport {
     }
 
     /// Each chain is opened at its newest link, so every link is opened.
-    fn check_chains(&mut self, dir: &Path, manifest: &Manifest) {
+    fn check_chains(&mut self, stored: &PointFiles, manifest: &Manifest) {
         let parents: HashSet<&str> = manifest
             .files
             .iter()
@@ -173,7 +174,7 @@ impl VerifyReport {
             .iter()
             .filter(|file| file.format == StoredFormat::Vmdk);
         for entry in disks.filter(|file| !parents.contains(file.name.as_str())) {
-            match Chain::open(dir.join(&entry.name), &[]) {
+            match stored.chain(&entry.name) {
                 Ok(chain) => self.check_links(&chain, entry, manifest),
                 Err(error) => self.problem(
                     &entry.name,

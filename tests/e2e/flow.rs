@@ -5,6 +5,7 @@ mod changed_limits;
 mod commands;
 mod datastores;
 mod events;
+mod foreign_files;
 mod hooks;
 mod leftovers;
 mod limits;

@@ -1,13 +1,19 @@
 //! A link and all its parents, read as the guest sees them.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use super::{layer::Layer, locate, malformed};
-use crate::{BlockRange, BlockSource, DiskError, RangeKind, source::check_bounds};
+use super::{
+    files::{DiskFiles, Named, OwnFiles},
+    layer::Layer,
+    malformed,
+};
+use crate::{
+    BlockRange, BlockSource, DiskError, OpenFile, RangeKind, open_file::Access,
+    source::check_bounds,
+};
 
 /// How an error names this format.
 const FORMAT: &str = "chain of VMDK deltas";
@@ -23,14 +29,27 @@ pub struct Chain {
 
 impl Chain {
     /// Opens the newest link at `path` and all its parents, read-only. A parent that is not where
-    /// its delta says is looked for in `search_dirs`, then beside the delta.
+    /// its delta says is looked for in `search_dirs`, then beside the delta. Nobody else may have chosen the
+    /// names in the links: see [`open_in`](Self::open_in).
     ///
     /// # Errors
     /// Those of [`Layer::open`]; [`DiskError::ContentId`] where a parent was changed after its
     /// delta was made.
     pub fn open(path: impl AsRef<Path>, search_dirs: &[PathBuf]) -> Result<Self, DiskError> {
-        let top = Layer::open(path)?;
-        let parents = open_parents(&top, search_dirs)?;
+        let files = OwnFiles {
+            search_dirs,
+            access: Access::Read,
+        };
+        Self::open_in(OpenFile::at(path.as_ref())?, &files)
+    }
+
+    /// As [`open`](Self::open), with the files that `files` finds.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and what `files` says.
+    pub fn open_in(newest: OpenFile, files: &dyn DiskFiles) -> Result<Self, DiskError> {
+        let top = Layer::open_in(newest, files)?;
+        let parents = open_parents(&top, files)?;
         let size_bytes = top.size_bytes();
         let mut layers = vec![Arc::new(top)];
         layers.extend(parents);
@@ -114,26 +133,26 @@ pub(super) fn read_through(
 /// Opens all links below `top`, newest first.
 pub(super) fn open_parents(
     top: &Layer,
-    search_dirs: &[PathBuf],
+    files: &dyn DiskFiles,
 ) -> Result<Vec<Arc<Layer>>, DiskError> {
     let mut parents: Vec<Arc<Layer>> = Vec::new();
-    let mut seen = vec![identity(top.path())?];
+    let mut seen = vec![top.found().id()];
     loop {
         let child = parents.last().map_or(top, |layer| &**layer);
         let Some(expected) = child.descriptor().parent_content_id() else {
             return Ok(parents);
         };
-        let path = find_parent(child, search_dirs)?;
-        let parent = Layer::open(&path)?;
-        let identity = identity(&path)?;
-        if seen.contains(&identity) {
+        let opened = files.open(Named::Parent, hint_of(child)?, child.found())?;
+        let (path, id) = (opened.path().to_owned(), opened.place().id());
+        if seen.contains(&id) {
             return Err(malformed(
                 top.path(),
                 FORMAT,
                 format!("{} is its own parent", path.display()),
             ));
         }
-        seen.push(identity);
+        let parent = Layer::open_in(opened, files)?;
+        seen.push(id);
         if seen.len() > MAX_LINKS {
             return Err(malformed(
                 top.path(),
@@ -180,26 +199,13 @@ pub(super) fn check_size(child: &Layer, parent: &Layer) -> Result<(), DiskError>
     ))
 }
 
-/// Where the parent of a delta is.
-pub(super) fn find_parent(child: &Layer, search_dirs: &[PathBuf]) -> Result<PathBuf, DiskError> {
-    let hint = child.descriptor().parent_hint().ok_or_else(|| {
+/// How a delta names its parent.
+pub(super) fn hint_of(child: &Layer) -> Result<&str, DiskError> {
+    child.descriptor().parent_hint().ok_or_else(|| {
         malformed(
             child.path(),
             FORMAT,
             "it is a delta but does not name its parent",
         )
-    })?;
-    let path = locate(hint, child.path(), search_dirs);
-    match fs::metadata(&path) {
-        Ok(_) => Ok(path),
-        Err(source) => Err(DiskError::Io {
-            action: "find the parent of a delta,",
-            path,
-            source,
-        }),
-    }
-}
-
-fn identity(path: &Path) -> Result<PathBuf, DiskError> {
-    path.canonicalize().map_err(DiskError::io("open", path))
+    })
 }

@@ -14,10 +14,7 @@ use super::{
     sparse::read_header,
     unsupported,
 };
-use crate::{
-    DiskError, SECTOR_BYTES,
-    source::{Access, open_regular},
-};
+use crate::{DiskError, OpenFile, SECTOR_BYTES, open_file::Access};
 
 /// How an error names this format.
 const FORMAT: &str = "VMDK disk";
@@ -55,17 +52,18 @@ impl DescriptorPlace {
         }
         let mut region = text.to_vec();
         region.resize(len_bytes as usize, 0);
-        let (file, _) = open_regular(path, Access::ReadWrite)?;
+        let opened = OpenFile::at_with(path, Access::ReadWrite)?;
+        let file = opened.file();
         file.write_all_at(&region, offset_bytes)
             .map_err(DiskError::io("write the descriptor of", path))
     }
 }
 
-/// Reads the descriptor at `path`; also gives the header if the file is a sparse extent.
+/// Reads the descriptor in a file; also gives the header if the file is a sparse extent.
 pub(super) fn read_descriptor(
-    path: &Path,
+    opened: &OpenFile,
 ) -> Result<(Descriptor, DescriptorPlace, Option<SparseHeader>), DiskError> {
-    let (file, file_bytes) = open_regular(path, Access::Read)?;
+    let (file, path, file_bytes) = (opened.file(), opened.path(), opened.size_bytes());
     let mut magic = [0; 4];
     if file_bytes < 4 {
         return Err(malformed(path, FORMAT, "it is empty"));
@@ -88,11 +86,11 @@ pub(super) fn read_descriptor(
                 "it is neither a descriptor nor a sparse extent; open a flat disk by its descriptor",
             ));
         }
-        let text = read_text(&file, path, 0, file_bytes)?;
+        let text = read_text(file, path, 0, file_bytes)?;
         let descriptor = Descriptor::parse(path, &text)?;
         return Ok((descriptor, DescriptorPlace::OwnFile, None));
     }
-    let header = read_header(&file, path, file_bytes)?;
+    let header = read_header(file, path, file_bytes)?;
     if header.descriptor == 0 || header.descriptor_len == 0 {
         return Err(unsupported(
             path,
@@ -108,7 +106,7 @@ pub(super) fn read_descriptor(
             "its embedded descriptor is outside the file",
         ));
     }
-    let text = read_text(&file, path, offset_bytes, len_bytes)?;
+    let text = read_text(file, path, offset_bytes, len_bytes)?;
     let place = DescriptorPlace::Embedded {
         offset_bytes,
         len_bytes,

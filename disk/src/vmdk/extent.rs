@@ -5,7 +5,9 @@ use std::path::Path;
 use super::{
     descriptor::ExtentLine, malformed, sparse::SparseExtent, sparse_write::Below, unsupported,
 };
-use crate::{BlockSource, DiskError, RangeKind, RawFile, SECTOR_BYTES, source::Access};
+use crate::{
+    BlockSource, DiskError, OpenFile, RangeKind, RawFile, SECTOR_BYTES, open_file::Access,
+};
 
 /// What holds the bytes of an extent. Offsets are in bytes from where the extent begins.
 #[derive(Debug)]
@@ -20,31 +22,36 @@ pub(super) enum Extent {
 }
 
 impl Extent {
-    /// Opens what `line` names; `path` is the file it was found to mean, or the descriptor where it
-    /// means none.
-    pub(super) fn open(line: &ExtentLine, path: &Path, access: Access) -> Result<Self, DiskError> {
+    /// What `line` of the descriptor at `descriptor` describes; `open` opens the file that it names.
+    pub(super) fn of(
+        line: &ExtentLine,
+        descriptor: &Path,
+        access: Access,
+        open: impl FnOnce() -> Result<OpenFile, DiskError>,
+    ) -> Result<Self, DiskError> {
         match line.kind.as_str() {
             "ZERO" => Ok(Self::Zero),
             "SPARSE" => {
-                let sparse = SparseExtent::open(path, line.sectors, access)?;
+                let sparse = SparseExtent::open(open()?, line.sectors, access)?;
                 Ok(Self::Sparse(Box::new(sparse)))
             }
-            "FLAT" | "VMFS" => Self::open_flat(line, path, access),
+            "FLAT" | "VMFS" => Self::flat(line, open()?),
             other => Err(unsupported(
-                path,
+                descriptor,
                 format!("extents of type {other} are not read"),
             )),
         }
     }
 
-    fn open_flat(line: &ExtentLine, path: &Path, access: Access) -> Result<Self, DiskError> {
-        let file = RawFile::open_with(path, access)?;
+    fn flat(line: &ExtentLine, opened: OpenFile) -> Result<Self, DiskError> {
+        let path = opened.path().to_owned();
+        let file = RawFile::from(opened);
         let start_bytes = line.offset_sectors.saturating_mul(SECTOR_BYTES);
         let size_bytes = line.sectors.saturating_mul(SECTOR_BYTES);
         let needed_bytes = start_bytes.saturating_add(size_bytes);
         if file.size_bytes() < needed_bytes {
             return Err(malformed(
-                path,
+                &path,
                 "flat VMDK extent",
                 format!(
                     "it is cut off: it has {} bytes, but its descriptor needs {needed_bytes}",

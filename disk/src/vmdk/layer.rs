@@ -6,14 +6,16 @@ use super::{
     descriptor::{Descriptor, ExtentAccess, ExtentLine},
     descriptor_file::{DescriptorPlace, read_descriptor},
     extent::Extent,
+    files::{DiskFiles, Named, OwnFiles},
     header::MAX_CAPACITY_SECTORS,
-    locate, malformed,
+    malformed,
     sparse_write::Below,
     unsupported,
 };
 use crate::{
-    BlockRange, BlockSource, DiskError, SECTOR_BYTES,
-    source::{Access, check_bounds, fingerprint_of},
+    BlockRange, BlockSource, DiskError, FilePlace, OpenFile, SECTOR_BYTES,
+    open_file::Access,
+    source::{check_bounds, fingerprint_of},
 };
 
 /// How an error names this format.
@@ -39,7 +41,7 @@ const READ_TYPES: [&str; 11] = [
 /// knows to be zeros (marked so, or a hole of a flat file) is [zero](crate::RangeKind::Zero).
 #[derive(Debug)]
 pub struct Layer {
-    path: PathBuf,
+    found: FilePlace,
     descriptor: Descriptor,
     place: DescriptorPlace,
     extents: Vec<PlacedExtent>,
@@ -74,7 +76,8 @@ struct Piece {
 }
 
 impl Layer {
-    /// Opens one link, read-only, by its descriptor or by the file in which that is embedded.
+    /// Opens one link, read-only, by its descriptor or by the file in which that is embedded. Nobody else may
+    /// have chosen the names in it: see [`open_in`](Self::open_in).
     ///
     /// # Errors
     /// [`DiskError::Io`]; [`DiskError::Malformed`]; [`DiskError::Unsupported`] for kinds that are
@@ -84,37 +87,55 @@ impl Layer {
     }
 
     pub(super) fn open_with(path: &Path, access: Access) -> Result<Self, DiskError> {
-        let (descriptor, place, own_header) = read_descriptor(path)?;
+        let files = OwnFiles {
+            search_dirs: &[],
+            access,
+        };
+        Self::of(OpenFile::at_with(path, access)?, &files, access)
+    }
+
+    /// As [`open`](Self::open), with the files that `files` finds.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and what `files` says.
+    pub fn open_in(opened: OpenFile, files: &dyn DiskFiles) -> Result<Self, DiskError> {
+        Self::of(opened, files, Access::Read)
+    }
+
+    fn of(opened: OpenFile, files: &dyn DiskFiles, access: Access) -> Result<Self, DiskError> {
+        let (descriptor, place, own_header) = read_descriptor(&opened)?;
+        let path = opened.path().to_owned();
         let kind = descriptor.create_type();
         if !READ_TYPES.contains(&kind.to_ascii_lowercase().as_str()) {
             return Err(unsupported(
-                path,
+                &path,
                 format!("disks of type {kind} are not read; convert it to a hosted type"),
             ));
         }
-        let mut layer = Self {
-            path: path.to_owned(),
-            place,
-            extents: Vec::new(),
-            files: vec![path.to_owned()],
-            size_bytes: 0,
-            descriptor,
-        };
-        let lines = layer.descriptor.extents().to_vec();
+        let lines = descriptor.extents().to_vec();
         if lines.is_empty() {
-            return Err(malformed(path, FORMAT, "its descriptor names no extents"));
+            return Err(malformed(&path, FORMAT, "its descriptor names no extents"));
         }
         // In a file with its descriptor the name in the extent line may be stale: the file itself
         // is meant.
         let own_extent = own_header.is_some_and(|header| header.capacity != 0);
         if own_extent && (lines.len() != 1 || lines.iter().any(|line| line.kind != "SPARSE")) {
             return Err(unsupported(
-                path,
+                &path,
                 "its embedded descriptor names other extents than the file itself".to_owned(),
             ));
         }
+        let mut layer = Self {
+            found: opened.place().clone(),
+            place,
+            extents: Vec::new(),
+            files: vec![path],
+            size_bytes: 0,
+            descriptor,
+        };
+        let mut own_file = own_extent.then_some(opened);
         for line in lines {
-            layer.add_extent(&line, own_extent, access)?;
+            layer.add_extent(&line, own_file.take(), files, access)?;
         }
         Ok(layer)
     }
@@ -126,7 +147,12 @@ impl Layer {
 
     /// The path it was opened by.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.found.path()
+    }
+
+    /// Where its descriptor was found.
+    pub fn found(&self) -> &FilePlace {
+        &self.found
     }
 
     /// Whether it rests on a parent.
@@ -146,10 +172,12 @@ impl Layer {
             .map(|placed| placed.size_bytes / SECTOR_BYTES)
     }
 
+    /// Adds the extent of a line, which lies in `own_file` where that is given.
     fn add_extent(
         &mut self,
         line: &ExtentLine,
-        is_own_file: bool,
+        own_file: Option<OpenFile>,
+        files: &dyn DiskFiles,
         access: Access,
     ) -> Result<(), DiskError> {
         let size_bytes = line
@@ -160,19 +188,20 @@ impl Layer {
                     .checked_add(*size)
                     .is_some_and(|total| total <= MAX_CAPACITY_SECTORS * SECTOR_BYTES)
             })
-            .ok_or_else(|| malformed(&self.path, FORMAT, "its extents are larger than any disk"))?;
+            .ok_or_else(|| {
+                malformed(self.path(), FORMAT, "its extents are larger than any disk")
+            })?;
         if line.access == ExtentAccess::None {
             return Err(unsupported(
-                &self.path,
+                self.path(),
                 "it has an extent that nobody may access (NOACCESS)".to_owned(),
             ));
         }
-        let path = if is_own_file || line.kind == "ZERO" {
-            self.path.clone()
-        } else {
-            self.extent_path(line)?
-        };
-        let extent = Extent::open(line, &path, access)?;
+        let descriptor = self.path().to_owned();
+        let extent = Extent::of(line, &descriptor, access, || match own_file {
+            Some(own_file) => Ok(own_file),
+            None => self.open_extent(line, files),
+        })?;
         self.extents.push(PlacedExtent {
             start_bytes: self.size_bytes,
             size_bytes,
@@ -183,24 +212,29 @@ impl Layer {
         Ok(())
     }
 
-    /// Finds the file of an extent and notes it.
-    fn extent_path(&mut self, line: &ExtentLine) -> Result<PathBuf, DiskError> {
+    /// Opens the file of an extent and notes it.
+    fn open_extent(
+        &mut self,
+        line: &ExtentLine,
+        files: &dyn DiskFiles,
+    ) -> Result<OpenFile, DiskError> {
         let name = line
             .file_name
             .as_deref()
             .filter(|name| !name.is_empty())
             .ok_or_else(|| {
                 malformed(
-                    &self.path,
+                    self.path(),
                     FORMAT,
                     format!("a {} extent names no file", line.kind),
                 )
             })?;
-        let path = locate(name, &self.path, &[]);
-        if !self.files.contains(&path) {
-            self.files.push(path.clone());
+        let opened = files.open(Named::Extent, name, &self.found)?;
+        let path = opened.path();
+        if !self.files.iter().any(|file| file == path) {
+            self.files.push(path.to_owned());
         }
-        Ok(path)
+        Ok(opened)
     }
 
     /// The place of the extent that holds a byte.
@@ -286,7 +320,7 @@ impl Layer {
     ) -> Result<(), DiskError> {
         check_bounds(offset_bytes, len_bytes, self.size_bytes)?;
         let refused = |reason: &str| DiskError::Refused {
-            path: self.path.clone(),
+            path: self.path().to_owned(),
             reason: reason.to_owned(),
         };
         if !offset_bytes.is_multiple_of(SECTOR_BYTES) || !len_bytes.is_multiple_of(SECTOR_BYTES) {
@@ -305,17 +339,17 @@ impl Layer {
     }
 
     pub(super) fn set_content_id(&mut self, content_id: u32) -> Result<(), DiskError> {
-        let new = self.descriptor.with_content_id(&self.path, content_id)?;
+        let new = self.descriptor.with_content_id(self.path(), content_id)?;
         self.store_descriptor(new)
     }
 
     pub(super) fn set_parent(&mut self, content_id: u32, hint: &str) -> Result<(), DiskError> {
-        let new = self.descriptor.with_parent(&self.path, content_id, hint)?;
+        let new = self.descriptor.with_parent(self.path(), content_id, hint)?;
         self.store_descriptor(new)
     }
 
     fn store_descriptor(&mut self, new: Descriptor) -> Result<(), DiskError> {
-        self.place.store(&self.path, new.bytes())?;
+        self.place.store(self.found.path(), new.bytes())?;
         self.descriptor = new;
         Ok(())
     }
@@ -329,7 +363,7 @@ impl BlockSource for Layer {
     fn range_at(&self, offset_bytes: u64) -> Result<BlockRange, DiskError> {
         check_bounds(offset_bytes, 1, self.size_bytes)?;
         let Some(placed) = self.extents.get(self.extent_at(offset_bytes)) else {
-            return Err(malformed(&self.path, FORMAT, "its extents do not join"));
+            return Err(malformed(self.path(), FORMAT, "its extents do not join"));
         };
         let at = offset_bytes - placed.start_bytes;
         let (kind, len_bytes) = placed.extent.range_at(at)?;

@@ -21,8 +21,8 @@ use super::{
     malformed,
 };
 use crate::{
-    BlockRange, DiskError, RangeKind, SECTOR_BYTES,
-    source::{Access, check_bounds, open_regular},
+    BlockRange, DiskError, OpenFile, RangeKind, SECTOR_BYTES, open_file::Access,
+    source::check_bounds,
 };
 
 /// Grain tables held in memory per extent: 512 KiB, for 8 GiB of disk.
@@ -72,13 +72,14 @@ impl Grain {
 
 impl SparseExtent {
     /// Opens the extent that the descriptor says has `sectors` sectors.
-    pub(super) fn open(path: &Path, sectors: u64, access: Access) -> Result<Self, DiskError> {
-        let (file, file_bytes) = open_regular(path, access)?;
-        let header = read_header(&file, path, file_bytes)?;
+    pub(super) fn open(opened: OpenFile, sectors: u64, access: Access) -> Result<Self, DiskError> {
+        let (path, file_bytes) = (opened.path().to_owned(), opened.size_bytes());
+        let file = opened.into_file();
+        let header = read_header(&file, &path, file_bytes)?;
         // A capacity rounded up to whole grains is the same disk.
         if sectors > header.capacity || header.capacity - sectors >= header.grain {
             return Err(malformed(
-                path,
+                &path,
                 FORMAT,
                 format!(
                     "it has {} sectors, but the descriptor says {sectors}",
@@ -88,7 +89,7 @@ impl SparseExtent {
         }
         let mut extent = Self {
             file,
-            path: path.to_owned(),
+            path,
             directories: Vec::new(),
             access,
             size_bytes: sectors * SECTOR_BYTES,

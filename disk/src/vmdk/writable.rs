@@ -7,18 +7,23 @@ use std::{
 };
 
 use super::{
-    chain::{check_content_id, check_size, find_parent, open_parents, read_links, read_through},
+    chain::{check_content_id, check_size, hint_of, open_parents, read_links, read_through},
     create::parent_hint,
     descriptor::NO_PARENT,
+    files::{Named, OwnFiles, no_parent},
     layer::Layer,
 };
 use crate::{
-    BlockSource, DiskError, RangeKind, SECTOR_BYTES,
-    source::{Access, check_bounds},
+    BlockSource, DiskError, RangeKind, SECTOR_BYTES, open_file::Access, source::check_bounds,
 };
 
 /// Bytes that a merge copies at once.
 const MERGE_BYTES: u64 = 1024 * 1024;
+/// How the parents are found.
+const OWN_FILES: OwnFiles<'static> = OwnFiles {
+    search_dirs: &[],
+    access: Access::Read,
+};
 
 /// The newest link of a chain, open for writing, its parents for reading.
 ///
@@ -40,7 +45,7 @@ impl WritableDisk {
     /// made up for by redundant tables when only reading.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DiskError> {
         let top = Layer::open_with(path.as_ref(), Access::ReadWrite)?;
-        let parents = open_parents(&top, &[])?;
+        let parents = open_parents(&top, &OWN_FILES)?;
         Ok(Self {
             top,
             parents,
@@ -117,7 +122,8 @@ pub fn merge_into_parent(child_path: impl AsRef<Path>) -> Result<(), DiskError> 
             reason: "it is not a delta, so it has no parent to be merged into".to_owned(),
         });
     };
-    let mut parent = WritableDisk::open(find_parent(&child, &[])?)?;
+    let parent = OWN_FILES.locate(Named::Parent, hint_of(&child)?, child.path());
+    let mut parent = WritableDisk::open(parent).map_err(no_parent)?;
     let content_id = child.descriptor().content_id();
     // A merge that was interrupted at its very end has left the delta's own id.
     if parent.top.descriptor().content_id() != content_id {

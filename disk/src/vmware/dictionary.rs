@@ -4,12 +4,12 @@
 
 mod syntax;
 
-use std::{collections::HashMap, fs::File, io::Read, path::Path};
+use std::{collections::HashMap, path::Path};
 
 use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
 
 use self::syntax::{escape, parse_line};
-use crate::DiskError;
+use crate::{DiskError, OpenFile};
 
 /// Larger files are not dictionaries; real ones have a few kilobytes.
 pub const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -125,24 +125,28 @@ impl Dictionary {
         (new, warnings)
     }
 
-    /// Reads a dictionary file of at most [`MAX_FILE_BYTES`].
+    /// Reads a dictionary file of at most [`MAX_FILE_BYTES`], by a path that nobody else chose.
+    ///
+    /// # Errors
+    /// [`DiskError::Io`]; [`DiskError::Malformed`] for a file that is too large;
+    /// [`DiskError::Unsupported`] for what is not a regular file.
+    pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), DiskError> {
+        Self::read(&OpenFile::at(path)?)
+    }
+
+    /// As [`load`](Self::load), from a file that is open.
     ///
     /// # Errors
     /// [`DiskError::Io`]; [`DiskError::Malformed`] for a file that is too large.
-    pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), DiskError> {
-        let file = File::open(path).map_err(DiskError::io("open", path))?;
-        let mut bytes = Vec::new();
-        file.take(MAX_FILE_BYTES + 1)
-            .read_to_end(&mut bytes)
-            .map_err(DiskError::io("read", path))?;
-        if bytes.len() as u64 > MAX_FILE_BYTES {
-            return Err(DiskError::Malformed {
-                path: path.to_owned(),
+    pub fn read(opened: &OpenFile) -> Result<(Self, Vec<Warning>), DiskError> {
+        match opened.read_all(MAX_FILE_BYTES)? {
+            Some(bytes) => Ok(Self::parse(&bytes)),
+            None => Err(DiskError::Malformed {
+                path: opened.path().to_owned(),
                 format: "configuration file",
                 reason: format!("it is larger than {MAX_FILE_BYTES} bytes"),
-            });
+            }),
         }
-        Ok(Self::parse(&bytes))
     }
 
     /// The value of a key, whatever its case.
@@ -409,7 +413,10 @@ mod tests {
     fn a_file_of_many_megabytes_is_refused_without_reading_it_all() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("huge.vmx");
-        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        std::fs::File::create(&path)
+            .unwrap()
+            .set_len(1 << 40)
+            .unwrap();
         assert!(matches!(
             Dictionary::load(&path),
             Err(DiskError::Malformed { .. })

@@ -2,15 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
-    io::Read,
     path::{Path, PathBuf},
 };
 
 use roxmltree::{Document, Node, ParsingOptions};
 
 use super::host_path;
-use crate::DiskError;
+use crate::{DiskError, Roots};
 
 /// Name of the list of datastores in a host's configuration directory.
 pub const DATASTORES_FILE: &str = "datastores.xml";
@@ -154,9 +152,9 @@ pub fn write_inventory<'a>(vmx_paths: impl IntoIterator<Item = &'a str>) -> Stri
     xml
 }
 
-/// The place of the list of guests: what `config.xml` names, else [`INVENTORY_FILE`] beside it. A
-/// path that `config.xml` names is a path of the host; one outside the directory is looked for under
-/// its base name too, because this machine may see the directory elsewhere.
+/// The place of the list of guests: what `config.xml` names, else [`INVENTORY_FILE`] beside it. It lies in the
+/// directory: a path of the host that leads elsewhere is taken by its base name, because this machine may see
+/// the directory at another place.
 pub fn inventory_file(config_dir: &Path) -> PathBuf {
     let named = read_file(&config_dir.join(CONFIG_FILE))
         .ok()
@@ -171,38 +169,35 @@ pub fn inventory_file(config_dir: &Path) -> PathBuf {
     let Some(named) = named else {
         return config_dir.join(INVENTORY_FILE);
     };
-    let beside = config_dir.join(host_path::base_name(&named));
     let direct = config_dir.join(&named);
-    if direct.exists() || !beside.exists() {
+    if direct.parent() == Some(config_dir) && direct.exists() {
         direct
     } else {
-        beside
+        config_dir.join(host_path::base_name(&named))
     }
 }
 
 /// Reads one of these files as text; none if it does not exist. Bytes that are not UTF-8 become
-/// replacement characters.
+/// replacement characters. A link does not lead out of its directory.
 ///
 /// # Errors
-/// [`DiskError::Io`]; [`DiskError::Malformed`] for a file too large to be one of them.
+/// [`DiskError::Io`]; [`DiskError::Outside`]; [`DiskError::Unsupported`] for what is not a regular file;
+/// [`DiskError::Malformed`] for a file too large to be one of them.
 pub fn read_file(path: &Path) -> Result<Option<String>, DiskError> {
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(DiskError::io("open", path)(error)),
+    let path = std::path::absolute(path).map_err(DiskError::io("open", path))?;
+    let opened = match Roots::new(path.parent().map(Path::to_owned)).open(&path) {
+        Ok(opened) => opened,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
     };
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(DiskError::io("read", path))?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(DiskError::Malformed {
-            path: path.to_owned(),
+    match opened.read_all(MAX_FILE_BYTES)? {
+        Some(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        None => Err(DiskError::Malformed {
+            path,
             format: "host configuration file",
             reason: format!("it is larger than {MAX_FILE_BYTES} bytes"),
-        });
+        }),
     }
-    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 fn parse_xml(xml: &str) -> Result<Document<'_>, String> {
@@ -242,6 +237,8 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -313,7 +310,7 @@ mod tests {
         assert_eq!(inventory_file(config), config.join(INVENTORY_FILE));
         let write = |text: &str| fs::write(config.join(CONFIG_FILE), text).unwrap();
         write("<config><vmsvc><vmInventory>/var/lib/other.xml</vmInventory></vmsvc></config>");
-        assert_eq!(inventory_file(config), Path::new("/var/lib/other.xml"));
+        assert_eq!(inventory_file(config), config.join("other.xml"));
         fs::write(config.join("other.xml"), "").unwrap();
         assert_eq!(inventory_file(config), config.join("other.xml"));
         write("not xml");

@@ -7,12 +7,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::DiskError;
+use crate::{DiskError, OpenFile, Roots};
 
 /// Size of a lock file in bytes.
 const MEMBER_BYTES: usize = 512;
 /// Longer lock files are not read.
-const MAX_MEMBER_BYTES: usize = 4096;
+const MAX_MEMBER_BYTES: u64 = 4096;
 /// A locker announces itself for an instant only; older announcements are left over from a crash.
 const STALE_ANNOUNCEMENT: Duration = Duration::from_secs(60);
 /// Two lockers that meet both step back; so often before the file counts as in use.
@@ -101,16 +101,24 @@ pub fn acquire(path: &Path, kind: LockKind, program: &str) -> Result<Lock, LockE
     })
 }
 
-/// Everybody who holds a lock on the file, also those who are gone.
+/// Everybody who holds a lock on the file, also those who are gone. The lock files lie below `roots`.
 ///
 /// # Errors
-/// [`DiskError::Io`] where the lock directory cannot be read; a missing one has no holders.
-pub fn holders(path: &Path) -> Result<Vec<Holder>, DiskError> {
+/// [`DiskError::Io`] where the lock directory cannot be read; a missing one has no holders. Those of
+/// [`Roots::open`] for a lock file.
+pub fn holders(roots: &Roots, path: &Path) -> Result<Vec<Holder>, DiskError> {
     let directory = directory(path);
+    let mut names = match roots.list(&directory) {
+        Ok(names) => names,
+        Err(error) if error.is_not_found() => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    names.sort();
     let mut holders = Vec::new();
-    for name in names(&directory)? {
-        if name.starts_with('M')
-            && let Some(holder) = read_member(&directory.join(&name))?
+    for name in names {
+        let file = directory.join(&name);
+        if name.as_encoded_bytes().starts_with(b"M")
+            && let Some(holder) = read_member(&file, roots.open(&file))?
         {
             holders.push(holder);
         }
@@ -122,8 +130,10 @@ pub fn holders(path: &Path) -> Result<Vec<Holder>, DiskError> {
 ///
 /// # Errors
 /// As [`holders`].
-pub fn in_use(path: &Path) -> Result<Option<Holder>, DiskError> {
-    Ok(holders(path)?.into_iter().find(|holder| !holder.stale))
+pub fn in_use(roots: &Roots, path: &Path) -> Result<Option<Holder>, DiskError> {
+    Ok(holders(roots, path)?
+        .into_iter()
+        .find(|holder| !holder.stale))
 }
 
 /// When a process of this machine was started, in ticks since the machine was; none if it is gone
@@ -173,7 +183,7 @@ fn try_acquire(path: &Path, kind: LockKind, program: &str) -> Result<Option<Lock
             continue;
         }
         if name.starts_with('M') {
-            let Some(holder) = read_member(&file)? else {
+            let Some(holder) = read_member(&file, OpenFile::at(&file))? else {
                 continue;
             };
             if holder.stale {
@@ -280,14 +290,17 @@ fn names(directory: &Path) -> Result<Vec<String>, DiskError> {
 }
 
 /// Reads a lock file; none if it has just gone.
-fn read_member(file: &Path) -> Result<Option<Holder>, DiskError> {
-    let bytes = match fs::read(file) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(DiskError::io("read", file)(error)),
+fn read_member(
+    file: &Path,
+    opened: Result<OpenFile, DiskError>,
+) -> Result<Option<Holder>, DiskError> {
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
     };
-    let bytes = bytes.get(..MAX_MEMBER_BYTES).unwrap_or(&bytes);
-    let text = String::from_utf8_lossy(bytes);
+    let bytes = opened.read_beginning(MAX_MEMBER_BYTES)?;
+    let text = String::from_utf8_lossy(&bytes);
     Ok(Some(parse_member(file, text.trim_end_matches('\0'))))
 }
 
@@ -362,11 +375,16 @@ mod tests {
         fs::write(directory(path).join("M00042.lck"), bytes).unwrap();
     }
 
+    /// The directory of a file.
+    fn beside(path: &Path) -> Roots {
+        Roots::new(path.parent().map(Path::to_owned))
+    }
+
     #[test]
     fn an_exclusive_lock_keeps_everybody_out_until_it_is_dropped() {
         let (_dir, path) = file();
         let lock = acquire(&path, LockKind::Exclusive, "guest").unwrap();
-        let held = holders(&path).unwrap();
+        let held = holders(&beside(&path), &path).unwrap();
         assert_eq!(held.len(), 1);
         assert_eq!(held[0].pid, Some(std::process::id()));
         assert!(!held[0].stale);
@@ -385,12 +403,12 @@ mod tests {
         let (_dir, path) = file();
         let first = acquire(&path, LockKind::Shared, "a").unwrap();
         let second = acquire(&path, LockKind::Shared, "b").unwrap();
-        assert_eq!(holders(&path).unwrap().len(), 2);
+        assert_eq!(holders(&beside(&path), &path).unwrap().len(), 2);
         assert!(acquire(&path, LockKind::Exclusive, "c").is_err());
         drop(first);
-        assert!(in_use(&path).unwrap().is_some());
+        assert!(in_use(&beside(&path), &path).unwrap().is_some());
         drop(second);
-        assert!(in_use(&path).unwrap().is_none());
+        assert!(in_use(&beside(&path), &path).unwrap().is_none());
     }
 
     #[test]
@@ -408,7 +426,7 @@ mod tests {
             child.id()
         );
         plant(&path, &text);
-        assert!(in_use(&path).unwrap().is_some());
+        assert!(in_use(&beside(&path), &path).unwrap().is_some());
         child.kill().unwrap();
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         while process_start(child.id()).is_some() {
@@ -419,9 +437,9 @@ mod tests {
             std::thread::yield_now();
         }
         // Not waited for: it is a zombie now.
-        assert!(in_use(&path).unwrap().is_none());
+        assert!(in_use(&beside(&path), &path).unwrap().is_none());
         child.wait().unwrap();
-        assert!(in_use(&path).unwrap().is_none());
+        assert!(in_use(&beside(&path), &path).unwrap().is_none());
         acquire(&path, LockKind::Exclusive, "next").unwrap();
     }
 
@@ -430,7 +448,7 @@ mod tests {
         let (_dir, path) = file();
         let text = format!("{} {}-1(vm) 1 X 1 lc=1", machine_id(), std::process::id());
         plant(&path, &text);
-        assert!(holders(&path).unwrap()[0].stale);
+        assert!(holders(&beside(&path), &path).unwrap()[0].stale);
     }
 
     #[test]
@@ -442,7 +460,7 @@ mod tests {
             "",
         ] {
             plant(&path, text);
-            assert!(in_use(&path).unwrap().is_some(), "{text}");
+            assert!(in_use(&beside(&path), &path).unwrap().is_some(), "{text}");
             assert!(acquire(&path, LockKind::Shared, "me").is_err(), "{text}");
         }
     }
@@ -451,7 +469,7 @@ mod tests {
     fn an_empty_lock_directory_is_no_lock() {
         let (_dir, path) = file();
         fs::create_dir(directory(&path)).unwrap();
-        assert!(in_use(&path).unwrap().is_none());
+        assert!(in_use(&beside(&path), &path).unwrap().is_none());
         acquire(&path, LockKind::Exclusive, "me").unwrap();
     }
 
@@ -474,6 +492,6 @@ mod tests {
                 });
             }
         });
-        assert!(in_use(&path).unwrap().is_none());
+        assert!(in_use(&beside(&path), &path).unwrap().is_none());
     }
 }

@@ -2,12 +2,11 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    io,
     path::Path,
 };
 
 use super::{Dictionary, Warning};
-use crate::DiskError;
+use crate::{DiskError, OpenFile};
 
 /// More snapshots than this are not read; the products allow a few dozen.
 const MAX_SNAPSHOTS: usize = 4096;
@@ -112,16 +111,25 @@ impl Vmsd {
         (vmsd, warnings)
     }
 
-    /// Reads a `.vmsd` file; a missing one has no snapshots.
+    /// Reads a `.vmsd` file by a path that nobody else chose; a missing one has no snapshots.
     ///
     /// # Errors
     /// As [`Dictionary::load`], but for a missing file.
     pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), DiskError> {
-        match Dictionary::load(path) {
-            Ok((dictionary, _)) => Ok(Self::parse(&dictionary.to_bytes())),
-            Err(DiskError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Ok((Self::default(), Vec::new()))
+        Self::read(OpenFile::at(path))
+    }
+
+    /// As [`load`](Self::load), from what opening the file led to.
+    ///
+    /// # Errors
+    /// As [`Dictionary::read`], and that of opening it, but for a missing file.
+    pub fn read(opened: Result<OpenFile, DiskError>) -> Result<(Self, Vec<Warning>), DiskError> {
+        match opened {
+            Ok(opened) => {
+                let (dictionary, _) = Dictionary::read(&opened)?;
+                Ok(Self::parse(&dictionary.to_bytes()))
             }
+            Err(error) if error.is_not_found() => Ok((Self::default(), Vec::new())),
             Err(error) => Err(error),
         }
     }

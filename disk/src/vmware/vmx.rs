@@ -3,7 +3,7 @@
 use std::{fmt, path::Path, str::FromStr};
 
 use super::{Dictionary, Warning};
-use crate::DiskError;
+use crate::{DiskError, OpenFile};
 
 /// The buses that carry disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,7 +124,15 @@ impl Vmx {
     /// # Errors
     /// As [`Dictionary::load`].
     pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), DiskError> {
-        let (dictionary, warnings) = Dictionary::load(path)?;
+        Self::read(&OpenFile::at(path)?)
+    }
+
+    /// As [`load`](Self::load), from a file that is open.
+    ///
+    /// # Errors
+    /// As [`Dictionary::read`].
+    pub fn read(opened: &OpenFile) -> Result<(Self, Vec<Warning>), DiskError> {
+        let (dictionary, warnings) = Dictionary::read(opened)?;
         Ok((Self { dictionary }, warnings))
     }
 

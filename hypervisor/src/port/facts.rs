@@ -115,6 +115,8 @@ pub struct GuestFacts {
     pub datastore: Option<String>,
     /// Change ids for which its host keeps something; see [`Guest::forget`](super::Guest::forget).
     pub change_ids: Vec<ChangeId>,
+    /// What people should know of and is no obstacle, in sentences: files of other guests that are read too.
+    pub notes: Vec<String>,
     /// Why the guest cannot be backed up at all; none if it can.
     pub problem: Option<Problem>,
 }

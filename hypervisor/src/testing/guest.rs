@@ -89,6 +89,7 @@ impl Guest for Handle {
                 .filter(|_| keeps_marks)
                 .cloned()
                 .collect(),
+            notes: Vec::new(),
             problem: self.problem(guest.datastore.as_ref()),
         })
     }

@@ -158,6 +158,7 @@ impl Guest for VixGuest {
             node: None,
             datastore: None,
             change_ids: Vec::new(),
+            notes: Vec::new(),
             problem: None,
         };
         match self.live_facts().await {
@@ -173,12 +174,13 @@ impl Guest for VixGuest {
         let read = self
             .with_files(move |files| {
                 let (disks, problem) = (files.disk_facts(runs), files.problem());
-                (files.name(), files.datastore, disks, problem)
+                (files.name(), files.notes(), files.datastore, disks, problem)
             })
             .await;
         match read {
-            Ok((name, datastore, disks, problem)) => {
+            Ok((name, notes, datastore, disks, problem)) => {
                 facts.name = name;
+                facts.notes = notes;
                 facts.datastore = datastore;
                 facts.disks = disks;
                 facts.problem = facts.problem.or(problem);

@@ -1,10 +1,8 @@
 //! A guest at one instant as a set of files that open beside each other: the frozen disks with the
 //! whole tree of foreign snapshots, and a configuration that names them.
 
-use std::{fs::File, io, io::Read, path::Path};
-
 use virtuozo_disk::{
-    BlockSource, DiskError,
+    BlockSource, OpenFile, RawFile,
     vmware::{
         host_path, lock,
         vmsd::{Snapshot, Vmsd},
@@ -13,8 +11,8 @@ use virtuozo_disk::{
 };
 
 use super::{
-    inspect::{GuestFiles, is_same},
-    links::{Links, Names, identity},
+    inspect::{GuestFiles, is_same, memory_file},
+    links::{Links, Names},
 };
 use crate::{
     DiskChanges, ErrorClass, ErrorKind, GuestImage, HypervisorError, ImageFile, ImageFormat,
@@ -78,7 +76,7 @@ impl Builder {
                 ErrorClass::Permanent,
                 format!(
                     "{} has no snapshot {name}",
-                    self.files.path.with_extension("vmsd").display()
+                    self.files.path().with_extension("vmsd").display()
                 ),
             )),
             (Some(_), Some(_)) => Err(self
@@ -130,9 +128,9 @@ impl Builder {
                     disk.mode
                 ))
             })?;
-        let explain = |error| self.files.locations.explain(error);
-        let is_current = identity(&self.files.place(&frozen.file_name)?).map_err(explain)?
-            == identity(&self.files.place(&disk.file_name)?).map_err(explain)?;
+        let paths = &self.files.paths;
+        let is_current = paths.open_disk(&frozen.file_name)?.place().id()
+            == paths.open_disk(&disk.file_name)?.place().id();
         if is_current {
             return Err(self.files.invalid(format_args!(
                 "the disk {device} still writes to {}, which the snapshot {} should have frozen",
@@ -144,8 +142,11 @@ impl Builder {
 
     /// Refuses a disk that some program still has open for writing.
     fn check_unused(&self, file_name: &str) -> Result<()> {
-        let path = self.files.place(file_name)?;
-        match lock::in_use(&path).map_err(|error| self.files.locations.explain(error))? {
+        let paths = &self.files.paths;
+        let opened = paths.open_disk(file_name)?;
+        let path = opened.path();
+        let holder = lock::in_use(&paths.roots, path);
+        match holder.map_err(|error| paths.locations.explain(error))? {
             None => Ok(()),
             Some(holder) => Err(HypervisorError::new(
                 ErrorKind::PowerState,
@@ -155,17 +156,18 @@ impl Builder {
                      of another machine: remove {}",
                     path.display(),
                     holder.program,
-                    lock::directory(&path).display()
+                    lock::directory(path).display()
                 ),
             )),
         }
     }
 
     fn add_chain(&mut self, file_name: &str, device: &str) -> Result<String> {
-        let chain = self.files.chain(file_name)?;
+        let paths = &self.files.paths;
+        let chain = paths.chain(file_name)?;
         self.links
             .add(&chain, device, &mut self.names)
-            .map_err(|error| self.files.locations.explain(error))
+            .map_err(|error| paths.locations.explain(error))
     }
 
     /// Takes in the chains and state files of foreign snapshots. Returns the list of snapshots
@@ -224,41 +226,42 @@ impl Builder {
     /// Takes in a state file, and the memory file beside it. One that is missing on the host is
     /// missing in the image.
     fn add_state(&mut self, state: &str) -> Result<Option<String>> {
-        let path = self.files.place(state)?;
-        if !path.exists() {
-            tracing::warn!(path = %path.display(), "a state file is missing on the host");
+        let Some(opened) = self.files.paths.open_named(state)? else {
+            tracing::warn!(
+                path = %self.files.path().display(),
+                state,
+                "a state file is missing on the host"
+            );
             return Ok(None);
-        }
+        };
+        let memory = self.files.paths.open_named(&memory_file(state))?;
         let name = self.names.take(host_path::base_name(state));
-        let memory = path.with_extension("vmem");
-        self.add_raw(&path, name.clone())?;
-        if memory.exists() {
+        self.add_raw(opened, name.clone());
+        if let Some(memory) = memory {
             let memory_name = self.names.take(&format!("{}.vmem", host_path::stem(&name)));
-            self.add_raw(&memory, memory_name)?;
+            self.add_raw(memory, memory_name);
         }
         Ok(Some(name))
     }
 
-    fn add_raw(&mut self, path: &Path, name: String) -> Result<()> {
-        let source: Box<dyn BlockSource> = Box::new(self.files.raw(path)?);
+    fn add_raw(&mut self, opened: OpenFile, name: String) {
+        let source: Box<dyn BlockSource> = Box::new(RawFile::from(opened));
         self.states.push(ImageFile {
             name,
             device: None,
             format: ImageFormat::Raw,
             source,
         });
-        Ok(())
     }
 
     fn finish(mut self, vmsd: Option<Vmsd>) -> Result<GuestImage> {
         let mut small = Vec::new();
-        if let Some(nvram) = self.files.vmx.nvram().map(str::to_owned) {
-            let path = self.files.place(&nvram)?;
-            if let Some(bytes) = self.read_small(&path)? {
-                let name = self.names.take(host_path::base_name(&nvram));
-                self.files.vmx.dictionary.set("nvram", &name);
-                small.push(SmallFile { name, bytes });
-            }
+        if let Some(nvram) = self.files.vmx.nvram().map(str::to_owned)
+            && let Some(bytes) = self.read_small(&nvram)?
+        {
+            let name = self.names.take(host_path::base_name(&nvram));
+            self.files.vmx.dictionary.set("nvram", &name);
+            small.push(SmallFile { name, bytes });
         }
         let foreign_snapshots = vmsd
             .iter()
@@ -299,25 +302,20 @@ impl Builder {
     }
 
     /// Reads a small file whole; none if it is missing.
-    fn read_small(&self, path: &Path) -> Result<Option<Vec<u8>>> {
-        let explain = |error: DiskError| self.files.locations.explain(error);
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(explain(DiskError::io("open", path)(error))),
+    fn read_small(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let paths = &self.files.paths;
+        let Some(opened) = paths.open_named(name)? else {
+            return Ok(None);
         };
-        let mut bytes = Vec::new();
-        file.take(MAX_SMALL_BYTES + 1)
-            .read_to_end(&mut bytes)
-            .map_err(DiskError::io("read", path))
-            .map_err(explain)?;
-        if bytes.len() as u64 > MAX_SMALL_BYTES {
-            return Err(self.files.invalid(format_args!(
+        let bytes = opened
+            .read_all(MAX_SMALL_BYTES)
+            .map_err(|error| paths.locations.explain(error))?;
+        bytes.map(Some).ok_or_else(|| {
+            self.files.invalid(format_args!(
                 "{} is larger than {MAX_SMALL_BYTES} bytes; it is no firmware memory",
-                path.display()
-            )));
-        }
-        Ok(Some(bytes))
+                opened.path().display()
+            ))
+        })
     }
 }
 

@@ -1,9 +1,9 @@
 //! A guest's own files, read from its datastore: what it is made of and what is wrong with it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use virtuozo_disk::{
-    BlockSource, DiskError, RawFile, ranges,
+    BlockSource, ranges,
     vmdk::Chain,
     vmware::{
         host_path,
@@ -12,22 +12,16 @@ use virtuozo_disk::{
     },
 };
 
-use super::locations::Locations;
+use super::{guest_paths::GuestPaths, locations::Locations};
 use crate::{
     DiskFacts, ErrorClass, ErrorKind, GuestRef, HypervisorError, Problem, Result, snapshot_name,
 };
 
-/// A chain cannot lead through more directories than this.
-const MAX_SEARCH_DIRS: usize = 64;
-
 /// Configuration and snapshot list of a guest, and where they lie.
 pub(super) struct GuestFiles {
-    pub(super) locations: Locations,
-    /// The `.vmx` as this machine reads it.
-    pub(super) path: PathBuf,
+    pub(super) paths: GuestPaths,
     /// The datastore that it lies in.
     pub(super) datastore: Option<String>,
-    dir: PathBuf,
     pub(super) vmx: Vmx,
     pub(super) vmsd: Vmsd,
 }
@@ -36,25 +30,25 @@ impl GuestFiles {
     /// Reads `.vmx` and `.vmsd`. Blocks.
     pub(super) fn load(locations: Locations, guest: &GuestRef) -> Result<Self> {
         let path = locations.vmx(guest)?;
-        let (vmx, warnings) = Vmx::load(&path).map_err(|error| locations.explain(error))?;
-        for warning in warnings {
-            tracing::debug!(path = %path.display(), line = warning.line, warning.text);
-        }
-        let (vmsd, warnings) =
-            Vmsd::load(&path.with_extension("vmsd")).map_err(|error| locations.explain(error))?;
-        for warning in warnings {
-            tracing::debug!(path = %path.display(), line = warning.line, warning.text);
-        }
-        let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
         let datastore = locations.datastore_of(guest.locator.as_str());
+        let (paths, opened) = GuestPaths::open(locations, &path)?;
+        let explain = |error| paths.locations.explain(error);
+        let (vmx, warnings) = Vmx::read(&opened).map_err(explain)?;
+        let (vmsd, more) = Vmsd::read(paths.beside_vmx("vmsd")).map_err(explain)?;
+        for warning in warnings.into_iter().chain(more) {
+            tracing::debug!(path = %path.display(), line = warning.line, warning.text);
+        }
         Ok(Self {
-            locations,
-            path,
+            paths: paths.with_working_dir(vmx.working_dir()),
             datastore,
-            dir,
             vmx,
             vmsd,
         })
+    }
+
+    /// The `.vmx` as this machine reads it.
+    pub(super) fn path(&self) -> &Path {
+        self.paths.vmx()
     }
 
     /// The name shown to people.
@@ -67,82 +61,15 @@ impl GuestFiles {
 
     /// The name of the `.vmx` without its extension.
     pub(super) fn stem(&self) -> String {
-        host_path::stem(&self.path.to_string_lossy()).to_owned()
-    }
-
-    /// Where a file is that `.vmx` or `.vmsd` names.
-    pub(super) fn place(&self, name: &str) -> Result<PathBuf> {
-        if host_path::is_absolute(name) {
-            return self.locations.host_file(name);
-        }
-        let name = host_path::to_slashes(name);
-        let beside = self.dir.join(&name);
-        if !beside.exists()
-            && let Some(working_dir) = self.working_dir()
-            && working_dir.join(&name).exists()
-        {
-            return Ok(working_dir.join(name));
-        }
-        Ok(beside)
+        host_path::stem(&self.path().to_string_lossy()).to_owned()
     }
 
     /// The datastore of a file that `.vmx` or `.vmsd` names.
     fn datastore_of(&self, name: &str) -> Option<String> {
         if host_path::is_absolute(name) {
-            return self.locations.datastore_of(name);
+            return self.paths.locations.datastore_of(name);
         }
         self.datastore.clone()
-    }
-
-    fn working_dir(&self) -> Option<PathBuf> {
-        let dir = self.vmx.working_dir()?;
-        if host_path::is_absolute(dir) {
-            self.locations.host_file(dir).ok()
-        } else {
-            Some(self.dir.join(host_path::to_slashes(dir)))
-        }
-    }
-
-    /// Opens a disk with all its parents.
-    pub(super) fn chain(&self, file_name: &str) -> Result<Chain> {
-        let path = self.place(file_name)?;
-        let mut dirs = vec![self.dir.clone()];
-        dirs.extend(self.working_dir());
-        loop {
-            let error = match Chain::open(&path, &dirs) {
-                Ok(chain) => return Ok(chain),
-                Err(error) => error,
-            };
-            // A parent that the host names by an absolute path may lie elsewhere on this machine.
-            match self.mapped_dir(&error) {
-                Some(dir) if !dirs.contains(&dir) && dirs.len() < MAX_SEARCH_DIRS => dirs.push(dir),
-                _ => return Err(self.locations.explain(error)),
-            }
-        }
-    }
-
-    /// The directory of the file whose absence is the error, by the host's datastores.
-    fn mapped_dir(&self, error: &DiskError) -> Option<PathBuf> {
-        let DiskError::Io { path, source, .. } = error else {
-            return None;
-        };
-        if source.kind() != std::io::ErrorKind::NotFound {
-            return None;
-        }
-        // A path of Windows is one component for this machine.
-        let name = path.file_name()?.to_str()?;
-        let named = if host_path::is_windows(name) {
-            name
-        } else {
-            path.to_str()?
-        };
-        let mapped = self.locations.host_file(named).ok()?;
-        Some(mapped.parent()?.to_owned())
-    }
-
-    /// Opens a file that is stored as it is.
-    pub(super) fn raw(&self, path: &Path) -> Result<RawFile> {
-        RawFile::open(path).map_err(|error| self.locations.explain(error))
     }
 
     /// Snapshots that are not ours, parents before children.
@@ -162,7 +89,7 @@ impl GuestFiles {
             .iter()
             .map(|disk| {
                 let device = disk.device.to_string();
-                let (capacity_bytes, problem) = match self.chain(&disk.file_name) {
+                let (capacity_bytes, problem) = match self.paths.chain(&disk.file_name) {
                     Ok(chain) => (
                         Some(chain.size_bytes()),
                         self.damage(&chain, runs)
@@ -188,14 +115,14 @@ impl GuestFiles {
         let mut damaged = links.filter_map(|link| ranges(link).find_map(|range| range.err()));
         damaged
             .next()
-            .map(|error| self.locations.explain(error).into())
+            .map(|error| self.paths.locations.explain(error).into())
     }
 
     /// What is wrong with the first foreign snapshot that has a broken disk on a device that fits.
     fn broken_snapshot(&self, fits: impl Fn(&str) -> bool) -> Option<Problem> {
         self.foreign_snapshots().iter().find_map(|snapshot| {
             let mut disks = snapshot.disks.iter().filter(|disk| fits(&disk.node));
-            let error = disks.find_map(|disk| self.chain(&disk.file_name).err())?;
+            let error = disks.find_map(|disk| self.paths.chain(&disk.file_name).err())?;
             let message = match error.class {
                 ErrorClass::Elsewhere => {
                     format!("the snapshot {}: {}", snapshot.name, error.message)
@@ -218,21 +145,27 @@ impl GuestFiles {
         if self.vmx.encryption() == Some(Encryption::Full) {
             return Some(Problem::permanent(format!(
                 "{} is encrypted; decrypt the guest or ignore it",
-                self.path.display()
+                self.path().display()
             )));
         }
         if self.vmx.dictionary.iter().next().is_none() {
             return Some(Problem::permanent(format!(
                 "{} is not a configuration file; repair it or restore it from a backup",
-                self.path.display()
+                self.path().display()
             )));
         }
         let disks = self.vmx.disks();
         if disks.is_empty() {
             return Some(Problem::permanent(format!(
                 "{} names no disks",
-                self.path.display()
+                self.path().display()
             )));
+        }
+        if let Some(error) = self
+            .other_files()
+            .find_map(|name| self.paths.open_named(&name).err())
+        {
+            return Some(error.into());
         }
         // What a snapshot holds of disks that have since been unplugged.
         self.broken_snapshot(|node| {
@@ -242,14 +175,50 @@ impl GuestFiles {
         })
     }
 
+    /// The files that `.vmx` and `.vmsd` name beside disks, and those that stand beside them.
+    fn other_files(&self) -> impl Iterator<Item = String> + '_ {
+        let states = self.foreign_snapshots().into_iter();
+        let states = states
+            .filter_map(|snapshot| snapshot.state_file.as_deref())
+            .chain(self.vmx.suspend_state());
+        let states = states.flat_map(|state| [state.to_owned(), memory_file(state)]);
+        self.vmx
+            .nvram()
+            .map(str::to_owned)
+            .into_iter()
+            .chain(states)
+    }
+
+    /// What people should know of the disks that were opened.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let parents = self.paths.borrowed().into_iter();
+        parents
+            .map(|path| {
+                format!(
+                    "its disks rest on {}, which lies in the folder of another guest and is copied with them",
+                    path.display()
+                )
+            })
+            .collect()
+    }
+
     /// An error of the guest's files.
     pub(super) fn invalid(&self, why: impl std::fmt::Display) -> HypervisorError {
         HypervisorError::new(
             ErrorKind::GuestInvalid,
             ErrorClass::Permanent,
-            format!("{}: {why}", self.path.display()),
+            format!("{}: {why}", self.path().display()),
         )
     }
+}
+
+/// The memory file that belongs to a state file.
+pub(super) fn memory_file(state: &str) -> String {
+    let stem = match state.rsplit_once('.') {
+        Some((stem, extension)) if !extension.contains(['/', '\\']) => stem,
+        _ => state,
+    };
+    format!("{stem}.vmem")
 }
 
 /// Whether two texts name the same device.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use virtuozo_disk::{
-    DiskError,
+    DiskError, FileId,
     vmdk::{Chain, Descriptor, Layer},
 };
 
@@ -52,8 +52,8 @@ struct Link {
 #[derive(Default)]
 pub(super) struct Links {
     links: Vec<Link>,
-    /// Real path of a link's descriptor → its name here.
-    names: HashMap<PathBuf, String>,
+    /// The file of a link's descriptor → its name here.
+    names: HashMap<FileId, String>,
 }
 
 impl Links {
@@ -66,12 +66,12 @@ impl Links {
     ) -> Result<String, DiskError> {
         let mut below: Option<String> = None;
         for layer in chain.layers().iter().rev() {
-            let identity = identity(layer.path())?;
-            let name = match self.names.get(&identity) {
+            let id = layer.found().id();
+            let name = match self.names.get(&id) {
                 Some(name) => name.clone(),
                 None => {
                     let name = names.take(&file_name(layer.path()));
-                    self.names.insert(identity, name.clone());
+                    self.names.insert(id, name.clone());
                     self.links.push(Link {
                         layer: Arc::clone(layer),
                         device: device.to_owned(),
@@ -107,11 +107,6 @@ impl Links {
             })
             .collect()
     }
-}
-
-/// The same for two paths of one file.
-pub(super) fn identity(path: &Path) -> Result<PathBuf, DiskError> {
-    path.canonicalize().map_err(DiskError::io("open", path))
 }
 
 /// The base name; a disk's always ends in `.vmdk`, as the products want it.

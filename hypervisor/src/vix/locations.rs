@@ -239,6 +239,12 @@ impl Locations {
             _ => (ErrorKind::GuestInvalid, Permanent, None),
         };
         let mut message = format!("host {}: {error}", self.host);
+        if matches!(error, DiskError::Outside { .. }) {
+            message.push_str(
+                "; it lies outside of the guest's folder and of every datastore of the host. If it is the guest's, ",
+            );
+            message.push_str(&self.hint("NAME"));
+        }
         if kind == ErrorKind::NotMapped {
             message.push_str("; mount its datastore here, or ");
             message.push_str(&self.hint("NAME"));
@@ -249,11 +255,16 @@ impl Locations {
         }
     }
 
+    /// The directories of the datastores that this machine reads.
+    pub(super) fn roots(&self) -> Vec<PathBuf> {
+        let names = self.mapped.keys().chain(self.on_host.keys());
+        names.filter_map(|name| self.root(name)).collect()
+    }
+
     /// The directory of the datastore that holds a file of this machine.
-    fn root_of(&self, path: &Path) -> Option<PathBuf> {
-        let roots = self.mapped.keys().chain(self.on_host.keys());
-        roots
-            .filter_map(|name| self.root(name))
+    pub(super) fn root_of(&self, path: &Path) -> Option<PathBuf> {
+        self.roots()
+            .into_iter()
             .filter(|root| path.starts_with(root))
             .max_by_key(|root| root.components().count())
     }

@@ -13,6 +13,7 @@ use crate::{
     Digest, NewPoint, Result, durable,
     hash::{self, CHUNK_BYTES},
     names::{self, JOURNAL_NAME},
+    stored::PointFiles,
 };
 
 /// A longer line was not written by this program.
@@ -63,7 +64,13 @@ impl Earlier {
 
     /// `None` if there is no journal of this instant, or it is empty.
     fn read(dir: &Path, point: &NewPoint) -> Option<Self> {
-        let mut lines = BufReader::new(File::open(dir.join(JOURNAL_NAME)).ok()?);
+        let mut lines = BufReader::new(
+            PointFiles::of(dir)
+                .ok()?
+                .open_own(JOURNAL_NAME)
+                .ok()?
+                .into_file(),
+        );
         if !matches!(next_line(&mut lines)?, Line::Point(subject) if subject == Subject::of(point))
         {
             return None;
@@ -122,7 +129,11 @@ impl Earlier {
             return None;
         }
         Some(TakeOver {
-            stored: File::open(self.dir.join(&about.name)).ok()?,
+            stored: PointFiles::of(&self.dir)
+                .ok()?
+                .open(&about.name)
+                .ok()?
+                .into_file(),
             earlier,
             chunk: None,
         })

@@ -9,6 +9,7 @@
 mod damage;
 mod killed;
 mod lifecycle;
+mod links;
 mod marker;
 mod resume;
 mod round_trip;

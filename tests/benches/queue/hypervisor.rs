@@ -114,6 +114,7 @@ impl Guest for NoGuest {
             node: None,
             datastore: None,
             change_ids: Vec::new(),
+            notes: Vec::new(),
             problem: None,
         })
     }

@@ -3,9 +3,13 @@
 use std::path::PathBuf;
 
 use virtuozo_hypervisor::{Capabilities, Guest, GuestFacts, PowerState, snapshot_name};
-use virtuozo_model::Mode;
+use virtuozo_model::{Mode, Severity};
 use virtuozo_repository::PointMode;
-use virtuozo_store::{guest_runs, inventory::GuestObservation};
+use virtuozo_store::{
+    events::{self, NewEvent},
+    guest_runs,
+    inventory::GuestObservation,
+};
 
 use super::{GuestRun, Validated};
 use crate::{
@@ -30,7 +34,10 @@ pub(super) async fn run(run: &GuestRun) -> Result<(Validated, GuestObservation),
             message: reason,
             location,
         }),
-        Eligibility::Eligible => judge(run, opened.host.capabilities(), facts).await,
+        Eligibility::Eligible => {
+            tell(run, &facts.notes).await?;
+            judge(run, opened.host.capabilities(), facts).await
+        }
     };
     match judged {
         Ok(validated) => Ok((validated, seen.observation)),
@@ -39,6 +46,19 @@ pub(super) async fn run(run: &GuestRun) -> Result<(Validated, GuestObservation),
             Err(error)
         }
     }
+}
+
+/// Tells what people should know of the guest.
+async fn tell(run: &GuestRun, notes: &[String]) -> Result<(), StepError> {
+    let pool = &run.context.pool;
+    for note in notes {
+        let message = format!("guest {}: {note}", run.guest.full_name());
+        let event = run.about(NewEvent::user(Severity::Info, message));
+        run.context
+            .while_unavailable("a note on the guest", || events::record(pool, &event))
+            .await?;
+    }
+    Ok(())
 }
 
 /// Records the observation of the guest.
@@ -168,6 +188,7 @@ mod tests {
             node: None,
             datastore: None,
             change_ids: Vec::new(),
+            notes: Vec::new(),
             problem: None,
         }
     }

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use secrecy::SecretString;
 use sqlx::PgPool;
 use virtuozo_disk::{
+    Roots,
     vmdk::DiskKind::{
         self, MonolithicFlat, MonolithicSparse, TwoGbMaxExtentFlat, TwoGbMaxExtentSparse,
     },
@@ -271,7 +272,8 @@ impl Site {
                 .map(PathBuf::as_path)
                 .chain([planned.guest.vmx()])
             {
-                if let Some(holder) = lock::in_use(path)? {
+                let roots = Roots::new(path.parent().map(Path::to_owned));
+                if let Some(holder) = lock::in_use(&roots, path)? {
                     left.push(format!(
                         "{} is locked by {}",
                         path.display(),

@@ -10,7 +10,7 @@ use super::{
     },
     SparseExtent,
 };
-use crate::{DiskError, SECTOR_BYTES, source::Access};
+use crate::{DiskError, SECTOR_BYTES, open_file::Access};
 
 /// Entries of the largest directory that is read: 62 TiB of 64 KiB grains four times over.
 const MAX_DIRECTORY_ENTRIES: u64 = 1 << 23;

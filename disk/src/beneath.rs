@@ -1,0 +1,368 @@
+//! Opens files by names that others chose: regular files below directories that the caller names, wherever
+//! links and `..` in between lead.
+//!
+//! A path is walked component by component. Each directory on the way is held open and the next component is
+//! opened in it without following links; links are read and walked the same way. So nothing that is exchanged
+//! meanwhile leads elsewhere, and what was checked is the open file that is read. Opening never waits for the
+//! other end of a pipe.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::{Component, Path, PathBuf},
+};
+
+use rustix::{
+    fs::{Dir, FileType, Mode, OFlags, Stat, fstat, open, openat, readlinkat},
+    io::Errno,
+};
+
+use crate::{DiskError, OpenFile, open_file::FilePlace};
+
+/// As many links and steps above a root as the system itself follows in one path.
+const MAX_TURNS: u32 = 40;
+
+/// Directories below which files are opened. The root of the file system is none, since everything lies
+/// below it.
+#[derive(Debug, Clone, Default)]
+pub struct Roots {
+    directories: Vec<PathBuf>,
+    refuses_links: bool,
+}
+
+impl Roots {
+    /// Absolute directories, which need not exist; others are left out. Where one lies in another the inner
+    /// one counts for what is below it.
+    pub fn new(directories: impl IntoIterator<Item = PathBuf>) -> Self {
+        let mut directories: Vec<PathBuf> = directories
+            .into_iter()
+            .filter(|directory| directory.is_absolute() && directory.parent().is_some())
+            .collect();
+        directories.sort_by_key(|directory| std::cmp::Reverse(directory.components().count()));
+        directories.dedup();
+        Self {
+            directories,
+            refuses_links: false,
+        }
+    }
+
+    /// The same directories, in which links are refused wherever they lead.
+    #[must_use]
+    pub fn without_links(self) -> Self {
+        Self {
+            refuses_links: true,
+            ..self
+        }
+    }
+
+    /// Opens a regular file for reading.
+    ///
+    /// # Errors
+    /// [`DiskError::Outside`] for a path that lies below none of the directories, or leads out of them;
+    /// [`DiskError::Unsupported`] for what is not a regular file; [`DiskError::Io`].
+    pub fn open(&self, path: &Path) -> Result<OpenFile, DiskError> {
+        let mut walk = Walk::new(self, path);
+        let file = walk.file()?;
+        let place = FilePlace {
+            path: walk.real_path(),
+            id: file.1,
+            directories: walk.held.iter().map(|held| held.id).collect(),
+            linked_from: walk.linked_from,
+        };
+        Ok(OpenFile {
+            file: file.0,
+            size_bytes: file.2,
+            place,
+        })
+    }
+
+    /// The names in a directory, in no order.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn list(&self, directory: &Path) -> Result<Vec<OsString>, DiskError> {
+        let mut walk = Walk::new(self, directory);
+        let held = walk.directory()?;
+        let failed = |error: Errno| DiskError::io("list", directory)(error.into());
+        let readable = openat(
+            &held,
+            ".",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(failed)?;
+        let mut names = Vec::new();
+        for entry in Dir::new(readable).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name.to_vec()));
+            }
+        }
+        Ok(names)
+    }
+
+    /// Whether a path lies below one of the directories by its text.
+    pub fn hold(&self, path: &Path) -> bool {
+        self.root_of(path).is_some()
+    }
+
+    /// The innermost directory that a path lies below by its text.
+    fn root_of(&self, path: &Path) -> Option<&Path> {
+        self.directories
+            .iter()
+            .map(PathBuf::as_path)
+            .find(|directory| path.starts_with(directory))
+    }
+}
+
+/// Which file this is, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl From<&Stat> for FileId {
+    fn from(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        }
+    }
+}
+
+/// A directory on the way.
+struct Held {
+    fd: OwnedFd,
+    id: FileId,
+    name: OsString,
+}
+
+struct Walk<'a> {
+    roots: &'a Roots,
+    /// What the caller asked for; errors name it.
+    asked: &'a Path,
+    root: PathBuf,
+    /// The root, and the directories below it that the walk is in.
+    held: Vec<Held>,
+    /// What is still to be walked, the next component last.
+    rest: Vec<OsString>,
+    /// Name of the file, once it is found.
+    name: OsString,
+    /// The directory in which the name stood that was a link.
+    linked_from: Option<FileId>,
+    turns: u32,
+}
+
+impl<'a> Walk<'a> {
+    fn new(roots: &'a Roots, asked: &'a Path) -> Self {
+        Self {
+            roots,
+            asked,
+            root: PathBuf::new(),
+            held: Vec::new(),
+            rest: Vec::new(),
+            name: OsString::new(),
+            linked_from: None,
+            turns: 0,
+        }
+    }
+
+    /// Walks to a regular file: opened, which it is, and its size in bytes.
+    fn file(&mut self) -> Result<(File, FileId, u64), DiskError> {
+        self.begin_at(self.asked.to_owned())?;
+        while let Some(name) = self.rest.pop() {
+            if name == ".." {
+                self.up()?;
+            } else if self.rest.is_empty() {
+                let Some(parent) = self.held.last() else {
+                    break;
+                };
+                // A pipe opens at once this way, and is refused below.
+                let flags = OFlags::RDONLY
+                    | OFlags::NOFOLLOW
+                    | OFlags::NONBLOCK
+                    | OFlags::NOCTTY
+                    | OFlags::CLOEXEC;
+                match openat(&parent.fd, &name, flags, Mode::empty()) {
+                    Ok(fd) => {
+                        let stat = fstat(&fd).map_err(|error| self.failed(error))?;
+                        self.name = name;
+                        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                            return Err(self.not_regular());
+                        }
+                        return Ok((
+                            File::from(fd),
+                            FileId::from(&stat),
+                            u64::try_from(stat.st_size).unwrap_or(0),
+                        ));
+                    }
+                    // A link, or a socket.
+                    Err(Errno::LOOP) => {
+                        self.linked_from = self.linked_from.or(Some(parent.id));
+                        let target = readlinkat(&parent.fd, &name, Vec::new());
+                        self.follow(target.map_err(|error| self.failed(error))?.as_bytes())?;
+                    }
+                    Err(Errno::NXIO) => return Err(self.not_regular()),
+                    Err(error) => return Err(self.failed(error)),
+                }
+            } else {
+                self.down(name)?;
+            }
+        }
+        Err(self.not_regular())
+    }
+
+    /// Walks to a directory.
+    fn directory(&mut self) -> Result<OwnedFd, DiskError> {
+        self.begin_at(self.asked.to_owned())?;
+        while let Some(name) = self.rest.pop() {
+            if name == ".." {
+                self.up()?;
+            } else {
+                self.down(name)?;
+            }
+        }
+        let last = self.held.pop().ok_or_else(|| self.failed(Errno::NOENT))?;
+        Ok(last.fd)
+    }
+
+    /// Begins at the root that a path lies below; what comes after the path is left to walk as it was.
+    fn begin_at(&mut self, path: PathBuf) -> Result<(), DiskError> {
+        let Some((root, below)) = self.split(&path) else {
+            return Err(self.outside());
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = open(&root, flags, Mode::empty()).map_err(|error| self.failed(error))?;
+        let stat = fstat(&fd).map_err(|error| self.failed(error))?;
+        self.held = vec![Held {
+            fd,
+            id: FileId::from(&stat),
+            name: OsString::new(),
+        }];
+        self.root = root;
+        self.add(&below);
+        Ok(())
+    }
+
+    /// A path as a root and what comes below it. A link may name a root by its real path.
+    fn split(&self, path: &Path) -> Option<(PathBuf, PathBuf)> {
+        if let Some(root) = self.roots.root_of(path) {
+            return Some((root.to_owned(), path.strip_prefix(root).ok()?.to_owned()));
+        }
+        if self.turns == 0 {
+            return None;
+        }
+        self.roots.directories.iter().find_map(|root| {
+            let real = root.canonicalize().ok()?;
+            let below = path.strip_prefix(real).ok()?;
+            Some((root.clone(), below.to_owned()))
+        })
+    }
+
+    /// Adds components to what is to be walked next.
+    fn add(&mut self, path: &Path) {
+        let components = path.components().rev().filter_map(|part| match part {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => None,
+        });
+        self.rest.extend(components);
+    }
+
+    fn down(&mut self, name: OsString) -> Result<(), DiskError> {
+        let Some(parent) = self.held.last() else {
+            return Err(self.outside());
+        };
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd =
+            openat(&parent.fd, &name, flags, Mode::empty()).map_err(|error| self.failed(error))?;
+        let stat = fstat(&fd).map_err(|error| self.failed(error))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                let id = FileId::from(&stat);
+                self.held.push(Held { fd, id, name });
+                Ok(())
+            }
+            FileType::Symlink => {
+                let target = readlinkat(fd.as_fd(), "", Vec::new());
+                self.follow(target.map_err(|error| self.failed(error))?.as_bytes())
+            }
+            _ => Err(self.failed(Errno::NOTDIR)),
+        }
+    }
+
+    fn up(&mut self) -> Result<(), DiskError> {
+        if self.held.len() > 1 {
+            self.held.pop();
+            return Ok(());
+        }
+        // Above this root may be another.
+        self.turn()?;
+        let above = self.root.parent().map(Path::to_owned);
+        let mut path = above.ok_or_else(|| self.outside())?;
+        while let Some(name) = self.rest.pop() {
+            if name == ".." {
+                path.pop();
+            } else {
+                path.push(name);
+            }
+        }
+        self.begin_at(path)
+    }
+
+    fn follow(&mut self, target: &[u8]) -> Result<(), DiskError> {
+        if self.roots.refuses_links {
+            return Err(DiskError::Unsupported {
+                path: self.asked.to_owned(),
+                reason: "it is not a regular file, or lies behind a link".to_owned(),
+            });
+        }
+        self.turn()?;
+        let target = Path::new(std::ffi::OsStr::from_bytes(target)).to_owned();
+        if target.is_absolute() {
+            self.begin_at(target)
+        } else {
+            self.add(&target);
+            Ok(())
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), DiskError> {
+        self.turns += 1;
+        if self.turns > MAX_TURNS {
+            return Err(self.failed(Errno::LOOP));
+        }
+        Ok(())
+    }
+
+    fn real_path(&self) -> PathBuf {
+        let mut path = self.root.clone();
+        path.extend(self.held.iter().skip(1).map(|held| &held.name));
+        path.push(&self.name);
+        path
+    }
+
+    fn failed(&self, error: Errno) -> DiskError {
+        DiskError::io("open", self.asked)(io::Error::from(error))
+    }
+
+    fn outside(&self) -> DiskError {
+        DiskError::Outside {
+            path: self.asked.to_owned(),
+        }
+    }
+
+    fn not_regular(&self) -> DiskError {
+        DiskError::not_regular(self.asked)
+    }
+}
+
+#[cfg(test)]
+mod tests;
