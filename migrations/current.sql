@@ -829,6 +829,7 @@ CREATE TABLE virtuozo_core.guests (
     node text,
     datastore text,
     change_ids text[] DEFAULT '{}'::text[] NOT NULL,
+    crashes integer DEFAULT 0 NOT NULL,
     checked_at virtuozo_core.instant,
     created_at virtuozo_core.instant DEFAULT now() NOT NULL,
     updated_at virtuozo_core.instant DEFAULT now() NOT NULL,
@@ -2759,7 +2760,8 @@ CREATE VIEW virtuozo_core.guest_details AS
           WHERE (k.guest_id = g.id)), '[]'::jsonb) AS hooks,
     g.uuid,
     g.node,
-    g.change_ids
+    g.change_ids,
+    g.crashes
    FROM (virtuozo_core.guests g
      JOIN virtuozo_core.hosts h ON ((h.id = g.host_id)));
 

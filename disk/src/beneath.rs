@@ -6,19 +6,21 @@
 //! meanwhile leads elsewhere, and what was checked is the open file that is read. Opening never waits for the
 //! other end of a pipe.
 
+mod spelling;
+
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::File,
     io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::ffi::{OsStrExt, OsStringExt},
+        unix::ffi::OsStrExt,
     },
     path::{Component, Path, PathBuf},
 };
 
 use rustix::{
-    fs::{Dir, FileType, Mode, OFlags, Stat, fstat, open, openat, readlinkat},
+    fs::{FileType, Mode, OFlags, Stat, fstat, open, openat, readlinkat},
     io::Errno,
 };
 
@@ -33,6 +35,7 @@ const MAX_TURNS: u32 = 40;
 pub struct Roots {
     directories: Vec<PathBuf>,
     refuses_links: bool,
+    in_any_case: bool,
 }
 
 impl Roots {
@@ -48,6 +51,16 @@ impl Roots {
         Self {
             directories,
             refuses_links: false,
+            in_any_case: false,
+        }
+    }
+
+    /// The same directories, in which a name that is not there is found in another case, as on Windows.
+    #[must_use]
+    pub fn in_any_case(self, in_any_case: bool) -> Self {
+        Self {
+            in_any_case,
+            ..self
         }
     }
 
@@ -60,7 +73,7 @@ impl Roots {
         }
     }
 
-    /// Opens a regular file for reading.
+    /// Opens a regular file for reading. A name that is not there is looked for in the bytes of older encodings.
     ///
     /// # Errors
     /// [`DiskError::Outside`] for a path that lies below none of the directories, or leads out of them;
@@ -89,22 +102,13 @@ impl Roots {
         let mut walk = Walk::new(self, directory);
         let held = walk.directory()?;
         let failed = |error: Errno| DiskError::io("list", directory)(error.into());
-        let readable = openat(
-            &held,
-            ".",
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(failed)?;
-        let mut names = Vec::new();
-        for entry in Dir::new(readable).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                names.push(OsString::from_vec(name.to_vec()));
-            }
+        match spelling::names(held.as_fd()) {
+            Err(Errno::TOOBIG) => Err(DiskError::Unsupported {
+                path: directory.to_owned(),
+                reason: format!("it has more than {} entries", spelling::MAX_NAMES),
+            }),
+            names => names.map_err(failed),
         }
-        Ok(names)
     }
 
     /// Whether a path lies below one of the directories by its text.
@@ -210,6 +214,7 @@ impl<'a> Walk<'a> {
                         self.follow(target.map_err(|error| self.failed(error))?.as_bytes())?;
                     }
                     Err(Errno::NXIO) => return Err(self.not_regular()),
+                    Err(Errno::NOENT) => self.respell(&name)?,
                     Err(error) => return Err(self.failed(error)),
                 }
             } else {
@@ -281,8 +286,11 @@ impl<'a> Walk<'a> {
             return Err(self.outside());
         };
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd =
-            openat(&parent.fd, &name, flags, Mode::empty()).map_err(|error| self.failed(error))?;
+        let fd = match openat(&parent.fd, &name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return self.respell(&name),
+            Err(error) => return Err(self.failed(error)),
+        };
         let stat = fstat(&fd).map_err(|error| self.failed(error))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
@@ -295,6 +303,24 @@ impl<'a> Walk<'a> {
                 self.follow(target.map_err(|error| self.failed(error))?.as_bytes())
             }
             _ => Err(self.failed(Errno::NOTDIR)),
+        }
+    }
+
+    /// Goes on with what a name that is not in the directory is called there.
+    fn respell(&mut self, name: &OsStr) -> Result<(), DiskError> {
+        let any_case = self.roots.in_any_case;
+        let other = self
+            .held
+            .last()
+            .and_then(|parent| spelling::other(parent.fd.as_fd(), name, any_case));
+        match other {
+            Some(other) => {
+                // What is gone again is not looked for without end.
+                self.turn()?;
+                self.rest.push(other);
+                Ok(())
+            }
+            None => Err(self.failed(Errno::NOENT)),
         }
     }
 

@@ -4,6 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 pub use virtuozo_model::ErrorClass;
+use virtuozo_model::text;
 
 /// An operation on a hypervisor failed. Crosses the border of the `vix-host` process, so it is data.
 #[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
@@ -22,12 +23,12 @@ pub struct HypervisorError {
 }
 
 impl HypervisorError {
-    /// An error without a code of the hypervisor's own.
-    pub fn new(kind: ErrorKind, class: ErrorClass, message: impl Into<String>) -> Self {
+    /// An error without a code of the hypervisor's own. Names in the message may be a guest's own: it becomes one line.
+    pub fn new(kind: ErrorKind, class: ErrorClass, message: impl AsRef<str>) -> Self {
         Self {
             kind,
             class,
-            message: message.into(),
+            message: text::sentence(message.as_ref()),
             code: None,
             location: None,
         }

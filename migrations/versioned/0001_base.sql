@@ -145,6 +145,7 @@ CREATE TABLE virtuozo_core.guests (
     node               text,                                            -- the machine of its host that ran it when it was last seen
     datastore          text,                                            -- that holds its configuration, by name
     change_ids         text[] NOT NULL DEFAULT '{}',                    -- for which its host keeps something
+    crashes            integer NOT NULL DEFAULT 0,                      -- looks at it that ended the connection to its host
     checked_at         virtuozo_core.instant,
     created_at         virtuozo_core.instant NOT NULL DEFAULT now(),
     updated_at         virtuozo_core.instant NOT NULL DEFAULT now(),

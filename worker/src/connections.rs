@@ -133,16 +133,7 @@ impl ConnectionPermit {
         if let Some(host) = connection.as_ref() {
             return Ok(Arc::clone(host));
         }
-        let target = self.connections.targets.of(self.host_id).await?;
-        let all = &self.connections;
-        let connect = || all.connectors.connect(&target);
-        let host = circuit_breaker::connect(
-            &all.targets.pool,
-            &all.targets.telemetry,
-            self.host_id,
-            connect,
-        )
-        .await?;
+        let host = self.connect_alone().await?;
         *connection = Some(Arc::clone(&host));
         Ok(host)
     }
@@ -161,6 +152,22 @@ impl ConnectionPermit {
             old.close().await;
         }
         self.host().await
+    }
+
+    /// A connection that no other job uses; closing it is the caller's.
+    ///
+    /// # Errors
+    /// As [`ConnectionPermit::host`].
+    pub(crate) async fn connect_alone(&self) -> Result<Arc<dyn Host>, StepError> {
+        let all = &self.connections;
+        let target = all.targets.of(self.host_id).await?;
+        circuit_breaker::connect(
+            &all.targets.pool,
+            &all.targets.telemetry,
+            self.host_id,
+            || all.connectors.connect(&target),
+        )
+        .await
     }
 
     /// A guest on the host. A connection that is lost is replaced once.

@@ -9,16 +9,14 @@ use std::{
 
 use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
-use virtuozo_hypervisor::{
-    Connectors, ErrorKind, GuestFacts, Host, HostFacts, HostTarget, HypervisorError, PowerState,
-};
+use virtuozo_hypervisor::{Connectors, ErrorKind, Host, HostFacts, HypervisorError, PowerState};
 use virtuozo_model::{
     DatastoresProposed, ErrorClass, Guest, GuestState, HostState, HostTested, Settings,
 };
 use virtuozo_postgres::StoreError;
 use virtuozo_runtime::Availability;
 use virtuozo_store::{
-    circuit_breakers, datastores, disks, guests,
+    datastores, disks, guests,
     host_runs::GuestRunStart,
     hosts,
     inventory::{self, ListedGuest},
@@ -28,9 +26,9 @@ use virtuozo_store::{
 
 use crate::{
     assess::{self, Eligibility},
-    connections,
     datastore_search::{self, Known},
     error::StepError,
+    guest_looks::{self, Connecting, Looked, Looks, connect},
     retry::while_unavailable,
     target::{TargetError, host_target},
 };
@@ -81,7 +79,7 @@ pub async fn test_host(
         let host = connect(pool, connectors, &target, host_id).await?;
         let facts = host.facts().await;
         host.close().await;
-        let facts = facts?;
+        let facts = facts?.checked();
         Ok(HostTested {
             back_end,
             guests: facts.guests.len(),
@@ -91,18 +89,6 @@ pub async fn test_host(
     };
     let tested: Result<HostTested, StepError> = tested.await;
     tested.map_err(|error| Failure::Host(error).into())
-}
-
-/// Connects to a host outside of any run. That it answers closes its circuit breaker.
-async fn connect(
-    pool: &PgPool,
-    connectors: &Connectors,
-    target: &HostTarget,
-    host_id: Uuid,
-) -> Result<Arc<dyn Host>, StepError> {
-    let host = connectors.connect(target).await?;
-    circuit_breakers::close(pool, host_id).await?;
-    Ok(host)
 }
 
 /// Asks a host for its datastores, over a connection of its own, and looks where this machine has them. Records nothing
@@ -152,8 +138,14 @@ pub async fn check_host(
         .await
         .map_err(Failure::from)?;
     let checked = async {
-        let host = connect(pool, connectors, &target, host_id).await?;
-        let checked = check_guests(pool, availability, host.as_ref(), host_id).await;
+        let connecting = Connecting::Apart {
+            pool,
+            connectors,
+            target: &target,
+            host_id,
+        };
+        let mut host = connect(pool, connectors, &target, host_id).await?;
+        let checked = check_guests(pool, availability, connecting, &mut host, host_id).await;
         host.close().await;
         checked
     };
@@ -173,18 +165,20 @@ pub async fn check_host(
 async fn check_guests(
     pool: &PgPool,
     availability: &Availability,
-    host: &dyn Host,
+    connecting: Connecting<'_>,
+    host: &mut Arc<dyn Host>,
     host_id: Uuid,
 ) -> Result<(), StepError> {
     let settings = settings::get(pool).await?;
-    let (guests, inventory) = take_stock(pool, availability, host, host_id).await?;
-    for guest in guests
-        .iter()
-        .filter(|guest| inventory.contains(&guest.locator))
-    {
-        let facts = look(host, guest).await;
-        judge(pool, availability, &settings, guest, facts).await?;
+    let (guests, inventory) = take_stock(pool, availability, connecting, host, host_id).await?;
+    let known = guests
+        .into_iter()
+        .filter(|guest| inventory.contains(&guest.locator));
+    let mut looks = Looks::new(connecting, host, known, 1);
+    while let Some((guest, looked)) = looks.next().await? {
+        judge(pool, availability, &settings, &guest, looked).await?;
     }
+    *host = looks.into_host();
     Ok(())
 }
 
@@ -205,19 +199,20 @@ pub(crate) async fn note_host(
 }
 
 /// Reads a host's inventory and configuration and records them. Returns its guests as they are stored then, and the
-/// locators of those that the host knows.
+/// locators of those that the host knows. A connection that is lost over a guest is replaced.
 pub(crate) async fn take_stock(
     pool: &PgPool,
     availability: &Availability,
-    host: &dyn Host,
+    connecting: Connecting<'_>,
+    host: &mut Arc<dyn Host>,
     host_id: Uuid,
 ) -> Result<(Vec<Guest>, BTreeSet<String>), StepError> {
-    let facts = host.facts().await?;
+    let facts = host.facts().await?.checked();
     let stored = while_unavailable(availability, "the host's guests", || {
         guests::list(pool, Some(host_id))
     })
     .await?;
-    let listed = inventory_of(host, &facts, &stored).await?;
+    let listed = inventory_of(pool, availability, connecting, host, &facts, &stored).await?;
     let guests = while_unavailable(availability, "the host's inventory", || async {
         let mut tx = pool.begin().await?;
         hosts::apply_host_facts(&mut tx, host_id, &facts.datastores, &facts.warnings).await?;
@@ -235,13 +230,15 @@ pub(crate) async fn judge(
     availability: &Availability,
     settings: &Settings,
     guest: &Guest,
-    facts: Result<GuestFacts, HypervisorError>,
+    looked: Looked,
 ) -> Result<GuestRunStart, StepError> {
-    let facts = match facts {
-        Ok(facts) => facts,
-        // The failure is about the host, not about the guest.
-        Err(error) if error.is_connection_lost() => return Err(error.into()),
-        Err(error) => {
+    let facts = match looked {
+        Looked::Facts(Ok(facts)) => facts,
+        Looked::Crashed(error) => {
+            let why = note_crash(pool, availability, guest, &error).await?;
+            return Ok(GuestRunStart::Failed(why, ErrorClass::Operator));
+        }
+        Looked::Facts(Err(error)) => {
             let state = match error.kind {
                 ErrorKind::GuestNotFound => GuestState::NotInInventory,
                 _ => GuestState::Invalid,
@@ -292,18 +289,57 @@ pub(crate) async fn judge(
         }
         Eligibility::Eligible => GuestRunStart::Waiting,
     };
-    while_unavailable(availability, "a guest's state", || async {
+    let noted = while_unavailable(availability, "a guest's state", || async {
         let mut tx = pool.begin().await?;
         inventory::apply_guest_facts(&mut *tx, guest.id, &seen.observation).await?;
         Ok(tx.commit().await?)
+    });
+    match noted.await {
+        Ok(()) => Ok(start),
+        // One guest's facts cost no other guest of the host its run.
+        Err(error) if error.is_about_values() => {
+            let why = format!("what was found out about it cannot be stored: {error}");
+            note_invalid(pool, availability, guest, &why).await?;
+            Ok(GuestRunStart::Failed(why, ErrorClass::Permanent))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn note_invalid(
+    pool: &PgPool,
+    availability: &Availability,
+    guest: &Guest,
+    why: &str,
+) -> Result<(), StoreError> {
+    while_unavailable(availability, "a guest's state", || async {
+        let mut conn = pool.acquire().await?;
+        inventory::set_guest_state(&mut conn, guest.id, GuestState::Invalid, Some(why)).await
+    })
+    .await
+}
+
+/// Counts a look at a guest that ended the connection. Returns why the guest is left out.
+async fn note_crash(
+    pool: &PgPool,
+    availability: &Availability,
+    guest: &Guest,
+    error: &HypervisorError,
+) -> Result<String, StoreError> {
+    let why = guest_looks::why_left_out(guest, error);
+    while_unavailable(availability, "a guest's crash", || {
+        inventory::guest_crashed(pool, guest.id, &why)
     })
     .await?;
-    Ok(start)
+    Ok(why)
 }
 
 /// All guests that the host knows.
 async fn inventory_of(
-    host: &dyn Host,
+    pool: &PgPool,
+    availability: &Availability,
+    connecting: Connecting<'_>,
+    host: &mut Arc<dyn Host>,
     facts: &HostFacts,
     stored: &[Guest],
 ) -> Result<Vec<ListedGuest>, StepError> {
@@ -321,32 +357,28 @@ async fn inventory_of(
         *uuid = uuid.filter(|one| uses.get(one) == Some(&1));
     }
     if !facts.guests_are_complete {
-        for guest in stored {
-            let is_listed = listed.contains_key(&guest.locator)
-                || guest.uuid.is_some_and(|uuid| uses.contains_key(&uuid));
-            if is_listed {
-                continue;
-            }
-            // A guest that can be opened is known too.
-            match look(host, guest).await {
-                Err(error) if error.is_connection_lost() => return Err(error.into()),
-                Err(error) if error.kind == ErrorKind::GuestNotFound => {}
-                Ok(_) | Err(_) => {
-                    listed.insert(guest.locator.clone(), guest.uuid);
+        let is_listed = |guest: &&Guest| {
+            listed.contains_key(&guest.locator)
+                || guest.uuid.is_some_and(|uuid| uses.contains_key(&uuid))
+        };
+        let others = stored.iter().filter(|guest| !is_listed(guest)).cloned();
+        let others: Vec<Guest> = others.collect();
+        let mut looks = Looks::new(connecting, host, others, 1);
+        while let Some((guest, looked)) = looks.next().await? {
+            match looked {
+                Looked::Facts(Err(error)) if error.kind == ErrorKind::GuestNotFound => continue,
+                // A guest that can be opened is known too.
+                Looked::Facts(_) => {}
+                Looked::Crashed(error) => {
+                    note_crash(pool, availability, &guest, &error).await?;
                 }
             }
+            listed.insert(guest.locator, guest.uuid);
         }
+        *host = looks.into_host();
     }
     let listed = listed.into_iter();
     Ok(listed
         .map(|(locator, uuid)| ListedGuest { locator, uuid })
         .collect())
-}
-
-/// The live facts of a guest.
-pub(crate) async fn look(host: &dyn Host, guest: &Guest) -> Result<GuestFacts, HypervisorError> {
-    host.guest(&connections::reference(guest)?)
-        .await?
-        .facts()
-        .await
 }

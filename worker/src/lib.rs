@@ -12,6 +12,7 @@ mod context;
 mod datastore_search;
 mod error;
 mod failpoints;
+mod guest_looks;
 mod inspection;
 mod jobs;
 mod missing_capability;

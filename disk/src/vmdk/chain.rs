@@ -48,10 +48,10 @@ impl Chain {
     /// # Errors
     /// As [`open`](Self::open), and what `files` says.
     pub fn open_in(newest: OpenFile, files: &dyn DiskFiles) -> Result<Self, DiskError> {
-        let top = Layer::open_in(newest, files)?;
+        let top = open_link(newest, files)?;
         let parents = open_parents(&top, files)?;
         let size_bytes = top.size_bytes();
-        let mut layers = vec![Arc::new(top)];
+        let mut layers = vec![top];
         layers.extend(parents);
         Ok(Self { layers, size_bytes })
     }
@@ -130,6 +130,15 @@ pub(super) fn read_through(
     Ok(())
 }
 
+fn open_link(opened: OpenFile, files: &dyn DiskFiles) -> Result<Arc<Layer>, DiskError> {
+    if let Some(known) = files.known(opened.place().id()) {
+        return Ok(known);
+    }
+    let link = Arc::new(Layer::open_in(opened, files)?);
+    files.learn(&link);
+    Ok(link)
+}
+
 /// Opens all links below `top`, newest first.
 pub(super) fn open_parents(
     top: &Layer,
@@ -151,7 +160,7 @@ pub(super) fn open_parents(
                 format!("{} is its own parent", path.display()),
             ));
         }
-        let parent = Layer::open_in(opened, files)?;
+        let parent = open_link(opened, files)?;
         seen.push(id);
         if seen.len() > MAX_LINKS {
             return Err(malformed(
@@ -162,7 +171,7 @@ pub(super) fn open_parents(
         }
         check_content_id(child, &parent, expected)?;
         check_size(child, &parent)?;
-        parents.push(Arc::new(parent));
+        parents.push(parent);
     }
 }
 

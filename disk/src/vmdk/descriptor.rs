@@ -18,6 +18,8 @@ const SIGNATURE: &str = "# disk descriptorfile";
 pub(super) const NO_PARENT: u32 = u32::MAX;
 /// Descriptors are a few hundred bytes; anything larger is another kind of file.
 pub(super) const MAX_DESCRIPTOR_BYTES: u64 = 1024 * 1024;
+/// The most extents of a disk, each a file that is held open: as many as an 8 TiB disk has in parts of 2 GiB.
+const MAX_EXTENTS: usize = 4200;
 
 /// Beginning of the keys of the disk database.
 const DDB: &str = "ddb.";
@@ -119,7 +121,13 @@ impl Descriptor {
     /// Reads a descriptor; `path` is for errors. NUL bytes end it (padding of embedded ones).
     pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, DiskError> {
         let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-        let encoding = encoding_of(bytes);
+        let encoding = encoding_of(bytes).map_err(|name| {
+            malformed(
+                path,
+                FORMAT,
+                format!("it names the encoding {name:?}, which is not known"),
+            )
+        })?;
         let (text, _) = encoding.decode_with_bom_removal(bytes);
         let mut lines = text.lines().map(str::trim).zip(1_usize..);
         let signature = lines.by_ref().find(|(line, _)| !line.is_empty());
@@ -140,6 +148,10 @@ impl Descriptor {
                 extents.push(extent.map_err(|reason| {
                     malformed(path, FORMAT, format!("line {number}: {reason}"))
                 })?);
+                if extents.len() > MAX_EXTENTS {
+                    let reason = format!("it names more than {MAX_EXTENTS} extents");
+                    return Err(malformed(path, FORMAT, reason));
+                }
             } else if let Some((key, value)) = line.split_once('=') {
                 // The first of several counts, as in all of VMware's text files.
                 let key = key.trim();
@@ -261,21 +273,27 @@ fn is_key(line: &[u8], key: &str) -> bool {
     name.len() < line.len() && name.trim_ascii().eq_ignore_ascii_case(key.as_bytes())
 }
 
-/// The encoding the text names; without one UTF-8 where the bytes are, else windows-1252.
-fn encoding_of(bytes: &[u8]) -> &'static Encoding {
-    bytes
+/// The encoding the text names; without one UTF-8 where the bytes are, else windows-1252. As an error the name of one
+/// that is not known, where more than ASCII is in the text.
+fn encoding_of(bytes: &[u8]) -> Result<&'static Encoding, String> {
+    let named = bytes
         .split(|byte| *byte == b'\n')
         .find(|line| is_key(line, "encoding"))
-        .and_then(|line| {
-            let label = String::from_utf8_lossy(line.splitn(2, |byte| *byte == b'=').nth(1)?);
+        .and_then(|line| line.splitn(2, |byte| *byte == b'=').nth(1));
+    if let Some(name) = named {
+        let label = String::from_utf8_lossy(name);
+        let label = unquote(&label);
+        match Encoding::for_label(label.as_bytes()) {
             // The lines were found bytewise, so UTF-16 and its like cannot be meant.
-            Encoding::for_label(unquote(&label).as_bytes())
-                .filter(|encoding| encoding.is_ascii_compatible())
-        })
-        .unwrap_or(match std::str::from_utf8(bytes) {
-            Ok(_) => UTF_8,
-            Err(_) => WINDOWS_1252,
-        })
+            Some(encoding) if encoding.is_ascii_compatible() => return Ok(encoding),
+            _ if bytes.is_ascii() => {}
+            _ => return Err(label.to_owned()),
+        }
+    }
+    Ok(match std::str::from_utf8(bytes) {
+        Ok(_) => UTF_8,
+        Err(_) => WINDOWS_1252,
+    })
 }
 
 fn unquote(value: &str) -> &str {

@@ -62,6 +62,14 @@ impl Extent {
         Ok(Self::Flat { file, start_bytes })
     }
 
+    /// Reads all tables that say where data lies.
+    pub(super) fn check_tables(&self) -> Result<(), DiskError> {
+        match self {
+            Self::Sparse(sparse) => sparse.check_tables(),
+            Self::Flat { .. } | Self::Zero => Ok(()),
+        }
+    }
+
     /// Kind and length in bytes of the range that begins at `at`; may reach past the extent.
     pub(super) fn range_at(&self, at: u64) -> Result<(RangeKind, u64), DiskError> {
         let range = match self {

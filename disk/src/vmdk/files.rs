@@ -1,9 +1,13 @@
 //! Finding the files that a disk's descriptors name.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use super::Layer;
 use crate::{
-    DiskError, FilePlace, OpenFile,
+    DiskError, FileId, FilePlace, OpenFile,
     open_file::Access,
     vmware::host_path::{base_name, to_slashes},
 };
@@ -19,6 +23,14 @@ pub enum Named {
 
 /// Finds and opens the files that descriptors name.
 pub trait DiskFiles {
+    /// The link in a file, where it was opened before.
+    fn known(&self, _file: FileId) -> Option<Arc<Layer>> {
+        None
+    }
+
+    /// Notes a link that was opened.
+    fn learn(&self, _link: &Arc<Layer>) {}
+
     /// Opens what the descriptor in `descriptor` calls `name`.
     ///
     /// # Errors

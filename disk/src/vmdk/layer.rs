@@ -20,6 +20,9 @@ use crate::{
 
 /// How an error names this format.
 const FORMAT: &str = "VMDK disk";
+/// Sectors of a delta in flat extents and runs of zeros, 1 GiB. Zeros hide the parent, so that each grain of them is noted
+/// in a backup: 300 bytes of text would name terabytes of them. The products make sparse deltas only.
+const MAX_FLAT_DELTA_SECTORS: u64 = 1 << 21;
 /// `createType`s whose extents are read here, in lower case.
 const READ_TYPES: [&str; 11] = [
     "monolithicsparse",
@@ -113,6 +116,18 @@ impl Layer {
             ));
         }
         let lines = descriptor.extents().to_vec();
+        let other_sectors = descriptor
+            .extents()
+            .iter()
+            .filter(|line| line.kind != "SPARSE")
+            .fold(0, |sum: u64, line| sum.saturating_add(line.sectors));
+        if descriptor.parent_content_id().is_some() && other_sectors > MAX_FLAT_DELTA_SECTORS {
+            let reason = format!(
+                "it is a delta with {other_sectors} sectors in extents that are not sparse, and \
+                 {MAX_FLAT_DELTA_SECTORS} are the most; no product makes such deltas"
+            );
+            return Err(unsupported(&path, reason));
+        }
         if lines.is_empty() {
             return Err(malformed(&path, FORMAT, "its descriptor names no extents"));
         }
@@ -148,6 +163,16 @@ impl Layer {
     /// The path it was opened by.
     pub fn path(&self) -> &Path {
         self.found.path()
+    }
+
+    /// Reads all tables that say where its data lies. The data itself is not looked at.
+    ///
+    /// # Errors
+    /// The first damage in them.
+    pub fn check_tables(&self) -> Result<(), DiskError> {
+        self.extents
+            .iter()
+            .try_for_each(|placed| placed.extent.check_tables())
     }
 
     /// Where its descriptor was found.

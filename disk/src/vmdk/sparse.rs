@@ -25,8 +25,9 @@ use crate::{
     source::check_bounds,
 };
 
-/// Grain tables held in memory per extent: 512 KiB, for 8 GiB of disk.
-const CACHED_TABLES: usize = 256;
+/// Grain tables held in memory per extent: 8 KiB, for 128 MiB of disk. Disks are read from front to back, and one may
+/// have thousands of extents.
+const CACHED_TABLES: usize = 4;
 
 /// One sparse extent.
 #[derive(Debug)]
@@ -76,8 +77,9 @@ impl SparseExtent {
         let (path, file_bytes) = (opened.path().to_owned(), opened.size_bytes());
         let file = opened.into_file();
         let header = read_header(&file, &path, file_bytes)?;
-        // A capacity rounded up to whole grains is the same disk.
-        if sectors > header.capacity || header.capacity - sectors >= header.grain {
+        // A capacity rounded up to whole grains is the same disk. Any other has sectors that the guest, or the
+        // backup, does not see.
+        if header.capacity != sectors && header.capacity != sectors.next_multiple_of(header.grain) {
             return Err(malformed(
                 &path,
                 FORMAT,
@@ -209,6 +211,13 @@ impl SparseExtent {
             from.take_while(|sector| **sector == 0).count() as u64
         });
         (missing > 0).then(|| (table_index + missing) * TABLE_ENTRIES)
+    }
+
+    /// Reads all grain tables.
+    pub(super) fn check_tables(&self) -> Result<(), DiskError> {
+        (0..self.header.tables())
+            .filter(|index| self.has_table(*index))
+            .try_for_each(|index| self.load_table(index).map(drop))
     }
 
     /// A grain table that is not missing, from memory or the file.

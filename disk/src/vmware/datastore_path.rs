@@ -33,20 +33,10 @@ impl FromStr for DatastorePath {
     type Err = DatastorePathError;
 
     /// Reads leniently: text before the first `[` (a datacenter) is passed over, blanks after `]`
-    /// and the kind of separator do not matter.
+    /// and the kind of separator do not matter. A name may itself have brackets; see
+    /// [`parse_known`](Self::parse_known).
     fn from_str(text: &str) -> Result<Self, DatastorePathError> {
-        let no_name = || DatastorePathError::NoName(text.to_owned());
-        let (_, rest) = text.split_once('[').ok_or_else(no_name)?;
-        let (name, relative) = rest.split_once(']').ok_or_else(no_name)?;
-        if name.is_empty() || name.contains(['/', '\\']) {
-            return Err(no_name());
-        }
-        let components = host_path::normalize_relative(relative.trim())
-            .ok_or_else(|| DatastorePathError::Leaves(text.to_owned()))?;
-        Ok(Self {
-            datastore: name.to_owned(),
-            relative: components.join("/"),
-        })
+        Self::parse_known(text, std::iter::empty())
     }
 }
 
@@ -61,6 +51,42 @@ impl fmt::Display for DatastorePath {
 }
 
 impl DatastorePath {
+    /// Reads as [`FromStr`] does. Where the name of the datastore has brackets that do not pair, only knowing it shows
+    /// where it ends: the longest of `names` that fits counts.
+    ///
+    /// # Errors
+    /// [`DatastorePathError`].
+    pub fn parse_known<'a>(
+        text: &str,
+        names: impl Iterator<Item = &'a String>,
+    ) -> Result<Self, DatastorePathError> {
+        let no_name = || DatastorePathError::NoName(text.to_owned());
+        // A folder of the host may have brackets in its name.
+        if host_path::is_absolute(text) {
+            return Err(no_name());
+        }
+        let (_, rest) = text.split_once('[').ok_or_else(no_name)?;
+        let known = names
+            .filter(|name| {
+                rest.strip_prefix(name.as_str())
+                    .is_some_and(|rest| rest.starts_with(']'))
+            })
+            .map(String::len)
+            .max();
+        let end = known.or_else(|| end_of_name(rest)).ok_or_else(no_name)?;
+        let (name, relative) = rest.split_at_checked(end).ok_or_else(no_name)?;
+        if name.is_empty() || name.contains(['/', '\\']) {
+            return Err(no_name());
+        }
+        let relative = relative.strip_prefix(']').unwrap_or(relative);
+        let components = host_path::normalize_relative(relative.trim())
+            .ok_or_else(|| DatastorePathError::Leaves(text.to_owned()))?;
+        Ok(Self {
+            datastore: name.to_owned(),
+            relative: components.join("/"),
+        })
+    }
+
     /// The path as this machine reads it, where the datastore is the directory `root`.
     pub fn resolve(&self, root: &Path) -> PathBuf {
         let mut path = root.to_owned();
@@ -98,6 +124,23 @@ impl DatastorePath {
                 relative,
             })
     }
+}
+
+/// Where a name ends whose opening bracket stands before `rest`: at the bracket that closes it, else at the first that a
+/// blank follows, else at the first.
+fn end_of_name(rest: &str) -> Option<usize> {
+    let mut open = 1_usize;
+    let pairing = rest.char_indices().find_map(|(at, character)| {
+        match character {
+            '[' => open += 1,
+            ']' => open -= 1,
+            _ => {}
+        }
+        (open == 0).then_some(at)
+    });
+    pairing
+        .or_else(|| rest.find("] "))
+        .or_else(|| rest.find(']'))
 }
 
 #[cfg(test)]
@@ -138,6 +181,35 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn the_name_of_a_datastore_may_have_brackets() {
+        for (text, datastore, relative) in [
+            ("[data[1]] web/web.vmx", "data[1]", "web/web.vmx"),
+            ("[data[1]]", "data[1]", ""),
+            ("[data[1]]web.vmx", "data[1]", "web.vmx"),
+            ("[[a] b] web.vmx", "[a] b", "web.vmx"),
+            ("[a[b] web.vmx", "a[b", "web.vmx"),
+            ("[a] b]/web.vmx", "a", "b]/web.vmx"),
+        ] {
+            let path: DatastorePath = text.parse().unwrap();
+            assert_eq!(
+                (&*path.datastore, &*path.relative),
+                (datastore, relative),
+                "{text}"
+            );
+        }
+        let names = ["a", "a]b", "a] b"].map(str::to_owned);
+        let known = |text: &str| {
+            DatastorePath::parse_known(text, names.iter())
+                .unwrap()
+                .datastore
+        };
+        assert_eq!(known("[a]b] web.vmx"), "a]b");
+        assert_eq!(known("[a] b] web.vmx"), "a] b");
+        assert_eq!(known("[a] web.vmx"), "a");
+        assert!("/vm/[old] web/web.vmx".parse::<DatastorePath>().is_err());
     }
 
     #[test]

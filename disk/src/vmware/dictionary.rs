@@ -4,7 +4,10 @@
 
 mod syntax;
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::Path,
+};
 
 use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
 
@@ -13,6 +16,10 @@ use crate::{DiskError, OpenFile};
 
 /// Larger files are not dictionaries; real ones have a few kilobytes.
 pub const MAX_FILE_BYTES: u64 = 4 << 20;
+/// Files with more lines are not dictionaries; those of guests with hundreds of disks have some thousands.
+pub const MAX_LINES: usize = 50_000;
+/// The warnings about one file that are told; the others are counted.
+const MAX_WARNINGS: usize = 100;
 
 const ENCODING_KEY: &str = ".encoding";
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -39,11 +46,13 @@ pub struct Dictionary {
     lines: Vec<Line>,
     /// Lower-case key → place of its first line, the one that counts.
     index: HashMap<String, usize>,
+    /// Lower-case key → places of its further lines.
+    repeats: HashMap<String, Vec<usize>>,
     encoding: &'static Encoding,
+    /// The encoding that the file names, where that is not known and more than ASCII is in the file.
+    unknown_encoding: Option<String>,
     bom: bool,
     newline: &'static str,
-    /// Some key stands in more than one line.
-    repeats: bool,
 }
 
 impl Default for Dictionary {
@@ -51,10 +60,11 @@ impl Default for Dictionary {
         Self {
             lines: Vec::new(),
             index: HashMap::new(),
+            repeats: HashMap::new(),
             encoding: UTF_8,
+            unknown_encoding: None,
             bom: false,
             newline: "\n",
-            repeats: false,
         }
     }
 }
@@ -82,15 +92,20 @@ impl Dictionary {
         if lines.first().is_some_and(|line| line.ends_with(b"\r\n")) {
             new.newline = "\r\n";
         }
-        new.encoding = encoding_of(&lines, bytes, &mut warnings);
+        (new.encoding, new.unknown_encoding) = encoding_of(&lines, bytes, &mut warnings);
+        let mut untold = 0_usize;
 
         for (place, raw) in lines.into_iter().enumerate() {
             let (text, damaged) = new.encoding.decode_without_bom_handling(raw);
             let mut warn = |text: String| {
-                warnings.push(Warning {
-                    line: place + 1,
-                    text,
-                });
+                if warnings.len() < MAX_WARNINGS {
+                    warnings.push(Warning {
+                        line: place + 1,
+                        text,
+                    });
+                } else {
+                    untold += 1;
+                }
             };
             if damaged {
                 warn(format!("is not valid {}", new.encoding.name()));
@@ -106,11 +121,11 @@ impl Dictionary {
                 let lower = key.to_ascii_lowercase();
                 match new.index.get(&lower) {
                     Some(first) => {
-                        new.repeats = true;
                         warn(format!(
                             "repeats the key {key} of line {}; the first one counts",
                             first + 1
                         ));
+                        new.repeats.entry(lower).or_default().push(place);
                     }
                     None => {
                         new.index.insert(lower, place);
@@ -122,13 +137,19 @@ impl Dictionary {
                 entry,
             });
         }
+        if untold > 0 {
+            warnings.push(Warning {
+                line: 0,
+                text: format!("{untold} more lines are not as they should be"),
+            });
+        }
         (new, warnings)
     }
 
-    /// Reads a dictionary file of at most [`MAX_FILE_BYTES`], by a path that nobody else chose.
+    /// Reads a dictionary file of at most [`MAX_FILE_BYTES`] and [`MAX_LINES`], by a path that nobody else chose.
     ///
     /// # Errors
-    /// [`DiskError::Io`]; [`DiskError::Malformed`] for a file that is too large;
+    /// [`DiskError::Io`]; [`DiskError::Malformed`] for a file that is too large, or whose encoding is not known;
     /// [`DiskError::Unsupported`] for what is not a regular file.
     pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), DiskError> {
         Self::read(&OpenFile::at(path)?)
@@ -137,15 +158,27 @@ impl Dictionary {
     /// As [`load`](Self::load), from a file that is open.
     ///
     /// # Errors
-    /// [`DiskError::Io`]; [`DiskError::Malformed`] for a file that is too large.
+    /// [`DiskError::Io`]; [`DiskError::Malformed`] as in [`load`](Self::load).
     pub fn read(opened: &OpenFile) -> Result<(Self, Vec<Warning>), DiskError> {
-        match opened.read_all(MAX_FILE_BYTES)? {
-            Some(bytes) => Ok(Self::parse(&bytes)),
-            None => Err(DiskError::Malformed {
-                path: opened.path().to_owned(),
-                format: "configuration file",
-                reason: format!("it is larger than {MAX_FILE_BYTES} bytes"),
-            }),
+        let malformed = |reason: String| DiskError::Malformed {
+            path: opened.path().to_owned(),
+            format: "configuration file",
+            reason,
+        };
+        let Some(bytes) = opened.read_all(MAX_FILE_BYTES)? else {
+            return Err(malformed(format!(
+                "it is larger than {MAX_FILE_BYTES} bytes"
+            )));
+        };
+        if bytes.iter().filter(|byte| **byte == b'\n').count() > MAX_LINES {
+            return Err(malformed(format!("it has more than {MAX_LINES} lines")));
+        }
+        let (new, warnings) = Self::parse(&bytes);
+        match &new.unknown_encoding {
+            None => Ok((new, warnings)),
+            Some(name) => Err(malformed(format!(
+                "it names the encoding {name:?}, which is not known; write it anew in UTF-8, with {ENCODING_KEY} = \"UTF-8\""
+            ))),
         }
     }
 
@@ -190,17 +223,10 @@ impl Dictionary {
                 if let Some(old) = self.lines.get_mut(place) {
                     *old = line;
                 }
-                if self.repeats {
-                    let mut at = 0;
-                    self.lines.retain(|line| {
-                        at += 1;
-                        at - 1 <= place || !line.has_key(key)
-                    });
-                    self.reindex();
-                }
+                self.clear_repeats(&lower);
             }
             None => {
-                if let Some(last) = self.lines.last_mut()
+                if let Some(last) = self.lines.iter_mut().rfind(|line| !line.raw.is_empty())
                     && !last.raw.ends_with(b"\n")
                 {
                     last.raw.extend_from_slice(self.newline.as_bytes());
@@ -213,8 +239,23 @@ impl Dictionary {
 
     /// Takes a key out, with all its lines.
     pub fn remove(&mut self, key: &str) {
-        self.lines.retain(|line| !line.has_key(key));
-        self.reindex();
+        let lower = key.to_ascii_lowercase();
+        if let Some(line) = self
+            .index
+            .remove(&lower)
+            .and_then(|place| self.lines.get_mut(place))
+        {
+            line.clear();
+        }
+        self.clear_repeats(&lower);
+    }
+
+    fn clear_repeats(&mut self, lower: &str) {
+        for place in self.repeats.remove(lower).unwrap_or_default() {
+            if let Some(line) = self.lines.get_mut(place) {
+                line.clear();
+            }
+        }
     }
 
     /// Keys and values in the order of the file, without repeated keys.
@@ -237,9 +278,17 @@ impl Dictionary {
 
     fn reindex(&mut self) {
         self.index.clear();
+        self.repeats.clear();
         for (place, line) in self.lines.iter().enumerate() {
-            if let Some((key, _)) = &line.entry {
-                self.index.entry(key.to_ascii_lowercase()).or_insert(place);
+            let Some((key, _)) = &line.entry else {
+                continue;
+            };
+            match self.index.entry(key.to_ascii_lowercase()) {
+                Entry::Vacant(first) => _ = first.insert(place),
+                Entry::Occupied(first) => {
+                    let places = self.repeats.entry(first.key().clone()).or_default();
+                    places.push(place);
+                }
             }
         }
     }
@@ -262,6 +311,12 @@ impl Dictionary {
 }
 
 impl Line {
+    /// Leaves nothing of the line; the places of the others stay.
+    fn clear(&mut self) {
+        self.raw.clear();
+        self.entry = None;
+    }
+
     fn has_key(&self, key: &str) -> bool {
         self.entry
             .as_ref()
@@ -270,8 +325,13 @@ impl Line {
 }
 
 /// The encoding that the file names; without one UTF-8 where the bytes are, else windows-1252, in
-/// which every byte means something.
-fn encoding_of(lines: &[&[u8]], bytes: &[u8], warnings: &mut Vec<Warning>) -> &'static Encoding {
+/// which every byte means something. Also the name of an encoding that is not known, where that matters.
+fn encoding_of(
+    lines: &[&[u8]],
+    bytes: &[u8],
+    warnings: &mut Vec<Warning>,
+) -> (&'static Encoding, Option<String>) {
+    let mut unknown = None;
     let named = lines.iter().enumerate().find_map(|(place, line)| {
         let text = String::from_utf8_lossy(line);
         match parse_line(&text) {
@@ -284,14 +344,17 @@ fn encoding_of(lines: &[&[u8]], bytes: &[u8], warnings: &mut Vec<Warning>) -> &'
     if let Some((line, name)) = named {
         // UTF-16 and its like cannot be the encoding of a file whose lines were found bytewise.
         match Encoding::for_label(name.as_bytes()) {
-            Some(encoding) if encoding.is_ascii_compatible() => return encoding,
-            _ => warnings.push(Warning {
-                line,
-                text: format!("names the encoding {name:?}, which is not known"),
-            }),
+            Some(encoding) if encoding.is_ascii_compatible() => return (encoding, None),
+            _ => {
+                warnings.push(Warning {
+                    line,
+                    text: format!("names the encoding {name:?}, which is not known"),
+                });
+                unknown = (!bytes.is_ascii()).then_some(name);
+            }
         }
     }
-    if std::str::from_utf8(bytes).is_ok() {
+    let encoding = if std::str::from_utf8(bytes).is_ok() {
         UTF_8
     } else {
         warnings.push(Warning {
@@ -300,7 +363,8 @@ fn encoding_of(lines: &[&[u8]], bytes: &[u8], warnings: &mut Vec<Warning>) -> &'
                 .to_owned(),
         });
         WINDOWS_1252
-    }
+    };
+    (encoding, unknown)
 }
 
 #[cfg(test)]
@@ -421,6 +485,32 @@ mod tests {
             Dictionary::load(&path),
             Err(DiskError::Malformed { .. })
         ));
+    }
+
+    fn load(bytes: &[u8]) -> Result<(Dictionary, Vec<Warning>), String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.vmx");
+        std::fs::write(&path, bytes).unwrap();
+        Dictionary::load(&path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_file_in_an_encoding_that_is_not_known_is_told_where_that_matters() {
+        let plain = b".encoding = \"windows-936-2000\"\na = \"b\"\n";
+        assert_eq!(load(plain).unwrap().0.get("a"), Some("b"));
+        let error = load(&[&plain[..], b"c = \"\xcf\xb5\"\n"].concat()).unwrap_err();
+        let told = "names the encoding \"windows-936-2000\", which is not known";
+        assert!(error.contains(told), "{error}");
+    }
+
+    #[test]
+    fn a_file_of_too_many_lines_is_refused_and_not_every_bad_line_is_told() {
+        let lines = |count: usize| "?\n".repeat(count).into_bytes();
+        let (_, warnings) = load(&lines(MAX_LINES)).unwrap();
+        assert_eq!(warnings.len(), MAX_WARNINGS + 1);
+        assert!(warnings[MAX_WARNINGS].text.starts_with("49900 more"));
+        let error = load(&lines(MAX_LINES + 1)).unwrap_err();
+        assert!(error.contains("50000 lines"), "{error}");
     }
 
     proptest! {

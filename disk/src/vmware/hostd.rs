@@ -1,11 +1,12 @@
 //! The configuration files of a VMware host's management service: `datastores.xml` and `vmInventory.xml`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
 };
 
-use roxmltree::{Document, Node, ParsingOptions};
+use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
+use roxmltree::{Document, Node};
 
 use super::host_path;
 use crate::{DiskError, Roots};
@@ -16,8 +17,18 @@ pub const DATASTORES_FILE: &str = "datastores.xml";
 pub const INVENTORY_FILE: &str = "vmInventory.xml";
 
 const CONFIG_FILE: &str = "config.xml";
-const MAX_FILE_BYTES: u64 = 16 << 20;
-const MAX_XML_NODES: u32 = 1_000_000;
+/// A list of ten thousand guests has half of it.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+/// Tags in one of these files.
+const MAX_TAGS: usize = 200_000;
+/// Attributes of one tag, each of which the parser compares with all others. The files have one.
+const MAX_ATTRIBUTES: usize = 512;
+/// Declarations of namespaces, which every tag within them takes over. The files have none.
+const MAX_NAMESPACES: usize = 16;
+/// Datastores of a host; each name and path is held against each.
+const MAX_DATASTORES: usize = 256;
+/// Guests of a host.
+const MAX_GUESTS: usize = 10_000;
 
 /// Where a host keeps a datastore.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,14 +82,18 @@ impl Datastore {
 pub fn parse_datastores(xml: &str) -> Result<Vec<Datastore>, String> {
     let document = parse_xml(xml)?;
     let mut datastores: Vec<Datastore> = Vec::new();
+    let mut known = HashSet::new();
     let entries = children(document.root_element(), |name| name.ends_with("datastores"))
         .flat_map(|section| children(section, |name| name == "e"));
     for entry in entries {
         let Some(name) = text(entry, "name").or_else(|| text(entry, "localPath")) else {
             continue;
         };
-        if datastores.iter().any(|known| known.name == name) {
+        if !known.insert(name.clone()) {
             continue;
+        }
+        if known.len() > MAX_DATASTORES {
+            return Err(format!("it has more than {MAX_DATASTORES} datastores"));
         }
         let place = match (
             text(entry, "path"),
@@ -131,11 +146,15 @@ pub fn write_datastores(datastores: &BTreeMap<String, String>) -> String {
 /// A sentence about what is wrong with the XML.
 pub fn parse_inventory(xml: &str) -> Result<Vec<String>, String> {
     let document = parse_xml(xml)?;
-    Ok(
-        children(document.root_element(), |name| name == "configentry")
-            .filter_map(|entry| text(entry, "vmxCfgPath"))
-            .collect(),
-    )
+    let entries = children(document.root_element(), |name| name == "configentry");
+    let paths: Vec<String> = entries
+        .filter_map(|entry| text(entry, "vmxCfgPath"))
+        .take(MAX_GUESTS + 1)
+        .collect();
+    if paths.len() > MAX_GUESTS {
+        return Err(format!("it has more than {MAX_GUESTS} guests"));
+    }
+    Ok(paths)
 }
 
 /// Writes a `vmInventory.xml` of these `.vmx` paths.
@@ -177,12 +196,11 @@ pub fn inventory_file(config_dir: &Path) -> PathBuf {
     }
 }
 
-/// Reads one of these files as text; none if it does not exist. Bytes that are not UTF-8 become
-/// replacement characters. A link does not lead out of its directory.
+/// Reads one of these files as text; none if it does not exist. A link does not lead out of its directory.
 ///
 /// # Errors
 /// [`DiskError::Io`]; [`DiskError::Outside`]; [`DiskError::Unsupported`] for what is not a regular file;
-/// [`DiskError::Malformed`] for a file too large to be one of them.
+/// [`DiskError::Malformed`] for a file too large to be one of them, or whose encoding is not known.
 pub fn read_file(path: &Path) -> Result<Option<String>, DiskError> {
     let path = std::path::absolute(path).map_err(DiskError::io("open", path))?;
     let opened = match Roots::new(path.parent().map(Path::to_owned)).open(&path) {
@@ -190,23 +208,103 @@ pub fn read_file(path: &Path) -> Result<Option<String>, DiskError> {
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error),
     };
+    let malformed = |reason: String| DiskError::Malformed {
+        path: path.clone(),
+        format: "host configuration file",
+        reason,
+    };
     match opened.read_all(MAX_FILE_BYTES)? {
-        Some(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        None => Err(DiskError::Malformed {
-            path,
-            format: "host configuration file",
-            reason: format!("it is larger than {MAX_FILE_BYTES} bytes"),
-        }),
+        Some(bytes) => decode_xml(&bytes).map(Some).map_err(malformed),
+        None => Err(malformed(format!(
+            "it is larger than {MAX_FILE_BYTES} bytes"
+        ))),
     }
 }
 
-fn parse_xml(xml: &str) -> Result<Document<'_>, String> {
-    let options = ParsingOptions {
-        nodes_limit: MAX_XML_NODES,
-        ..ParsingOptions::default()
+/// The text of an XML file, by its byte order mark or its declaration. Without one it is UTF-8, and a name in it that is
+/// not is taken for windows-1252, in which every byte means something. What XML cannot hold becomes a replacement
+/// character, so that it spoils one name only.
+fn decode_xml(bytes: &[u8]) -> Result<String, String> {
+    let marked = Encoding::for_bom(bytes).map(|(encoding, _)| encoding);
+    let encoding = match (marked, declared_encoding(bytes)) {
+        (Some(encoding), _) => Some(encoding),
+        (None, Some(name)) => match Encoding::for_label(name.as_bytes()) {
+            // The declaration was read byte by byte, so that UTF-16 cannot be meant.
+            Some(encoding) if encoding.is_ascii_compatible() => {
+                Some(encoding).filter(|one| *one != UTF_8)
+            }
+            _ => {
+                return Err(format!(
+                    "it names the encoding {name:?}, which is not known"
+                ));
+            }
+        },
+        (None, None) => None,
     };
-    Document::parse_with_options(xml.trim_start_matches('\u{feff}'), options)
-        .map_err(|error| format!("it is not valid XML: {error}"))
+    let text = match encoding {
+        Some(encoding) => encoding.decode(bytes).0.into_owned(),
+        None => {
+            let mut text = String::with_capacity(bytes.len());
+            for chunk in bytes.utf8_chunks() {
+                text.push_str(chunk.valid());
+                text.push_str(&WINDOWS_1252.decode_without_bom_handling(chunk.invalid()).0);
+            }
+            text
+        }
+    };
+    let is_of_xml = |character: char| !matches!(character, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\u{fffe}' | '\u{ffff}');
+    if text.chars().all(is_of_xml) {
+        return Ok(text);
+    }
+    let replaced = |character| {
+        if is_of_xml(character) {
+            character
+        } else {
+            char::REPLACEMENT_CHARACTER
+        }
+    };
+    Ok(text.chars().map(replaced).collect())
+}
+
+/// The encoding that an XML declaration names.
+fn declared_encoding(bytes: &[u8]) -> Option<String> {
+    let rest = bytes.strip_prefix(b"<?xml")?;
+    let end = rest.windows(2).take(512).position(|two| two == b"?>")?;
+    let declaration = String::from_utf8_lossy(rest.get(..end)?);
+    let (_, value) = declaration.split_once("encoding")?;
+    let value = value.trim_start().strip_prefix('=')?.trim_start();
+    let quote = value
+        .chars()
+        .next()
+        .filter(|one| matches!(one, '"' | '\''))?;
+    let (name, _) = value.get(1..)?.split_once(quote)?;
+    Some(name.to_owned())
+}
+
+fn parse_xml(xml: &str) -> Result<Document<'_>, String> {
+    refuse_excess(xml)?;
+    let xml = xml.trim_start_matches('\u{feff}');
+    Document::parse(xml).map_err(|error| format!("it is not valid XML: {error}"))
+}
+
+/// Refuses what would cost the parser more than one look at each byte.
+fn refuse_excess(xml: &str) -> Result<(), String> {
+    let count_of = |text: &str, byte: u8| text.bytes().filter(|one| *one == byte).count();
+    if count_of(xml, b'<') > 2 * MAX_TAGS {
+        return Err(format!("it has more than {MAX_TAGS} elements"));
+    }
+    if xml
+        .split('<')
+        .any(|tag| count_of(tag, b'=') > MAX_ATTRIBUTES)
+    {
+        return Err(format!(
+            "a tag in it has more than {MAX_ATTRIBUTES} attributes"
+        ));
+    }
+    if xml.matches("xmlns").nth(MAX_NAMESPACES).is_some() {
+        return Err(format!("it declares more than {MAX_NAMESPACES} namespaces"));
+    }
+    Ok(())
 }
 
 /// The child elements whose lower-case name fits.
@@ -315,6 +413,77 @@ mod tests {
         assert_eq!(inventory_file(config), config.join("other.xml"));
         write("not xml");
         assert_eq!(inventory_file(config), config.join(INVENTORY_FILE));
+    }
+
+    #[test]
+    fn a_list_is_read_in_the_encoding_that_it_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(INVENTORY_FILE);
+        let read = |head: &[u8], name: &[u8], tail: &[u8]| {
+            let before = b"<ConfigRoot><ConfigEntry><vmxCfgPath>/vm/";
+            let after = b"</vmxCfgPath></ConfigEntry></ConfigRoot>";
+            fs::write(&path, [head, before, name, after, tail].concat()).unwrap();
+            let text = read_file(&path).map_err(|error| error.to_string())?;
+            parse_inventory(&text.unwrap_or_default()).map(|found| found.concat())
+        };
+        let declared = |name: &str| format!("<?xml version=\"1.0\" encoding='{name}' ?>\n");
+        for (head, name) in [
+            (declared("ISO-8859-1"), &b"K\xfcche"[..]),
+            (declared("windows-1252"), b"K\xfcche"),
+            (declared("UTF-8"), "Küche".as_bytes()),
+            ("\u{feff}".to_owned(), "Küche".as_bytes()),
+            (String::new(), "Küche".as_bytes()),
+            (String::new(), b"K\xfcche"),
+        ] {
+            let found = read(head.as_bytes(), name, b"");
+            assert_eq!(found.as_deref(), Ok("/vm/Küche"), "{head}");
+        }
+        let found = read(declared("GBK").as_bytes(), b"\xcf\xb5\xcd\xb3", b"");
+        assert_eq!(found.as_deref(), Ok("/vm/系统"));
+        let found = read(b"", b"a\0\x1bb", b"");
+        assert_eq!(found.as_deref(), Ok("/vm/a\u{fffd}\u{fffd}b"));
+        let error = read(declared("klingon").as_bytes(), b"a", b"").unwrap_err();
+        assert!(
+            error.contains("the encoding \"klingon\", which is not known"),
+            "{error}"
+        );
+
+        let utf_16: Vec<u8> = "\u{feff}<ConfigRoot><ConfigEntry><vmxCfgPath>ü</vmxCfgPath></ConfigEntry></ConfigRoot>"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        fs::write(&path, utf_16).unwrap();
+        assert_eq!(
+            parse_inventory(&read_file(&path).unwrap().unwrap()).unwrap(),
+            ["ü"]
+        );
+    }
+
+    #[test]
+    fn xml_that_costs_its_parser_more_than_a_look_at_each_byte_is_refused() {
+        let attributes = |count: usize| {
+            let list: String = (0..count).map(|number| format!(" a{number}='1'")).collect();
+            format!("<ConfigRoot{list}/>")
+        };
+        assert!(parse_inventory(&attributes(MAX_ATTRIBUTES)).is_ok());
+        let namespaces: String = (0..100)
+            .map(|number| format!("<a xmlns:n{number}='u'>"))
+            .collect();
+        let datastores: String = (0..=MAX_DATASTORES)
+            .map(|number| format!("<e><name>{number}</name></e>"))
+            .collect();
+        for (xml, why) in [
+            (attributes(80_000), "attributes"),
+            (namespaces, "namespaces"),
+            ("<e/>".repeat(1 << 20), "elements"),
+            (
+                format!("<r><LocalDatastores>{datastores}</LocalDatastores></r>"),
+                "datastores",
+            ),
+        ] {
+            let error = parse_datastores(&xml).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
     }
 
     #[test]

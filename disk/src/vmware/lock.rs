@@ -11,8 +11,10 @@ use crate::{DiskError, OpenFile, Roots};
 
 /// Size of a lock file in bytes.
 const MEMBER_BYTES: usize = 512;
-/// Longer lock files are not read.
+/// What is read of a lock file, in bytes.
 const MAX_MEMBER_BYTES: u64 = 4096;
+/// Entries of a lock directory that are looked at. Each is a program that holds the file.
+const MAX_MEMBERS: usize = 4096;
 /// A locker announces itself for an instant only; older announcements are left over from a crash.
 const STALE_ANNOUNCEMENT: Duration = Duration::from_secs(60);
 /// Two lockers that meet both step back; so often before the file counts as in use.
@@ -113,6 +115,13 @@ pub fn holders(roots: &Roots, path: &Path) -> Result<Vec<Holder>, DiskError> {
         Err(error) if error.is_not_found() => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
+    if names.len() > MAX_MEMBERS {
+        return Err(DiskError::Malformed {
+            path: directory,
+            format: "lock directory",
+            reason: format!("it has more than {MAX_MEMBERS} entries"),
+        });
+    }
     names.sort();
     let mut holders = Vec::new();
     for name in names {
@@ -396,6 +405,30 @@ mod tests {
         drop(lock);
         assert!(!directory(&path).exists());
         acquire(&path, LockKind::Exclusive, "other").unwrap();
+    }
+
+    #[test]
+    fn a_lock_file_of_terabytes_is_read_to_a_bound_and_counts_as_held() {
+        let (_dir, path) = file();
+        plant(&path, "machine 1-1(vm) 1 S 1 lc=1");
+        let member = directory(&path).join("M00042.lck");
+        let member = fs::File::options().write(true).open(member).unwrap();
+        // No machine has the memory for it.
+        member.set_len(1 << 43).unwrap();
+        let held = in_use(&beside(&path), &path).unwrap().unwrap();
+        assert_eq!((held.kind, held.pid), (LockKind::Shared, Some(1)));
+        assert!(held.program.len() < MAX_MEMBER_BYTES as usize);
+    }
+
+    #[test]
+    fn a_lock_directory_of_many_thousand_entries_is_refused() {
+        let (_dir, path) = file();
+        fs::create_dir(directory(&path)).unwrap();
+        for number in 0..=MAX_MEMBERS {
+            fs::write(directory(&path).join(format!("x{number}")), "").unwrap();
+        }
+        let error = in_use(&beside(&path), &path).unwrap_err().to_string();
+        assert!(error.contains("more than 4096 entries"), "{error}");
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! A guest's list of snapshots, `.vmsd`.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
 };
 
 use super::{Dictionary, Warning};
 use crate::{DiskError, OpenFile};
 
-/// More snapshots than this are not read; the products allow a few dozen.
-const MAX_SNAPSHOTS: usize = 4096;
+/// The most snapshots of a guest; the products allow 496.
+pub const MAX_SNAPSHOTS: usize = 512;
 
 /// A disk frozen by a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -57,8 +57,13 @@ pub struct Vmsd {
 impl Vmsd {
     /// Reads the bytes of a `.vmsd`; an empty file has no snapshots.
     pub fn parse(bytes: &[u8]) -> (Self, Vec<Warning>) {
-        let (dictionary, mut warnings) = Dictionary::parse(bytes);
+        let (dictionary, warnings) = Dictionary::parse(bytes);
+        Self::of(&dictionary, warnings)
+    }
+
+    fn of(dictionary: &Dictionary, mut warnings: Vec<Warning>) -> (Self, Vec<Warning>) {
         let mut vmsd = Self::default();
+        let mut uids = HashSet::new();
         let mut numbered: BTreeMap<u64, Vec<(&str, &str)>> = BTreeMap::new();
         let mut count = None;
         for (key, value) in dictionary.iter() {
@@ -81,15 +86,8 @@ impl Vmsd {
             if count.is_some_and(|count| number >= count) {
                 continue;
             }
-            if vmsd.snapshots.len() == MAX_SNAPSHOTS {
-                warnings.push(Warning {
-                    line: 0,
-                    text: format!("only the first {MAX_SNAPSHOTS} snapshots are read"),
-                });
-                break;
-            }
             let snapshot = snapshot(&entries);
-            if snapshot.uid == 0 || vmsd.get(snapshot.uid).is_some() {
+            if snapshot.uid == 0 || !uids.insert(snapshot.uid) {
                 warnings.push(Warning {
                     line: 0,
                     text: format!("snapshot{number} has no uid of its own and is passed over"),
@@ -100,7 +98,7 @@ impl Vmsd {
             vmsd.snapshots.push(snapshot);
         }
         if let Some(current) = vmsd.current
-            && vmsd.get(current).is_none()
+            && !uids.contains(&current)
         {
             warnings.push(Warning {
                 line: 0,
@@ -114,7 +112,7 @@ impl Vmsd {
     /// Reads a `.vmsd` file by a path that nobody else chose; a missing one has no snapshots.
     ///
     /// # Errors
-    /// As [`Dictionary::load`], but for a missing file.
+    /// As [`Dictionary::load`], but for a missing file; [`DiskError::Malformed`] for more than [`MAX_SNAPSHOTS`].
     pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), DiskError> {
         Self::read(OpenFile::at(path))
     }
@@ -126,12 +124,29 @@ impl Vmsd {
     pub fn read(opened: Result<OpenFile, DiskError>) -> Result<(Self, Vec<Warning>), DiskError> {
         match opened {
             Ok(opened) => {
-                let (dictionary, _) = Dictionary::read(&opened)?;
-                Ok(Self::parse(&dictionary.to_bytes()))
+                let (dictionary, warnings) = Dictionary::read(&opened)?;
+                Self::checked(opened.path(), &dictionary, warnings)
             }
             Err(error) if error.is_not_found() => Ok((Self::default(), Vec::new())),
             Err(error) => Err(error),
         }
+    }
+
+    fn checked(
+        path: &Path,
+        dictionary: &Dictionary,
+        warnings: Vec<Warning>,
+    ) -> Result<(Self, Vec<Warning>), DiskError> {
+        let (vmsd, warnings) = Self::of(dictionary, warnings);
+        let count = vmsd.snapshots.len();
+        if count > MAX_SNAPSHOTS {
+            return Err(DiskError::Malformed {
+                path: path.to_owned(),
+                format: "list of snapshots",
+                reason: format!("it has {count} snapshots, and {MAX_SNAPSHOTS} are the most"),
+            });
+        }
+        Ok((vmsd, warnings))
     }
 
     /// The snapshot of an id.
@@ -156,9 +171,14 @@ impl Vmsd {
     /// The snapshots taken on one, or the roots. A snapshot whose parent is not in the list is a
     /// root.
     pub fn children(&self, parent: Option<u64>) -> impl Iterator<Item = &Snapshot> {
+        let uids = self.uids();
         self.snapshots
             .iter()
-            .filter(move |snapshot| self.parent_of(snapshot) == parent)
+            .filter(move |snapshot| snapshot.parent.filter(|uid| uids.contains(uid)) == parent)
+    }
+
+    fn uids(&self) -> HashSet<u64> {
+        self.snapshots.iter().map(|snapshot| snapshot.uid).collect()
     }
 
     fn parent_of(&self, snapshot: &Snapshot) -> Option<u64> {
@@ -167,11 +187,16 @@ impl Vmsd {
 
     /// All snapshots, parents before children.
     pub fn parents_first(&self) -> Vec<&Snapshot> {
-        let mut ordered: Vec<&Snapshot> = self.children(None).collect();
+        let uids = self.uids();
+        let mut children: HashMap<Option<u64>, Vec<&Snapshot>> = HashMap::new();
+        for snapshot in &self.snapshots {
+            let parent = snapshot.parent.filter(|parent| uids.contains(parent));
+            children.entry(parent).or_default().push(snapshot);
+        }
+        let mut ordered = children.remove(&None).unwrap_or_default();
         let mut next = 0;
         while let Some(snapshot) = ordered.get(next) {
-            let uid = snapshot.uid;
-            ordered.extend(self.children(Some(uid)));
+            ordered.extend(children.remove(&Some(snapshot.uid)).unwrap_or_default());
             next += 1;
         }
         // A damaged list may have snapshots in a circle, which no root leads to.
@@ -376,6 +401,43 @@ snapshot2.displayName = "left over"
         }
         let order: Vec<u64> = vmsd.parents_first().iter().map(|one| one.uid).collect();
         assert_eq!(order, [4, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_list_of_more_snapshots_than_any_product_allows_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.vmsd");
+        let write = |count: usize| {
+            let mut text = format!("snapshot.numSnapshots = \"{count}\"\n");
+            for number in 0..count {
+                text += &format!("snapshot{number}.uid = \"{}\"\n", number + 1);
+            }
+            std::fs::write(&path, text).unwrap();
+        };
+        write(MAX_SNAPSHOTS);
+        assert_eq!(Vmsd::load(&path).unwrap().0.snapshots.len(), MAX_SNAPSHOTS);
+        write(MAX_SNAPSHOTS + 1);
+        let error = Vmsd::load(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("513 snapshots, and 512 are the most"),
+            "{error}"
+        );
+    }
+
+    /// A step for each snapshot: this many take hours if it is one for each pair.
+    #[test]
+    fn the_order_of_many_snapshots_is_found_in_linear_time() {
+        const MANY: u64 = 1_000_000;
+        let mut vmsd = Vmsd::default();
+        for uid in (1..=MANY).rev() {
+            vmsd.snapshots.push(Snapshot {
+                uid,
+                parent: Some(uid - 1),
+                ..Snapshot::default()
+            });
+        }
+        let order = vmsd.parents_first();
+        assert!(order.iter().zip(1..=MANY).all(|(one, uid)| one.uid == uid));
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::{fmt, path::Path, str::FromStr};
 use super::{Dictionary, Warning};
 use crate::{DiskError, OpenFile};
 
+/// The most disks of a guest: more than all controllers of any product take.
+pub const MAX_DISKS: usize = 1024;
+
 /// The buses that carry disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Bus {
@@ -87,9 +90,18 @@ pub struct VmxDisk {
     pub file_name: String,
     /// `mode`, lower case; `persistent` where it is not set.
     pub mode: String,
+    /// The redo log that it names: what was written since the guest was powered on, where that is not kept in the file.
+    pub redo_log: Option<String>,
 }
 
 impl VmxDisk {
+    /// What was written to the disk may lie in a redo log that outlives the guest's power-off. That of a
+    /// nonpersistent disk is thrown away then.
+    pub fn keeps_redo_log(&self) -> bool {
+        !self.mode.ends_with("nonpersistent")
+            && (self.redo_log.is_some() || matches!(self.mode.as_str(), "undoable" | "append"))
+    }
+
     /// The disk takes no part in snapshots.
     pub fn is_independent(&self) -> bool {
         self.mode.starts_with("independent")
@@ -219,6 +231,9 @@ impl Vmx {
                 "" => "persistent".to_owned(),
                 mode => mode.to_ascii_lowercase(),
             },
+            redo_log: get("redo")
+                .filter(|file| !file.is_empty())
+                .map(str::to_owned),
         })
     }
 

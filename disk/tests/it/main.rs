@@ -7,6 +7,7 @@
 )]
 
 mod common;
+mod vmdk_bounds;
 mod vmdk_damage;
 mod vmdk_model;
 mod vmdk_qemu;

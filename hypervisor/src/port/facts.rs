@@ -4,8 +4,13 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use virtuozo_model::text;
+
 use super::{ChangeId, GuestRef};
 use crate::{ErrorClass, HypervisorError};
+
+/// The warnings about a host that are told; the others are counted.
+const MAX_WARNINGS: usize = 20;
 
 /// What validation finds out about a host without touching any guest.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -19,6 +24,39 @@ pub struct HostFacts {
     pub guests_are_complete: bool,
     /// What could not be read, in sentences.
     pub warnings: Vec<String>,
+}
+
+impl HostFacts {
+    /// The same with texts that may be stored and shown: each on one line, and of a bounded length. A datastore whose
+    /// name is not so is left out, with a warning.
+    #[must_use]
+    pub fn checked(self) -> Self {
+        let mut warnings: Vec<String> = self
+            .warnings
+            .iter()
+            .map(|one| text::sentence(one))
+            .collect();
+        if let Some(untold @ 1..) = warnings.len().checked_sub(MAX_WARNINGS) {
+            warnings.truncate(MAX_WARNINGS);
+            warnings.push(format!("{untold} more of the kind"));
+        }
+        let mut datastores = BTreeMap::new();
+        for (name, place) in self.datastores {
+            let shown = text::name(&name);
+            if shown == name {
+                datastores.insert(name, text::sentence(&place));
+            } else {
+                warnings.push(format!(
+                    "the datastore {shown} is left out: its name is too long or has control characters"
+                ));
+            }
+        }
+        Self {
+            datastores,
+            warnings,
+            ..self
+        }
+    }
 }
 
 /// A datastore of a host, with what identifies it wherever its files are read.
@@ -64,6 +102,34 @@ impl Problem {
             class: ErrorClass::Permanent,
             message: message.into(),
             location: None,
+        }
+    }
+}
+
+impl GuestFacts {
+    /// The same with texts that may be stored and shown: each on one line, and of a bounded length.
+    #[must_use]
+    pub fn checked(self) -> Self {
+        let name = text::name(&self.name);
+        let problem = |problem: Problem| Problem {
+            message: text::sentence(&problem.message),
+            ..problem
+        };
+        let disk = |disk: DiskFacts| DiskFacts {
+            device: text::name(&disk.device),
+            file_name: text::sentence(&disk.file_name),
+            datastore: disk.datastore.as_deref().map(text::name),
+            problem: disk.problem.map(problem),
+            ..disk
+        };
+        Self {
+            name,
+            disks: self.disks.into_iter().map(disk).collect(),
+            snapshots: self.snapshots.iter().map(|one| text::name(one)).collect(),
+            node: self.node.as_deref().map(text::name),
+            datastore: self.datastore.as_deref().map(text::name),
+            problem: self.problem.map(problem),
+            ..self
         }
     }
 }

@@ -81,7 +81,7 @@ macro_rules! name {
 
 name! {
     /// What a back end needs to find a guest on its host: a path, a reference, a UUID.
-    Locator, "the locator of a guest", 4096
+    Locator, "the locator of a guest", 2048
 }
 
 name! {
@@ -115,12 +115,12 @@ mod tests {
 
     #[test]
     fn a_locator_is_any_text_that_is_there_and_has_an_end() {
-        for text in ["[standard] web/web.x", "vm-57", "ü", &"x".repeat(4096)] {
+        for text in ["[standard] web/web.x", "vm-57", "ü", &"x".repeat(2048)] {
             assert_eq!(Locator::new(text).unwrap().as_str(), text);
         }
         for (text, why) in [
             (String::new(), "empty"),
-            ("x".repeat(4097), "4097 bytes"),
+            ("x".repeat(2049), "2049 bytes"),
             ("a\0b".to_owned(), "NUL"),
         ] {
             let error = Locator::new(text).unwrap_err().to_string();

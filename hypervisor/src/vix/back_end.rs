@@ -110,10 +110,17 @@ fn refuse_address(host: &HostSettings<'_>) -> Option<String> {
     }
 }
 
-fn refuse_locator(locator: &Locator) -> Option<String> {
-    (!locator.as_str().ends_with(".vmx")).then(|| {
+/// Names of the configurations of guests and of templates end in one of these, in any case.
+const EXTENSIONS: [&str; 2] = [".vmx", ".vmtx"];
+
+pub(super) fn refuse_locator(locator: &Locator) -> Option<String> {
+    let lower = locator.as_str().to_ascii_lowercase();
+    let is_configuration = EXTENSIONS
+        .iter()
+        .any(|extension| lower.ends_with(extension));
+    (!is_configuration).then(|| {
         format!(
-            "{:?} is not the path of a guest: it ends in .vmx, for example \"[standard] mail/mail.vmx\"",
+            "{:?} is not the path of a guest: it ends in .vmx (a template: .vmtx), for example \"[standard] mail/mail.vmx\"",
             locator.as_str()
         )
     })
@@ -164,7 +171,13 @@ mod tests {
     #[test]
     fn a_guest_is_the_path_of_its_configuration() {
         let refuse = |text: &str| (BACK_END.refuse_locator)(&Locator::new(text).unwrap());
-        assert_eq!(refuse("[standard] mail/mail.vmx"), None);
+        for good in [
+            "[standard] mail/mail.vmx",
+            "[standard] mail/MAIL.VMX",
+            "[standard] mail/mail.vmtx",
+        ] {
+            assert_eq!(refuse(good), None);
+        }
         assert!(refuse("mail").unwrap().contains("mail.vmx"));
     }
 }

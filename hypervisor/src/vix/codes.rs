@@ -32,11 +32,8 @@ pub(super) fn to_error(
         message.push_str(advice);
     }
     HypervisorError {
-        kind,
-        class,
-        message,
         code: Some(code),
-        location: None,
+        ..HypervisorError::new(kind, class, message)
     }
 }
 

@@ -2,14 +2,15 @@
 //! folder of another guest, but for the parents of its disks.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use virtuozo_disk::{
     DiskError, FileId, FilePlace, OpenFile, Roots,
-    vmdk::{Chain, DiskFiles, Named, no_parent},
+    vmdk::{Chain, DiskFiles, Layer, Named, no_parent},
     vmware::host_path,
 };
 
@@ -22,6 +23,10 @@ const CONFIGURATIONS: [&str; 2] = [".vmx", ".vmtx"];
 /// What looking for a file led to.
 type Found<T> = std::result::Result<T, DiskError>;
 
+/// The most links that are opened for one guest, each as often as it is part of a chain: those of a hundred disks with
+/// thirty snapshots.
+const MAX_LINKS: usize = 50_000;
+
 /// Opens the files of one guest.
 pub(super) struct GuestPaths {
     pub(super) locations: Locations,
@@ -33,16 +38,21 @@ pub(super) struct GuestPaths {
     folders: RefCell<HashMap<FileId, bool>>,
     /// Parents of disks in folders of other guests.
     borrowed: RefCell<BTreeSet<PathBuf>>,
+    /// Links of disks that are open, each of which may be part of many chains.
+    links: RefCell<HashMap<FileId, Arc<Layer>>>,
+    links_opened: Cell<usize>,
 }
 
 impl GuestPaths {
     /// Opens a guest's `.vmx`, with which everything else is found. Blocks.
     pub(super) fn open(locations: Locations, vmx: &Path) -> Result<(Self, OpenFile)> {
+        let any_case = locations.are_of_windows();
         let mut roots = Roots::new(locations.roots());
         if !roots.hold(vmx) {
             let own = vmx.parent().map(Path::to_owned);
             roots = Roots::new(locations.roots().into_iter().chain(own));
         }
+        roots = roots.in_any_case(any_case);
         let opened = roots.open(vmx).map_err(|error| locations.explain(error))?;
         let own = opened.place().clone();
         if own.is_linked_from_elsewhere() {
@@ -63,6 +73,8 @@ impl GuestPaths {
             working_dir: None,
             folders: RefCell::default(),
             borrowed: RefCell::default(),
+            links: RefCell::default(),
+            links_opened: Cell::default(),
         };
         Ok((paths, opened))
     }
@@ -105,7 +117,37 @@ impl GuestPaths {
     /// Opens a disk with all its parents.
     pub(super) fn chain(&self, name: &str) -> Result<Chain> {
         let newest = self.open_disk(name)?;
-        Chain::open_in(newest, self).map_err(|error| self.locations.explain(error))
+        let chain = Chain::open_in(newest, self).map_err(|error| self.locations.explain(error))?;
+        let opened = self.links_opened.get() + chain.layers().len();
+        self.links_opened.set(opened);
+        if opened > MAX_LINKS {
+            return Err(HypervisorError::new(
+                ErrorKind::GuestInvalid,
+                ErrorClass::Operator,
+                format!(
+                    "{}: its disks and snapshots have more than {MAX_LINKS} links; remove snapshots",
+                    self.vmx().display()
+                ),
+            ));
+        }
+        Ok(chain)
+    }
+
+    /// Closes the links that no chain holds.
+    pub(super) fn forget_links(&self) {
+        self.links.borrow_mut().clear();
+    }
+
+    /// The redo log of a disk beside its file, whatever the configuration says of it.
+    pub(super) fn redo_log_beside(&self, disk: &OpenFile) -> Result<Option<PathBuf>> {
+        let names = self.roots.list(disk.place().directory());
+        let names = names.map_err(|error| self.locations.explain(error))?;
+        let begin = disk.path().file_name().unwrap_or_default();
+        let begin = format!("{}.redo", begin.to_string_lossy().to_lowercase());
+        Ok(names
+            .into_iter()
+            .find(|name| name.to_string_lossy().to_lowercase().starts_with(&begin))
+            .map(|name| disk.place().directory().join(name)))
     }
 
     /// Parents of the disks opened so far that lie in folders of other guests.
@@ -217,6 +259,15 @@ impl GuestPaths {
 }
 
 impl DiskFiles for GuestPaths {
+    fn known(&self, file: FileId) -> Option<Arc<Layer>> {
+        self.links.borrow().get(&file).cloned()
+    }
+
+    fn learn(&self, link: &Arc<Layer>) {
+        let id = link.found().id();
+        self.links.borrow_mut().insert(id, Arc::clone(link));
+    }
+
     /// Where the descriptor says; then, because disks are moved with their old names in them, by base name. A
     /// path of the host is mapped before that.
     fn open(&self, what: Named, name: &str, descriptor: &FilePlace) -> Found<OpenFile> {

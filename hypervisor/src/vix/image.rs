@@ -1,8 +1,10 @@
 //! A guest at one instant as a set of files that open beside each other: the frozen disks with the
 //! whole tree of foreign snapshots, and a configuration that names them.
 
+use std::collections::HashMap;
+
 use virtuozo_disk::{
-    BlockSource, OpenFile, RawFile,
+    BlockSource, FileId, OpenFile, RawFile,
     vmware::{
         host_path, lock,
         vmsd::{Snapshot, Vmsd},
@@ -50,6 +52,8 @@ struct Builder {
     links: Links,
     /// State and memory files.
     states: Vec<ImageFile>,
+    /// The file of one of them → its name here: many snapshots may name one.
+    state_names: HashMap<FileId, String>,
 }
 
 impl Builder {
@@ -64,6 +68,7 @@ impl Builder {
             vmsd_name,
             links: Links::default(),
             states: Vec::new(),
+            state_names: HashMap::new(),
         }
     }
 
@@ -97,6 +102,7 @@ impl Builder {
             let file_name = match ours {
                 Some(snapshot) => self.frozen(snapshot, &disk)?,
                 None => {
+                    self.files.redo_log(&disk)?;
                     self.check_unused(&disk.file_name)?;
                     disk.file_name.clone()
                 }
@@ -235,23 +241,29 @@ impl Builder {
             return Ok(None);
         };
         let memory = self.files.paths.open_named(&memory_file(state))?;
-        let name = self.names.take(host_path::base_name(state));
-        self.add_raw(opened, name.clone());
+        let name = self.add_raw(opened, host_path::base_name(state));
         if let Some(memory) = memory {
-            let memory_name = self.names.take(&format!("{}.vmem", host_path::stem(&name)));
-            self.add_raw(memory, memory_name);
+            self.add_raw(memory, &format!("{}.vmem", host_path::stem(&name)));
         }
         Ok(Some(name))
     }
 
-    fn add_raw(&mut self, opened: OpenFile, name: String) {
+    /// Takes in a file once. Returns its name here.
+    fn add_raw(&mut self, opened: OpenFile, wanted: &str) -> String {
+        let id = opened.place().id();
+        if let Some(known) = self.state_names.get(&id) {
+            return known.clone();
+        }
+        let name = self.names.take(wanted);
+        self.state_names.insert(id, name.clone());
         let source: Box<dyn BlockSource> = Box::new(RawFile::from(opened));
         self.states.push(ImageFile {
-            name,
+            name: name.clone(),
             device: None,
             format: ImageFormat::Raw,
             source,
         });
+        name
     }
 
     fn finish(mut self, vmsd: Option<Vmsd>) -> Result<GuestImage> {

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use virtuozo_disk::{
-    BlockSource, ranges,
+    BlockSource,
     vmdk::Chain,
     vmware::{
         host_path,
         vmsd::{Snapshot, Vmsd},
-        vmx::{Encryption, Vmx},
+        vmx::{Encryption, MAX_DISKS, Vmx, VmxDisk},
     },
 };
 
@@ -38,12 +38,19 @@ impl GuestFiles {
         for warning in warnings.into_iter().chain(more) {
             tracing::debug!(path = %path.display(), line = warning.line, warning.text);
         }
-        Ok(Self {
+        let files = Self {
             paths: paths.with_working_dir(vmx.working_dir()),
             datastore,
             vmx,
             vmsd,
-        })
+        };
+        let disks = files.vmx.disks().len();
+        if disks > MAX_DISKS {
+            return Err(files.invalid(format_args!(
+                "it names {disks} disks, and {MAX_DISKS} are the most"
+            )));
+        }
+        Ok(files)
     }
 
     /// The `.vmx` as this machine reads it.
@@ -92,11 +99,15 @@ impl GuestFiles {
                 let (capacity_bytes, problem) = match self.paths.chain(&disk.file_name) {
                     Ok(chain) => (
                         Some(chain.size_bytes()),
-                        self.damage(&chain, runs)
+                        self.redo_log(disk)
+                            .err()
+                            .map(Problem::from)
+                            .or_else(|| self.damage(&chain, runs))
                             .or_else(|| self.broken_snapshot(|node| is_same(node, &device))),
                     ),
                     Err(error) => (None, Some(error.into())),
                 };
+                self.paths.forget_links();
                 DiskFacts {
                     device,
                     file_name: disk.file_name.clone(),
@@ -109,12 +120,40 @@ impl GuestFiles {
             .collect()
     }
 
+    /// Refuses a disk whose newest content lies in a redo log, without which a copy would be of an older time.
+    pub(super) fn redo_log(&self, disk: &VmxDisk) -> Result<()> {
+        if !disk.keeps_redo_log() {
+            return Ok(());
+        }
+        let named = match &disk.redo_log {
+            Some(name) => self.paths.open_named(name)?,
+            None => None,
+        };
+        let found = match named {
+            Some(opened) => Some(opened.path().to_owned()),
+            None => {
+                let opened = self.paths.open_disk(&disk.file_name)?;
+                self.paths.redo_log_beside(&opened)?
+            }
+        };
+        match found {
+            None => Ok(()),
+            Some(path) => Err(self.invalid(format_args!(
+                "the disk {} (mode {}) has the redo log {}, which holds what was written last and is not part of a \
+                 backup; have the host commit or discard it (power the guest on and off, and answer), or leave out the \
+                 disk",
+                disk.device,
+                disk.mode,
+                path.display()
+            ))),
+        }
+    }
+
     /// The first damage in the tables of a chain's links; their data is not read.
     fn damage(&self, chain: &Chain, runs: bool) -> Option<Problem> {
-        let links = chain.layers().iter().skip(usize::from(runs));
-        let mut damaged = links.filter_map(|link| ranges(link).find_map(|range| range.err()));
-        damaged
-            .next()
+        let mut links = chain.layers().iter().skip(usize::from(runs));
+        links
+            .find_map(|link| link.check_tables().err())
             .map(|error| self.paths.locations.explain(error).into())
     }
 

@@ -12,7 +12,7 @@ use virtuozo_disk::{
     vmware::{datastore_path::DatastorePath, host_path, hostd},
 };
 
-use super::back_end::{Product, config_dir};
+use super::back_end::{Product, config_dir, refuse_locator};
 use crate::{
     ErrorClass::{Elsewhere, Operator, Permanent, Retry},
     ErrorKind, GuestRef, HostDatastore, HostTarget, HypervisorError, Locator, Result,
@@ -115,20 +115,33 @@ impl Locations {
     pub(super) fn locator(&mut self, path: &str, product: Product) -> Option<Locator> {
         let by_datastore = match product {
             Product::Workstation => None,
-            Product::Server2 | Product::WorkstationShared | Product::Esxi => path
-                .parse()
-                .ok()
+            Product::Server2 | Product::WorkstationShared | Product::Esxi => self
+                .parse(path)
                 .or_else(|| DatastorePath::from_host_path(path, &self.on_host)),
         };
         let text = by_datastore
-            .map(|path: DatastorePath| path.to_string())
+            // One that would be read as another is named by its path on the host.
+            .filter(|path| self.parse(&path.to_string()).as_ref() == Some(path))
+            .map(|path| path.to_string())
             .unwrap_or_else(|| path.to_owned());
-        Locator::new(text)
-            .map_err(|error| {
+        let checked = Locator::new(text).map_err(|error| error.to_string());
+        // What is not taken here, the command line and an import do not take either.
+        let checked = checked.and_then(|locator| match refuse_locator(&locator) {
+            None => Ok(locator),
+            Some(why) => Err(why),
+        });
+        checked
+            .map_err(|why| {
                 self.warnings
-                    .push(format!("host {}: a guest is left out: {error}", self.host));
+                    .push(format!("host {}: a guest is left out: {why}", self.host));
             })
             .ok()
+    }
+
+    /// A path in a datastore of the host, whatever brackets are in its name.
+    fn parse(&self, path: &str) -> Option<DatastorePath> {
+        let names = self.mapped.keys().chain(self.on_host.keys());
+        DatastorePath::parse_known(path, names.chain(&self.unplaced)).ok()
     }
 
     /// Where this machine reads a guest's `.vmx`.
@@ -137,7 +150,9 @@ impl Locations {
         if !locator.starts_with('[') {
             return self.host_file(locator);
         }
-        let path: DatastorePath = locator.parse().map_err(|error| {
+        let names = self.mapped.keys().chain(self.on_host.keys());
+        let path = DatastorePath::parse_known(locator, names.chain(&self.unplaced));
+        let path = path.map_err(|error| {
             HypervisorError::new(
                 ErrorKind::GuestInvalid,
                 Permanent,
@@ -187,9 +202,8 @@ impl Locations {
         }
         for guest in guests {
             let locator = guest.locator.as_str();
-            let path: Option<DatastorePath> = locator
-                .parse()
-                .ok()
+            let path = self
+                .parse(locator)
                 .or_else(|| self.in_datastore(locator))
                 .or_else(|| in_volume(locator));
             if let Some(path) = path {
@@ -210,8 +224,8 @@ impl Locations {
 
     /// The datastore of a path of the host, in any of its forms.
     pub(super) fn datastore_of(&self, path: &str) -> Option<String> {
-        let path = path.parse().ok().or_else(|| self.in_datastore(path));
-        path.map(|path: DatastorePath| path.datastore)
+        let path = self.parse(path).or_else(|| self.in_datastore(path));
+        path.map(|path| path.datastore)
     }
 
     /// What to say of a file that could not be opened here.
@@ -233,6 +247,10 @@ impl Locations {
                         (ErrorKind::GuestInvalid, Permanent, None)
                     }
                     io::ErrorKind::NotFound => (ErrorKind::NotMapped, Elsewhere, root),
+                    // No file can have this name.
+                    io::ErrorKind::InvalidInput
+                    | io::ErrorKind::InvalidFilename
+                    | io::ErrorKind::NotADirectory => (ErrorKind::GuestInvalid, Permanent, None),
                     _ => (ErrorKind::Other, Retry, None),
                 }
             }
@@ -253,6 +271,12 @@ impl Locations {
             location,
             ..HypervisorError::new(kind, class, message)
         }
+    }
+
+    /// Whether the host's file systems do not tell names apart by their case.
+    pub(super) fn are_of_windows(&self) -> bool {
+        let mut directories = self.on_host.values();
+        directories.any(|directory| host_path::is_windows(directory))
     }
 
     /// The directories of the datastores that this machine reads.
@@ -317,6 +341,8 @@ fn read_list<T>(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn locations(mapped: &[(&str, &str)], on_host: &[(&str, &str)]) -> Locations {
@@ -446,6 +472,51 @@ mod tests {
         );
         assert_eq!(known.locator("", Product::Workstation), None);
         assert_eq!(known.warnings.len(), 1, "{:?}", known.warnings);
+    }
+
+    proptest! {
+        /// What is found on a host is exported and imported by its locator alone.
+        #[test]
+        fn every_guest_that_is_found_is_accepted_again_and_is_the_same_file(
+            names in prop::collection::vec("[a-c\\[\\] ]{1,5}|data[0-9]", 1..4),
+            folder in "[a-zA-Zü\\[\\] .()']{1,8}",
+            stem in "[a-zA-Z\\[\\] .]{1,8}",
+            extension in prop::sample::select(vec![".vmx", ".VMX", ".Vmx", ".vmtx", ".VMTX"]),
+            place in 0_usize..4,
+        ) {
+            prop_assume!(!matches!(folder.as_str(), "." | ".."));
+            let directories: Vec<String> = (0..names.len()).map(|one| format!("/vm/{one}")).collect();
+            let on_host: Vec<(&str, &str)> = names
+                .iter()
+                .zip(&directories)
+                .map(|(name, directory)| (name.as_str(), directory.as_str()))
+                .collect();
+            let mut known = locations(&[], &on_host);
+            let path = format!("/vm/{place}/{folder}/{stem}{extension}");
+            for product in [Product::Server2, Product::Workstation] {
+                let found = known.locator(&path, product);
+                prop_assert!(found.is_some(), "{:?}", known.warnings);
+                let found = found.unwrap();
+                prop_assert_eq!(refuse_locator(&found), None);
+                let again = known.locator(found.as_str(), product);
+                prop_assert_eq!(again.as_ref(), Some(&found));
+                prop_assert_eq!(known.vmx(&GuestRef::at(found)).unwrap(), Path::new(&path));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_configuration_of_a_guest_is_left_out_with_a_warning() {
+        let mut known = locations(&[], &[("standard", "/srv/vm")]);
+        assert_eq!(
+            known.locator("/srv/vm/web/web.vmdk", Product::Server2),
+            None
+        );
+        assert!(
+            known.warnings[0].contains("left out"),
+            "{:?}",
+            known.warnings
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
+use virtuozo_disk::vmware::vmsd::MAX_SNAPSHOTS;
 use vix_sys::{
     ConnectArgs, VIX_E_TIMEOUT_WAITING_FOR_TOOLS, VIX_INVALID_HANDLE, VIX_OK,
     VIX_POWERSTATE_TOOLS_RUNNING, VIX_PROPERTY_SNAPSHOT_DISPLAYNAME, VIX_PROPERTY_VM_POWER_STATE,
@@ -20,8 +21,8 @@ use crate::{ErrorClass, ErrorKind, HypervisorError, Result};
 
 /// How long a guest without Tools is given to show that it has them.
 const TOOLS_LIMIT_SECS: i32 = 1;
-/// A tree of snapshots deeper or larger than the product allows is damaged.
-const MAX_SNAPSHOTS: usize = 4096;
+/// Guests of a host; each is a path of up to some kilobytes.
+const MAX_GUESTS: usize = 10_000;
 
 /// A handle that is released when it goes out of scope.
 struct Handle {
@@ -103,6 +104,13 @@ impl Session {
         // Items come from the library's own thread, so the last ones may still be under way.
         while let Some(item) = items.next_within(deadline.saturating_duration_since(Instant::now()))
         {
+            if found.len() == MAX_GUESTS {
+                return Err(HypervisorError::new(
+                    ErrorKind::Other,
+                    ErrorClass::Operator,
+                    format!("{doing}: there are more than {MAX_GUESTS}"),
+                ));
+            }
             found.push(item.map_err(|error| self.error(error, &doing))?);
         }
         // Half a list would make guests look unregistered.
@@ -167,7 +175,7 @@ impl Session {
     /// Names of all snapshots, parents before children.
     pub(super) fn snapshots(&self, vmx_path: &str, limit: Duration) -> Result<Vec<String>> {
         let vm = self.open(vmx_path, limit)?;
-        let tree = self.tree(&vm, vmx_path)?;
+        let tree = self.tree(&vm, vmx_path, limit)?;
         Ok(tree.into_iter().map(|(name, _)| name).collect())
     }
 
@@ -201,7 +209,7 @@ impl Session {
         let what = self.doing(&format!("cannot remove the snapshot {name} of"), vmx_path);
         // Not by VixVM_GetNamedSnapshot, which takes slashes in a name for a path.
         let mut found = self
-            .tree(&vm, vmx_path)?
+            .tree(&vm, vmx_path, limit)?
             .into_iter()
             .filter(|(own, _)| own == name);
         let Some((_, snapshot)) = found.next() else {
@@ -221,11 +229,12 @@ impl Session {
     }
 
     /// All snapshots; noted as the one call that begins it.
-    fn tree(&self, vm: &Handle, vmx_path: &str) -> Result<Vec<(String, Handle)>> {
-        recorded("VixVM_GetRootSnapshot", || self.walk(vm, vmx_path))
+    fn tree(&self, vm: &Handle, vmx_path: &str, limit: Duration) -> Result<Vec<(String, Handle)>> {
+        recorded("VixVM_GetRootSnapshot", || self.walk(vm, vmx_path, limit))
     }
 
-    fn walk(&self, vm: &Handle, vmx_path: &str) -> Result<Vec<(String, Handle)>> {
+    fn walk(&self, vm: &Handle, vmx_path: &str, limit: Duration) -> Result<Vec<(String, Handle)>> {
+        let deadline = Instant::now() + limit;
         let what = self.doing("cannot list the snapshots of", vmx_path);
         let vix = self.vix;
         let fail = |error| self.error(error, &what);
@@ -237,16 +246,27 @@ impl Session {
             Ok((name, handle))
         };
         let mut tree = Vec::new();
+        // Larger than the product allows: it is damaged.
+        let bounded = |tree: &Vec<_>| match tree.len() {
+            _ if Instant::now() >= deadline => Err(timed_out(&what, limit)),
+            ..MAX_SNAPSHOTS => Ok(()),
+            _ => Err(HypervisorError::new(
+                ErrorKind::GuestInvalid,
+                ErrorClass::Operator,
+                format!(
+                    "{what}: there are more than {MAX_SNAPSHOTS}; remove those that are no longer needed"
+                ),
+            )),
+        };
         for index in 0..vix.root_snapshot_count(vm.raw).map_err(fail)? {
+            bounded(&tree)?;
             tree.push(read(vix.root_snapshot(vm.raw, index).map_err(fail)?)?);
         }
         let mut next = 0;
         while let Some((_, parent)) = tree.get(next) {
             let parent = parent.raw;
             for index in 0..vix.child_count(parent).map_err(fail)? {
-                if tree.len() >= MAX_SNAPSHOTS {
-                    return Err(self.error(vix_sys::VIX_E_SNAPSHOT_INCONSISTENT, &what));
-                }
+                bounded(&tree)?;
                 tree.push(read(vix.child(parent, index).map_err(fail)?)?);
             }
             next += 1;

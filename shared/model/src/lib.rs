@@ -9,6 +9,7 @@ mod notices;
 mod requests;
 pub mod schedule;
 mod steps;
+pub mod text;
 mod text_enum;
 
 pub use datastore_proposals::{
@@ -279,6 +280,8 @@ pub struct Guest {
     pub checked_at: Option<DateTime<Utc>>,
     /// Change ids for which its host keeps something.
     pub change_ids: Vec<String>,
+    /// How often the connection to its host ended while the guest was looked at.
+    pub crashes: i32,
 }
 
 impl Guest {

@@ -53,6 +53,17 @@ pub enum StoreError {
          file there with `virtuozo import`"
     )]
     EndedHistory,
+    /// The database cannot hold every text.
+    #[error(
+        "the database {database} has the encoding {encoding}, which cannot hold every name: make one in UTF-8 (CREATE DATABASE \
+         \"name\" TEMPLATE template0 ENCODING 'UTF8') and give its URL"
+    )]
+    Encoding {
+        /// Its name.
+        database: String,
+        /// Its encoding.
+        encoding: String,
+    },
     /// The user may not use the tables.
     #[error(
         "the database user {user} may not use Virtuozo's tables: commands take the user {owner}, who owns them; members of \
@@ -101,6 +112,14 @@ impl StoreError {
         // 40001: serialization failure; 40P01: deadlock; 55P03: a lock that was waited for long enough
         // (PostgreSQL, appendix "Error Codes").
         matches!(self.code().as_deref(), Some("40001" | "40P01" | "55P03"))
+    }
+
+    /// True if the server refused a value: a text or number that it cannot hold, or that a check or an index refuses.
+    pub fn is_about_values(&self) -> bool {
+        // Class 22: data exceptions; 23514: a check; 54000: a limit of the server, such as the size of an entry of an
+        // index (PostgreSQL, appendix "Error Codes").
+        self.code()
+            .is_some_and(|code| code.starts_with("22") || matches!(&*code, "23514" | "54000"))
     }
 
     /// True if the user lacks the rights for a statement.

@@ -65,7 +65,7 @@ const GENERATION: i32 = match i32::from_str_radix(
 /// program has brought stays as it is.
 ///
 /// # Errors
-/// [`StoreError::EndedHistory`] for a database that no program of today can use; if a statement fails, also because
+/// [`StoreError::Encoding`]; [`StoreError::EndedHistory`] for a database that no program of today can use; if a statement fails, also because
 /// the user is not the one who owns the tables; if an applied migration is not the one in this program.
 pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
     let mut waits = false;
@@ -102,6 +102,7 @@ async fn try_to_migrate(pool: &PgPool) -> Result<(), StoreError> {
 }
 
 async fn bring_up_to_date(connection: &mut PgConnection) -> Result<(), StoreError> {
+    refuse_encoding(connection).await?;
     connection.execute(LOCK).await?;
     refuse_ended_history(connection).await?;
     for migrations in versioned() {
@@ -126,6 +127,21 @@ fn versioned() -> [Migrator; 2] {
         migrations.set_locking(false);
     }
     both
+}
+
+/// Names and sentences are any text, which only UTF-8 holds.
+async fn refuse_encoding(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let (database, encoding): (String, String) = sqlx::query_as(
+        "SELECT datname::text, pg_catalog.pg_encoding_to_char(encoding)::text
+           FROM pg_catalog.pg_database WHERE datname = current_database()",
+    )
+    .fetch_one(connection)
+    .await?;
+    if encoding == "UTF8" {
+        Ok(())
+    } else {
+        Err(StoreError::Encoding { database, encoding })
+    }
 }
 
 async fn refuse_ended_history(connection: &mut PgConnection) -> Result<(), StoreError> {

@@ -202,6 +202,20 @@ pub async fn apply_guest_facts(
     Ok(())
 }
 
+/// Counts a look at a guest that ended the connection to its host, and notes its state.
+pub async fn guest_crashed(
+    db: impl PgExecutor<'_>,
+    guest_id: Uuid,
+    reason: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(include_str!("inventory/guest_crashed.sql"))
+        .bind(guest_id)
+        .bind(reason)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// Notes a guest's state where nothing else about it is known.
 pub async fn set_guest_state(
     conn: &mut PgConnection,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use opentelemetry::trace::FutureExt;
-use tokio::task::JoinSet;
 use tracing::Instrument as _;
 use uuid::Uuid;
 use virtuozo_hypervisor::Host;
@@ -28,6 +27,7 @@ use crate::{
     connections::ConnectionPermit,
     context::Context,
     error::{StepError, Stop, check},
+    guest_looks::{Connecting, Looks},
     inspection,
     retry::delay_secs,
     trace::HostTrace,
@@ -135,21 +135,22 @@ impl HostRun<'_> {
     /// Holds what is stored against the host as it is now.
     async fn validate(&self) -> Result<Vec<Found>, StepError> {
         self.lease.allowed().await?;
-        let host = self.permit.fresh_host().await?;
-        let found = self.look_at(&host).await;
+        let mut host = self.permit.fresh_host().await?;
+        let found = self.look_at(&mut host).await;
         if found.as_ref().is_err_and(StepError::is_lost) {
             self.permit.discard(&host).await;
         }
         found
     }
 
-    async fn look_at(&self, host: &Arc<dyn Host>) -> Result<Vec<Found>, StepError> {
+    async fn look_at(&self, host: &mut Arc<dyn Host>) -> Result<Vec<Found>, StepError> {
         let Context {
             pool, telemetry, ..
         } = self.context;
         let availability = &telemetry.health.availability;
+        let connecting = Connecting::Shared(&self.permit);
         let (guests, inventory) =
-            inspection::take_stock(pool, availability, host.as_ref(), self.row.host_id).await?;
+            inspection::take_stock(pool, availability, connecting, host, self.row.host_id).await?;
 
         let mut found = Vec::new();
         let mut to_look_at = Vec::new();
@@ -160,32 +161,20 @@ impl HostRun<'_> {
                 Some(start) => found.push(Found { guest, start }),
             }
         }
-        let mut looking = JoinSet::new();
-        let mut rest = to_look_at.into_iter();
+        let mut looks = Looks::new(connecting, host, to_look_at, LOOK_AT_ONCE);
         loop {
-            while looking.len() < LOOK_AT_ONCE
-                && let Some(guest) = rest.next()
-            {
-                self.lease.allowed().await?;
-                if self.context.drain.is_cancelled() {
-                    return Err(Stop::Draining.into());
-                }
-                let host = Arc::clone(host);
-                let look = async move {
-                    let facts = inspection::look(host.as_ref(), &guest).await;
-                    (guest, facts)
-                };
-                looking.spawn(look.with_current_context());
+            self.lease.allowed().await?;
+            if self.context.drain.is_cancelled() {
+                return Err(Stop::Draining.into());
             }
-            let Some(looked) = looking.join_next().await else {
+            let Some((guest, looked)) = looks.next().await? else {
                 break;
             };
-            let (guest, facts) = looked
-                .map_err(|e| StepError::retry(format!("a guest could not be looked at: {e}")))?;
             let start =
-                inspection::judge(pool, availability, &self.settings, &guest, facts).await?;
+                inspection::judge(pool, availability, &self.settings, &guest, looked).await?;
             found.push(Found { guest, start });
         }
+        *host = looks.into_host();
         found.sort_by(|a, b| a.guest.name.cmp(&b.guest.name));
         Ok(found)
     }

@@ -11,6 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use uuid::Uuid;
 use virtuozo_hypervisor::{ChangeIds, GuestImage, ImageFormat, Instant, PowerState};
+use virtuozo_model::text;
 use virtuozo_repository::{
     CopyObserver, CopyPlan, DiskProperties, FileFormat, FileSpec, NewPoint, Repository,
     RepositoryError, SealedPoint, Stopped,
@@ -67,7 +68,11 @@ pub(super) async fn run(
         guest_uuid: run.guest.uuid,
         mode: validated.mode,
         taken_at: frozen.taken_at,
-        foreign_snapshots: image.foreign_snapshots.clone(),
+        foreign_snapshots: image
+            .foreign_snapshots
+            .iter()
+            .map(|name| text::name(name))
+            .collect(),
         software_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let copying = {

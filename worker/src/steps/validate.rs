@@ -106,7 +106,7 @@ async fn judge(
 
 /// The facts of the guest, after our leftover snapshots are removed.
 async fn settled_facts(run: &GuestRun, guest: &dyn Guest) -> Result<GuestFacts, StepError> {
-    let facts = guest.facts().await?;
+    let facts = guest.facts().await?.checked();
     let is_left = facts
         .snapshots
         .iter()
@@ -114,7 +114,7 @@ async fn settled_facts(run: &GuestRun, guest: &dyn Guest) -> Result<GuestFacts, 
     if (is_left || run.has_obligations)
         && undo::clear_leftovers(run, guest, &facts.snapshots).await?
     {
-        Ok(guest.facts().await?)
+        Ok(guest.facts().await?.checked())
     } else {
         Ok(facts)
     }

@@ -9,6 +9,7 @@
 mod common;
 mod elsewhere;
 mod flow;
+mod left_out;
 mod one_instant;
 mod outage;
 mod recovery;

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{DiskError, SECTOR_BYTES, open_file::Access};
 
-/// Entries of the largest directory that is read: 62 TiB of 64 KiB grains four times over.
-const MAX_DIRECTORY_ENTRIES: u64 = 1 << 23;
+/// Entries of the largest directory that is read: 62 TiB in grains of 64 KiB.
+const MAX_DIRECTORY_ENTRIES: u64 = 1 << 21;
 
 impl SparseExtent {
     /// Reads the grain directories. When only reading, one good directory of two is enough.

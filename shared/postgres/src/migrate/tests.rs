@@ -217,3 +217,35 @@ async fn a_database_of_the_ended_history_is_refused_and_left_as_it_is() {
     .unwrap();
     assert_eq!(made, 0);
 }
+
+#[tokio::test]
+async fn a_database_that_is_not_in_utf_8_is_refused_with_what_to_do() {
+    let db = TestDb::empty().await;
+    let admin = &db.pool;
+    let own: String = sqlx::query_scalar("SELECT current_database()::text")
+        .fetch_one(admin)
+        .await
+        .unwrap();
+    let name = format!("{own}_latin1");
+    let create = format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'");
+    sqlx::raw_sql(AssertSqlSafe(create))
+        .execute(admin)
+        .await
+        .unwrap();
+    let pool = PgPool::connect(&db.url().replacen(&own, &name, 1))
+        .await
+        .unwrap();
+    let refused = migrate(&pool).await.unwrap_err();
+    pool.close().await;
+    let drop = format!("DROP DATABASE {name}");
+    sqlx::raw_sql(AssertSqlSafe(drop))
+        .execute(admin)
+        .await
+        .unwrap();
+    let told = refused.to_string();
+    assert!(matches!(refused, StoreError::Encoding { .. }), "{told}");
+    assert!(
+        told.contains(&name) && told.contains("LATIN1") && told.contains("ENCODING 'UTF8'"),
+        "{told}"
+    );
+}
