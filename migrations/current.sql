@@ -1600,6 +1600,33 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- Name: reserve_space(uuid, bigint, text, text, bigint, bigint, bigint); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.reserve_space(run uuid, run_fence bigint, place text, on_machine text, on_device bigint, needed bigint, free bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    others bigint;
+BEGIN
+    -- One at a time: otherwise two copies that begin together would not see each other.
+    PERFORM pg_advisory_xact_lock(7316, 4);
+    DELETE FROM virtuozo_core.space_reservations r
+     WHERE NOT EXISTS (SELECT FROM virtuozo_core.guest_runs g WHERE g.id = r.guest_run_id AND g.fence = r.of_fence AND g.state = 'running');
+    SELECT coalesce(sum(r.bytes - r.bytes * CASE WHEN g.progress_at > r.reserved_at AND g.bytes_total > 0
+                                                 THEN least(g.bytes_copied::numeric / g.bytes_total, 1) ELSE 0 END), 0)
+      INTO others
+      FROM virtuozo_core.space_reservations r
+      JOIN virtuozo_core.guest_runs g ON g.id = r.guest_run_id
+     WHERE r.guest_run_id <> run AND (r.repository = place OR (r.machine = on_machine AND r.device = on_device));
+    IF free IS NULL OR others + needed <= free THEN
+        INSERT INTO virtuozo_core.space_reservations (guest_run_id, of_fence, repository, machine, device, bytes)
+        VALUES (run, run_fence, place, on_machine, on_device, needed)
+        ON CONFLICT (guest_run_id) DO UPDATE
+           SET of_fence = EXCLUDED.of_fence, repository = EXCLUDED.repository, machine = EXCLUDED.machine, device = EXCLUDED.device,
+               bytes = EXCLUDED.bytes, reserved_at = now();
+    END IF;
+    RETURN others;
+END $$;
+
 -- Name: serves_kind(uuid, text); Type: FUNCTION; Schema: virtuozo_core
 CREATE FUNCTION virtuozo_core.serves_kind(worker uuid, wanted text) RETURNS boolean
     LANGUAGE plpgsql STABLE
@@ -1610,6 +1637,11 @@ BEGIN
                     WHERE k.worker_id = worker AND k.kind = wanted AND k.is_served)
         OR NOT EXISTS (SELECT 1 FROM virtuozo_core.worker_kinds k WHERE k.worker_id = worker);
 END $$;
+
+-- Name: shell_word(text); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.shell_word(word text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    RETURN CASE WHEN (word ~ '^[A-Za-z0-9_./:@%+,-]+$'::text) THEN word ELSE ((''''::text || replace(word, ''''::text, '''\'''''::text)) || ''''::text) END;
 
 -- Name: slot_is_left(); Type: FUNCTION; Schema: virtuozo_core
 CREATE FUNCTION virtuozo_core.slot_is_left() RETURNS trigger
@@ -2536,8 +2568,8 @@ UNION ALL
     x.opened_at AS since,
     ('it '::text || virtuozo_core.down_reason(h.id)) AS reason,
         CASE
-            WHEN x.login_refused THEN format('mend its password or user: virtuozo host password %s, virtuozo host edit; it is tried at once'::text, h.name)
-            ELSE 'start the host, or mend its address; virtuozo host check looks at once'::text
+            WHEN x.login_refused THEN format('mend its password or user: virtuozo host password %1$s, virtuozo host edit %1$s --user USER; it is tried at once'::text, virtuozo_core.shell_word(h.name))
+            ELSE format('start the host, or mend its address; virtuozo host check %s looks at once'::text, virtuozo_core.shell_word(h.name))
         END AS advice
    FROM (virtuozo_core.circuit_breakers x
      JOIN virtuozo_core.hosts h ON ((h.id = x.host_id)))
@@ -2561,7 +2593,8 @@ UNION ALL
         END, n.channel, (array_agg(n.last_error ORDER BY n.ended_at DESC))[1]) AS reason,
     format('mend the cause, which virtuozo notice test %s tries out; virtuozo notice retry sends again'::text, n.channel) AS advice
    FROM virtuozo_core.notices n
-  WHERE (((n.state)::text = 'failed'::text) AND ((n.kind)::text <> 'test'::text) AND ((n.ended_at)::timestamp with time zone > (now() - '7 days'::interval)))
+  WHERE (((n.state)::text = 'failed'::text) AND ((n.kind)::text <> 'test'::text) AND ((n.ended_at)::timestamp with time zone > (now() - '7 days'::interval)) AND ((n.channel)::text IN ( SELECT virtuozo_core.notice_channels(s.*) AS notice_channels
+           FROM virtuozo_core.notice_settings s)))
   GROUP BY n.channel
 UNION ALL
  SELECT 'paused'::text AS kind,
@@ -2584,7 +2617,7 @@ UNION ALL
     NULL::text AS guest,
     p.since,
     format('it %s, and work waits for that'::text, virtuozo_core.pause_reason(h.id)) AS reason,
-    format('virtuozo host resume %s'::text, h.name) AS advice
+    format('virtuozo host resume %s'::text, virtuozo_core.shell_word(h.name)) AS advice
    FROM (virtuozo_core.paused_hosts p
      JOIN virtuozo_core.hosts h ON ((h.id = p.host_id)))
   WHERE ((NOT p.with_all) AND ((EXISTS ( SELECT 1
@@ -2805,6 +2838,19 @@ CREATE TABLE virtuozo_core.schedule_targets (
     CONSTRAINT schedule_targets_check CHECK ((num_nonnulls(host_id, guest_id) = 1))
 );
 
+-- Name: space_reservations; Type: TABLE; Schema: virtuozo_core
+CREATE TABLE virtuozo_core.space_reservations (
+    guest_run_id uuid NOT NULL,
+    of_fence bigint NOT NULL,
+    repository text NOT NULL,
+    machine text NOT NULL,
+    device bigint NOT NULL,
+    bytes bigint NOT NULL,
+    reserved_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    CONSTRAINT space_reservations_bytes_check CHECK ((bytes >= 0)),
+    CONSTRAINT space_reservations_repository_check CHECK ((repository <> ''::text))
+);
+
 -- Name: ticks; Type: TABLE; Schema: virtuozo_core
 CREATE TABLE virtuozo_core.ticks (
     schedule_id uuid NOT NULL,
@@ -2963,6 +3009,10 @@ ALTER TABLE ONLY virtuozo_core.schedules
 -- Name: settings settings_pkey; Type: CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.settings
     ADD CONSTRAINT settings_pkey PRIMARY KEY (only_row);
+
+-- Name: space_reservations space_reservations_pkey; Type: CONSTRAINT; Schema: virtuozo_core
+ALTER TABLE ONLY virtuozo_core.space_reservations
+    ADD CONSTRAINT space_reservations_pkey PRIMARY KEY (guest_run_id);
 
 -- Name: steps steps_pkey; Type: CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.steps
@@ -3235,6 +3285,10 @@ ALTER TABLE ONLY virtuozo_core.schedule_targets
 -- Name: schedule_targets schedule_targets_schedule_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.schedule_targets
     ADD CONSTRAINT schedule_targets_schedule_id_fkey FOREIGN KEY (schedule_id) REFERENCES virtuozo_core.schedules(id) ON DELETE CASCADE;
+
+-- Name: space_reservations space_reservations_guest_run_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
+ALTER TABLE ONLY virtuozo_core.space_reservations
+    ADD CONSTRAINT space_reservations_guest_run_id_fkey FOREIGN KEY (guest_run_id) REFERENCES virtuozo_core.guest_runs(id) ON DELETE CASCADE;
 
 -- Name: steps steps_guest_run_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.steps

@@ -153,7 +153,7 @@ impl Command {
         matches!(self, Self::VixHost(_) | Self::HookGuard(_))
     }
 
-    /// Whether it is a service: it runs until it is stopped, and logs what it does.
+    /// Whether it is one of [`SERVICES`](crate::options::SERVICES).
     pub(crate) fn is_service(&self) -> bool {
         match self {
             Self::Up(_) | Self::Scheduler(_) => true,

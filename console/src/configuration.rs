@@ -19,8 +19,9 @@ use clap::{
     parser::ValueSource,
 };
 use toml::de::{DeTable, DeValue};
+use virtuozo_model::terminal;
 
-use crate::error::usage;
+use crate::{error::usage, output::Output};
 
 /// The file for all users of the machine.
 const SYSTEM_FILE: &str = "/etc/virtuozo/virtuozo.toml";
@@ -156,7 +157,7 @@ impl Configuration {
     pub(crate) fn of_command_line(command: Command) -> Self {
         let settings = settings(&command);
         let command = without_empty_variables(command);
-        let matches = command.clone().get_matches();
+        let matches = matches(&command);
         Self {
             file: None,
             entries: Vec::new(),
@@ -168,7 +169,7 @@ impl Configuration {
 
     /// The arguments as clap's derived type. Ends the process where they are not such.
     pub(crate) fn parsed<T: FromArgMatches>(&self) -> T {
-        T::from_arg_matches(&self.matches).unwrap_or_else(|error| error.exit())
+        T::from_arg_matches(&self.matches).unwrap_or_else(|error| end(&error))
     }
 
     /// Reads the configuration file as well: the named one, or the first that exists of the user's and the machine's.
@@ -183,7 +184,7 @@ impl Configuration {
         self.entries = parse(&path, &text, &self.settings)?;
         self.command = with_defaults(self.command.clone(), &self.entries, &self.settings);
         self.file = Some(path);
-        self.matches = self.command.clone().get_matches();
+        self.matches = matches(&self.command);
         Ok(true)
     }
 
@@ -222,6 +223,27 @@ impl Configuration {
             place,
         }
     }
+}
+
+/// The arguments of this process. Ends it where they are wrong or ask for help.
+fn matches(command: &Command) -> ArgMatches {
+    let read = command.clone().try_get_matches();
+    read.unwrap_or_else(|error| end(&error))
+}
+
+/// Ends the process as clap does, with the error as JSON where that is asked for.
+fn end(error: &clap::Error) -> ! {
+    let out = Output::without_options();
+    let text = error.render().to_string();
+    if error.use_stderr() && (out.is_for_programs() || terminal::escaped_lines(&text) != text) {
+        // The rest is the usage of the command, in lines for people.
+        let message = text.split("\n\nUsage:").next().unwrap_or(&text);
+        let lines: Vec<_> = message.lines().map(str::trim).collect();
+        let message = lines.join(" ");
+        out.failure(message.strip_prefix("error: ").unwrap_or(&message).trim());
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
 }
 
 /// An empty variable counts as not set: compose files and units cannot leave one out.

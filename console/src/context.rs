@@ -13,7 +13,7 @@ use url::Url;
 use virtuozo_hypervisor::{Connector, Connectors, vix::VixConnector};
 use virtuozo_postgres::server::Cluster;
 use virtuozo_runtime::{Health, LIMITS};
-use virtuozo_telemetry::Telemetry;
+use virtuozo_telemetry::{Format, Telemetry};
 use virtuozo_worker::Failpoints;
 
 use crate::{
@@ -34,7 +34,7 @@ pub(crate) struct Context {
     pub(crate) failpoints: Arc<dyn Failpoints>,
     /// How this process stands.
     pub(crate) health: Health,
-    /// Cancelled by SIGINT and SIGTERM; `None` before [`Self::catch_signals`].
+    /// Cancelled by SIGINT, SIGTERM and SIGHUP; `None` before [`Self::catch_signals`].
     caught: Mutex<Option<CancellationToken>>,
 }
 
@@ -65,8 +65,9 @@ impl Context {
         global: GlobalOptions,
         configuration: Configuration,
         failpoints: Arc<dyn Failpoints>,
+        is_service: bool,
     ) -> Self {
-        let out = Output::new(global.json);
+        let out = Output::new(global.json, is_service && global.log == Format::Json);
         Self {
             global,
             configuration,
@@ -138,8 +139,8 @@ impl Context {
         Connectors::new([Arc::new(vix) as Arc<dyn Connector>])
     }
 
-    /// From now on SIGINT and SIGTERM cancel the returned token instead of ending the process. A second signal ends
-    /// it at once.
+    /// From now on SIGINT, SIGTERM and SIGHUP cancel the returned token instead of ending the process. A second signal
+    /// ends it at once. Who was started to outlive its terminal (`nohup`) goes on ignoring SIGHUP.
     ///
     /// # Errors
     /// The system refuses to install the handlers.
@@ -151,6 +152,10 @@ impl Context {
         }
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        let mut hang_up = match ignores_hang_up() {
+            true => None,
+            false => Some(signal(SignalKind::hangup())?),
+        };
         let stop = caught.insert(CancellationToken::new()).clone();
         let cancelled = stop.clone();
         tokio::spawn(async move {
@@ -158,6 +163,7 @@ impl Context {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
+                    Some(_) = async { hang_up.as_mut()?.recv().await } => {}
                 }
                 cancelled.cancel();
             }
@@ -224,6 +230,21 @@ impl Context {
     }
 }
 
+/// Whether this process was started with SIGHUP ignored.
+fn ignores_hang_up() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| has_hang_up_ignored(&status))
+}
+
+fn has_hang_up_ignored(status: &str) -> bool {
+    status.lines().any(|line| {
+        let ignored = line.strip_prefix("SigIgn:");
+        // A bit for each signal, from the lowest on; SIGHUP is the first.
+        ignored.is_some_and(|bits| {
+            u64::from_str_radix(bits.trim(), 16).is_ok_and(|bits| bits & 1 == 1)
+        })
+    })
+}
+
 /// The machine's host name.
 pub(crate) fn machine_name() -> String {
     let system = rustix::system::uname();
@@ -264,6 +285,21 @@ mod tests {
     use sqlx::postgres::PgConnectOptions;
 
     use super::*;
+
+    #[test]
+    fn a_process_under_nohup_is_told_from_others() {
+        for (ignored, is_hang_up) in [
+            ("0000000000000001", true),
+            ("0000000000001001", true),
+            ("0000000000001000", false),
+            ("0000000000000000", false),
+        ] {
+            let status =
+                format!("Name:\tvirtuozo\nSigBlk:\t0000000000000001\nSigIgn:\t{ignored}\n");
+            assert_eq!(has_hang_up_ignored(&status), is_hang_up, "{ignored}");
+        }
+        assert!(!has_hang_up_ignored(""));
+    }
 
     #[test]
     fn a_password_of_any_characters_is_added_to_the_url_and_only_once() {

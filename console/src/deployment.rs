@@ -123,11 +123,21 @@ fn what_containers_mount_from_the_repository_is_there_and_every_volume_is_declar
     for (name, service) in compose["services"].as_object().unwrap() {
         for volume in service["volumes"].as_array().into_iter().flatten() {
             mounts += 1;
-            let volume = volume.as_str().unwrap();
+            let Some(volume) = volume.as_str() else {
+                // Of the machine: what is missing there is told.
+                assert_eq!(volume["type"], "bind", "{name}");
+                assert_eq!(volume["bind"]["create_host_path"], false, "{name}");
+                assert_eq!(volume["read_only"], true, "{name}");
+                continue;
+            };
             let (source, _) = volume.split_once(':').unwrap();
+            assert!(
+                !source.starts_with('$'),
+                "{name} has {source} made where it is missing"
+            );
             if source.starts_with("./") {
                 assert!(root().join(source).exists(), "{name} mounts {source}");
-            } else if !source.starts_with('$') {
+            } else {
                 let declared = compose["volumes"].as_object().unwrap();
                 assert!(declared.contains_key(source), "{name} mounts {source}");
             }
@@ -144,6 +154,36 @@ fn what_containers_mount_from_the_repository_is_there_and_every_volume_is_declar
         }
     }
     assert!(mounts > 0, "no mounts were found");
+}
+
+/// The URL of a database with how its server proves its name.
+fn sslmode(url: &str) -> &str {
+    let (_, mode) = url.split_once("sslmode=").unwrap_or_default();
+    mode.split('&').next().unwrap_or_default()
+}
+
+#[test]
+fn every_example_writes_out_how_the_way_to_the_database_is_protected() {
+    let compose = compose();
+    let services = compose["services"].as_object().unwrap();
+    for name in ["scheduler", "worker"] {
+        let url = services[name]["environment"]["DATABASE_URL"].as_str();
+        assert_eq!(sslmode(url.unwrap()), "disable", "a network of its own");
+    }
+    for file in [
+        "deploy/systemd/virtuozo.toml",
+        "deploy/kubernetes/virtuozo.yaml",
+    ] {
+        let text = read(file);
+        let line = text
+            .lines()
+            .find(|line| line.trim_start().starts_with("database_url"));
+        let url = line.unwrap().trim_end_matches('"');
+        assert_eq!(sslmode(url), "verify-full", "{file}");
+    }
+    // At the socket it answers while the image still sets it up.
+    let ready = words(&services["postgres"]["healthcheck"]["test"]);
+    assert!(ready.contains(&"--host=127.0.0.1"));
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub(crate) struct Usage(pub(crate) String);
 #[error("{0}")]
 pub(crate) struct NoDatabase(pub(crate) String);
 
-/// Stopped by SIGINT or SIGTERM. Exit code 130.
+/// Stopped by SIGINT, SIGTERM or SIGHUP. Exit code 130.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped before it was done")]
 pub(crate) struct Interrupted;
@@ -42,7 +42,7 @@ pub(crate) const EXIT_CODES: &str = "Exit codes:
   2    wrong use: an unknown option, name or value
   3    no database, or it cannot be reached
   4    nothing was done, but would be: a dry run found differences
-  130  stopped by Ctrl-C or SIGTERM";
+  130  stopped by Ctrl-C, SIGTERM or SIGHUP";
 
 /// A wrong value or name, as an error of exit code 2.
 pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
@@ -58,9 +58,23 @@ pub(crate) fn report(out: &Output, failure: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if !failure.is::<AlreadyReported>() && !failure.is::<WouldChange>() {
-        out.failure(&format!("{failure:#}"));
+        out.failure(&told(failure));
     }
     ExitCode::from(exit_code(failure))
+}
+
+/// An error with its causes, each said once: many errors name their cause themselves.
+pub(crate) fn told(failure: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in failure.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text += &format!(": {cause}");
+        }
+    }
+    text
 }
 
 fn exit_code(failure: &anyhow::Error) -> u8 {
@@ -114,6 +128,16 @@ mod tests {
             })
             .collect();
         assert_eq!(listed, rows);
+    }
+
+    #[test]
+    fn what_an_error_says_of_its_cause_is_not_said_again() {
+        let closed = || StoreError::Unavailable(sqlx::Error::PoolClosed);
+        let cause = sqlx::Error::PoolClosed.to_string();
+        let plain = told(&closed().into());
+        assert_eq!(plain.matches(&cause).count(), 1, "{plain}");
+        let wrapped = Err::<(), _>(closed()).context("while adding").unwrap_err();
+        assert_eq!(told(&wrapped), format!("while adding: {plain}"));
     }
 
     #[test]

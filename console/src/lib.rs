@@ -35,11 +35,7 @@ use crate::{
 pub fn run(failpoints: Arc<dyn Failpoints>) -> ExitCode {
     let (cli, configuration) = match Cli::read() {
         Ok(read) => read,
-        // Without parsed options only the arguments themselves tell whether to print JSON.
-        Err(failure) => {
-            let json = std::env::args_os().any(|arg| arg == "--json");
-            return error::report(&Output::new(json), &failure);
-        }
+        Err(failure) => return error::report(&Output::without_options(), &failure),
     };
     // Children of this program's own processes need no runtime, no log and no database.
     if let Command::VixHost(_) = cli.command {
@@ -48,8 +44,9 @@ pub fn run(failpoints: Arc<dyn Failpoints>) -> ExitCode {
     if let Command::HookGuard(args) = &cli.command {
         return commands::internal::hook_guard(args);
     }
-    let context = Context::new(cli.global, configuration, failpoints);
-    context.start_logging(cli.command.is_service());
+    let is_service = cli.command.is_service();
+    let context = Context::new(cli.global, configuration, failpoints, is_service);
+    context.start_logging(is_service);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

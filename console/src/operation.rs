@@ -100,7 +100,7 @@ impl CopyObserver for Observer {
     fn wait_allowed(&self) -> Result<(), Stopped> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(Stopped {
-                reason: "Ctrl-C or SIGTERM".to_owned(),
+                reason: "Ctrl-C, SIGTERM or SIGHUP".to_owned(),
             });
         }
         Ok(())

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use virtuozo_telemetry::Format;
 
+/// The commands that are services: they run until they are stopped, and log what they do.
+pub(crate) const SERVICES: [&str; 3] = ["up", "scheduler", "worker"];
+
 /// Options that every command has.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]

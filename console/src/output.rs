@@ -2,26 +2,47 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use chrono::{DateTime, Local, Utc};
+use chrono::{DateTime, Local, SecondsFormat, Utc};
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 use serde_json::json;
-use virtuozo_model::human;
 pub(crate) use virtuozo_model::human::span;
+use virtuozo_model::{human, terminal};
 pub(crate) use virtuozo_services::names::short;
+
+use crate::options::SERVICES;
 
 /// A terminal that reports fewer columns is taken for one that does not know its width.
 const MIN_COLUMNS: u16 = 40;
 
-/// Prints the results of a command, for people or, with `--json`, for programs.
+/// Prints the results of a command, for people or, with `--json`, for programs. All that people read goes through it,
+/// so that no text from a host, a datastore or the database acts on their terminal: see [`terminal`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
     json: bool,
+    logs_failure: bool,
 }
 
 impl Output {
-    pub(crate) fn new(json: bool) -> Self {
-        Self { json }
+    /// For a command. `logs_failure`: it is a service whose log lines are JSON, and so is the line that says why it
+    /// ended.
+    pub(crate) fn new(json: bool, logs_failure: bool) -> Self {
+        Self { json, logs_failure }
+    }
+
+    /// For a command whose options cannot be read, by what its arguments and the environment seem to ask for.
+    pub(crate) fn without_options() -> Self {
+        let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+        let has = |word: &str| arguments.iter().any(|argument| argument == word);
+        let log = std::env::var_os("VIRTUOZO_LOG").is_some_and(|form| form == "json")
+            || has("--log=json")
+            || arguments.windows(2).any(|pair| pair == ["--log", "json"]);
+        Self::new(has("--json"), log && SERVICES.into_iter().any(has))
+    }
+
+    /// Whether failures are told as JSON.
+    pub(crate) fn is_for_programs(&self) -> bool {
+        self.json || self.logs_failure
     }
 
     /// Whether `--json` was given.
@@ -43,11 +64,11 @@ impl Output {
         if items.is_empty() {
             return self.line(none);
         }
-        let mut table = table(headers);
+        let mut rows = table(headers);
         for item in items {
-            table.add_row(row(item));
+            rows.add(row(item));
         }
-        self.table(&table)
+        self.table(&rows)
     }
 
     /// Prints one object: as JSON, or as lines of `name  value`.
@@ -59,13 +80,13 @@ impl Output {
         if self.json {
             return self.json(item);
         }
-        let mut table = Table::new();
-        table.load_style(TableStyle::new());
-        arrange(&mut table);
+        let mut rows = Rows(Table::new());
+        rows.0.load_style(TableStyle::new());
+        arrange(&mut rows.0);
         for (name, value) in fields(item) {
-            table.add_row([name.to_owned(), value]);
+            rows.add([name.to_owned(), value]);
         }
-        self.table(&table)
+        self.table(&rows)
     }
 
     /// Prints what was changed: one line, or `{"ok": true, "message": …}`.
@@ -78,53 +99,88 @@ impl Output {
 
     /// Prints any value as JSON.
     pub(crate) fn json<T: Serialize + ?Sized>(&self, value: &T) -> anyhow::Result<()> {
-        self.line(&serde_json::to_string_pretty(value)?)
+        print(&terminal::escaped_json(&serde_json::to_string_pretty(
+            value,
+        )?))
+    }
+
+    /// Prints any value as JSON on one line.
+    pub(crate) fn json_line<T: Serialize + ?Sized>(&self, value: &T) -> anyhow::Result<()> {
+        print(&terminal::escaped_json(&serde_json::to_string(value)?))
     }
 
     /// Prints a table.
-    pub(crate) fn table(&self, table: &Table) -> anyhow::Result<()> {
-        self.line(&table.trim_fmt())
+    pub(crate) fn table(&self, rows: &Rows) -> anyhow::Result<()> {
+        self.lines(&rows.0.trim_fmt())
     }
 
-    /// Prints text and a line break.
+    /// Prints one line, whatever the text holds.
     pub(crate) fn line(&self, text: &str) -> anyhow::Result<()> {
-        // `println!` panics if stdout is a closed pipe.
-        Ok(writeln!(io::stdout().lock(), "{text}")?)
+        print(&terminal::escaped(text))
     }
 
-    /// Prints to stderr why the command failed; with `--json` as `{"ok": false, "error": …}`.
+    /// Prints text of several lines. What others have named in it has gone through [`terminal::escaped`], so that
+    /// they begin no line.
+    pub(crate) fn lines(&self, text: &str) -> anyhow::Result<()> {
+        print(&terminal::escaped_lines(text))
+    }
+
+    /// Prints a file that a program reads, as it is.
+    pub(crate) fn file(&self, text: &str) -> anyhow::Result<()> {
+        print(text)
+    }
+
+    /// Prints to stderr why the command failed; with `--json` as `{"ok": false, "error": …}`, of a service as a log
+    /// line.
     pub(crate) fn failure(&self, message: &str) {
-        let text = if self.json {
-            json!({"ok": false, "error": message}).to_string()
+        if self.json {
+            let text = json!({"ok": false, "error": message}).to_string();
+            note(&terminal::escaped_json(&text));
+        } else if self.logs_failure {
+            let line = json!({
+                "timestamp": Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true),
+                "level": "ERROR",
+                "message": message,
+                "target": "virtuozo",
+            });
+            note(&terminal::escaped_json(&line.to_string()));
         } else {
-            format!("virtuozo: {message}")
-        };
-        // There is nowhere left to report that stderr is closed.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+            note(&format!("virtuozo: {message}"));
+        }
     }
 }
 
-/// Text that others have made, for people: what a terminal would act on, or would show in another order, is spelled out.
-pub(crate) fn escaped(text: &str) -> String {
-    let acts = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let spelled = |c: char| match acts(c) {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    text.chars().map(spelled).collect()
+fn print(text: &str) -> anyhow::Result<()> {
+    // `println!` panics if stdout is a closed pipe.
+    Ok(writeln!(io::stdout().lock(), "{text}")?)
+}
+
+/// Prints a line to stderr, for people: what happens meanwhile, beside the result on stdout.
+pub(crate) fn note(text: &str) {
+    // There is nowhere left to report that stderr is closed.
+    let _ = writeln!(io::stderr().lock(), "{}", terminal::escaped(text));
+}
+
+/// A table in the making.
+pub(crate) struct Rows(Table);
+
+impl Rows {
+    /// Adds a row, each cell of which is one line.
+    pub(crate) fn add(&mut self, cells: impl IntoIterator<Item = String>) {
+        let cells = cells.into_iter();
+        self.0
+            .add_row(cells.map(|cell| terminal::escaped(&cell).into_owned()));
+    }
 }
 
 /// A table with the given headers, fitted to the terminal where there is one.
-pub(crate) fn table(headers: &[&str]) -> Table {
+pub(crate) fn table(headers: &[&str]) -> Rows {
     let mut table = Table::new();
     let line = LineStyle::none().fill('─').junction('─');
     table.load_style(TableStyle::new().header_separator(line));
     arrange(&mut table);
     table.set_header(headers);
-    table
+    Rows(table)
 }
 
 fn arrange(table: &mut Table) {
@@ -169,13 +225,6 @@ pub(crate) fn yes_no(value: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn text_of_others_neither_moves_the_cursor_nor_turns_its_order() {
-        assert_eq!(escaped("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
-        assert_eq!(escaped("vm\u{202e}x"), "vm\\u{202e}x");
-        assert_eq!(escaped("Büro 1 [x]"), "Büro 1 [x]");
-    }
 
     #[test]
     fn a_negative_size_is_not_a_huge_one() {

@@ -1,11 +1,11 @@
 //! Progress on stderr: lines that are replaced on a terminal, and are printed once for each change elsewhere.
 
-use std::{
-    collections::BTreeMap,
-    io::{IsTerminal, Write},
-};
+use std::{collections::BTreeMap, io::IsTerminal};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use virtuozo_model::terminal;
+
+use crate::output;
 
 /// The progress of one subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,15 +73,14 @@ impl ProgressDisplay {
             self.lines.push(bar);
         }
         for (bar, line) in self.lines.iter().zip(lines) {
-            bar.set_message(line.text.clone());
+            bar.set_message(terminal::escaped(&line.text).into_owned());
         }
     }
 
     /// Prints a line that stays, above the block.
     pub(crate) fn print(&self, text: &str) {
-        if !self.terminal || self.block.println(text).is_err() {
-            // There is nowhere left to report that stderr is closed.
-            let _ = writeln!(std::io::stderr().lock(), "{text}");
+        if !self.terminal || self.block.println(terminal::escaped(text)).is_err() {
+            output::note(text);
         }
     }
 
@@ -111,6 +110,8 @@ mod tests {
         display.draw(&[line("three")]);
         assert_eq!(display.lines.len(), 1);
         assert_eq!(display.lines[0].message(), "three");
+        display.draw(&[line("a\u{1b}[2J\nb")]);
+        assert_eq!(display.lines[0].message(), "a\\u{1b}[2J\\nb");
         display.clear();
         assert!(display.lines.is_empty());
     }

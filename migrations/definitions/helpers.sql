@@ -6,6 +6,10 @@ RETURN CASE WHEN $1 ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN $1::uu
 CREATE OR REPLACE FUNCTION virtuozo_core.guest_name(guest uuid) RETURNS text LANGUAGE sql STABLE
 RETURN (SELECT h.name || '/' || g.name FROM virtuozo_core.guests g JOIN virtuozo_core.hosts h ON h.id = g.host_id WHERE g.id = guest);
 
+-- A name as one word of a command that a shell takes; names of hosts hold no control characters.
+CREATE OR REPLACE FUNCTION virtuozo_core.shell_word(word text) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN word ~ '^[A-Za-z0-9_./:@%+,-]+$' THEN word ELSE '''' || replace(word, '''', '''\''''') || '''' END;
+
 -- A process that gives no sign of life for this long is no longer counted on.
 CREATE OR REPLACE FUNCTION virtuozo_core.is_alive(heartbeat_at timestamptz, stopped_at timestamptz) RETURNS boolean
 LANGUAGE sql STABLE

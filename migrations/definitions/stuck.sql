@@ -73,8 +73,8 @@ SELECT 'obligation', o.id, h.name, u.name, o.created_at,
 UNION ALL
 SELECT 'host_down', h.id, h.name, NULL, x.opened_at, 'it ' || virtuozo_core.down_reason(h.id),
        CASE WHEN x.login_refused
-            THEN format('mend its password or user: virtuozo host password %s, virtuozo host edit; it is tried at once', h.name)
-            ELSE 'start the host, or mend its address; virtuozo host check looks at once' END
+            THEN format('mend its password or user: virtuozo host password %1$s, virtuozo host edit %1$s --user USER; it is tried at once', virtuozo_core.shell_word(h.name))
+            ELSE format('start the host, or mend its address; virtuozo host check %s looks at once', virtuozo_core.shell_word(h.name)) END
   FROM virtuozo_core.circuit_breakers x
   JOIN virtuozo_core.hosts h ON h.id = x.host_id
  WHERE EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g WHERE g.host_id = h.id AND g.state = 'waiting')
@@ -87,6 +87,8 @@ SELECT 'notice', NULL, NULL, NULL, min(n.ended_at),
        format('mend the cause, which virtuozo notice test %s tries out; virtuozo notice retry sends again', n.channel)
   FROM virtuozo_core.notices n
  WHERE n.state = 'failed' AND n.kind <> 'test' AND n.ended_at > now() - interval '7 days'
+   -- By a way of telling that was taken away nothing is sent any more.
+   AND n.channel IN (SELECT virtuozo_core.notice_channels(s) FROM virtuozo_core.notice_settings s)
  GROUP BY n.channel
 UNION ALL
 SELECT 'paused', NULL, NULL, NULL, s.paused_at, format('all hosts are paused%s, and work waits for that', ' by ' || s.paused_by),
@@ -97,7 +99,7 @@ SELECT 'paused', NULL, NULL, NULL, s.paused_at, format('all hosts are paused%s, 
         OR EXISTS (SELECT 1 FROM virtuozo_core.host_runs r WHERE r.state = 'queued'))
 UNION ALL
 SELECT 'paused', h.id, h.name, NULL, p.since, format('it %s, and work waits for that', virtuozo_core.pause_reason(h.id)),
-       format('virtuozo host resume %s', h.name)
+       format('virtuozo host resume %s', virtuozo_core.shell_word(h.name))
   FROM virtuozo_core.paused_hosts p JOIN virtuozo_core.hosts h ON h.id = p.host_id
  WHERE NOT p.with_all
    AND (EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g WHERE g.host_id = h.id AND g.state = 'waiting')

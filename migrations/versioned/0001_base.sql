@@ -381,6 +381,17 @@ CREATE INDEX guest_runs_host_run ON virtuozo_core.guest_runs (host_run_id);
 -- Guest runs whose spans are still to be sent: looked for every second, also in a run of 100,000 guests.
 CREATE INDEX guest_runs_untraced ON virtuozo_core.guest_runs (run_id) WHERE ended_at IS NOT NULL AND NOT traced;
 
+-- The space that a copy under way was promised where it goes. What it has written of that, its guest run says.
+CREATE TABLE virtuozo_core.space_reservations (
+    guest_run_id uuid PRIMARY KEY REFERENCES virtuozo_core.guest_runs ON DELETE CASCADE,
+    of_fence     bigint NOT NULL,                                       -- the lease under which it copies
+    repository   text NOT NULL CHECK (repository <> ''),                -- the destination directory
+    machine      text NOT NULL,                                         -- of the worker, and how that counts the file system:
+    device       bigint NOT NULL,                                       -- several repositories may share one
+    bytes        bigint NOT NULL CHECK (bytes >= 0),
+    reserved_at  virtuozo_core.instant NOT NULL DEFAULT now()
+);
+
 -- The right to work on one more guest of a node of a host. As many rows as each node may have guests in work,
 -- so the cap is structural, not counted.
 CREATE TABLE virtuozo_core.guest_slots (

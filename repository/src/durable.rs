@@ -10,46 +10,58 @@ use rustix::io::Errno;
 
 use crate::{RepositoryError, Result};
 
-/// Makes the entries of a directory durable.
-pub(crate) fn sync_dir(path: &Path) -> Result<()> {
-    let outcome = File::open(path).and_then(|dir| dir.sync_all());
-    match outcome {
-        // Network file systems that cannot sync a directory say so this way; there is nothing more
-        // to be done about it.
-        Err(error)
-            if matches!(
-                Errno::from_io_error(&error),
-                Some(Errno::INVAL | Errno::NOTSUP)
-            ) =>
-        {
-            Ok(())
-        }
+/// Makes the entries of a directory durable, where its file system can.
+///
+/// # Errors
+/// The directory cannot be opened, or its medium fails.
+pub fn sync_dir(path: &Path) -> Result<()> {
+    let dir = File::open(path).map_err(RepositoryError::io("open", path))?;
+    match dir.sync_all() {
+        Err(error) if cannot_sync_dirs(&error) => Ok(()),
         outcome => outcome.map_err(RepositoryError::io("sync", path)),
     }
 }
 
+/// Whether a file system of a share says so that it cannot sync a directory. Nothing more can be done about it: what it
+/// has taken is as durable as its server makes it.
+fn cannot_sync_dirs(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::INVAL
+                | Errno::NOTSUP
+                | Errno::NOSYS
+                | Errno::ACCESS
+                | Errno::PERM
+                | Errno::BADF
+                | Errno::ISDIR
+        )
+    )
+}
+
 /// Creates a directory and all that are missing above it, durably.
 pub(crate) fn create_dirs(path: &Path) -> Result<()> {
-    match fs::create_dir(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
-            return Ok(());
+    let above = path.ancestors().filter(|dir| !dir.as_os_str().is_empty());
+    let missing: Vec<&Path> = above.take_while(|dir| !dir.is_dir()).collect();
+    for dir in missing.into_iter().rev() {
+        match fs::create_dir(dir) {
+            // Somebody else was first.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+            // What is above it is there: the file system (`/proc`, say) takes no directories.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(RepositoryError::NoDirectories {
+                    path: dir.to_owned(),
+                });
+            }
+            outcome => outcome.map_err(RepositoryError::io("create", dir))?,
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let parent = path
-                .parent()
-                .ok_or(error)
-                .map_err(RepositoryError::io("create", path))?;
-            create_dirs(parent)?;
-            return create_dirs(path);
+        match dir.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => sync_dir(Path::new("."))?,
+            Some(parent) => sync_dir(parent)?,
+            None => {}
         }
-        Err(error) => return Err(RepositoryError::io("create", path)(error)),
     }
-    match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => sync_dir(Path::new(".")),
-        Some(parent) => sync_dir(parent),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Creates a file that must not exist.
@@ -108,23 +120,35 @@ pub struct Space {
     pub size_bytes: u64,
 }
 
-/// The space of the file system of a directory.
+/// The space of the file system of a directory; `None` where it does not tell, as that of a share that answers with
+/// 0 blocks in all.
 ///
 /// # Errors
-/// The directory does not exist, or its file system does not say.
-pub fn space(path: &Path) -> Result<Space> {
+/// The directory does not exist, or its file system cannot be asked.
+pub fn space(path: &Path) -> Result<Option<Space>> {
     let stat = rustix::fs::statvfs(path)
         .map_err(io::Error::from)
         .map_err(RepositoryError::io("read the free space of", path))?;
-    Ok(Space {
-        free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
-        size_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+    Ok(space_of(stat.f_blocks, stat.f_bavail, stat.f_frsize))
+}
+
+fn space_of(blocks: u64, free_blocks: u64, block_bytes: u64) -> Option<Space> {
+    let bytes = |blocks: u64| blocks.saturating_mul(block_bytes);
+    (bytes(blocks) > 0).then(|| Space {
+        free_bytes: bytes(free_blocks),
+        size_bytes: bytes(blocks),
     })
 }
 
-/// Refuses a write that needs more than the free space.
+/// Refuses a write that needs more than the free space, where that is known.
 pub(crate) fn check_space(path: &Path, need_bytes: u64) -> Result<()> {
-    let have_bytes = space(path)?.free_bytes;
+    let Some(Space {
+        free_bytes: have_bytes,
+        ..
+    }) = space(path)?
+    else {
+        return Ok(());
+    };
     if have_bytes < need_bytes {
         return Err(RepositoryError::NoSpace {
             path: path.to_owned(),
@@ -133,4 +157,55 @@ pub(crate) fn check_space(path: &Path, need_bytes: u64) -> Result<()> {
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_that_takes_no_directories_is_told_and_not_asked_for_ever() {
+        for path in ["/proc/backup", "/proc/backup/a/b"] {
+            let error = create_dirs(Path::new(path)).unwrap_err();
+            let said = error.to_string();
+            assert!(said.contains("/proc/backup"), "{said}");
+            assert_eq!(error.class(), crate::ErrorClass::Operator, "{said}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(create_dirs(&file).is_err());
+        assert!(create_dirs(&file.join("below")).is_err());
+        create_dirs(&dir.path().join("a/b/c")).unwrap();
+        create_dirs(&dir.path().join("a/b/c")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("nowhere"), dir.path().join("link")).unwrap();
+        assert!(create_dirs(&dir.path().join("link/x")).is_err());
+    }
+
+    #[test]
+    fn a_share_that_cannot_sync_a_directory_is_told_from_a_medium_that_fails() {
+        for errno in [
+            Errno::INVAL,
+            Errno::ACCESS,
+            Errno::BADF,
+            Errno::NOSYS,
+            Errno::NOTSUP,
+        ] {
+            assert!(cannot_sync_dirs(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::IO, Errno::NOSPC, Errno::DQUOT, Errno::STALE] {
+            assert!(!cannot_sync_dirs(&errno.into()), "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_share_of_0_blocks_is_not_full_but_does_not_tell() {
+        assert_eq!(space_of(0, 0, 4096), None);
+        assert_eq!(space_of(10, 0, 0), None);
+        let full = Space {
+            free_bytes: 0,
+            size_bytes: 40_960,
+        };
+        assert_eq!(space_of(10, 0, 4096), Some(full));
+    }
 }

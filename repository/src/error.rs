@@ -1,11 +1,15 @@
 //! What can go wrong with a repository, and what to do about it.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use rustix::io::Errno;
 use uuid::Uuid;
 use virtuozo_disk::DiskError;
 pub use virtuozo_model::ErrorClass;
+use virtuozo_model::terminal;
 
 /// The result of every operation on a repository.
 pub type Result<T> = std::result::Result<T, RepositoryError>;
@@ -65,6 +69,15 @@ pub enum RepositoryError {
         /// What is free, in bytes.
         have_bytes: u64,
     },
+    /// The file system makes no directories there, as that of the kernel below `/proc`.
+    #[error(
+        "no directory can be made at {}: the file system there takes none; choose another destination",
+        path.display()
+    )]
+    NoDirectories {
+        /// What was to be made.
+        path: PathBuf,
+    },
     /// The caller asked to stop.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -79,8 +92,8 @@ pub enum RepositoryError {
     /// What lies there is not the repository that it was: probably the directory under its mount point.
     #[error(
         "{} is not the repository that this site wrote to: {missing}. Mount it; if it was replaced on purpose, \
-         run `virtuozo repository adopt {}`",
-        path.display(), path.display()
+         run `{}`",
+        path.display(), adopt(path)
     )]
     NotMounted {
         /// The repository's directory.
@@ -91,8 +104,8 @@ pub enum RepositoryError {
     /// Another repository lies there.
     #[error(
         "{} is not the repository that this site wrote to, {known}, but the repository {found}. Mount the right \
-         one; if it was replaced on purpose, run `virtuozo repository adopt {}`",
-        path.display(), path.display()
+         one; if it was replaced on purpose, run `{}`",
+        path.display(), adopt(path)
     )]
     OtherRepository {
         /// The repository's directory.
@@ -155,6 +168,25 @@ impl RepositoryError {
         }
     }
 
+    /// Whether there is no space left where it was to be written, or none that this user may have.
+    pub fn is_no_space(&self) -> bool {
+        let full = |error: &io::Error| {
+            matches!(
+                Errno::from_io_error(error),
+                Some(Errno::NOSPC | Errno::DQUOT)
+            )
+        };
+        match self {
+            Self::NoSpace { .. } => true,
+            Self::Io { source, .. } => full(source),
+            Self::Stored {
+                source: DiskError::Io { source, .. },
+                ..
+            } => full(source),
+            _ => false,
+        }
+    }
+
     /// What to do about it.
     pub fn class(&self) -> ErrorClass {
         match self {
@@ -165,9 +197,10 @@ impl RepositoryError {
             },
             Self::Stopped(_) => ErrorClass::Retry,
             Self::NotMounted { .. } | Self::OtherRepository { .. } => ErrorClass::Elsewhere,
-            Self::NoSpace { .. } | Self::NotFound { .. } | Self::NewerFormat { .. } => {
-                ErrorClass::Operator
-            }
+            Self::NoSpace { .. }
+            | Self::NoDirectories { .. }
+            | Self::NotFound { .. }
+            | Self::NewerFormat { .. } => ErrorClass::Operator,
             Self::Damaged { .. } | Self::Occupied { .. } | Self::Invalid { .. } => {
                 ErrorClass::Permanent
             }
@@ -182,6 +215,11 @@ fn io_class(error: &io::Error) -> ErrorClass {
         }
         _ => ErrorClass::Retry,
     }
+}
+
+/// The command that takes what lies at a path for the repository.
+pub(crate) fn adopt(path: &Path) -> String {
+    terminal::command("repository adopt", &[path.display()])
 }
 
 fn in_device(device: Option<&str>) -> String {

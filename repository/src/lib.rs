@@ -27,7 +27,7 @@ mod sink;
 mod stored;
 mod verify;
 
-pub use durable::{Space, space};
+pub use durable::{Space, space, sync_dir};
 pub use error::{ErrorClass, RepositoryError, Result, Stopped};
 pub use hash::{CHUNK_BYTES, Digest};
 pub use manifest::{FORMAT_VERSION, FileEntry, Manifest, NewPoint, PointMode, StoredFormat};

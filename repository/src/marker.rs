@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use virtuozo_disk::{DiskError, Roots};
 
-use crate::{Repository, RepositoryError, Result, durable, stored::unopened};
+use crate::{Repository, RepositoryError, Result, durable, error, stored::unopened};
 
 /// The marker's file, in the repository's own directory.
 pub const MARKER_NAME: &str = ".virtuozo-repository";
@@ -110,8 +110,8 @@ fn read(root: &Path) -> Result<Option<Uuid>> {
     let damaged = |reason: String| RepositoryError::Damaged {
         reason: format!(
             "it is no marker of a repository ({reason}); if this is the repository, move that file away and run \
-             `virtuozo repository adopt {}`",
-            root.display()
+             `{}`",
+            error::adopt(root)
         ),
         path: path.clone(),
     };

@@ -16,15 +16,42 @@ pub(crate) const JOURNAL_NAME: &str = "virtuozo-journal";
 /// Longest encoded name; NAME_MAX is 255 bytes, and `.deleting-` must fit before it.
 const NAME_LIMIT_BYTES: usize = 200;
 
+/// Names that servers of shares take for devices, whatever their case and whatever follows after a dot.
+const DEVICES: [&str; 7] = ["CON", "PRN", "AUX", "NUL", "CLOCK$", "CONIN$", "CONOUT$"];
+
+/// Whether a server of a share would take a name for a device: `con`, `Nul.txt`, `COM1`.
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().trim_end();
+    let stem = stem.to_ascii_uppercase();
+    let is_numbered = |stem: &str| {
+        let number = stem
+            .strip_prefix("COM")
+            .or_else(|| stem.strip_prefix("LPT"));
+        number.is_some_and(|number| {
+            let mut letters = number.chars();
+            matches!(
+                (letters.next(), letters.next()),
+                (Some('0'..='9' | '¹' | '²' | '³'), None)
+            )
+        })
+    };
+    DEVICES.contains(&stem.as_str()) || is_numbered(&stem)
+}
+
 /// A directory name for a host or guest: the name itself where it is safe, other bytes as `%XX`.
 /// Reversible up to 200 bytes; a longer one is cut and made unique by a hash, after `%~`, which no
 /// encoded name contains.
 pub(crate) fn encode(name: &str) -> String {
     let last = name.chars().count().saturating_sub(1);
+    let is_device = is_device(name);
     let mut encoded = String::with_capacity(name.len());
     for (at, letter) in name.chars().enumerate() {
         let at_edge = matches!(letter, '.' | ' ') && (at == 0 || at == last);
-        if at_edge || letter.is_control() || "/\\:*?\"<>|%".contains(letter) {
+        if at_edge
+            || (is_device && at == 0)
+            || letter.is_control()
+            || "/\\:*?\"<>|%".contains(letter)
+        {
             let mut utf8 = [0; 4];
             for byte in letter.encode_utf8(&mut utf8).bytes() {
                 encoded.push_str(&format!("%{byte:02X}"));
@@ -152,6 +179,25 @@ mod tests {
         assert_eq!(encode("../etc"), "%2E.%2Fetc");
         assert_eq!(encode(".partial-x"), "%2Epartial-x");
         assert_eq!(encode("50%"), "50%25");
+    }
+
+    #[test]
+    fn a_name_that_a_share_takes_for_a_device_is_not_one_any_more() {
+        for (name, encoded) in [
+            ("CON", "%43ON"),
+            ("nul", "%6Eul"),
+            ("Aux.old", "%41ux.old"),
+            ("com1", "%63om1"),
+            ("LPT9.x.y", "%4CPT9.x.y"),
+            ("COM²", "%43OM²"),
+            ("conin$", "%63onin$"),
+        ] {
+            assert_eq!(encode(name), encoded);
+            assert_eq!(decode(encoded), name);
+        }
+        for name in ["console", "com", "com10", "xcon", "auxiliary", "lpt"] {
+            assert_eq!(encode(name), name);
+        }
     }
 
     #[test]

@@ -99,6 +99,13 @@ impl PointWriter {
         self.journal.set_every(every);
     }
 
+    /// Gives up the copy, and what an earlier attempt has left: their space is missing. What cannot be removed now is swept
+    /// later.
+    pub fn discard(mut self) {
+        self.discard_earlier();
+        let _ = durable::remove_dir(&self.dir);
+    }
+
     /// Gives up what an earlier attempt has left, where the space for both is missing. Returns
     /// whether there was anything.
     pub fn discard_earlier(&mut self) -> bool {

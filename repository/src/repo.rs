@@ -80,12 +80,22 @@ impl Repository {
         &self.root
     }
 
-    /// Bytes that can still be stored.
+    /// Bytes that can still be stored; `None` where the file system does not tell.
     ///
     /// # Errors
     /// [`RepositoryError::Io`].
-    pub fn free_bytes(&self) -> Result<u64> {
-        Ok(durable::space(&self.root)?.free_bytes)
+    pub fn free_bytes(&self) -> Result<Option<u64>> {
+        Ok(durable::space(&self.root)?.map(|space| space.free_bytes))
+    }
+
+    /// How this machine counts the file system that it lies in.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Io`].
+    pub fn device(&self) -> Result<u64> {
+        let metadata = fs::metadata(&self.root);
+        let metadata = metadata.map_err(RepositoryError::io("look at", &self.root))?;
+        Ok(std::os::unix::fs::MetadataExt::dev(&metadata))
     }
 
     /// Refuses a copy that would not fit.

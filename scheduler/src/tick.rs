@@ -7,6 +7,7 @@ use uuid::Uuid;
 use virtuozo_model::{
     Schedule, Settings, Severity,
     schedule::{Recurrence, ScheduleError},
+    terminal,
 };
 use virtuozo_postgres::StoreError;
 use virtuozo_runtime::LIMITS;
@@ -43,8 +44,9 @@ impl Ticker {
             return Ok(());
         }
         let message = format!(
-            "schedule {} cannot be followed: {error}; mend it with `virtuozo schedule edit`",
-            schedule.name
+            "schedule {} cannot be followed: {error}; mend it with `{} --cron EXPRESSION` or `--time-zone ZONE`",
+            schedule.name,
+            terminal::command("schedule edit", &[&schedule.name])
         );
         tracing::error!("{message}");
         events::record(&self.pool, &NewEvent::user(Severity::Error, message)).await?;

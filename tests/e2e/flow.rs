@@ -12,6 +12,7 @@ mod limits;
 mod lost_database;
 mod mixed;
 mod mounts;
+mod names;
 mod notices;
 mod points;
 mod requests;

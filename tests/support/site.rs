@@ -70,7 +70,7 @@ impl Site {
     /// # Errors
     /// As [`Site::new`].
     pub async fn at(url: &str) -> Result<Self> {
-        let pool = virtuozo_postgres::connect(url, &Health::default()).await?;
+        let pool = virtuozo_postgres::connect(url, 2, &Health::default()).await?;
         Self::lay(pool, url.to_owned(), None, built("virtuozo")?)
     }
 

@@ -52,7 +52,7 @@ pub(crate) fn guest(facts: &GuestFacts, ignored_disks: &[String]) -> Assessment 
         None => Eligibility::Ineligible {
             class: ErrorClass::Operator,
             reason:
-                "all its disks are left out: take one in again with `virtuozo disk edit`, or leave \
+                "all its disks are left out: take one in again (`virtuozo disk edit --help`), or leave \
                      out the guest"
                     .to_owned(),
             location: None,

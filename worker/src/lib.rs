@@ -134,12 +134,18 @@ impl Worker {
         tracing::info!(name = options.name, id = %incarnation, "worker runs");
         // Cancelled with `shutdown`, or when an operator drains this worker.
         let shutdown = shutdown.child_token();
+        let listener = JobListener::start(
+            PgPool::clone(&pool),
+            health.availability.clone(),
+            shutdown.clone(),
+        );
         let heart = tokio::spawn(beat(
             PgPool::clone(&pool),
             health.clone(),
             incarnation,
             options.name.clone(),
             served.clone(),
+            Arc::clone(&listener),
             shutdown.clone(),
         ));
         let looking = tokio::spawn(served.clone().keep_probing(
@@ -186,11 +192,6 @@ impl Worker {
             incarnation,
             HookScope::Guests,
             options.hook_guard,
-        );
-        let listener = JobListener::start(
-            PgPool::clone(&pool),
-            health.availability.clone(),
-            shutdown.clone(),
         );
         let watching_space = tokio::spawn(repository_space::watch(
             PgPool::clone(&pool),
@@ -269,6 +270,7 @@ async fn beat(
     incarnation: Uuid,
     name: String,
     served: Served,
+    listener: Arc<JobListener>,
     shutdown: CancellationToken,
 ) {
     let signs = health
@@ -277,7 +279,10 @@ async fn beat(
     let mut pause = LIMITS.process.heartbeat_every;
     loop {
         signs.turned();
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = listener.drain_requested() => {}
+        }
         pause = LIMITS.process.heartbeat_every;
         let heard = async {
             let heard = workers::heartbeat(&pool, incarnation).await?;

@@ -54,11 +54,11 @@ async fn look(pool: &PgPool, metrics: &Metrics) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// `None` where the repository is not mounted on this machine or does not exist yet.
+/// `None` where the repository is not mounted on this machine, does not exist yet, or does not tell its space.
 fn space_in(path: String, id: Option<Uuid>) -> Option<RepositorySpace> {
     let root = Path::new(&path);
     Repository::recognise(root, id, &[]).ok()?;
-    let space = virtuozo_repository::space(root).ok()?;
+    let space = virtuozo_repository::space(root).ok()??;
     Some(RepositorySpace {
         repository: path,
         free_bytes: space.free_bytes,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 use virtuozo_hypervisor::{Guest, HypervisorError, PowerState, snapshot_name};
+use virtuozo_model::terminal;
 use virtuozo_runtime::LIMITS;
 use virtuozo_store::{
     guest_runs,
@@ -145,9 +146,8 @@ async fn refuse_if_in_use(run: &GuestRun, ours: &[&String]) -> Result<(), StepEr
         None => Ok(()),
         Some((guest_run_id, other)) => Err(StepError::operator(format!(
             "it has a snapshot that guest run {guest_run_id} of {other} uses now, so both names mean the same \
-             virtual machine: leave one of them out (`virtuozo guest edit {} --ignored true`), or remove the \
-             host that is registered twice",
-            run.guest.full_name()
+             virtual machine: leave one of them out (`{}`), or remove the host that is registered twice",
+            terminal::command("guest edit --ignored true", &[run.guest.full_name()])
         ))),
     }
 }

@@ -35,8 +35,8 @@ use self::{
 use crate::{
     commands::run::follow,
     context::Context,
-    error::{AlreadyReported, Interrupted},
-    operation,
+    error::{AlreadyReported, Interrupted, told},
+    operation, output,
 };
 
 /// Options of `demo`.
@@ -58,7 +58,7 @@ pub(crate) async fn run(context: &Context, args: DemoArgs) -> Result<()> {
     outcome.print(&context.out)?;
     if !context.out.is_json() {
         let look = look_next(dir?.as_deref(), began);
-        context.out.line(&look)?;
+        context.out.lines(&look)?;
     }
     if outcome.ok {
         Ok(())
@@ -111,7 +111,7 @@ impl Demo {
         if self.stop.is_cancelled() {
             return Err(Interrupted.into());
         }
-        eprintln!("{what}");
+        output::note(what);
         Ok(())
     }
 
@@ -157,11 +157,11 @@ impl Demo {
             let restored = restored.unwrap_or_else(|error| {
                 outcome
                     .problems
-                    .push(format!("restoring {host}/{guest}: {error:#}"));
+                    .push(format!("restoring {host}/{guest}: {}", told(&error)));
                 RestoreOutcome {
                     guest: format!("{host}/{guest}"),
                     identical: false,
-                    how: format!("{error:#}"),
+                    how: told(&error),
                 }
             });
             outcome.restores.push(restored);
@@ -183,7 +183,7 @@ impl Demo {
         let cluster = tokio::task::spawn_blocking(move || Cluster::start(&postgres)).await??;
         let url = cluster.url().to_owned();
         self.cluster = Some(cluster);
-        let pool = virtuozo_postgres::connect(&url, health).await?;
+        let pool = virtuozo_postgres::connect(&url, 2, health).await?;
         self.pool = Some(pool.clone());
         virtuozo_postgres::migrate(&pool).await?;
 
@@ -299,7 +299,7 @@ impl Demo {
         points::record_verification(pool, point.id, damage.as_deref()).await?;
         if damage.is_none() {
             let looked = tokio::task::spawn_blocking(move || compare::qemu_check(&dir)).await?;
-            damage = looked.err().map(|error| format!("{error:#}"));
+            damage = looked.err().map(|error| told(&error));
         }
         if let Some(what) = &damage {
             outcome

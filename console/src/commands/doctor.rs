@@ -11,7 +11,7 @@ use virtuozo_services::{datastores, keys, obligations, settings, status, workers
 
 use crate::{
     context::{Context, Database},
-    error::AlreadyReported,
+    error::{AlreadyReported, told},
     output,
     repositories::{self, RepositoryState},
     text,
@@ -21,6 +21,9 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  virtuozo doctor\n  virtuozo doctor --json")]
 pub(crate) struct DoctorArgs {}
+
+/// No restore point is smaller, with what belongs to it.
+const LEAST_FREE_BYTES: u64 = 16 << 20;
 
 /// One check and its result.
 #[derive(Serialize)]
@@ -36,7 +39,7 @@ impl Check {
         Self {
             what,
             ok: found.is_ok(),
-            found: found.unwrap_or_else(|error| format!("{error:#}")),
+            found: found.unwrap_or_else(|error| told(&error)),
         }
     }
 }
@@ -53,7 +56,7 @@ pub(crate) async fn run(context: &Context, _args: DoctorArgs) -> Result<()> {
                 .map_err(anyhow::Error::from);
             checks.push(Check::new("key file", found));
             let place = match db.private_url() {
-                None => "answers, its schema is up to date".to_owned(),
+                None => named_database(context)?,
                 // There is no password in it: nobody but its owner can enter the directory.
                 Some(url) => format!("the private one answers: psql '{url}'"),
             };
@@ -86,6 +89,16 @@ pub(crate) async fn run(context: &Context, _args: DoctorArgs) -> Result<()> {
     } else {
         Err(AlreadyReported.into())
     }
+}
+
+/// What is to be said of a database that the options name and that answers.
+fn named_database(context: &Context) -> Result<String> {
+    let answers = "answers, its schema is up to date";
+    let url = context.database_url()?.unwrap_or_default();
+    Ok(match virtuozo_postgres::weakness(&url)? {
+        None => answers.to_owned(),
+        Some(weakness) => format!("{answers}; {weakness}"),
+    })
 }
 
 /// Checks the key file alone, without the database that holds what it encrypts.
@@ -155,20 +168,34 @@ async fn place(db: &Database, path: &str) -> Result<String> {
         let there = path.ancestors().find(|dir| dir.exists());
         let there = there.unwrap_or(&path);
         writable(there)?;
-        let free = output::size(virtuozo_repository::space(there)?.free_bytes);
+        let free = match virtuozo_repository::space(there)? {
+            Some(space) if space.free_bytes < LEAST_FREE_BYTES => anyhow::bail!(
+                "{} is full ({} free): make room there, or lower keep_last; restore points need their space before they are \
+                 begun",
+                path.display(),
+                output::size(space.free_bytes)
+            ),
+            Some(space) => format!("{} free", output::size(space.free_bytes)),
+            None => "its file system does not tell what is free".to_owned(),
+        };
         let state = match check.state {
             RepositoryState::Mounted => "",
             _ => ", not used yet: the first backup makes it a repository",
         };
-        Ok(format!("{}, {free} free{state}", path.display()))
+        Ok(format!("{}, {free}{state}", path.display()))
     })
     .await?
 }
 
+/// Also that something can be stored: a quota that is used up shows only then.
 fn writable(dir: &Path) -> Result<()> {
     use anyhow::Context as _;
+    use std::io::Write;
     tempfile::tempfile_in(dir)
-        .map(drop)
+        .and_then(|mut file| {
+            file.write_all(&[0; 4096])?;
+            file.sync_all()
+        })
         .with_context(|| format!("{} cannot be written", dir.display()))
 }
 

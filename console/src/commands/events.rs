@@ -69,11 +69,11 @@ async fn follow(context: &Context, pool: &PgPool, wanted: &Wanted, limit: u32) -
                     say(context, event)?;
                 }
             }
-            News::Away(why) => eprintln!("{why}; still watching"),
-            News::AnswersAgain => eprintln!("the database answers again"),
-            News::Restored => eprintln!(
+            News::Away(why) => output::note(&format!("{why}; still watching")),
+            News::AnswersAgain => output::note("the database answers again"),
+            News::Restored => output::note(
                 "another server has taken the database over, without the latest of what it held: \
-                 events of that time may be missing here; `virtuozo events` shows what there is"
+                 events of that time may be missing here; `virtuozo events` shows what there is",
             ),
         }
     }
@@ -82,7 +82,7 @@ async fn follow(context: &Context, pool: &PgPool, wanted: &Wanted, limit: u32) -
 /// One event as a line of its own.
 fn say(context: &Context, event: &Event) -> Result<()> {
     if context.out.is_json() {
-        return context.out.line(&serde_json::to_string(event)?);
+        return context.out.json_line(event);
     }
     let [at, severity, code, about, message] = cells(event);
     context.out.line(&format!(

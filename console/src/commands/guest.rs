@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use virtuozo_model::{Guest, Mode};
+use virtuozo_model::{Guest, Mode, terminal};
 use virtuozo_services::guests::{self, Added, GuestChanges, GuestDetails, GuestLine};
 
 use super::disk;
@@ -38,7 +38,8 @@ pub(crate) enum GuestCommand {
     Add {
         /// Its host
         host: String,
-        /// Its name, or its locator: what its host finds it by, for example the path of its .vmx
+        /// Its name, if its host has named it already (`virtuozo host check`), or its locator: what its host finds it
+        /// by, for example the path of its .vmx
         guest: String,
     },
     /// Change how a guest is backed up
@@ -183,9 +184,9 @@ async fn add(context: &Context, host: &str, guest: &str) -> Result<()> {
             format!("guest {} is backed up from now on", guest.full_name())
         }
         Added::New(guest) => format!(
-            "guest {} added; `virtuozo host check {}` looks whether the host knows it",
+            "guest {} added; `{}` looks whether the host knows it",
             guest.full_name(),
-            guest.host_name
+            terminal::command("host check", &[&guest.host_name])
         ),
     })
 }
@@ -212,7 +213,8 @@ async fn remove(context: &Context, name: &str) -> Result<()> {
     let guest = guests::remove(&db.pool, name).await?;
     context.out.done(&format!(
         "guest {} forgotten; its restore points stay. If its host still has it, it comes back as a new \
-         guest: to leave it out for good use `virtuozo guest edit --ignored true`",
-        guest.full_name()
+         guest: to leave it out for good use `{}` then",
+        guest.full_name(),
+        terminal::command("guest edit --ignored true", &[guest.full_name()])
     ))
 }

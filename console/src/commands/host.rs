@@ -5,7 +5,7 @@ mod ask;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use secrecy::SecretString;
-use virtuozo_model::{Host, HostKind};
+use virtuozo_model::{Host, HostKind, terminal};
 use virtuozo_secrets::Key;
 use virtuozo_services::{
     hosts::{self, HostChanges, HostConfig, HostDetails, Sealing},
@@ -215,7 +215,8 @@ async fn add(context: &Context, db: &Database, args: Add) -> Result<()> {
     let password = password.as_ref();
     let password = password.map(|(key, password)| sealing(key, password));
     hosts::add(&db.pool, &KnownBackEnds, &config, password).await?;
-    done += &format!("; `virtuozo host check {}` finds its guests", config.name);
+    let check = terminal::command("host check", &[&config.name]);
+    done += &format!("; `{check}` finds its guests");
     context.out.done(&done)
 }
 

@@ -202,7 +202,7 @@ async fn preview(context: &Context, args: Preview) -> Result<()> {
         return context.out.json(&content);
     }
     let rendered = notices.render(&content).await?;
-    context.out.line(if args.html {
+    context.out.lines(if args.html {
         &rendered.html
     } else {
         &rendered.text

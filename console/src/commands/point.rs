@@ -16,7 +16,7 @@ use virtuozo_services::{
 use super::point_delete::{self, DeleteArgs};
 use crate::{
     context::{Context, Database},
-    error::{AlreadyReported, usage},
+    error::{AlreadyReported, told, usage},
     operation::{self, damage, verify},
     output,
 };
@@ -187,7 +187,7 @@ fn show(context: &Context, point: &Located) -> Result<()> {
     let mut table = output::table(&["File", "Device", "Stored", "Size", "BLAKE3"]);
     for file in &manifest.files {
         let hash = file.blake3.to_string();
-        table.add_row([
+        table.add([
             file.name.clone(),
             output::or_dash(file.device.as_ref()),
             output::size(file.size_bytes),
@@ -228,7 +228,7 @@ async fn verify_all(context: &Context, points: Vec<Located>) -> Result<()> {
     for point in points {
         let (report, error) = match verify(context, &point.dir, &point.name()).await {
             Ok(report) => (Some(report), None),
-            Err(error) if error.is::<RepositoryError>() => (None, Some(format!("{error:#}"))),
+            Err(error) if error.is::<RepositoryError>() => (None, Some(told(&error))),
             Err(error) => return Err(error),
         };
         if let (Some(report), Some((line, db))) = (&report, &point.row) {

@@ -10,6 +10,7 @@ use clap::Args;
 use serde::Serialize;
 use sqlx::PgPool;
 use uuid::Uuid;
+use virtuozo_model::terminal;
 use virtuozo_repository::Repository;
 use virtuozo_services::{
     names,
@@ -237,9 +238,9 @@ async fn check_directory(
             "{problem}; where the repository is gone for good, give --forget"
         )),
         (_, None) => Err(format!(
-            "the site does not know which repository lies at {at}: if it is the right one, `virtuozo repository \
-             adopt {at}`",
-            at = point.repository
+            "the site does not know which repository lies at {at}: if it is the right one, `{adopt}`",
+            at = point.repository,
+            adopt = terminal::command("repository adopt", &[&point.repository])
         )),
     })
 }

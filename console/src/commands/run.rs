@@ -209,8 +209,9 @@ async fn wait_and_show(context: &Context, pool: &PgPool, id: Uuid) -> Result<()>
         view = follow(pool, id) => view?,
         () = stop.cancelled() => {
             let short = output::short(id);
-            eprintln!("the run goes on; `virtuozo run show {short}` tells how far it is, \
-                       `virtuozo run cancel {short}` stops it");
+            output::note(&format!(
+                "the run goes on; `virtuozo run show {short}` tells how far it is, `virtuozo run cancel {short}` stops it"
+            ));
             return Err(Interrupted.into());
         }
     };
@@ -274,7 +275,7 @@ fn show(context: &Context, view: &RunDetails) -> Result<()> {
     if !view.guest_runs.is_empty() {
         let mut table = output::table(&["Guest", "Mode", "Now", "Point", "Size", "Steps"]);
         for line in &view.guest_runs {
-            table.add_row([
+            table.add([
                 format!("{}/{}", line.host, line.guest),
                 output::or_dash(line.mode.as_ref()),
                 // The reasons of failures are long and stand below the table.

@@ -480,7 +480,7 @@ fn show(context: &Context, scan: &Scan<'_>, dry_run: bool) -> Result<()> {
     if !scan.lines.is_empty() {
         let mut table = output::table(&["Finding", "Directory", "About"]);
         for line in &scan.lines {
-            table.add_row([
+            table.add([
                 line.finding.text().to_owned(),
                 line.dir.display().to_string(),
                 line.about.clone(),

@@ -18,6 +18,12 @@ use crate::{
     http, systemd,
 };
 
+/// How many connections to the database each process takes at most (docs/guide/scale.md).
+const SCHEDULER_CONNECTIONS: u32 = 11;
+const WORKER_CONNECTIONS: u32 = 19;
+/// They share those for transactions.
+const BOTH_CONNECTIONS: u32 = SCHEDULER_CONNECTIONS + WORKER_CONNECTIONS - 8;
+
 /// Options of `up`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  virtuozo up\n  virtuozo up --data-dir /srv/virtuozo")]
@@ -144,7 +150,7 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
             (Some(cluster), url)
         }
     };
-    let Some(pool) = connect(&url, &context.health, &stop).await? else {
+    let Some(pool) = connect(&url, BOTH_CONNECTIONS, &context.health, &stop).await? else {
         return stop_cluster(cluster).await;
     };
     tracing::info!(
@@ -175,6 +181,11 @@ pub(crate) async fn up(context: &Context, args: UpArgs) -> Result<()> {
         let worker = async { Ok(worker.await?) };
         // When one ends, the other has to end too.
         let ended = |done: Result<()>| {
+            if !both.is_cancelled() && !stop.is_cancelled() {
+                tracing::info!(
+                    "the worker or the scheduler of this process has ended, by its drain or an error; the other ends with it"
+                );
+            }
             both.cancel();
             done
         };
@@ -194,7 +205,7 @@ pub(crate) async fn scheduler(context: &Context, args: SchedulerArgs) -> Result<
     let stop = args.lifetime.stop(context)?;
     let telemetry = args.monitoring.start("scheduler", &context.health).await?;
     systemd::notify(&context.health, &stop);
-    let Some(db) = database(context, &stop).await? else {
+    let Some(db) = database(context, SCHEDULER_CONNECTIONS, &stop).await? else {
         return Ok(());
     };
     let done = run_scheduler(context, db.pool, args.events, telemetry.clone(), stop).await;
@@ -210,7 +221,7 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
     let telemetry = args.monitoring.start("worker", &context.health).await?;
     let connectors = context.connectors_observed_by(&telemetry);
     systemd::notify(&context.health, &stop);
-    let Some(db) = database(context, &stop).await? else {
+    let Some(db) = database(context, WORKER_CONNECTIONS, &stop).await? else {
         return Ok(());
     };
     let mut options = worker_options(context, args.name);
@@ -224,26 +235,35 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<()> {
 }
 
 /// Connects to a service's database, and waits for it without limit. `None` if `stop` is cancelled first.
-async fn database(context: &Context, stop: &CancellationToken) -> Result<Option<Database>> {
+async fn database(
+    context: &Context,
+    connections: u32,
+    stop: &CancellationToken,
+) -> Result<Option<Database>> {
     match context.database_url()? {
         Some(url) => {
-            let pool = connect(&url, &context.health, stop).await?;
+            let pool = connect(&url, connections, &context.health, stop).await?;
             Ok(pool.map(Database::named))
         }
         None => context.database().await.map(Some),
     }
 }
 
-async fn connect(url: &str, health: &Health, stop: &CancellationToken) -> Result<Option<PgPool>> {
+async fn connect(
+    url: &str,
+    connections: u32,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Result<Option<PgPool>> {
     let ready = async {
-        let pool = virtuozo_postgres::connect(url, health).await?;
+        let pool = virtuozo_postgres::connect(url, connections, health).await?;
         // The database may become unreachable again before its schema is up to date.
         while let Err(error) = virtuozo_postgres::migrate(&pool).await {
             if !error.is_unavailable() {
                 return Err(error);
             }
             tracing::debug!(%error, "the database is unreachable again");
-            drop(virtuozo_postgres::connect(url, health).await?);
+            drop(virtuozo_postgres::connect(url, connections, health).await?);
         }
         Ok(pool)
     };
@@ -263,7 +283,12 @@ async fn start_cluster(context: &Context) -> Result<Cluster> {
 
 async fn stop_cluster(cluster: Option<Cluster>) -> Result<()> {
     if let Some(cluster) = cluster {
-        tokio::task::spawn_blocking(move || cluster.stop()).await??;
+        match tokio::task::spawn_blocking(move || cluster.stop()).await?? {
+            true => tracing::info!(
+                "the private database has ended, too; `virtuozo up` starts it again, with all that it holds"
+            ),
+            false => tracing::info!("the private database goes on: other processes use it"),
+        }
     }
     Ok(())
 }

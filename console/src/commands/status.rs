@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use anyhow::Result;
 use clap::Args;
+use virtuozo_model::terminal;
 use virtuozo_runtime::LIMITS;
 use virtuozo_services::{
     progress::StepProgress,
@@ -35,7 +36,7 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<()> {
         return if context.out.is_json() {
             context.out.json(&site)
         } else {
-            context.out.line(&site_text(&site))
+            context.out.lines(&site_text(&site))
         };
     }
     let terminal = std::io::stdout().is_terminal();
@@ -43,14 +44,14 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<()> {
     loop {
         let text = match status::get(&db.pool).await {
             Ok(site) => site_text(&site),
-            Err(error) => error.to_string(),
+            Err(error) => terminal::escaped(&error.to_string()).into_owned(),
         };
         if text != before {
             if terminal {
                 // Clear the screen and begin at its top.
                 write!(std::io::stdout(), "\x1b[2J\x1b[H")?;
             }
-            context.out.line(&text)?;
+            context.out.lines(&text)?;
             before = text;
         }
         tokio::time::sleep(LIMITS.console.status_every).await;
@@ -91,6 +92,7 @@ fn site_text(site: &SiteStatus) -> String {
     for open in site.obligations.iter().filter(|open| !open.in_work) {
         lines.push(obligation(open));
     }
+    let lines: Vec<_> = lines.iter().map(|line| terminal::escaped(line)).collect();
     lines.join("\n")
 }
 
@@ -111,7 +113,7 @@ fn host_lines(host: &HostStatus, into: &mut Vec<String>) {
     let name_width = host
         .guests
         .iter()
-        .map(|guest| guest.line.name.chars().count())
+        .map(|guest| terminal::escaped(&guest.line.name).chars().count())
         .max()
         .unwrap_or(0);
     for (place, guest) in host.guests.iter().enumerate() {
@@ -137,7 +139,8 @@ fn guest_text(guest: &GuestStatus, name_width: usize) -> String {
     let guest = &guest.line;
     let power = guest.power.as_deref().unwrap_or("power unknown");
     let ignored = guest.ignored || !guest.configured;
-    let mut text = format!("{:name_width$}  {power}  ", guest.name);
+    let name = terminal::escaped(&guest.name);
+    let mut text = format!("{name:name_width$}  {power}  ");
     text += &state(ignored, &guest.state, guest.state_reason.as_deref());
     match guest.last_point_at {
         Some(at) => text += &format!("  last point {}", output::time(at)),

@@ -1,7 +1,7 @@
 //! `virtuozo export` and `virtuozo import`: the configuration of a site as a file.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
@@ -83,7 +83,7 @@ pub(crate) async fn export(context: &Context, args: ExportArgs) -> Result<()> {
     };
     match &args.out {
         None if context.out.is_json() => context.out.json(&file),
-        None => context.out.line(file.to_text()?.trim_end()),
+        None => context.out.file(file.to_text()?.trim_end()),
         Some(path) => {
             replace(path, file.to_text()?.as_bytes())
                 .with_context(|| format!("{} cannot be written", path.display()))?;
@@ -112,7 +112,7 @@ fn earlier(path: &Path) -> Option<virtuozo_site_config::SiteFile> {
 }
 
 /// Puts a new file in the place of an old one, which is there until the new one is complete.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
@@ -122,7 +122,7 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     new.write_all(bytes)?;
     new.as_file().sync_all()?;
     new.persist(path)?;
-    File::open(dir)?.sync_all()
+    Ok(virtuozo_repository::sync_dir(dir)?)
 }
 
 pub(crate) async fn import(context: &Context, args: ImportArgs) -> Result<()> {

@@ -61,8 +61,14 @@ pub(crate) async fn run(context: &Context, command: WorkerCommand) -> Result<()>
                     "silent: {worker} ({ids}); whatever of it still runs drains as soon as it reaches the database"
                 )
             });
-            let said: Vec<String> = drains.into_iter().chain(silent).collect();
-            context.out.done(&said.join("\n"))
+            // The only worker that can be on it with others' leave is that of `up`.
+            let private = db.private_url().is_some().then(|| {
+                "with the worker of `virtuozo up` its scheduler ends, and with the last process that uses it the private \
+                 database: commands find none then, until `virtuozo up` starts it again, with all that it holds"
+                    .to_owned()
+            });
+            let said: Vec<String> = drains.into_iter().chain(silent).chain(private).collect();
+            context.out.done(&said.join("; "))
         }
     }
 }

@@ -11,6 +11,7 @@ use virtuozo_disk::{
     DiskError,
     vmware::{datastore_path::DatastorePath, host_path, hostd},
 };
+use virtuozo_model::terminal;
 
 use super::back_end::{Product, config_dir, refuse_locator};
 use crate::{
@@ -61,7 +62,7 @@ impl Locations {
                                     "host {}: the place of the datastore {} is not known; {}",
                                     locations.host,
                                     datastore.name,
-                                    locations.hint(&datastore.name)
+                                    locations.hint(Some(&datastore.name))
                                 ));
                             }
                             locations.unplaced.push(datastore.name);
@@ -164,7 +165,7 @@ impl Locations {
             None => Err(self.not_mapped(
                 locator,
                 &format!("the datastore {} is not known", path.datastore),
-                &path.datastore,
+                Some(&path.datastore),
             )),
         }
     }
@@ -181,7 +182,7 @@ impl Locations {
             return Err(self.not_mapped(
                 path,
                 "it is a path of Windows in no datastore that is mapped",
-                "NAME",
+                None,
             ));
         }
         Ok(PathBuf::from(path))
@@ -230,9 +231,11 @@ impl Locations {
 
     /// What to say of a file that could not be opened here.
     pub(super) fn explain(&self, error: DiskError) -> HypervisorError {
+        let mut datastore = None;
         let (kind, class, location) = match &error {
             DiskError::Io { source, path, .. } => {
                 let root = self.root_of(path);
+                datastore = self.named_by(path, root.as_deref());
                 match source.kind() {
                     // Of a file that may not be read below a directory that may, nothing follows for the others there.
                     io::ErrorKind::PermissionDenied => (
@@ -254,6 +257,10 @@ impl Locations {
                     _ => (ErrorKind::Other, Retry, None),
                 }
             }
+            DiskError::Outside { path, .. } => {
+                datastore = self.named_by(path, None);
+                (ErrorKind::GuestInvalid, Permanent, None)
+            }
             _ => (ErrorKind::GuestInvalid, Permanent, None),
         };
         let mut message = format!("host {}: {error}", self.host);
@@ -261,11 +268,11 @@ impl Locations {
             message.push_str(
                 "; it lies outside of the guest's folder and of every datastore of the host. If it is the guest's, ",
             );
-            message.push_str(&self.hint("NAME"));
+            message.push_str(&self.hint(datastore.as_deref()));
         }
         if kind == ErrorKind::NotMapped {
             message.push_str("; mount its datastore here, or ");
-            message.push_str(&self.hint("NAME"));
+            message.push_str(&self.hint(datastore.as_deref()));
         }
         HypervisorError {
             location,
@@ -293,6 +300,18 @@ impl Locations {
             .max_by_key(|root| root.components().count())
     }
 
+    /// The datastore whose directory a file of this machine lies in, or the name or id of the volume that its path on the
+    /// host gives.
+    fn named_by(&self, path: &Path, root: Option<&Path>) -> Option<String> {
+        let mut names = self.mapped.keys().chain(self.on_host.keys());
+        let of_root = root.and_then(|root| {
+            names.find(|name| self.root(name).is_some_and(|directory| directory == root))
+        });
+        of_root
+            .cloned()
+            .or_else(|| Some(in_volume(path.to_str()?)?.datastore))
+    }
+
     fn root(&self, datastore: &str) -> Option<PathBuf> {
         self.mapped.get(datastore).cloned().or_else(|| {
             let directory = self.on_host.get(datastore)?;
@@ -300,7 +319,7 @@ impl Locations {
         })
     }
 
-    fn not_mapped(&self, path: &str, why: &str, datastore: &str) -> HypervisorError {
+    fn not_mapped(&self, path: &str, why: &str, datastore: Option<&str>) -> HypervisorError {
         HypervisorError::new(
             ErrorKind::NotMapped,
             Operator,
@@ -312,12 +331,35 @@ impl Locations {
         )
     }
 
-    fn hint(&self, datastore: &str) -> String {
+    /// How to map a datastore, whose name may not be known.
+    fn hint(&self, datastore: Option<&str>) -> String {
+        let Some(datastore) = datastore else {
+            return format!(
+                "say where this machine reads it: {} DATASTORE DIRECTORY (the names of the host's datastores: {} {})",
+                terminal::command("datastore map", &[&self.host]),
+                "virtuozo datastore list --host",
+                terminal::shell_word(&self.host)
+            );
+        };
+        let as_well = match is_volume_id(datastore) {
+            true => " (the id of a volume is mapped as its name is)",
+            false => "",
+        };
         format!(
-            "say where this machine reads it: virtuozo datastore map {} {datastore} DIRECTORY",
-            self.host
+            "say where this machine reads it: {} DIRECTORY{as_well}",
+            terminal::command("datastore map", &[&self.host, datastore])
         )
     }
+}
+
+/// Whether a directory below [`ESX_VOLUMES`] is named by the id of a VMFS volume or the hash of an NFS mount, and not by the
+/// name of a datastore.
+fn is_volume_id(name: &str) -> bool {
+    let is_hexadecimal =
+        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_hexdigit());
+    let parts: Vec<&str> = name.split('-').collect();
+    parts.iter().all(|part| is_hexadecimal(part))
+        && matches!((parts.len(), name.len()), (4, 35) | (2, 17))
 }
 
 /// A path of an ESXi host as one in the datastore that it mounts there.
@@ -538,6 +580,40 @@ mod tests {
         let of_no_datastore = missing("/no/such/directory/web.vmdk".into());
         assert_eq!(of_no_datastore.class, Elsewhere);
         assert_eq!(of_no_datastore.location, None);
+    }
+
+    #[test]
+    fn a_hint_names_the_datastore_or_the_id_of_the_volume_as_a_shell_takes_it() {
+        let known = locations(&[("datastore1 (3)", "/no/such/mount")], &[]);
+        let missing = |path: &str| {
+            let error = DiskError::io("open", path)(io::ErrorKind::NotFound.into());
+            known.explain(error).message
+        };
+        let id = "4af0231d-1eff559a-6369-0024e84773b6";
+        for (path, hint) in [
+            (
+                "/no/such/mount/web/web.vmdk".to_owned(),
+                "virtuozo datastore map alpha 'datastore1 (3)' DIRECTORY".to_owned(),
+            ),
+            (
+                format!("/vmfs/volumes/{id}/e01/e01_1.vmdk"),
+                format!(
+                    "virtuozo datastore map alpha {id} DIRECTORY (the id of a volume is mapped as its name is)"
+                ),
+            ),
+            (
+                "/vmfs/volumes/no one/e01_1.vmdk".to_owned(),
+                "virtuozo datastore map alpha 'no one' DIRECTORY".to_owned(),
+            ),
+        ] {
+            let message = missing(&path);
+            assert!(message.ends_with(&hint), "{message}");
+        }
+        let unplaced = known.host_file(r"E:\vm\web.vmdk").unwrap_err().message;
+        assert!(
+            unplaced.contains("virtuozo datastore list --host alpha"),
+            "{unplaced}"
+        );
     }
 
     #[test]

@@ -363,5 +363,12 @@ fn a_repository_that_is_not_there_is_not_opened_but_can_be_created() {
     assert!(Repository::create(dir.path().join("file/below")).is_err());
     Repository::create(&root).unwrap();
     Repository::create(&root).unwrap();
-    assert!(Repository::open(&root).unwrap().free_bytes().unwrap() > 0);
+    assert!(
+        Repository::open(&root)
+            .unwrap()
+            .free_bytes()
+            .unwrap()
+            .unwrap()
+            > 0
+    );
 }

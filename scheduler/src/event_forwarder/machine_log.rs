@@ -8,7 +8,7 @@ use std::{
 
 use chrono::Local;
 use tokio::net::UnixDatagram;
-use virtuozo_model::{Event, Severity};
+use virtuozo_model::{Event, Severity, terminal};
 use virtuozo_runtime::LIMITS;
 use virtuozo_store::events;
 use virtuozo_telemetry::journald::{Entry, IDENTIFIER, Priority, SOCKET as JOURNALD};
@@ -144,7 +144,7 @@ fn fields(event: &Event) -> impl Iterator<Item = (&'static str, String)> {
 }
 
 fn entry(event: &Event) -> Entry {
-    let entry = Entry::new(priority(event), &event.message);
+    let entry = Entry::new(priority(event), &terminal::escaped_lines(&event.message));
     fields(event)
         .fold(entry, |entry, (name, value)| entry.field(name, &value))
         .field("VIRTUOZO_AT", &event.at.to_rfc3339())
@@ -155,13 +155,13 @@ fn line(event: &Event) -> String {
     let about: Vec<_> = fields(event)
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
+    let text = format!("{} [{}]", event.message, about.join(" "));
     format!(
-        "<{}>{} {IDENTIFIER}[{}]: {} [{}]",
+        "<{}>{} {IDENTIFIER}[{}]: {}",
         FACILITY_DAEMON | priority(event) as u8,
         event.at.with_timezone(&Local).format("%b %e %H:%M:%S"),
         std::process::id(),
-        event.message.replace(['\n', '\r'], " "),
-        about.join(" "),
+        terminal::escaped(&text),
     )
 }
 
@@ -188,7 +188,7 @@ mod tests {
             at: chrono::DateTime::UNIX_EPOCH,
             severity: Severity::Error,
             code: events::USER,
-            message: "guest mail: failed\nfor good".to_owned(),
+            message: "guest mail: failed\nfor \u{1b}[1mgood".to_owned(),
             host: Some("alpha".to_owned()),
             guest: None,
             run_id: None,
@@ -200,7 +200,7 @@ mod tests {
         assert!(text.starts_with("<27>"), "{text}");
         assert!(
             text.ends_with(
-                "]: guest mail: failed for good [EVENT_ID=200 VIRTUOZO_EVENT=7 VIRTUOZO_HOST=alpha]"
+                "]: guest mail: failed\\nfor \\u{1b}[1mgood [EVENT_ID=200 VIRTUOZO_EVENT=7 VIRTUOZO_HOST=alpha]"
             ),
             "{text}"
         );

@@ -1,6 +1,6 @@
 //! What a hook belongs to, and how messages name it and its command.
 
-use virtuozo_model::HookMoment;
+use virtuozo_model::{HookMoment, terminal};
 
 /// What a hook belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,23 +40,19 @@ impl Subject<'_> {
     pub(crate) fn clear(&self, moment: HookMoment) -> String {
         match self {
             Self::Run => format!("virtuozo hook clear --{moment}"),
-            Self::Guest(name) => format!("virtuozo hook clear --{moment} --guest '{name}'"),
+            Self::Guest(name) => format!(
+                "virtuozo hook clear --{moment} --guest={}",
+                terminal::shell_word(name)
+            ),
         }
     }
 }
 
 /// A command as one would type it in a shell.
 pub fn command_line(command: &[String]) -> String {
-    let words: Vec<String> = command
+    let words: Vec<_> = command
         .iter()
-        .map(|word| {
-            let is_plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
-            if !word.is_empty() && word.chars().all(is_plain) {
-                word.clone()
-            } else {
-                format!("'{}'", word.replace('\'', r"'\''"))
-            }
-        })
+        .map(|word| terminal::shell_word(word))
         .collect();
     words.join(" ")
 }

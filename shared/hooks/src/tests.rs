@@ -155,7 +155,7 @@ async fn a_failure_is_told_with_command_machine_output_and_what_to_do() {
         "exit code 3",
         &machine,
         "and said: no licence",
-        "virtuozo hook clear --before --guest 'alpha/mail'",
+        "virtuozo hook clear --before --guest=alpha/mail",
     ] {
         assert!(why.contains(part), "{part} is not in: {why}");
     }

@@ -9,6 +9,7 @@ mod notices;
 mod requests;
 pub mod schedule;
 mod steps;
+pub mod terminal;
 pub mod text;
 mod text_enum;
 

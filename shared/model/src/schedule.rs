@@ -1,11 +1,13 @@
 //! When a schedule is due: cron expressions in time zones, over changes of the clock.
 //!
-//! A due time that the clock skips (02:30 when it goes from 02:00 to 03:00) is due when it jumps; one
-//! that the clock passes twice is due once.
+//! An expression that names hours means times of a day: one that the clock skips (02:30 when it goes from 02:00 to
+//! 03:00) is due when it jumps, several such are due there once; one that the clock passes twice is due once, the
+//! first time. An expression of every hour, or of every so many (`*`, `*/2`), means a rhythm: it goes by the hours that
+//! there are, so nothing is due at a time that is skipped, and what the clock passes twice is due twice.
 
 use std::str::FromStr;
 
-use chrono::{DateTime, Timelike, Utc};
+use chrono::{DateTime, MappedLocalTime, NaiveDateTime, TimeDelta, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
 use croner::{
     Cron,
@@ -13,6 +15,11 @@ use croner::{
 };
 
 use crate::Settings;
+
+/// No clock is turned back by more. Those that were turned on by more skipped a day (Samoa, 2011).
+const TURNED_BACK_MAX: TimeDelta = TimeDelta::hours(3);
+/// No clock skips more.
+const SKIPPED_MAX_MINUTES: i64 = 26 * 60;
 
 /// A schedule's rhythm cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,18 +87,60 @@ impl Recurrence {
 
     /// The first due time after `at`.
     pub fn next_after(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let next = self
-            .cron
-            .find_next_occurrence(&at.with_timezone(&self.time_zone), false);
-        next.ok().map(|due| due.with_timezone(&Utc))
+        let local = at.with_timezone(&self.time_zone);
+        if self.is_every_hour() {
+            let next = self.cron.find_next_occurrence(&local, false);
+            return next.ok().map(|due| due.with_timezone(&Utc));
+        }
+        let mut on_clock = local.naive_local();
+        loop {
+            let next = self.cron.find_next_occurrence(&on_clock.and_utc(), false);
+            on_clock = next.ok()?.naive_utc();
+            match self.instant(on_clock)? {
+                due if due > at => return Some(due),
+                _ => {}
+            }
+        }
     }
 
     /// The last due time at or before `at`.
     pub fn last_until(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let last = self
-            .cron
-            .find_previous_occurrence(&at.with_timezone(&self.time_zone), true);
-        last.ok().map(|due| due.with_timezone(&Utc))
+        let local = at.with_timezone(&self.time_zone);
+        if self.is_every_hour() {
+            let last = self.cron.find_previous_occurrence(&local, true);
+            return last.ok().map(|due| due.with_timezone(&Utc));
+        }
+        // Of a time that the clock passes twice, the second passing lies behind later times of the first.
+        let mut on_clock = local.naive_local() + TURNED_BACK_MAX;
+        loop {
+            let last = self
+                .cron
+                .find_previous_occurrence(&on_clock.and_utc(), false);
+            on_clock = last.ok()?.naive_utc();
+            match self.instant(on_clock)? {
+                due if due <= at => return Some(due),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether the expression means a rhythm, and not times of a day.
+    fn is_every_hour(&self) -> bool {
+        let hours = &self.cron.pattern.hours;
+        hours.from_wildcard || hours.values().len() == 24
+    }
+
+    /// When the clock shows a time: first, of one that it shows twice; when it jumps, of one that it skips.
+    fn instant(&self, on_clock: NaiveDateTime) -> Option<DateTime<Utc>> {
+        (0..SKIPPED_MAX_MINUTES).find_map(|minutes| {
+            let shown = on_clock.checked_add_signed(TimeDelta::minutes(minutes))?;
+            match self.time_zone.from_local_datetime(&shown) {
+                MappedLocalTime::Single(at) | MappedLocalTime::Ambiguous(at, _) => {
+                    Some(at.with_timezone(&Utc))
+                }
+                MappedLocalTime::None => None,
+            }
+        })
     }
 
     /// The time zone.

@@ -335,13 +335,49 @@ fn answer(error: &Error) -> String {
 /// What this machine calls itself to servers.
 fn hello() -> ClientId {
     let system = rustix::system::uname();
-    let name = system.nodename().to_string_lossy();
-    if name.is_empty()
-        || !name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || ".-".contains(c))
-    {
-        return ClientId::default();
+    hello_of(&system.nodename().to_string_lossy())
+}
+
+/// The name of a machine if servers take it for one (RFC 5321, section 2.3.5), otherwise an address.
+fn hello_of(name: &str) -> ClientId {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|c| c.is_ascii_alphanumeric() || c == b'-')
+    };
+    if name.len() <= 253 && name.split('.').all(is_label) {
+        return ClientId::Domain(name.to_owned());
     }
-    ClientId::Domain(name.into_owned())
+    ClientId::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_greets_by_its_name_only_where_servers_take_it_for_one() {
+        for name in ["mail", "backup-1.example.org", "3f2a", "a.b"] {
+            assert_eq!(hello_of(name), ClientId::Domain(name.to_owned()));
+        }
+        let long = "a".repeat(64);
+        for name in [
+            "",
+            "-x",
+            "x-",
+            "a..b",
+            ".a",
+            "a.",
+            "b\u{fc}ro",
+            "my_host",
+            "a b",
+            "a.-b",
+            &long,
+        ] {
+            assert_eq!(hello_of(name), ClientId::default(), "{name:?}");
+        }
+    }
 }

@@ -18,12 +18,20 @@ pub enum StoreError {
         limit: Duration,
     },
     /// No connection to the database can be made.
-    #[error("the database {place} cannot be reached: {source}")]
+    #[error("the database {place} cannot be reached: {source}{}", cure(source))]
     Unreachable {
         /// Its name and where it is, without a password.
         place: String,
         /// Why.
         source: sqlx::Error,
+    },
+    /// What answers is a database, but not one that Virtuozo can work with.
+    #[error("the database {place} cannot be used: {what}")]
+    Unfit {
+        /// Its name and where it is, without a password.
+        place: String,
+        /// What is wrong, and what to do about it.
+        what: String,
     },
     /// The database answered, with an error.
     #[error("the database refused a statement: {0}")]
@@ -76,6 +84,19 @@ pub enum StoreError {
         /// Who may.
         owner: String,
     },
+    /// The user may not make the schema.
+    #[error(
+        "the database user {user} may not create in the database {database} what Virtuozo keeps there: have the owner of the \
+         database or a superuser run this in it: {statements}"
+    )]
+    MayNotCreate {
+        /// Who asked.
+        user: String,
+        /// The database.
+        database: String,
+        /// What gives the rights.
+        statements: String,
+    },
     /// There is no object of this name.
     #[error("there is no {what} {name:?}")]
     NotFound {
@@ -102,8 +123,21 @@ impl StoreError {
     pub fn is_unavailable(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable(_) | Self::Silent { .. } | Self::Unreachable { .. }
+            Self::Unavailable(_)
+                | Self::Silent { .. }
+                | Self::Unreachable { .. }
+                | Self::Unfit { .. }
         )
+    }
+
+    /// True if nobody has to do anything so that the database can be reached: to wait is enough.
+    pub(crate) fn heals_by_itself(&self) -> bool {
+        match self {
+            Self::Unreachable { source, .. } => {
+                is_connection_error(source) && cure(source).is_empty()
+            }
+            _ => false,
+        }
     }
 
     /// True if another transaction came first and this one was rolled back, so that the same operation may
@@ -125,6 +159,11 @@ impl StoreError {
     /// True if the user lacks the rights for a statement.
     pub fn is_refused_for_rights(&self) -> bool {
         self.code().as_deref() == Some("42501")
+    }
+
+    /// True if the schema in which something is to be made is missing.
+    pub(crate) fn is_without_schema(&self) -> bool {
+        self.code().as_deref() == Some("3F000")
     }
 
     /// The server's code, if it refused a statement.
@@ -166,6 +205,35 @@ impl From<MigrateError> for StoreError {
             }
             other => Self::Migrate(other),
         }
+    }
+}
+
+/// What somebody has to do before a connection can be made; empty: nothing, or what the error itself says.
+fn cure(error: &sqlx::Error) -> &'static str {
+    const FEW: &str = "; more connections are needed than the server, the database, the user or a pooler before them \
+                       permits: raise max_connections, CONNECTION LIMIT or max_client_conn (docs/guide/scale.md says \
+                       how many a process takes)";
+    const CERTIFICATE: &str = "; over TCP the server has to prove its name: its certificate has to name it, and the \
+                               authority that signed it is given with ?sslrootcert=FILE unless this machine knows it; \
+                               less is written out with sslmode";
+    match error {
+        sqlx::Error::Tls(tls) if tls.to_string().contains("does not support TLS") => {
+            "; over TCP the server has to prove its name: turn TLS on there (ssl = on), or where the network itself is \
+             trusted, as within one machine or a container network, say so: ?sslmode=disable"
+        }
+        sqlx::Error::Tls(_) => CERTIFICATE,
+        sqlx::Error::Io(io) if io.to_string().contains("certificate") => CERTIFICATE,
+        sqlx::Error::Database(refused) => match (refused.code().as_deref(), refused.message()) {
+            (_, message) if message.contains("unsupported startup parameter") => {
+                "; a pooler stands before the server: it has to let the parameters extra_float_digits and options through \
+                 (in pgbouncer.ini: ignore_startup_parameters = extra_float_digits,options) and to work in session mode \
+                 (pool_mode = session), or name the server's own address"
+            }
+            (Some("53300"), _) => FEW,
+            (_, message) if message.contains("no more connections allowed") => FEW,
+            _ => "",
+        },
+        _ => "",
     }
 }
 

@@ -6,17 +6,16 @@ mod migrate;
 mod pool;
 pub mod server;
 mod statements;
+mod suitable;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod transport;
 
-use std::{
-    str::FromStr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use sqlx::{Connection, PgConnection, PgPool, postgres::PgConnectOptions};
+use sqlx::{PgPool, postgres::PgConnectOptions};
 
-use crate::error::is_connection_error;
+use crate::suitable::Unsuitable;
 use virtuozo_runtime::{Health, LIMITS};
 
 pub use ask::{ask, count_error};
@@ -25,37 +24,26 @@ pub use error::StoreError;
 pub(crate) use migrate::fingerprint;
 pub use migrate::migrate;
 pub use statements::Pool;
+pub use transport::weakness;
 
 pub use pool::{ConnectionHealth, single_connection};
 
 /// A process needs few connections: its transactions are short.
 const MAX_CONNECTIONS: u32 = 8;
-/// What the server is to hold every connection of ours to, so that a process that froze, or a machine
-/// that lost its power, does not keep rows locked from all others: a transaction that is left alone and
-/// a peer that is gone are ended (PostgreSQL, "Client Connection Defaults" and "TCP Settings"). And
-/// nothing is compiled: where the server has no statistics yet it takes short statements for long ones,
-/// and would spend seconds on compiling what runs for a millisecond.
-const SESSION: [(&str, &str); 7] = [
-    ("jit", "off"),
-    ("statement_timeout", "60s"),
-    ("idle_in_transaction_session_timeout", "10s"),
-    ("tcp_keepalives_idle", "5"),
-    ("tcp_keepalives_interval", "2"),
-    ("tcp_keepalives_count", "3"),
-    ("tcp_user_timeout", "12000"),
-];
-
-/// Connects to the database at `url` and waits as long as it takes until it answers. The wait is noted in `health`, as
+/// What a command cannot do without: one connection to work with, and one to listen.
+const COMMAND_CONNECTIONS: u32 = 2;
+/// Connects to the database at `url` for a process that takes up to `connections`, and waits as long as it takes until it
+/// answers. The wait is noted in `health`, as
 /// is how the connections of the pool are answered.
 ///
 /// # Errors
 /// Only if `url` itself cannot be used.
-pub async fn connect(url: &str, health: &Health) -> Result<PgPool, StoreError> {
-    connect_until(url, health, None).await
+pub async fn connect(url: &str, connections: u32, health: &Health) -> Result<PgPool, StoreError> {
+    connect_until(url, connections, health, None).await
 }
 
 /// Like [`connect`], but gives up after `limit`, and at once where waiting cannot help (wrong
-/// password, no such database).
+/// password, no such database, a server that takes no writes).
 ///
 /// # Errors
 /// If `url` cannot be used, or the last error of the database.
@@ -64,19 +52,27 @@ pub async fn connect_within(
     health: &Health,
     limit: Duration,
 ) -> Result<PgPool, StoreError> {
-    connect_until(url, health, Some(Instant::now() + limit)).await
+    connect_until(
+        url,
+        COMMAND_CONNECTIONS,
+        health,
+        Some(Instant::now() + limit),
+    )
+    .await
 }
 
 async fn connect_until(
     url: &str,
+    connections: u32,
     health: &Health,
     deadline: Option<Instant>,
 ) -> Result<PgPool, StoreError> {
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|e| StoreError::Url(e.to_string()))?
-        .application_name("virtuozo")
-        .options(SESSION);
+    let options = transport::options(url)?.application_name("virtuozo");
     let place = describe(&options);
+    let unreachable = |source| StoreError::Unreachable {
+        place: place.clone(),
+        source,
+    };
     let attempts = health.liveness.watch(
         "attempts to reach the database",
         LIMITS.database.attempts_standstill,
@@ -93,26 +89,24 @@ async fn connect_until(
             None => LIMITS.database.connection,
         };
         let asked_at = Instant::now();
-        let source = match tokio::time::timeout(attempt, PgConnection::connect_with(&options)).await
-        {
-            Ok(Ok(connection)) => {
-                // It has answered: whether it also hears the farewell does not matter.
-                let _ = connection.close().await;
-                health.availability.answered(asked_at);
-                return Ok(pool::lazy(
-                    options,
-                    MAX_CONNECTIONS,
-                    &ConnectionHealth::new(&health.availability),
-                ));
-            }
-            Ok(Err(error)) => error,
-            Err(_) => sqlx::Error::PoolTimedOut,
-        };
-        let can_heal = is_connection_error(&source);
-        let error = StoreError::Unreachable {
-            place: place.clone(),
-            source,
-        };
+        let error =
+            match tokio::time::timeout(attempt, suitable::check(&options, connections)).await {
+                Ok(Ok(())) => {
+                    health.availability.answered(asked_at);
+                    return Ok(pool::lazy(
+                        options,
+                        MAX_CONNECTIONS,
+                        &ConnectionHealth::new(&health.availability),
+                    ));
+                }
+                Ok(Err(Unsuitable::Refuses(source))) => unreachable(source),
+                Ok(Err(Unsuitable::Unfit(what))) => StoreError::Unfit {
+                    place: place.clone(),
+                    what,
+                },
+                Err(_) => unreachable(sqlx::Error::PoolTimedOut),
+            };
+        let can_heal = error.heals_by_itself();
         match deadline {
             Some(at) if !can_heal || Instant::now() + LIMITS.database.retry_pause >= at => {
                 return Err(error);
@@ -162,7 +156,7 @@ mod tests {
         let error = connect_within(&url, &health, limit).await.unwrap_err();
         assert!(error.is_unavailable(), "{error}");
         assert_eq!(health.liveness.standstill(), None);
-        let early = tokio::spawn(async move { connect(&url, &health).await });
+        let early = tokio::spawn(async move { connect(&url, 2, &health).await });
         let cluster = Cluster::start(&dir).unwrap();
         let pool = early.await.unwrap().unwrap();
         let (a, b, c) = tokio::join!(migrate(&pool), migrate(&pool), migrate(&pool));
@@ -190,7 +184,7 @@ mod tests {
             "s3cret",
             "postgres://u:s3cret@[::/db",
         ] {
-            let error = connect(url, &Health::default()).await.unwrap_err();
+            let error = connect(url, 2, &Health::default()).await.unwrap_err();
             assert!(matches!(error, StoreError::Url(_)), "{error:?}");
             assert!(
                 !format!("{error} {error:?}").contains("s3cret"),

@@ -39,6 +39,7 @@ const DEFINITIONS: &[(&str, &str)] = definitions![
     "guest_runs",
     "obligations",
     "points",
+    "space",
     "hooks",
     "notices",
     "requests",
@@ -93,7 +94,7 @@ async fn try_to_migrate(pool: &PgPool) -> Result<(), StoreError> {
     connection.close_on_drop();
     connection.execute(SESSION).await?;
     match bring_up_to_date(&mut connection).await {
-        Err(error) if error.is_refused_for_rights() => {
+        Err(error) if error.is_refused_for_rights() || error.is_without_schema() => {
             let whose = not_permitted(&mut connection).await;
             Err(whose.unwrap_or(error))
         }
@@ -196,13 +197,25 @@ async fn lay_definitions(connection: &mut PgConnection) -> Result<(), StoreError
     Ok(())
 }
 
-/// Whose rights it takes, where the tables are another's.
+/// Whose rights it takes, where the tables are another's; where there are none yet, which rights.
 async fn not_permitted(connection: &mut PgConnection) -> Option<StoreError> {
-    let (user, owner): (String, String) = sqlx::query_as(include_str!("tables_owner.sql"))
-        .fetch_optional(connection)
+    let tables: Option<(String, String)> = sqlx::query_as(include_str!("tables_owner.sql"))
+        .fetch_optional(&mut *connection)
         .await
-        .ok()??;
-    (user != owner).then_some(StoreError::NotPermitted { user, owner })
+        .ok()?;
+    if let Some((user, owner)) = tables {
+        return (user != owner).then_some(StoreError::NotPermitted { user, owner });
+    }
+    let (user, database, statements): (String, String, Option<String>) =
+        sqlx::query_as(include_str!("missing_rights.sql"))
+            .fetch_one(connection)
+            .await
+            .ok()?;
+    Some(StoreError::MayNotCreate {
+        user,
+        database,
+        statements: statements?,
+    })
 }
 
 /// What tells one schema from another: the checksums of all migrations, the definitions and their number.

@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 use sqlx::{
-    Connection, PgConnection, PgPool,
+    Connection, Executor, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use virtuozo_runtime::{Availability, LIMITS};
@@ -107,6 +107,23 @@ impl Drop for Question<'_> {
     }
 }
 
+/// What the server is to hold every connection of ours to, so that a process that froze, or a machine that lost its power,
+/// does not keep rows locked from all others: a transaction that is left alone and a peer that is gone are ended
+/// (PostgreSQL, "Client Connection Defaults" and "TCP Settings"). And nothing is compiled: where the server has no
+/// statistics yet it takes short statements for long ones, and would spend seconds on compiling what runs for a
+/// millisecond. The rest is as the server has it by default, whatever its administrators have set for other programs.
+/// Set over the connection, since a pooler may drop what a client asks for while it connects.
+const SESSION: &str = "SET jit = off; SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '10s';
+                       SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3;
+                       SET tcp_user_timeout = 12000; SET search_path = public;
+                       SET default_transaction_isolation = 'read committed'; SET IntervalStyle = 'postgres'";
+
+/// Makes a new connection one of ours.
+pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    connection.execute(SESSION).await?;
+    Ok(())
+}
+
 /// A pool of one connection to the database of another.
 pub fn single_connection(pool: &PgPool, availability: &Availability) -> PgPool {
     let options = pool.connect_options().as_ref().clone();
@@ -125,6 +142,7 @@ pub(super) fn lazy(
         .acquire_timeout(LIMITS.database.connection)
         // It would wait for as long as the kernel believes in the connection.
         .test_before_acquire(false)
+        .after_connect(|connection, _| Box::pin(prepare(connection)))
         .before_acquire(move |connection, facts| {
             let health = before.clone();
             Box::pin(async move {

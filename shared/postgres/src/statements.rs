@@ -229,9 +229,14 @@ impl managed::Manager for Manager {
 
     /// Tries for as long as one may wait for a connection.
     async fn create(&self) -> Result<Link, Error> {
+        let connect = || async {
+            let mut connection = PgConnection::connect_with(&self.options).await?;
+            pool::prepare(&mut connection).await?;
+            Ok(connection)
+        };
         let trying = async {
             loop {
-                match PgConnection::connect_with(&self.options).await {
+                match connect().await {
                     Err(error) if is_connection_error(&error) => {
                         tokio::time::sleep(LIMITS.database.retry_pause).await;
                     }

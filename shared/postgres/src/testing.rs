@@ -146,8 +146,12 @@ impl Shared {
             )
             .await?;
             execute(&mut admin, format!("CREATE DATABASE {building}")).await?;
-            let pool =
-                crate::connect(&on_database(cluster.url(), &building), &Health::default()).await?;
+            let pool = crate::connect(
+                &on_database(cluster.url(), &building),
+                2,
+                &Health::default(),
+            )
+            .await?;
             crate::migrate(&pool).await?;
             pool.close().await;
             // Nobody may connect, since a database in use cannot be copied.

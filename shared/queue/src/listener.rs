@@ -1,4 +1,5 @@
-//! Listens for new jobs over one connection and passes them on to the queues of this process. The server wakes
+//! Listens for new jobs over one connection and passes them on to the queues of this process, and for what an operator
+//! asks workers to do. The server wakes
 //! each connection that listens for each job of any queue, so one connection for each queue would cost as much
 //! again for nothing.
 
@@ -7,13 +8,18 @@ use std::{collections::HashMap, convert::Infallible, sync::Arc};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use sqlx::{PgPool, postgres::PgListener};
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::{
+    Notify,
+    mpsc::{self, UnboundedReceiver, UnboundedSender},
+};
 use tokio_util::sync::CancellationToken;
 use virtuozo_postgres::single_connection;
 use virtuozo_runtime::{Availability, LIMITS};
 
 /// The channel on which apalis' trigger notifies of each new job.
 const CHANNEL: &str = "apalis::job::insert";
+/// The channel that is notified of each worker that is to drain.
+const DRAINS: &str = "virtuozo::drain";
 
 /// What a queue is notified of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +42,7 @@ struct Inserted {
 pub struct JobListener {
     availability: Availability,
     queues: Mutex<HashMap<&'static str, UnboundedSender<Notification>>>,
+    drains: Notify,
 }
 
 impl JobListener {
@@ -44,10 +51,17 @@ impl JobListener {
         let listener = Arc::new(Self {
             availability,
             queues: Mutex::default(),
+            drains: Notify::new(),
         });
         let running = Arc::clone(&listener);
         tokio::spawn(stop.run_until_cancelled_owned(async move { running.run(&pool).await }));
         listener
+    }
+
+    /// Completes when some worker was asked to drain since it was called last: perhaps the one of this process, as its
+    /// next sign of life tells.
+    pub async fn drain_requested(&self) {
+        self.drains.notified().await;
     }
 
     /// That of the database it listens to.
@@ -112,11 +126,14 @@ impl JobListener {
 
     async fn listen(&self, own: &PgPool) -> Result<Infallible, sqlx::Error> {
         let mut listener = PgListener::connect_with(own).await?;
-        listener.listen(CHANNEL).await?;
+        listener.listen_all([CHANNEL, DRAINS]).await?;
         loop {
             self.notify_all();
             while let Some(notification) = listener.try_recv().await? {
-                self.notify(notification.payload());
+                match notification.channel() {
+                    DRAINS => self.drains.notify_one(),
+                    _ => self.notify(notification.payload()),
+                }
             }
         }
     }
@@ -150,6 +167,26 @@ mod tests {
         .fetch_one(&db.pool)
         .await
         .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_is_to_drain_is_notified() {
+        let db = TestDb::new().await;
+        let listener = JobListener::start(
+            db.pool.clone(),
+            Availability::default(),
+            CancellationToken::new(),
+        );
+        let mut jobs = listener.subscribe(UndoJob::QUEUE);
+        assert_eq!(next(&mut jobs).await, Notification::MayHaveMissed);
+        sqlx::query("SELECT pg_notify($1, '')")
+            .bind(DRAINS)
+            .execute(&db.pool)
+            .await
+            .unwrap();
+        timeout(Duration::from_secs(30), listener.drain_requested())
+            .await
+            .expect("nothing is notified");
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
-use virtuozo_model::{Disk, Guest, Host, Mode};
+use virtuozo_model::{Disk, Guest, Host, Mode, terminal};
 use virtuozo_postgres::StoreError;
 use virtuozo_store::{
     disks,
@@ -117,13 +117,27 @@ pub async fn add(
     name_or_locator: &str,
 ) -> Result<Added, ServiceError> {
     let host = hosts::by_name(pool, host).await?;
-    let known = match guests::on_host(pool, host.id, name_or_locator).await {
-        Err(StoreError::NotFound { .. }) => None,
-        known => Some(known?),
-    };
+    let own = format!("{}/", host.name);
+    // Everywhere else a guest is HOST/GUEST.
+    let names = [Some(name_or_locator), name_or_locator.strip_prefix(&own)];
+    let mut known = None;
+    for name in names.into_iter().flatten() {
+        known = match guests::on_host(pool, host.id, name).await {
+            Err(StoreError::NotFound { .. }) => continue,
+            found => Some(found?),
+        };
+        break;
+    }
     let Some(known) = known else {
         let checked = rules.check_locator(&host.kind, name_or_locator);
-        checked.map_err(StoreError::Refused)?;
+        checked.map_err(|why| {
+            StoreError::Refused(format!(
+                "host {} has named no guest {name_or_locator:?} yet: `{}` asks it; one that it does not name is added \
+                 by its locator: {why}",
+                host.name,
+                terminal::command("host check", &[&host.name])
+            ))
+        })?;
         let id = guests::insert(pool, &host, name_or_locator).await?;
         return Ok(Added::New(guests::by_id(pool, id).await?));
     };

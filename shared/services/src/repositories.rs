@@ -3,7 +3,7 @@
 
 use sqlx::PgPool;
 use uuid::Uuid;
-use virtuozo_model::Severity;
+use virtuozo_model::{Severity, terminal};
 use virtuozo_store::{
     caps,
     events::{self, NewEvent},
@@ -53,12 +53,15 @@ async fn refuse_unused(pool: &PgPool, directory: &str) -> Result<(), ServiceErro
     let named: Vec<String> = named.into_iter().map(|one| one.path).collect();
     Err(refused(match named.as_slice() {
         [] => format!(
-            "no restore points go to {directory}, nor anywhere yet: `virtuozo settings set destination {directory}` first"
+            "no restore points go to {directory}, nor anywhere yet: `{}` first",
+            terminal::command("settings set destination", &[directory])
         ),
         named => format!(
             "no restore points go to {directory}, they go to {}: give one of these, or make it the destination of the \
-             site (`virtuozo settings set destination`) or of guests (`virtuozo guest edit --destination`) first",
-            named.join(", ")
+             site (`{}`) or of guests (`virtuozo guest edit HOST/GUEST --destination {}`) first",
+            named.join(", "),
+            terminal::command("settings set destination", &[directory]),
+            terminal::shell_word(directory),
         ),
     }))
 }

@@ -6,7 +6,7 @@ use sqlx::{Acquire, PgConnection, PgExecutor, Postgres, types::Json};
 use uuid::Uuid;
 
 use super::{datastores, slots};
-use virtuozo_model::{Host, HostKind, HostState};
+use virtuozo_model::{Host, HostKind, HostState, terminal};
 use virtuozo_postgres::StoreError;
 
 /// What an administrator says about a host.
@@ -191,8 +191,9 @@ async fn check_address(
         None => Ok(()),
         Some(other) => Err(StoreError::Refused(format!(
             "the address {} is that of host {other} already, and a machine is registered once: change or rename \
-             that one with `virtuozo host edit {other}`, or remove it first",
-            config.address.as_deref().unwrap_or_default()
+             that one with `{} --address URL`, or remove it first",
+            config.address.as_deref().unwrap_or_default(),
+            terminal::command("host edit", &[&other]),
         ))),
     }
 }

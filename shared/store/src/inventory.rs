@@ -7,7 +7,7 @@ use super::{
     events::{self, NewEvent},
     guests,
 };
-use virtuozo_model::{Guest, GuestState, Power, Severity};
+use virtuozo_model::{Guest, GuestState, Power, Severity, terminal};
 use virtuozo_postgres::StoreError;
 
 /// What validation found out about one guest.
@@ -80,12 +80,14 @@ impl GuestObservation {
 struct GuestIdName {
     id: Uuid,
     name: String,
+    host: String,
 }
 
 #[derive(FromRow)]
 struct New {
     id: Uuid,
     name: String,
+    host: String,
     configured: bool,
 }
 
@@ -125,10 +127,11 @@ pub async fn apply_guest_inventory(
         .bind(&locators)
         .fetch_all(&mut *conn)
         .await?;
-    for GuestIdName { id, name } in gone {
+    for GuestIdName { id, name, host } in gone {
         let message = format!(
             "guest {name}: its host no longer knows it; it is not backed up until it is registered \
-             again, or forget it with `virtuozo guest remove`"
+             again, or forget it with `{}`",
+            terminal::command("guest remove", &[format!("{host}/{name}")])
         );
         record_event(conn, Severity::Warning, host_id, id, message).await?;
     }
@@ -137,7 +140,7 @@ pub async fn apply_guest_inventory(
         .bind(&locators)
         .fetch_all(&mut *conn)
         .await?;
-    for GuestIdName { id, name } in back {
+    for GuestIdName { id, name, .. } in back {
         record_event(
             conn,
             Severity::Info,
@@ -158,6 +161,7 @@ pub async fn apply_guest_inventory(
     for New {
         id,
         name,
+        host,
         configured,
     } in new
     {
@@ -166,8 +170,9 @@ pub async fn apply_guest_inventory(
             record_event(conn, Severity::Info, host_id, id, message).await?;
         } else {
             let message = format!(
-                "guest {name}: new on its host and not backed up; take it over with `virtuozo guest \
-                 add`, or leave it out with `virtuozo guest edit --ignored true`"
+                "guest {name}: new on its host and not backed up; take it over with `{}`, or leave it out with `{}`",
+                terminal::command("guest add", &[&host, &name]),
+                terminal::command("guest edit --ignored true", &[format!("{host}/{name}")])
             );
             record_event(conn, Severity::Warning, host_id, id, message).await?;
         }

@@ -98,8 +98,8 @@ pub async fn heartbeat(db: impl PgExecutor<'_>, id: Uuid) -> Result<HeartbeatAns
     })
 }
 
-/// Asks workers to drain: all that run under this name, or the one with this id. They learn it with
-/// their next sign of life. Returns their ids, and whether they were heard of lately.
+/// Asks workers to drain: all that run under this name, or the one with this id. They claim nothing from now on, and
+/// are notified. Returns their ids, and whether they were heard of lately.
 ///
 /// # Errors
 /// [`StoreError::NotFound`] if no such worker runs, or what the database says.

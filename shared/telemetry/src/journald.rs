@@ -8,6 +8,7 @@ use std::{
 
 use serde_json::{Map, Value};
 use tracing_subscriber::fmt::MakeWriter;
+use virtuozo_model::terminal;
 use virtuozo_runtime::LIMITS;
 
 /// Where journald listens.
@@ -158,9 +159,10 @@ fn entry(mut line: Map<String, Value>) -> Entry {
     )
 }
 
+/// Lines stay, as journald keeps them apart.
 fn text(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => terminal::escaped_lines(text).into_owned(),
         Value::Null => String::new(),
         other => other.to_string(),
     }

@@ -1,5 +1,6 @@
 //! What a process shows of itself: log lines on stderr or in the journal of the machine, metrics and traces.
 
+mod human;
 pub mod journald;
 pub mod metrics;
 pub mod otlp;
@@ -7,7 +8,7 @@ pub mod traces;
 pub mod tree;
 
 use std::{
-    io::{self, IsTerminal},
+    io,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -108,8 +109,8 @@ pub fn init(format: &Format, level: Level, filter: Option<&str>) {
     let (lines, failed) = match (opened, format) {
         (Some((_, Ok(journal))), _) => (json(journal).boxed(), None),
         (_, Format::Json) => (json(io::stderr).boxed(), None),
-        (Some((socket, Err(error))), _) => (human().boxed(), Some((socket, error))),
-        (None, _) => (human().boxed(), None),
+        (Some((socket, Err(error))), _) => (human::on_stderr().boxed(), Some((socket, error))),
+        (None, _) => (human::on_stderr().boxed(), None),
     };
     // An error says that somebody has begun already.
     let _ = tracing_subscriber::registry()
@@ -119,15 +120,6 @@ pub fn init(format: &Format, level: Level, filter: Option<&str>) {
     if let Some((socket, error)) = failed {
         tracing::warn!(socket = %socket.display(), %error, "journald does not listen; log lines go to stderr");
     }
-}
-
-/// For reading.
-fn human<S: Subscriber + for<'span> LookupSpan<'span>>() -> impl Layer<S> {
-    tracing_subscriber::fmt::layer()
-        // Colours are for eyes: in a file or a collector they are noise.
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
-        .with_target(false)
 }
 
 /// For programs.

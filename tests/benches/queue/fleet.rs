@@ -55,7 +55,7 @@ pub(crate) struct Measured {
 pub(crate) async fn measure(server: &Server, waiting: usize) -> Result<Measured> {
     let database = server.database(&format!("fleet_{waiting}")).await?;
     let telemetry = Telemetry::default();
-    let pool = virtuozo_postgres::connect(&database.url, &telemetry.health).await?;
+    let pool = virtuozo_postgres::connect(&database.url, 2, &telemetry.health).await?;
     virtuozo_postgres::migrate(&pool).await?;
     // Restore points of no content cost next to nothing in memory, but a sync each on a disk.
     let memory = Path::new("/dev/shm");
@@ -77,7 +77,7 @@ pub(crate) async fn measure(server: &Server, waiting: usize) -> Result<Measured>
     let mut processes = tokio::task::JoinSet::new();
     for n in 0..WORKERS {
         let telemetry = Telemetry::default();
-        let pool = virtuozo_postgres::connect(&database.url, &telemetry.health).await?;
+        let pool = virtuozo_postgres::connect(&database.url, 2, &telemetry.health).await?;
         let options = WorkerOptions::new(format!("worker-{n}"));
         let (connectors, stop) = (connectors.clone(), stop.clone());
         processes.spawn(async move {

@@ -70,7 +70,7 @@ impl Peer {
 /// apalis with the options that workers use, one job at a time.
 pub(crate) async fn apalis(server: &Server) -> Result<Peer> {
     let database = server.database("peer_apalis").await?;
-    let pool = virtuozo_postgres::connect(&database.url, &Health::default()).await?;
+    let pool = virtuozo_postgres::connect(&database.url, 2, &Health::default()).await?;
     virtuozo_postgres::migrate(&pool).await?;
     for _ in 0..JOBS / 500 {
         push(&pool, NOOP, 500).await?;

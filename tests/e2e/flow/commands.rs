@@ -138,6 +138,75 @@ async fn an_unreachable_database_is_named_and_has_an_exit_code_of_its_own() -> R
 }
 
 #[tokio::test]
+async fn a_terminal_that_closes_ends_a_worker_in_order() -> Result<()> {
+    let site = Site::new().await?;
+    let mut worker = site.spawn("worker", &["worker", "--name", "w"], &[])?;
+    tests::eventually("the worker to run", async || {
+        Ok(worker.said().contains("worker runs").then_some(()))
+    })
+    .await?;
+    worker.signal("HUP")?;
+    tests::eventually("the worker to end", async || {
+        Ok((!worker.runs()?).then_some(()))
+    })
+    .await?;
+    ensure!(
+        worker.said().contains("worker has stopped"),
+        "{}",
+        worker.said()
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_wrong_at_the_start_is_told_as_json_where_json_is_asked_for() -> Result<()> {
+    let site = Site::new().await?;
+    for arguments in [
+        &["guest", "list", "--jsno", "--json"][..],
+        &["guest", "list", "--json", "--database-url", "none"],
+    ] {
+        let answer = site.virtuozo(arguments)?;
+        ensure!(matches!(answer.code, 2 | 3), "{answer:?}");
+        let said: serde_json::Value = serde_json::from_str(&answer.stderr)?;
+        ensure!(said["ok"] == false && said["error"].is_string(), "{said}");
+    }
+    for arguments in [
+        &["--log", "json", "worker", "--drain-limit", "soon"][..],
+        &["--log", "json", "worker", "--database-url", "none"],
+    ] {
+        let answer = site.virtuozo(arguments)?;
+        ensure!(answer.code == 2, "{answer:?}");
+        for line in answer.stderr.lines() {
+            let said: serde_json::Value = serde_json::from_str(line)?;
+            ensure!(
+                said["level"].is_string() && said["message"].is_string(),
+                "{said}"
+            );
+        }
+        ensure!(answer.stderr.contains("ERROR"), "{answer:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_destination_that_can_hold_nothing_fails_its_guests_and_not_the_worker() -> Result<()> {
+    let mut site = Site::new().await?;
+    let host = site.host("alpha", vix::lab::Product::WorkstationShared)?;
+    tests::small_guest(&host, "mail")?;
+    site.virtuozo(&["settings", "set", "destination", "/proc/backup"])?
+        .ok()?;
+    site.start(1)?;
+    let run = site.back_up().await?;
+    ensure!(run["state"] == "failed", "{run:#}");
+    let said = run["guest_runs"][0]["error"].to_string();
+    ensure!(
+        said.contains("no directory can be made at /proc/backup"),
+        "{said}"
+    );
+    site.stop()
+}
+
+#[tokio::test]
 async fn a_missing_vix_library_is_named_with_what_to_install() -> Result<()> {
     let site = Site::new().await?;
     let answer = site.virtuozo(&["--vix-library", "/nowhere/libvix.so", "doctor"])?;

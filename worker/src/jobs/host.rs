@@ -6,7 +6,7 @@ use opentelemetry::trace::FutureExt;
 use tracing::Instrument as _;
 use uuid::Uuid;
 use virtuozo_hypervisor::Host;
-use virtuozo_model::{ErrorClass, Severity};
+use virtuozo_model::{ErrorClass, Severity, terminal};
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::HostJob;
 use virtuozo_store::{
@@ -206,8 +206,9 @@ impl HostRun<'_> {
         } else {
             GuestRunStart::Failed(
                 format!(
-                    "its host does not know {}: register it there, or forget it with `virtuozo guest remove`",
-                    guest.locator
+                    "its host does not know {}: register it there, or forget it with `{}`",
+                    guest.locator,
+                    terminal::command("guest remove", &[guest.full_name()])
                 ),
                 ErrorClass::Operator,
             )

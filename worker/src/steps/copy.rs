@@ -10,14 +10,18 @@ use std::{
 
 use parking_lot::Mutex;
 use uuid::Uuid;
-use virtuozo_hypervisor::{ChangeIds, GuestImage, ImageFormat, Instant, PowerState};
-use virtuozo_model::text;
+use virtuozo_disk::BlockSource;
+use virtuozo_hypervisor::{ChangeIds, GuestImage, ImageFormat, Instant, PowerState, SmallFile};
+use virtuozo_model::{human, text};
 use virtuozo_repository::{
-    CopyObserver, CopyPlan, DiskProperties, FileFormat, FileSpec, NewPoint, Repository,
-    RepositoryError, SealedPoint, Stopped,
+    CopyObserver, CopyPlan, DiskProperties, FileFormat, FileSpec, NewPoint, PointWriter,
+    Repository, RepositoryError, SealedPoint, Stopped,
 };
 use virtuozo_runtime::LIMITS;
-use virtuozo_store::guest_runs::{self, DeviceProgress};
+use virtuozo_store::{
+    guest_runs::{self, DeviceProgress},
+    space::{self, Reservation},
+};
 use virtuozo_telemetry::metrics::Metrics;
 
 use super::{Frozen, GuestRun, Validated, permission::Permission, reporting};
@@ -75,9 +79,22 @@ pub(super) async fn run(
             .collect(),
         software_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
+    let prepared = {
+        let (watch, repository) = (Arc::clone(&watch), repository.clone());
+        blocking(move || Prepared::new(&repository, point, image, &watch)).await?
+    };
+    if let Err(full) = reserve(run, validated, &prepared).await {
+        // What was begun holds nothing yet, and the next attempt begins anew.
+        blocking(move || {
+            prepared.writer.discard();
+            Ok(())
+        })
+        .await?;
+        return Err(full);
+    }
     let copying = {
         let watch = Arc::clone(&watch);
-        blocking(move || copy(&repository, point, image, &watch))
+        blocking(move || prepared.copy(&watch))
     };
     let copied = reporting(copying, || report(run, &watch)).await;
     let sealed = match (copied, watch.permission.stop()) {
@@ -135,76 +152,167 @@ async fn who_freed(run: &GuestRun, frozen: &Frozen) -> Result<Option<String>, St
     })
 }
 
-fn copy(
-    repository: &Repository,
-    point: NewPoint,
-    image: GuestImage,
-    watch: &Watch,
-) -> Result<SealedPoint, StepError> {
-    let mut plan = CopyPlan::new();
-    for file in &image.small {
-        plan.add_small(file.bytes.len() as u64);
-    }
-    let mut files = Vec::with_capacity(image.files.len());
-    for file in image.files {
-        let format = match file.format {
-            ImageFormat::Raw => FileFormat::Raw,
-            ImageFormat::Disk { parent, properties } => FileFormat::Disk {
-                parent,
-                properties: DiskProperties {
-                    adapter: properties.adapter,
-                    geometry: properties
-                        .geometry
-                        .map(|g| [g.cylinders, g.heads, g.sectors]),
-                    uuid: properties.uuid,
-                    back_end: properties.back_end,
-                },
-            },
-        };
-        let spec = FileSpec {
-            name: file.name,
-            device: file.device,
-            format,
-        };
-        let read_bytes = plan.add_file(&spec, file.source.as_ref())?;
-        watch.expect(spec.device.as_deref().unwrap_or(&spec.name), read_bytes);
-        let fingerprint = file.source.fingerprint();
-        files.push((spec, file.source, read_bytes, fingerprint));
-    }
-    let mut writer = repository.begin(point)?;
-    match repository.check_capacity(&plan) {
-        // Of several partial copies one is kept: space for one copy matters more than the time that another one saves.
-        Err(RepositoryError::NoSpace { .. }) if writer.discard_earlier() => {
-            repository.check_capacity(&plan)?;
+/// A copy whose extent is known, and of which nothing is written yet.
+struct Prepared {
+    writer: PointWriter,
+    small: Vec<SmallFile>,
+    files: Vec<PlannedFile>,
+    /// How the repository's file system is counted here.
+    device: u64,
+    needed_bytes: u64,
+    free_bytes: Option<u64>,
+}
+
+/// A large file, or a link of a disk, that is to be copied.
+struct PlannedFile {
+    spec: FileSpec,
+    source: Box<dyn BlockSource>,
+    read_bytes: u64,
+    fingerprint: Option<String>,
+}
+
+impl Prepared {
+    fn new(
+        repository: &Repository,
+        point: NewPoint,
+        image: GuestImage,
+        watch: &Watch,
+    ) -> Result<Self, StepError> {
+        let mut plan = CopyPlan::new();
+        for file in &image.small {
+            plan.add_small(file.bytes.len() as u64);
         }
-        outcome => outcome?,
+        let mut files = Vec::with_capacity(image.files.len());
+        for file in image.files {
+            let format = match file.format {
+                ImageFormat::Raw => FileFormat::Raw,
+                ImageFormat::Disk { parent, properties } => FileFormat::Disk {
+                    parent,
+                    properties: DiskProperties {
+                        adapter: properties.adapter,
+                        geometry: properties
+                            .geometry
+                            .map(|g| [g.cylinders, g.heads, g.sectors]),
+                        uuid: properties.uuid,
+                        back_end: properties.back_end,
+                    },
+                },
+            };
+            let spec = FileSpec {
+                name: file.name,
+                device: file.device,
+                format,
+            };
+            let read_bytes = plan.add_file(&spec, file.source.as_ref())?;
+            watch.expect(spec.device.as_deref().unwrap_or(&spec.name), read_bytes);
+            let fingerprint = file.source.fingerprint();
+            files.push(PlannedFile {
+                spec,
+                source: file.source,
+                read_bytes,
+                fingerprint,
+            });
+        }
+        let mut writer = repository.begin(point)?;
+        let mut fits = repository.check_capacity(&plan);
+        // Of several partial copies one is kept: space for one copy matters more than the time that another one saves.
+        if matches!(fits, Err(RepositoryError::NoSpace { .. })) && writer.discard_earlier() {
+            fits = repository.check_capacity(&plan);
+        }
+        if let Err(error) = fits {
+            writer.discard();
+            return Err(error.into());
+        }
+        Ok(Self {
+            writer,
+            small: image.small,
+            files,
+            device: repository.device()?,
+            needed_bytes: plan.needed_bytes(),
+            free_bytes: repository.free_bytes()?,
+        })
     }
-    for file in &image.small {
+
+    fn copy(self, watch: &Watch) -> Result<SealedPoint, StepError> {
+        let mut writer = self.writer;
+        if let Err(error) = fill(&mut writer, &self.small, &self.files, watch) {
+            // What cannot be completed must not hold the space that others need.
+            if error.is_no_space() {
+                writer.discard();
+            }
+            return Err(error.into());
+        }
+        // All files are checked together, since together they hold one instant.
+        let changed = |file: &&PlannedFile| file.source.fingerprint() != file.fingerprint;
+        if let Some(file) = self.files.iter().find(changed) {
+            return Err(StepError::retry(format!(
+                "somebody wrote to the guest's file {} while it was copied, so the copy was not used: see \
+                 whether the guest was started and stopped meanwhile, or a snapshot of it removed",
+                file.spec.name
+            )));
+        }
+        let sealed = writer.seal()?;
+        if sealed.resumed_bytes > 0 {
+            tracing::info!(
+                resumed_bytes = sealed.resumed_bytes,
+                "copy resumed from an earlier attempt"
+            );
+        }
+        Ok(sealed)
+    }
+}
+
+fn fill(
+    writer: &mut PointWriter,
+    small: &[SmallFile],
+    files: &[PlannedFile],
+    watch: &Watch,
+) -> Result<(), RepositoryError> {
+    for file in small {
         writer.add_small(&file.name, &file.bytes)?;
     }
-    for (spec, source, read_bytes, _) in &files {
-        writer.add_file(spec, source.as_ref(), watch)?;
-        watch.file_done(spec.device.as_deref().unwrap_or(&spec.name), *read_bytes);
-    }
-    // All files are checked together, since together they hold one instant.
-    if let Some((spec, ..)) = files
-        .iter()
-        .find(|(_, source, _, before)| source.fingerprint() != *before)
-    {
-        return Err(StepError::retry(format!(
-            "somebody wrote to the guest's file {} while it was copied, so the copy was not used: see \
-             whether the guest was started and stopped meanwhile, or a snapshot of it removed",
-            spec.name
-        )));
-    }
-    let sealed = writer.seal()?;
-    if sealed.resumed_bytes > 0 {
-        tracing::info!(
-            resumed_bytes = sealed.resumed_bytes,
-            "copy resumed from an earlier attempt"
+    for file in files {
+        let spec = &file.spec;
+        writer.add_file(spec, file.source.as_ref(), watch)?;
+        watch.file_done(
+            spec.device.as_deref().unwrap_or(&spec.name),
+            file.read_bytes,
         );
     }
-    Ok(sealed)
+    Ok(())
+}
+
+/// Has the copy's space promised to it, beside the copies that are under way there.
+async fn reserve(
+    run: &GuestRun,
+    validated: &Validated,
+    prepared: &Prepared,
+) -> Result<(), StepError> {
+    let repository = validated.destination.to_string_lossy();
+    let wanted = Reservation {
+        repository: &repository,
+        device: prepared.device,
+        needed_bytes: prepared.needed_bytes,
+        free_bytes: prepared.free_bytes,
+    };
+    let pool = &run.context.pool;
+    let asking = || space::reserve(pool, &run.row, &wanted);
+    let others = run
+        .context
+        .while_unavailable("space for the copy", asking)
+        .await?;
+    match prepared.free_bytes {
+        Some(free) if free < others.saturating_add(prepared.needed_bytes) => {
+            Err(StepError::retry(format!(
+                "{repository} has {} free, of which the guests that are being copied there still take {}, and this one needs \
+                 {}: free space there, or have fewer guests copied there at once (`virtuozo repository edit --help`)",
+                human::size(free),
+                human::size(others),
+                human::size(prepared.needed_bytes)
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes partial copies of ended attempts from the guest's directory in the repository.

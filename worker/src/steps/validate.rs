@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use virtuozo_hypervisor::{Capabilities, Guest, GuestFacts, PowerState, snapshot_name};
-use virtuozo_model::{Mode, Severity};
+use virtuozo_model::{Mode, Severity, terminal};
 use virtuozo_repository::PointMode;
 use virtuozo_store::{
     events::{self, NewEvent},
@@ -84,10 +84,11 @@ async fn judge(
         .clone()
         .or_else(|| run.settings.destination.clone())
         .ok_or_else(|| {
-            StepError::operator(
+            StepError::operator(format!(
                 "there is no destination for its restore points: set one for all with `virtuozo \
-                 settings set destination /DIRECTORY`, or for this guest with `virtuozo guest edit`",
-            )
+                 settings set destination /DIRECTORY`, or for this guest with `{} --destination /DIRECTORY`",
+                terminal::command("guest edit", &[run.guest.full_name()])
+            ))
         })?;
     let destination = PathBuf::from(destination);
     let repositories = &run.context.repositories;

@@ -311,7 +311,7 @@ impl WorkerProcess {
         let token = stop.clone();
         runtime.spawn(async move {
             let telemetry = Telemetry::default();
-            let pool = virtuozo_postgres::connect(&url, &telemetry.health)
+            let pool = virtuozo_postgres::connect(&url, 2, &telemetry.health)
                 .await
                 .unwrap();
             let connectors = Connectors::new([Arc::new(connector) as Arc<dyn Connector>]);

@@ -7,7 +7,7 @@ use virtuozo_services::{datastores, hosts, requests};
 
 use crate::{
     context::{Context, Database},
-    output::escaped,
+    output,
     requests::{AskArgs, of_one},
 };
 
@@ -60,11 +60,11 @@ pub(super) async fn run(
         ],
         |one| {
             vec![
-                escaped(&one.name),
-                escaped(one.host_path.as_deref().unwrap_or("-")),
-                escaped(one.local_path.as_deref().unwrap_or("-")),
+                one.name.clone(),
+                output::or_dash(one.host_path.as_ref()),
+                output::or_dash(one.local_path.as_ref()),
                 result(one).to_owned(),
-                escaped(one.directory.as_deref().unwrap_or("-")),
+                output::or_dash(one.directory.as_ref()),
                 evidence(one),
             ]
         },
@@ -77,12 +77,11 @@ pub(super) async fn run(
     }
     for mount in &found.silent_mounts {
         out.line(&format!(
-            "{} does not answer: nothing was looked for there",
-            escaped(mount)
+            "{mount} does not answer: nothing was looked for there"
         ))?;
     }
     for name in &mapped {
-        out.line(&format!("the datastore {} is mapped now", escaped(name)))?;
+        out.line(&format!("the datastore {name} is mapped now"))?;
     }
     match worker {
         Some(worker) => out.line(&format!("found by worker {worker}")),
@@ -109,7 +108,7 @@ fn evidence(one: &DatastoreProposal) -> String {
             "{} of {} guests in {}, {}",
             candidate.guests_found,
             one.guests,
-            escaped(&candidate.directory),
+            candidate.directory,
             why(candidate.why)
         )
     };

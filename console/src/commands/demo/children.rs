@@ -11,6 +11,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use virtuozo_runtime::LIMITS;
 
+use crate::output;
+
 /// Processes that end with this value, in whichever way it goes.
 #[derive(Default)]
 pub(super) struct Children {
@@ -58,10 +60,10 @@ impl Children {
                 let log = fs::read_to_string(logs.join(format!("{name}.log"))).unwrap_or_default();
                 let lines: Vec<_> = log.lines().collect();
                 let end = lines.len().saturating_sub(15);
-                bail!(
-                    "the {name} ended by itself ({status}); it said:\n{}",
-                    lines.get(end..).unwrap_or_default().join("\n")
-                );
+                for line in lines.get(end..).unwrap_or_default() {
+                    output::note(line);
+                }
+                bail!("the {name} ended by itself ({status}); the end of its log stands above");
             }
         }
         Ok(())

@@ -60,7 +60,7 @@ impl Outcome {
             "Guest", "What", "Mode", "State", "Copied", "Seconds", "Verified",
         ]);
         for guest in &self.guests {
-            table.add_row([
+            table.add([
                 format!("{}/{}", guest.host, guest.guest),
                 guest.about.to_owned(),
                 output::or_dash(guest.mode.as_ref()),

@@ -73,6 +73,89 @@ fn a_due_time_that_the_clock_passes_twice_is_due_once() {
     assert_eq!(nightly.next_after(due), Some(utc("2026-10-26T01:30:00Z")));
 }
 
+/// All due times between two instants.
+fn due(cron: &str, zone: &str, from: &str, to: &str) -> Vec<String> {
+    let recurrence = recurrence(cron, zone);
+    let (mut at, to) = (utc(from), utc(to));
+    let mut due = Vec::new();
+    while let Some(next) = recurrence.next_after(at).filter(|next| *next <= to) {
+        assert_eq!(recurrence.last_until(next), Some(next), "{cron}");
+        let before = recurrence.last_until(next - TimeDelta::seconds(1));
+        assert!(
+            before <= Some(at) || due.is_empty(),
+            "{cron}: {before:?} before {next}"
+        );
+        due.push(next.format("%H:%M").to_string());
+        at = next;
+    }
+    due
+}
+
+#[test]
+fn a_rhythm_goes_by_the_hours_that_there_are() {
+    // Berlin, 2026-03-29: 01:00 UTC is 03:00, and there is no 02:00; 2026-10-25: 00:00 and 01:00 UTC are both 02:00.
+    let spring = |cron| {
+        due(
+            cron,
+            "Europe/Berlin",
+            "2026-03-28T23:30:00Z",
+            "2026-03-29T03:30:00Z",
+        )
+    };
+    let autumn = |cron| {
+        due(
+            cron,
+            "Europe/Berlin",
+            "2026-10-24T22:30:00Z",
+            "2026-10-25T03:30:00Z",
+        )
+    };
+    assert_eq!(spring("15 * * * *"), ["00:15", "01:15", "02:15", "03:15"]);
+    assert_eq!(
+        autumn("15 * * * *"),
+        ["23:15", "00:15", "01:15", "02:15", "03:15"]
+    );
+    assert_eq!(spring("15 0-23 * * *"), spring("15 * * * *"));
+    // 02:00 is not there.
+    assert_eq!(spring("0 */2 * * *"), ["02:00"]);
+    assert_eq!(autumn("0 */2 * * *"), ["00:00", "01:00", "03:00"]);
+}
+
+#[test]
+fn named_hours_are_due_once_each_day_whatever_the_clock_does() {
+    let spring = |cron| {
+        due(
+            cron,
+            "Europe/Berlin",
+            "2026-03-28T23:30:00Z",
+            "2026-03-29T14:00:00Z",
+        )
+    };
+    let autumn = |cron| {
+        due(
+            cron,
+            "Europe/Berlin",
+            "2026-10-24T22:30:00Z",
+            "2026-10-25T14:00:00Z",
+        )
+    };
+    // What is skipped is due at the jump, all of it at once.
+    assert_eq!(spring("30 2,14 * * *"), ["01:00", "12:30"]);
+    assert_eq!(spring("*/20 2 * * *"), ["01:00"]);
+    assert_eq!(spring("0 1-4 * * *"), ["00:00", "01:00", "02:00"]);
+    assert_eq!(autumn("30 2,14 * * *"), ["00:30", "13:30"]);
+    assert_eq!(autumn("*/20 2 * * *"), ["00:00", "00:20", "00:40"]);
+    assert_eq!(autumn("0 1-4 * * *"), ["23:00", "00:00", "02:00", "03:00"]);
+    // Samoa had no 30th of December in 2011: it skipped a day.
+    let skipped = due(
+        "0 5 * * *",
+        "Pacific/Apia",
+        "2011-12-29T00:00:00Z",
+        "2011-12-31T00:00:00Z",
+    );
+    assert_eq!(skipped, ["15:00", "10:00", "15:00"]);
+}
+
 #[test]
 fn wrong_rhythms_are_refused_with_what_is_right() {
     let settings = settings();

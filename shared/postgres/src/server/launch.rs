@@ -355,7 +355,13 @@ fn failed(program: &'static str, dir: &Path, output: &[u8]) -> PgError {
         .rev()
         .nth(OUTPUT_MAX)
         .map_or(0, |(at, _)| at);
-    let output = text.get(from..).unwrap_or_default().to_owned();
+    // An error is one line.
+    let lines = text.get(from..).unwrap_or_default().lines();
+    let lines: Vec<_> = lines
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let output = lines.join("; ");
     PgError::Failed {
         program,
         dir: dir.to_owned(),

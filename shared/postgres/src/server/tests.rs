@@ -103,7 +103,7 @@ fn fsync_is_on_and_no_port_is_open() {
     let cluster = Cluster::start(&place.path().join("pg")).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let shown: (String, String) = runtime.block_on(async {
-        let pool = crate::connect(cluster.url(), &Health::default())
+        let pool = crate::connect(cluster.url(), 2, &Health::default())
             .await
             .unwrap();
         sqlx::query_as("SELECT current_setting('fsync'), current_setting('listen_addresses')")

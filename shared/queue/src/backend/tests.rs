@@ -226,6 +226,38 @@ const OTHERS: [(&str, bool); 7] = [
 ];
 
 #[tokio::test]
+async fn a_worker_that_was_asked_to_drain_claims_nothing_even_if_it_has_not_learned_of_it() {
+    let db = TestDb::new().await;
+    let id = Uuid::from_u128(1);
+    sqlx::query(
+        "INSERT INTO virtuozo_core.workers (id, kind, name, machine, pid, version) VALUES ($1, 'worker', 'w', 'm', 1, '1')",
+    )
+    .bind(id)
+    .execute(&db.pool)
+    .await
+    .unwrap();
+    let (_kinds, served) = tokio::sync::watch::channel(Vec::new());
+    let (mut undos, worker) =
+        claimer::<UndoJob>(&db, "u", Capabilities::of_worker(id, served)).await;
+    let jobs: Vec<UndoJob> = (0..2)
+        .map(|_| UndoJob {
+            guest_id: Uuid::now_v7(),
+        })
+        .collect();
+    let mut tx = db.pool.begin().await.unwrap();
+    crate::push(&mut tx, &jobs, 0).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(undos.fetch_next(&worker).await.unwrap().len(), 1);
+    sqlx::query("UPDATE virtuozo_core.workers SET drain_requested = true")
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    assert_eq!(undos.fetch_next(&worker).await.unwrap().len(), 0);
+    let (mut other, others) = claimer::<UndoJob>(&db, "v", Capabilities::none()).await;
+    assert_eq!(other.fetch_next(&others).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn who_lacks_what_a_job_needs_leaves_it_while_another_worker_runs_that_may_have_it_and_is_named_so()
  {
     let db = TestDb::new().await;

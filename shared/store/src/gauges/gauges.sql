@@ -23,6 +23,7 @@ WITH due AS (
     SELECT n.channel, count(*) AS notices
       FROM virtuozo_core.notices n
      WHERE n.kind <> 'test'
+       AND n.channel IN (SELECT virtuozo_core.notice_channels(s) FROM virtuozo_core.notice_settings s)
        AND ((n.state IN ('waiting', 'sending') AND n.last_error IS NOT NULL)
             OR (n.state = 'failed' AND n.ended_at > now() - interval '7 days'))
      GROUP BY n.channel

@@ -5,4 +5,4 @@ SELECT gen_random_uuid(), $1, listed.locator, listed.name, listed.uuid, s.new_gu
   FROM unnest($2::text[], $3::text[], $4::uuid[]) AS listed (locator, name, uuid)
  CROSS JOIN virtuozo_core.settings s
 ON CONFLICT DO NOTHING
-RETURNING id, name, configured
+RETURNING id, name, configured, (SELECT h.name FROM virtuozo_core.hosts h WHERE h.id = $1) AS host

@@ -362,3 +362,41 @@ async fn settings_refuse_what_cannot_be_and_say_why() {
         assert_eq!(key.value(&again), shown, "{}", key.name);
     }
 }
+
+#[tokio::test]
+async fn what_could_not_be_sent_is_stuck_only_while_its_way_of_telling_is_configured() {
+    let db = site().await;
+    let run = ended(&db.pool, NoticeKind::Failure).await;
+    let [id] = waiting(&db.pool).await[..] else {
+        panic!("one notice of {run} waits");
+    };
+    let taken = take(&db.pool, id, Uuid::now_v7()).await.unwrap().unwrap();
+    let failed = Attempt {
+        state: NoticeState::Failed,
+        sent_to: Vec::new(),
+        error: Some("nobody listens".to_owned()),
+        ..sent()
+    };
+    let fence = end(&db.pool, &taken, &failed, None).await.unwrap();
+    assert_eq!(fence, Fence::Held);
+    let stuck = async || {
+        sqlx::query_scalar::<_, i64>("SELECT count(*) FROM virtuozo.stuck WHERE kind = 'notice'")
+            .fetch_one(&db.pool)
+            .await
+            .unwrap()
+    };
+    assert_eq!(stuck().await, 1);
+    config::set(&db.pool, &[("webhook_url", "")]).await.unwrap();
+    assert_eq!(stuck().await, 0);
+    assert_eq!(
+        retry(&db.pool).await.unwrap(),
+        0,
+        "nothing is sent that way"
+    );
+    config::set(&db.pool, &[("webhook_url", "http://localhost/hook")])
+        .await
+        .unwrap();
+    assert_eq!(stuck().await, 1);
+    assert_eq!(retry(&db.pool).await.unwrap(), 1);
+    assert_eq!(stuck().await, 0);
+}

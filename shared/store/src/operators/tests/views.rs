@@ -231,6 +231,12 @@ async fn notices_that_were_given_up_are_stuck_until_they_are_sent_again_or_a_wee
     execute(&db.pool, ALIVE).await;
     execute(
         &db.pool,
+        "UPDATE virtuozo_core.notice_settings
+            SET mail_host = 'mail', mail_from = 'a@example.org', mail_to = '{b@example.org}', webhook_url = 'http://localhost/hook'",
+    )
+    .await;
+    execute(
+        &db.pool,
         "INSERT INTO virtuozo_core.notices (id, kind, channel, due_at, state, last_error, ended_at)
          SELECT gen_random_uuid(), kind, channel, CASE kind WHEN 'digest' THEN now() - age END, state, error,
                 CASE state WHEN 'failed' THEN now() - age END
