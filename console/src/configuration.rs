@@ -25,6 +25,8 @@ use crate::{error::usage, output::Output};
 
 /// The file for all users of the machine.
 const SYSTEM_FILE: &str = "/etc/virtuozo/virtuozo.toml";
+/// Between the values of a setting that has several.
+const LIST_SEPARATOR: &str = ":";
 /// The option that names the file; it is no setting.
 const FILE_OPTION: &str = "config";
 /// Least similarity (Jaro-Winkler) of an unknown name to a setting's for that setting to be suggested.
@@ -65,6 +67,11 @@ impl Setting {
     pub(crate) fn variable(&self) -> String {
         let variable = self.arg.get_env().unwrap_or_default();
         variable.to_string_lossy().into_owned()
+    }
+
+    /// Whether it has several values.
+    fn is_list(&self) -> bool {
+        self.arg.get_value_delimiter().is_some()
     }
 
     /// Whether its value may hold a password.
@@ -202,8 +209,10 @@ impl Configuration {
             matches.subcommand_matches(table).cloned()
         });
         let matches = of_command.as_ref().unwrap_or(&self.matches);
-        let text = matches.get_raw(setting.id()).and_then(|mut all| all.next());
-        let text = text.map(|text| text.to_string_lossy().into_owned());
+        let text = matches.get_raw(setting.id()).map(|all| {
+            let all: Vec<_> = all.map(|one| one.to_string_lossy()).collect();
+            all.join(LIST_SEPARATOR)
+        });
         let entry = self
             .entries
             .iter()
@@ -302,6 +311,15 @@ fn find(named: Option<&Path>) -> Result<Option<(PathBuf, String)>> {
     Ok(None)
 }
 
+/// An array of texts as the value of a setting that has several.
+fn list_of(value: &DeValue<'_>) -> Option<String> {
+    let DeValue::Array(items) = value else {
+        return None;
+    };
+    let texts: Option<Vec<&str>> = items.iter().map(|item| item.get_ref().as_str()).collect();
+    Some(texts?.join(LIST_SEPARATOR))
+}
+
 /// The entries in a file's text.
 pub(crate) fn parse(path: &Path, text: &str, all: &[Setting]) -> Result<Vec<FileEntry>> {
     let line_of = |span: Range<usize>| {
@@ -322,6 +340,7 @@ pub(crate) fn parse(path: &Path, text: &str, all: &[Setting]) -> Result<Vec<File
                 Some(table) => format!("{table}.{}", key.get_ref()),
                 None => key.get_ref().to_string(),
             };
+            let list = list_of(value.get_ref());
             let value = match (value.get_ref(), table) {
                 (DeValue::Table(entries), None)
                     if all
@@ -341,6 +360,7 @@ pub(crate) fn parse(path: &Path, text: &str, all: &[Setting]) -> Result<Vec<File
             let Some(setting) = all.iter().find(|setting| setting.name() == name) else {
                 return Err(wrong(line, &unknown_setting(&name, all)));
             };
+            let value = value.or_else(|| list.filter(|_| setting.is_list()));
             let Some(value) = value else {
                 let why = format!("{name} has to be a text, a whole number, or true or false");
                 return Err(wrong(line, &why));
@@ -425,6 +445,25 @@ mod tests {
                 ("worker.drain_limit", "60", 5)
             ]
         );
+    }
+
+    #[test]
+    fn several_directories_are_an_array_or_have_colons_between_them() {
+        for text in [
+            "read_roots = [\"/srv\", \"/mnt\"]",
+            "read_roots = \"/srv:/mnt\"",
+        ] {
+            assert_eq!(read(text).unwrap()[0].value, "/srv:/mnt");
+        }
+        for text in [
+            "read_roots = \"/\"",
+            "write_roots = [\"/srv\", \"/\"]",
+            "write_roots = [\"srv\"]",
+            "write_roots = [1]",
+            "hooks_dir = [\"/srv\"]",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
 use url::Url;
+use virtuozo_disk::MachineRoots;
 use virtuozo_hypervisor::{Connector, Connectors, vix::VixConnector};
 use virtuozo_postgres::server::Cluster;
 use virtuozo_runtime::{Health, LIMITS};
@@ -115,6 +116,7 @@ impl Context {
             "data_dir" => Some(self.data_dir().display().to_string()),
             "key_file" => Some(self.key_file().display().to_string()),
             "name" => Some(machine_name()),
+            "read_roots" | "write_roots" => Some(MachineRoots::default().to_string()),
             _ => None,
         }
     }
@@ -134,7 +136,9 @@ impl Context {
 
     /// The connectors to all kinds of host, for a service.
     pub(crate) fn connectors_observed_by(&self, telemetry: &Telemetry) -> Connectors {
+        let roots = self.global.read_roots.clone();
         let vix = VixConnector::new(self.global.vix_library.clone())
+            .reading_within(MachineRoots::new("read_roots", machine_name(), roots))
             .observed_by(telemetry.metrics.meter(), telemetry.traces.tracer());
         Connectors::new([Arc::new(vix) as Arc<dyn Connector>])
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use virtuozo_disk::MachineRoots;
 use virtuozo_telemetry::Format;
 
 /// The commands that are services: they run until they are stopped, and log what they do.
@@ -62,6 +63,38 @@ pub(crate) struct GlobalOptions {
     /// /etc/virtuozo/key for root]
     #[arg(long, global = true, env = "VIRTUOZO_KEY_FILE", value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
+    /// Directories, with : between them, below which this machine reads guests' files [default: all but
+    /// those of the system, such as /etc]
+    #[arg(
+        long,
+        global = true,
+        env = "VIRTUOZO_READ_ROOTS",
+        value_name = "DIRS",
+        value_delimiter = ':',
+        value_parser = MachineRoots::parse
+    )]
+    pub(crate) read_roots: Vec<PathBuf>,
+    /// Directories, with : between them, below which a worker of this machine writes restore points
+    /// [default: all but those of the system]
+    #[arg(
+        long,
+        global = true,
+        env = "VIRTUOZO_WRITE_ROOTS",
+        value_name = "DIRS",
+        value_delimiter = ':',
+        value_parser = MachineRoots::parse
+    )]
+    pub(crate) write_roots: Vec<PathBuf>,
+    /// Directory of the programs that this machine runs as hooks
+    #[arg(
+        long,
+        global = true,
+        default_value = virtuozo_hooks::DEFAULT_DIRECTORY,
+        env = "VIRTUOZO_HOOKS_DIR",
+        value_name = "DIR",
+        value_parser = MachineRoots::parse
+    )]
+    pub(crate) hooks_dir: PathBuf,
 }
 
 fn log_filter(text: &str) -> Result<String, String> {

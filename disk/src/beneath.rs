@@ -10,10 +10,10 @@ mod spelling;
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::File,
+    fs::{self, File},
     io,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::{Component, Path, PathBuf},
@@ -24,7 +24,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{DiskError, OpenFile, open_file::FilePlace};
+use crate::{DiskError, MachineRoots, OpenFile, open_file::FilePlace};
 
 /// As many links and steps above a root as the system itself follows in one path.
 const MAX_TURNS: u32 = 40;
@@ -36,6 +36,7 @@ pub struct Roots {
     directories: Vec<PathBuf>,
     refuses_links: bool,
     in_any_case: bool,
+    allowed: Option<MachineRoots>,
 }
 
 impl Roots {
@@ -52,6 +53,7 @@ impl Roots {
             directories,
             refuses_links: false,
             in_any_case: false,
+            allowed: None,
         }
     }
 
@@ -60,6 +62,15 @@ impl Roots {
     pub fn in_any_case(self, in_any_case: bool) -> Self {
         Self {
             in_any_case,
+            ..self
+        }
+    }
+
+    /// The same directories, as far as they lie where the machine's own configuration allows.
+    #[must_use]
+    pub fn within(self, allowed: MachineRoots) -> Self {
+        Self {
+            allowed: Some(allowed),
             ..self
         }
     }
@@ -245,6 +256,7 @@ impl<'a> Walk<'a> {
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = open(&root, flags, Mode::empty()).map_err(|error| self.failed(error))?;
+        self.check_allowed(&fd, &root)?;
         let stat = fstat(&fd).map_err(|error| self.failed(error))?;
         self.held = vec![Held {
             fd,
@@ -254,6 +266,24 @@ impl<'a> Walk<'a> {
         self.root = root;
         self.add(&below);
         Ok(())
+    }
+
+    /// Asks the machine's configuration about the directory that was opened, wherever links led.
+    fn check_allowed(&self, opened: &OwnedFd, root: &Path) -> Result<(), DiskError> {
+        let Some(allowed) = &self.roots.allowed else {
+            return Ok(());
+        };
+        let of_descriptor = fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()));
+        let real = of_descriptor
+            .or_else(|_| root.canonicalize())
+            .map_err(DiskError::io("open", root))?;
+        if allowed.hold(&real) {
+            return Ok(());
+        }
+        Err(DiskError::NotAllowed {
+            path: self.asked.to_owned(),
+            why: allowed.refusal("read", self.asked),
+        })
     }
 
     /// A path as a root and what comes below it. A link may name a root by its real path.

@@ -43,6 +43,14 @@ pub enum DiskError {
         /// The path, as it was asked for.
         path: PathBuf,
     },
+    /// The machine's own configuration does not let it be read.
+    #[error("{why}")]
+    NotAllowed {
+        /// The path, as it was asked for.
+        path: PathBuf,
+        /// Which machine refuses, and what to do.
+        why: String,
+    },
     /// A file that a guest names lies in the folder of another guest.
     #[error(
         "{} is not read: it lies in the folder of another guest, {}, where only parents of a guest's disks may lie",

@@ -5,6 +5,7 @@
 
 mod beneath;
 mod error;
+mod machine_roots;
 mod open_file;
 mod source;
 pub mod vmdk;
@@ -12,6 +13,7 @@ pub mod vmware;
 
 pub use beneath::{FileId, Roots};
 pub use error::DiskError;
+pub use machine_roots::MachineRoots;
 pub use open_file::{FilePlace, OpenFile};
 pub use source::{BlockRange, BlockSource, RangeKind, RawFile, ranges};
 

@@ -18,7 +18,7 @@ use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use virtuozo_hooks::Hooks;
+use virtuozo_hooks::{HookPrograms, Hooks};
 use virtuozo_model::ProcessKind;
 use virtuozo_notices::Notices;
 use virtuozo_postgres::{StoreError, ask};
@@ -46,8 +46,8 @@ pub struct SchedulerOptions {
     pub key_file: PathBuf,
     /// The log of this machine that events are told to while it leads.
     pub event_log: EventLog,
-    /// The program `virtuozo`, which ends hooks when this process dies; none: they go on.
-    pub hook_guard: Option<PathBuf>,
+    /// The hooks that this machine runs.
+    pub hooks: HookPrograms,
 }
 
 impl SchedulerOptions {
@@ -57,7 +57,7 @@ impl SchedulerOptions {
             name: name.into(),
             key_file: virtuozo_secrets::default_key_file(),
             event_log: EventLog::Off,
-            hook_guard: None,
+            hooks: HookPrograms::default(),
         }
     }
 }
@@ -95,7 +95,7 @@ impl Scheduler {
             telemetry.clone(),
             id,
             HookScope::Site,
-            options.hook_guard.clone(),
+            options.hooks.clone(),
         );
         let stop_hooks = shutdown.child_token();
         let hooks = tokio::spawn(hooks.serve(stop_hooks.clone()));

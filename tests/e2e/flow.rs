@@ -16,6 +16,7 @@ mod names;
 mod notices;
 mod points;
 mod requests;
+mod roots;
 
 use anyhow::{Context, Result, ensure};
 use tests::{PointDisks, Site};

@@ -200,6 +200,7 @@ impl Site {
             .env("VIRTUOZO_VIX_LIBRARY", built("libvix.so")?)
             .env(vix::lab::ROOT_VARIABLE, self.lab.root())
             .env(vix::lab::FAULTS_VARIABLE, self.faults())
+            .env("VIRTUOZO_HOOKS_DIR", "/usr/bin")
             // Nothing of a test's belongs into the log of the machine.
             .env("VIRTUOZO_EVENT_LOG", "off")
             .env_remove("RUST_LOG");

@@ -5,6 +5,7 @@ use std::{collections::HashSet, path::PathBuf, sync::Arc};
 use parking_lot::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
+use virtuozo_hooks::HookPrograms;
 use virtuozo_hypervisor::Connectors;
 use virtuozo_postgres::{Pool, StoreError};
 use virtuozo_telemetry::Telemetry;
@@ -36,8 +37,8 @@ pub(crate) struct Context {
     pub(crate) missing_capabilities: MissingCapabilities,
     /// The repositories that restore points are written to.
     pub(crate) repositories: Repositories,
-    /// The program that kills a hook when this process dies; `None`: the hook goes on then.
-    pub(crate) hook_guard: Option<PathBuf>,
+    /// The hooks that this machine runs.
+    pub(crate) hooks: HookPrograms,
     /// Called at the places of [`failpoints::Place`].
     pub(crate) failpoints: failpoints::ActiveFailpoints,
     /// Cancelled when this worker drains: nothing new is begun, and long work is handed over.

@@ -32,7 +32,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
-use virtuozo_hooks::Hooks;
+use virtuozo_disk::MachineRoots;
+use virtuozo_hooks::{HookPrograms, Hooks};
 use virtuozo_hypervisor::Connectors;
 use virtuozo_model::ProcessKind;
 use virtuozo_postgres::{Pool, StoreError, ask};
@@ -72,8 +73,10 @@ pub struct WorkerOptions {
     /// How long a worker may drain: bring its guests back, and finish or hand over its work. Other workers take over the
     /// rest.
     pub drain_limit: Duration,
-    /// The program `virtuozo`, which kills hooks when this process dies; `None`: they go on then.
-    pub hook_guard: Option<PathBuf>,
+    /// The hooks that this machine runs.
+    pub hooks: HookPrograms,
+    /// Below which directories this machine writes restore points.
+    pub write_roots: MachineRoots,
     /// How often a worker looks again for what its machine lacks: a back end, a location; `None`: the default.
     pub reprobe_every: Option<Duration>,
     /// Its failpoints.
@@ -87,7 +90,8 @@ impl WorkerOptions {
             name: name.into(),
             key_file: virtuozo_secrets::default_key_file(),
             drain_limit: LIMITS.worker.drain,
-            hook_guard: None,
+            hooks: HookPrograms::default(),
+            write_roots: MachineRoots::new("write_roots", workers::machine(), Vec::new()),
             reprobe_every: None,
             failpoints: Arc::new(NoFailpoints),
         }
@@ -180,8 +184,8 @@ impl Worker {
             work: TaskTracker::new(),
             runs_in_work: RunsInWork::default(),
             missing_capabilities,
-            repositories: Repositories::new(health.availability.clone()),
-            hook_guard: options.hook_guard.clone(),
+            repositories: Repositories::new(health.availability.clone(), options.write_roots),
+            hooks: options.hooks.clone(),
             failpoints: failpoints::ActiveFailpoints(options.failpoints),
             drain: shutdown.clone(),
         });
@@ -191,7 +195,7 @@ impl Worker {
             telemetry.clone(),
             incarnation,
             HookScope::Guests,
-            options.hook_guard,
+            options.hooks,
         );
         let watching_space = tokio::spawn(repository_space::watch(
             PgPool::clone(&pool),

@@ -8,6 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 use uuid::Uuid;
+use virtuozo_disk::MachineRoots;
 use virtuozo_postgres::Pool;
 use virtuozo_repository::{Repository, RepositoryError};
 use virtuozo_runtime::Availability;
@@ -20,14 +21,17 @@ use crate::{blocking::blocking, error::StepError, retry::while_unavailable};
 #[derive(Debug)]
 pub(crate) struct Repositories {
     availability: Availability,
+    /// Where this machine writes at all.
+    allowed: MachineRoots,
     seen: Mutex<HashMap<PathBuf, Uuid>>,
 }
 
 impl Repositories {
     /// Without any id yet.
-    pub(crate) fn new(availability: Availability) -> Self {
+    pub(crate) fn new(availability: Availability, allowed: MachineRoots) -> Self {
         Self {
             availability,
+            allowed,
             seen: Mutex::default(),
         }
     }
@@ -37,6 +41,7 @@ impl Repositories {
     /// # Errors
     /// The directory is not the repository that the site knows, or cannot be read. Nothing was changed.
     pub(crate) async fn open(&self, pool: &Pool, root: &Path) -> Result<Repository, StepError> {
+        self.check_allowed(root).await?;
         let seen = self.seen().get(root).copied();
         if let Some(id) = seen
             && let Ok((repository, _)) = enter(root, Some(id), Vec::new()).await
@@ -61,6 +66,21 @@ impl Repositories {
         }
         self.seen().insert(root.to_owned(), id);
         Ok(repository)
+    }
+
+    /// Refuses a directory where the machine's own configuration lets nothing be written.
+    async fn check_allowed(&self, root: &Path) -> Result<(), StepError> {
+        let (allowed, place) = (self.allowed.clone(), root.to_owned());
+        let held = blocking(move || {
+            allowed.hold_place(&place).map_err(|error| {
+                StepError::elsewhere(format!("cannot look at {}: {error}", place.display()))
+            })
+        });
+        if held.await? {
+            Ok(())
+        } else {
+            Err(StepError::operator(self.allowed.refusal("write to", root)))
+        }
     }
 
     /// Of an error that something is not where it was: whether that is because the repository is not there.

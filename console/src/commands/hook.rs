@@ -17,8 +17,8 @@ machine. No shell reads the command; name one to have it read: -- sh -c '…'. W
 environment stands in docs/guide/hooks.md.
 
 Examples:
-  virtuozo hook set --before -- /usr/local/bin/mount-repository
-  virtuozo hook set --after --limit 3600 -- /usr/local/bin/copy-away --to tape
+  virtuozo hook set --before -- mount-repository
+  virtuozo hook set --after --limit 3600 -- copy-away --to tape
   virtuozo hook set --guest alpha/db --before --limit 60 -- /usr/local/bin/quiesce --app db
   virtuozo hook set --guest alpha/db --after --on-failure ignore -- sh -c 'echo \"$VIRTUOZO_OUTCOME\" > /run/db'"
     )]
@@ -62,7 +62,7 @@ pub(crate) struct SetArgs {
     /// --after is told as an error; ignore: it is told as a warning, and nothing else
     #[arg(long, value_name = "WHAT", default_value = "fail", value_parser = resettable::one_of::<OnFailure>(OnFailure::WORDS))]
     on_failure: OnFailure,
-    /// The program, by its absolute path or looked for in PATH, and its arguments
+    /// The program, by its name or path in the directory of hooks of the machine, and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
 }

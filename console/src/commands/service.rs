@@ -6,6 +6,8 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
+use virtuozo_disk::MachineRoots;
+use virtuozo_hooks::HookPrograms;
 use virtuozo_postgres::server::Cluster;
 use virtuozo_runtime::{Health, LIMITS};
 use virtuozo_scheduler::{EventLog, Scheduler, SchedulerOptions};
@@ -303,14 +305,23 @@ async fn run_scheduler(
     let mut options = SchedulerOptions::new(machine_name());
     options.key_file = context.key_file();
     options.event_log = events.event_log;
-    options.hook_guard = std::env::current_exe().ok();
+    options.hooks = hook_programs(context);
     Ok(Scheduler::run(pool, options, telemetry, stop).await?)
+}
+
+fn hook_programs(context: &Context) -> HookPrograms {
+    HookPrograms {
+        directory: context.global.hooks_dir.clone(),
+        guard: std::env::current_exe().ok(),
+    }
 }
 
 fn worker_options(context: &Context, name: Option<String>) -> WorkerOptions {
     let mut options = WorkerOptions::new(name.unwrap_or_else(machine_name));
     options.key_file = context.key_file();
-    options.hook_guard = std::env::current_exe().ok();
+    options.hooks = hook_programs(context);
+    let roots = context.global.write_roots.clone();
+    options.write_roots = MachineRoots::new("write_roots", machine_name(), roots);
     options.failpoints = Arc::clone(&context.failpoints);
     options
 }

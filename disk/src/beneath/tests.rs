@@ -170,6 +170,25 @@ fn the_root_of_the_file_system_is_no_root() {
 }
 
 #[test]
+fn a_root_that_the_machine_does_not_allow_is_not_read_whatever_links_lead_there() {
+    let place = Place::new();
+    place.link("alias", place.path("vm"));
+    let allowed = |name: &str| MachineRoots::new("read_roots", "rack2", vec![place.path(name)]);
+    let open = |root: &str, within: &str| {
+        let roots = Roots::new([place.path(root)]).within(allowed(within));
+        roots.open(&place.path(root).join("web/web.vmdk"))
+    };
+    assert!(open("vm", "vm").is_ok());
+    assert!(open("alias", "vm").is_ok());
+    for (root, within) in [("vm", "fast"), ("alias", "fast")] {
+        match open(root, within) {
+            Err(DiskError::NotAllowed { why, .. }) => assert!(why.contains("rack2"), "{why}"),
+            other => panic!("{root}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_missing_root_or_file_is_told_as_missing() {
     let place = Place::new();
     for name in ["vm/web/none.vmdk", "vm/none/x.vmdk", "vm/web/web.vmdk/x"] {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use virtuozo_disk::MachineRoots;
+
 use super::{
     back_end::Product,
     child::{Answer, ChildProcess, Operation},
@@ -13,6 +15,8 @@ pub(super) struct Connection {
     pub(super) child: ChildProcess,
     pub(super) target: HostTarget,
     pub(super) product: Product,
+    /// Below which directories this machine reads guests' files.
+    pub(super) allowed: MachineRoots,
 }
 
 impl Connection {
@@ -60,10 +64,10 @@ impl Connection {
     /// Runs work on files on a thread that may block.
     pub(super) async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&HostTarget) -> T + Send + 'static,
+        work: impl FnOnce(&HostTarget, &MachineRoots) -> T + Send + 'static,
     ) -> Result<T> {
-        let target = self.target.clone();
-        tokio::task::spawn_blocking(move || work(&target))
+        let (target, allowed) = (self.target.clone(), self.allowed.clone());
+        tokio::task::spawn_blocking(move || work(&target, &allowed))
             .await
             .map_err(|error| {
                 HypervisorError::new(

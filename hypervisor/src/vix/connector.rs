@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use opentelemetry::metrics::Meter;
 use opentelemetry_sdk::trace::SdkTracer;
 use tokio::sync::Mutex;
+use virtuozo_disk::MachineRoots;
 
 use super::{
     child::{Answer, ChildProcess, Instruments, Operation},
@@ -21,6 +22,7 @@ pub struct VixConnector {
     child_program: PathBuf,
     child_arguments: Vec<OsString>,
     instruments: Instruments,
+    allowed: MachineRoots,
     /// The library that answered, once one has.
     found: Mutex<Option<(PathBuf, String)>>,
 }
@@ -46,6 +48,7 @@ impl VixConnector {
             child_program: program.into(),
             child_arguments: arguments.into_iter().map(Into::into).collect(),
             instruments: Instruments::default(),
+            allowed: MachineRoots::default(),
             found: Mutex::new(None),
         }
     }
@@ -57,6 +60,12 @@ impl VixConnector {
             instruments: Instruments::new(meter, tracer),
             ..self
         }
+    }
+
+    /// The same connector, which reads guests' files only below these directories.
+    #[must_use]
+    pub fn reading_within(self, allowed: MachineRoots) -> Self {
+        Self { allowed, ..self }
     }
 
     fn start_child(&self, label: &str, library: &std::path::Path) -> Result<ChildProcess> {
@@ -113,6 +122,8 @@ impl Connector for VixConnector {
     async fn connect(&self, target: &HostTarget) -> Result<Arc<dyn Host>> {
         let (library, _) = self.find().await?;
         let child = self.start_child(&target.name, &library)?;
-        Ok(Arc::new(VixHost::connect(child, target.clone()).await?))
+        Ok(Arc::new(
+            VixHost::connect(child, target.clone(), self.allowed.clone()).await?,
+        ))
     }
 }

@@ -51,7 +51,9 @@ impl VixGuest {
     ) -> Result<T> {
         let guest = self.guest.clone();
         self.connection
-            .blocking(move |target| GuestFiles::load(Locations::load(target), &guest).map(work))
+            .blocking(move |target, allowed| {
+                GuestFiles::load(Locations::load(target, allowed), &guest).map(work)
+            })
             .await?
     }
 
@@ -335,6 +337,7 @@ fn is_about_the_guest(error: &HypervisorError) -> bool {
         ErrorKind::GuestNotFound
             | ErrorKind::GuestInvalid
             | ErrorKind::NotMapped
+            | ErrorKind::NotAllowed
             | ErrorKind::NotSupported
     )
 }

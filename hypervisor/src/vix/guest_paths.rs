@@ -52,7 +52,9 @@ impl GuestPaths {
             let own = vmx.parent().map(Path::to_owned);
             roots = Roots::new(locations.roots().into_iter().chain(own));
         }
-        roots = roots.in_any_case(any_case);
+        roots = roots
+            .in_any_case(any_case)
+            .within(locations.allowed.clone());
         let opened = roots.open(vmx).map_err(|error| locations.explain(error))?;
         let own = opened.place().clone();
         if own.is_linked_from_elsewhere() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use virtuozo_disk::MachineRoots;
 use vix_sys::{
     VIX_FIND_REGISTERED_VMS, VIX_FIND_RUNNING_VMS, VIX_SERVICEPROVIDER_VMWARE_VI_SERVER,
     VIX_SERVICEPROVIDER_VMWARE_WORKSTATION, VIX_SERVICEPROVIDER_VMWARE_WORKSTATION_SHARED,
@@ -25,7 +26,11 @@ pub(super) struct VixHost {
 
 impl VixHost {
     /// Connects to the host in a fresh process.
-    pub(super) async fn connect(child: ChildProcess, target: HostTarget) -> Result<Self> {
+    pub(super) async fn connect(
+        child: ChildProcess,
+        target: HostTarget,
+        allowed: MachineRoots,
+    ) -> Result<Self> {
         let product = Product::of(&target)?;
         let provider = match product {
             Product::Server2 | Product::Esxi => VIX_SERVICEPROVIDER_VMWARE_VI_SERVER,
@@ -36,6 +41,7 @@ impl VixHost {
             child,
             target,
             product,
+            allowed,
         };
         let to = ConnectTo {
             label: connection.target.name.clone(),
@@ -79,8 +85,8 @@ impl VixHost {
             .list(LIMITS.list, Operation::Find(what))
             .await?;
         self.connection
-            .blocking(move |target| {
-                let mut locations = Locations::load(target);
+            .blocking(move |target, allowed| {
+                let mut locations = Locations::load(target, allowed);
                 let registered = locations.registered(target, product);
                 // The host's own list is trusted; what it lists live may be less.
                 let is_complete = registered.is_some();

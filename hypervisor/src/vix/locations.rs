@@ -8,7 +8,7 @@ use std::{
 };
 
 use virtuozo_disk::{
-    DiskError,
+    DiskError, MachineRoots,
     vmware::{datastore_path::DatastorePath, host_path, hostd},
 };
 use virtuozo_model::terminal;
@@ -28,6 +28,10 @@ pub(super) struct Locations {
     host: String,
     /// Name → directory as this machine reads it.
     mapped: BTreeMap<String, PathBuf>,
+    /// Why this machine does not read the host's own lists, where its configuration forbids that.
+    refused: Option<String>,
+    /// Where this machine reads guests' files at all.
+    pub(super) allowed: MachineRoots,
     /// Name → directory as the host writes it.
     pub(super) on_host: BTreeMap<String, String>,
     /// Datastores that the host lists without a place that could be made out.
@@ -38,15 +42,24 @@ pub(super) struct Locations {
 
 impl Locations {
     /// Reads the host's list of datastores afresh. Blocks.
-    pub(super) fn load(target: &HostTarget) -> Self {
+    pub(super) fn load(target: &HostTarget, allowed: &MachineRoots) -> Self {
         let mut locations = Self {
             host: target.name.clone(),
             mapped: target.datastores.clone(),
+            allowed: allowed.clone(),
             ..Self::default()
         };
         let Some(config_dir) = config_dir(target) else {
             return locations;
         };
+        if !matches!(allowed.hold_place(&config_dir), Ok(true)) {
+            let why = allowed.refusal("read", &config_dir);
+            locations.refused = Some(why.clone());
+            locations
+                .warnings
+                .push(format!("host {}: {why}", locations.host));
+            return locations;
+        }
         let path = config_dir.join(hostd::DATASTORES_FILE);
         match read_list(&path, hostd::parse_datastores) {
             Ok(Some(datastores)) => {
@@ -91,7 +104,11 @@ impl Locations {
         target: &HostTarget,
         product: Product,
     ) -> Option<Vec<GuestRef>> {
-        let path = hostd::inventory_file(&config_dir(target)?);
+        let config_dir = config_dir(target)?;
+        if !matches!(self.allowed.hold_place(&config_dir), Ok(true)) {
+            return None;
+        }
+        let path = hostd::inventory_file(&config_dir);
         match read_list(&path, hostd::parse_inventory) {
             Ok(Some(paths)) => Some(
                 paths
@@ -261,6 +278,7 @@ impl Locations {
                 datastore = self.named_by(path, None);
                 (ErrorKind::GuestInvalid, Permanent, None)
             }
+            DiskError::NotAllowed { .. } => (ErrorKind::NotAllowed, Operator, None),
             _ => (ErrorKind::GuestInvalid, Permanent, None),
         };
         let mut message = format!("host {}: {error}", self.host);
@@ -320,6 +338,10 @@ impl Locations {
     }
 
     fn not_mapped(&self, path: &str, why: &str, datastore: Option<&str>) -> HypervisorError {
+        if let Some(refused) = &self.refused {
+            let message = format!("host {}: cannot read {path}: {refused}", self.host);
+            return HypervisorError::new(ErrorKind::NotAllowed, Operator, message);
+        }
         HypervisorError::new(
             ErrorKind::NotMapped,
             Operator,
@@ -398,6 +420,8 @@ mod tests {
                 .iter()
                 .map(|(name, directory)| ((*name).to_owned(), (*directory).to_owned()))
                 .collect(),
+            refused: None,
+            allowed: MachineRoots::default(),
             unplaced: Vec::new(),
             warnings: Vec::new(),
         }

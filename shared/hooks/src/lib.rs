@@ -6,6 +6,7 @@ mod exit_code;
 mod guard;
 mod perform;
 mod process;
+mod programs;
 mod serve;
 mod subject;
 
@@ -13,6 +14,7 @@ pub use environment::Environment;
 pub use guard::guard;
 pub use perform::{HookResult, perform};
 pub use process::{Call, Ended};
+pub use programs::{DEFAULT_DIRECTORY, HookPrograms};
 pub use serve::Hooks;
 pub use subject::{Subject, command_line};
 

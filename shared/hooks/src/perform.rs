@@ -1,6 +1,6 @@
 //! Runs one hook, and says what became of it: for the administrator as a sentence, for the log of events as an event.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use virtuozo_model::{Hook, OnFailure, Severity, human};
@@ -8,7 +8,8 @@ use virtuozo_store::{events::NewEvent, workers};
 
 use crate::{
     environment::Environment,
-    process::{self, Call, Ended},
+    process::{self, Call, Ended, Finished},
+    programs::HookPrograms,
     subject::{Subject, command_line},
 };
 
@@ -36,22 +37,27 @@ impl<T> HookResult<T> {
     }
 }
 
-/// Runs a hook to its end, its limit, or until `stop`; `guard` as in [`Call::guard`].
+/// Runs a hook to its end, its limit, or until `stop`.
 pub async fn perform<T>(
     hook: &Hook,
     subject: Subject<'_>,
     environment: &Environment,
-    guard: Option<&Path>,
+    programs: &HookPrograms,
     stop: impl Future<Output = T>,
 ) -> HookResult<T> {
     let limit = Duration::from_secs(u64::try_from(hook.limit_secs).unwrap_or_default());
-    let call = Call {
-        command: &hook.command,
-        environment: environment.variables(),
-        limit,
-        guard,
+    let finished = match programs.command(&hook.command) {
+        Ok(command) => {
+            let call = Call {
+                command: &command,
+                environment: environment.variables(),
+                limit,
+                guard: programs.guard.as_deref(),
+            };
+            process::run(&call, stop).await
+        }
+        Err(why) => Finished::refused(why),
     };
-    let finished = process::run(&call, stop).await;
     let machine = workers::machine();
     let took = human::span(chrono::TimeDelta::from_std(finished.took).unwrap_or_default());
     let name = subject.hook(hook.moment);

@@ -18,6 +18,8 @@ use crate::{
 
 /// How many of the last bytes of the output are kept.
 const OUTPUT_BYTES: usize = 16 << 10;
+/// The exit code of a command that may not be executed, as in a shell.
+const NOT_EXECUTED: i32 = 126;
 /// The `PATH` of a command if this process has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -53,6 +55,17 @@ pub(super) struct Finished<T> {
     /// The end of its output, stdout and stderr in the order of writing.
     pub(super) output: String,
     pub(super) took: Duration,
+}
+
+impl<T> Finished<T> {
+    /// A command that was not started.
+    pub(super) fn refused(why: String) -> Self {
+        Self {
+            ended: Ended::Exited(NOT_EXECUTED),
+            output: why,
+            took: Duration::ZERO,
+        }
+    }
 }
 
 /// Runs a command until it ends, its limit, or until `stop` completes. Dropping the future kills the command.

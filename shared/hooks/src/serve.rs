@@ -1,6 +1,6 @@
 //! Runs the hooks that are due: takes each under a lease, runs it, and records the result.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,6 +21,7 @@ use crate::{
     environment::Environment,
     perform::{given_up, perform, severity},
     process::Ended,
+    programs::HookPrograms,
     subject::Subject,
 };
 
@@ -36,7 +37,7 @@ pub struct Hooks {
     telemetry: Telemetry,
     owner_id: Uuid,
     scope: HookScope,
-    guard: Option<PathBuf>,
+    programs: HookPrograms,
 }
 
 /// Why a hook is stopped.
@@ -49,20 +50,20 @@ enum Stop {
 }
 
 impl Hooks {
-    /// Hooks of a scope, run by the process `owner_id`; `guard` as in [`Call::guard`](super::Call::guard).
+    /// Hooks of a scope, run by the process `owner_id`.
     pub fn new(
         pool: PgPool,
         telemetry: Telemetry,
         owner_id: Uuid,
         scope: HookScope,
-        guard: Option<PathBuf>,
+        programs: HookPrograms,
     ) -> Self {
         Self {
             pool,
             telemetry,
             owner_id,
             scope,
-            guard,
+            programs,
         }
     }
 
@@ -148,8 +149,7 @@ impl Hooks {
                 () = stop.cancelled() => Stop::Draining,
             }
         };
-        let guard = self.guard.as_deref();
-        let performed = perform(hook, subject, &environment, guard, stopped).await;
+        let performed = perform(hook, subject, &environment, &self.programs, stopped).await;
         let event = about(taken, &facts, performed.event.clone());
         match performed.ended {
             Ended::Stopped(Stop::Draining) => {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, future::pending, time::Duration};
 use virtuozo_model::{Hook, HookMoment, OnFailure};
 
 use super::{
-    Environment, Subject, command_line, perform,
+    Environment, HookPrograms, Subject, command_line, perform,
     process::{self, Call, Ended, Finished},
 };
 
@@ -144,7 +144,11 @@ async fn a_failure_is_told_with_command_machine_output_and_what_to_do() {
     let told = async |hook: &Hook| {
         let subject = Subject::Guest("alpha/mail");
         let environment = Environment::default();
-        let done = perform(hook, subject, &environment, None, pending::<()>()).await;
+        let programs = HookPrograms {
+            directory: "/usr/bin".into(),
+            guard: None,
+        };
+        let done = perform(hook, subject, &environment, &programs, pending::<()>()).await;
         done.failure.unwrap_or_default()
     };
     let machine = virtuozo_store::workers::machine();
@@ -159,12 +163,16 @@ async fn a_failure_is_told_with_command_machine_output_and_what_to_do() {
     ] {
         assert!(why.contains(part), "{part} is not in: {why}");
     }
-    let missing = told(&hook(&["/no/such/program"])).await;
-    let reason = format!("/no/such/program cannot be started on the machine {machine}");
+    let missing = told(&hook(&["/usr/bin/no-such-program"])).await;
+    let reason = format!("/usr/bin/no-such-program cannot be started on the machine {machine}");
     assert!(
         missing.contains(&reason) && missing.contains("exit code 127"),
         "{missing}"
     );
+    let elsewhere = told(&hook(&["/bin/../etc/x"])).await;
+    for part in ["runs hooks only from /usr/bin", "hooks_dir", &machine] {
+        assert!(elsewhere.contains(part), "{part} is not in: {elsewhere}");
+    }
     assert_eq!(
         command_line(&["a b".into(), "it's".into(), String::new()]),
         r"'a b' 'it'\''s' ''"

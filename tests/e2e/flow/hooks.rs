@@ -1,6 +1,6 @@
 //! Commands before and after runs and backups of guests, as real scripts that write down what they saw.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use tests::{Site, eventually, small_guest};
@@ -240,14 +240,31 @@ async fn a_failing_command_stops_the_backup_or_is_only_told_as_the_administrator
             .is_some_and(|why| why.contains("the command before the run")),
         "{run:#}"
     );
-    site.virtuozo(&["hook", "set", "--before", "--", "/no/such/program"])?
+    // A program elsewhere than in the machine's directory of hooks is not even looked at.
+    let elsewhere = site.path("reached");
+    fs::write(
+        site.path("elsewhere"),
+        format!("#!/bin/sh\ntouch {}\n", elsewhere.display()),
+    )?;
+    fs::set_permissions(site.path("elsewhere"), fs::Permissions::from_mode(0o755))?;
+    let outside = site.path("elsewhere").display().to_string();
+    site.virtuozo(&["hook", "set", "--before", "--", &outside])?
+        .ok()?;
+    let run = site.back_up().await?;
+    let why = run["error"].as_str().unwrap_or_default();
+    ensure!(
+        why.contains("runs hooks only from /usr/bin") && why.contains("the machine"),
+        "{why}"
+    );
+    ensure!(!elsewhere.exists(), "a program elsewhere was run");
+    site.virtuozo(&["hook", "set", "--before", "--", "no-such-program"])?
         .ok()?;
     let id = run["id"].as_str().context("no id")?.to_owned();
     site.virtuozo(&["run", "retry", &id])?.ok()?;
     let run = site.ended(&id).await?;
     let why = run["error"].as_str().unwrap_or_default();
     ensure!(
-        why.contains("/no/such/program cannot be started on the machine"),
+        why.contains("/usr/bin/no-such-program cannot be started on the machine"),
         "{why}"
     );
     site.virtuozo(&["hook", "set", "--before", "--", "true"])?

@@ -60,9 +60,9 @@ pub(crate) async fn before(run: &GuestRun, mode: PointMode) -> Result<(), StepEr
     environment.set("VIRTUOZO_GUEST", &run.guest.name);
     environment.set("VIRTUOZO_GUEST_LOCATOR", &run.guest.locator);
     environment.set("VIRTUOZO_MODE", mode.as_str());
-    let guard = run.context.hook_guard.as_deref();
+    let programs = &run.context.hooks;
     tracing::info!(guest = name, "hook before the backup begins");
-    let result = perform(hook, subject, &environment, guard, stopped(run)).await;
+    let result = perform(hook, subject, &environment, programs, stopped(run)).await;
     let event = run.about(result.event);
     run.context
         .while_unavailable("the result of a hook", || events::record(pool, &event))

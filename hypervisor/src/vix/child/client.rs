@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
     path::Path,
     process::Stdio,
@@ -99,6 +99,16 @@ impl Instruments {
     }
 }
 
+/// Whether the process of a connection has an environment variable of ours: what the system, the loader and the
+/// library itself look at, and nothing that says how we reach the database.
+fn is_passed_on(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    NAMES_PASSED_ON.contains(&name.as_ref())
+        || PREFIXES_PASSED_ON
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+}
+
 impl ChildProcess {
     /// Starts `program arguments… --library library`. Needs a tokio runtime.
     pub(crate) fn start(
@@ -123,6 +133,10 @@ impl ChildProcess {
             .args(arguments)
             .arg("--library")
             .arg(library)
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)))
+            // It needs no settings, which may hold passwords.
+            .env("VIRTUOZO_CONFIG", "/dev/null")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -244,6 +258,23 @@ impl ChildProcess {
 
 /// The code of an error of a process that is gone.
 const LOST: &str = "lost";
+/// Environment variables that the process of a connection has from ours: what the system, the loader and the
+/// log look at.
+const NAMES_PASSED_ON: [&str; 11] = [
+    "HOME",
+    "LANG",
+    "LANGUAGE",
+    "LD_LIBRARY_PATH",
+    "LOGNAME",
+    "PATH",
+    "RUST_BACKTRACE",
+    "RUST_LOG",
+    "TMPDIR",
+    "TZ",
+    "USER",
+];
+/// Beginnings of the names of others: the locale, and what the library and its simulator look at.
+const PREFIXES_PASSED_ON: [&str; 4] = ["LC_", "VIRTUOZO_SIM_", "VIX_", "VMWARE_"];
 
 struct Entry<'a> {
     shared: &'a Shared,

@@ -9,12 +9,14 @@ use std::{
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use virtuozo_disk::{
+    MachineRoots,
     vmdk::{CreateOptions, DiskKind, create, create_delta},
     vmware::hostd,
 };
 
 use crate::{
-    ErrorClass, GuestImage, GuestRef, HostTarget, HypervisorError, ImageFormat, Instant, Locator,
+    ErrorClass, ErrorKind, GuestImage, GuestRef, HostTarget, HypervisorError, ImageFormat, Instant,
+    Locator,
     vix::{image::image, inspect::GuestFiles, locations::Locations},
 };
 
@@ -27,12 +29,15 @@ struct Site {
     vmx: String,
     vmsd: String,
     properties: BTreeMap<String, String>,
+    read_root: PathBuf,
 }
 
 impl Site {
     fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
         let site = Self {
-            dir: tempfile::tempdir().unwrap(),
+            read_root: dir.path().to_owned(),
+            dir,
             vmx: "config.version = \"8\"\nscsi0:0.present = \"TRUE\"\n".to_owned(),
             vmsd: String::new(),
             properties: BTreeMap::new(),
@@ -117,7 +122,8 @@ impl Site {
 
     fn load(&self, locator: &str) -> Result<GuestFiles, HypervisorError> {
         let guest = GuestRef::at(Locator::new(locator).unwrap());
-        GuestFiles::load(Locations::load(&self.target()), &guest)
+        let allowed = MachineRoots::new("read_roots", "rack2", vec![self.read_root.clone()]);
+        GuestFiles::load(Locations::load(&self.target(), &allowed), &guest)
     }
 
     fn files(&self) -> Result<GuestFiles, HypervisorError> {
@@ -365,6 +371,21 @@ fn a_working_directory_elsewhere_gives_nothing() {
     site.set("workingDir", secret.to_str().unwrap());
     site.set("nvram", "key");
     site.is_refused("working directory", "secret/key");
+}
+
+#[test]
+fn a_datastore_outside_of_the_machines_read_roots_is_refused_by_the_machine() {
+    let mut site = Site::new();
+    site.set("scsi0:0.fileName", "web.vmdk");
+    site.read_root = site.path("elsewhere");
+    let error = site.files().err().unwrap();
+    assert_eq!(
+        (error.kind, error.class),
+        (ErrorKind::NotAllowed, ErrorClass::Operator)
+    );
+    for part in ["rack2", "read_roots", "elsewhere"] {
+        assert!(error.message.contains(part), "{error}");
+    }
 }
 
 #[test]
