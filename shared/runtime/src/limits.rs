@@ -92,7 +92,13 @@ limits! {
         /// How often a worker or scheduler tells the database that it is alive, and a claimer of jobs its queue.
         heartbeat_every = secs(5);
         /// How long a process that ends waits for its last telemetry to be sent.
-        telemetry_flush = secs(3);
+        telemetry_flush = secs(10);
+        /// How long a batch of spans is sent again while its receiver is away. Then it is lost.
+        telemetry_retry = secs(60);
+        /// The first pause before that.
+        telemetry_retry_first = millis(250);
+        /// The longest one.
+        telemetry_retry_longest = secs(10);
         /// How long a log line may wait for a journald that does not read. Then it goes to stderr.
         log_line = millis(500);
     }

@@ -39,9 +39,10 @@ impl Telemetry {
     /// Begins to export the metrics and traces of a process with this `health`. See [`Metrics::begin`] and
     /// [`Traces::begin`].
     pub fn begin(process: &'static str, listens: bool, health: Health) -> Self {
+        let traces = Traces::begin(process);
         Self {
-            metrics: Metrics::begin(process, listens, &health.availability),
-            traces: Traces::begin(process),
+            metrics: Metrics::begin(process, listens, &health.availability, &traces),
+            traces,
             health,
         }
     }

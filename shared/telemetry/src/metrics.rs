@@ -17,6 +17,8 @@ use prometheus::Registry;
 
 use virtuozo_runtime::Availability;
 
+use crate::traces::Traces;
+
 pub use export::CONTENT_TYPE;
 
 /// Steps last from less than a second to half a day.
@@ -289,11 +291,12 @@ impl Metrics {
         provider: SdkMeterProvider,
         registry: Option<Registry>,
         availability: &Availability,
+        traces: &Traces,
     ) -> Self {
         let meter = provider.meter(SCOPE);
         let (instruments, reported) = (Instruments::new(&meter), Arc::default());
         instruments.begin_at_zero();
-        observe(&meter, availability, &reported);
+        observe(&meter, availability, traces, &reported);
         Self {
             shared: Arc::new(Shared {
                 meter,
@@ -400,7 +403,14 @@ impl Drop for HeldLease {
 }
 
 /// Registers what is asked for when metrics are read.
-fn observe(meter: &Meter, availability: &Availability, reported: &Arc<Reported>) {
+fn observe(meter: &Meter, availability: &Availability, traces: &Traces, reported: &Arc<Reported>) {
+    let traces = traces.clone();
+    meter
+        .u64_observable_counter("virtuozo.spans.lost")
+        .with_unit("{span}")
+        .with_description("Spans of calls and copied blocks that did not reach their receiver")
+        .with_callback(move |into| into.observe(traces.lost(), &[]))
+        .build();
     let database = availability.clone();
     meter
         .u64_observable_gauge("virtuozo.database.available")
@@ -473,7 +483,7 @@ mod tests {
     use super::*;
 
     fn listening(availability: &Availability) -> Metrics {
-        Metrics::begin("worker", true, availability)
+        Metrics::begin("worker", true, availability, &Traces::default())
     }
 
     fn text(metrics: &Metrics) -> String {

@@ -4,6 +4,8 @@
 //! Which traces are wanted is decided by their id, the same in each process. The spans of the others are sampled at their
 //! end: a [`UnitOfWork`] holds its spans back, and they are sent if it failed.
 
+mod delivery;
+
 use std::{
     collections::HashMap,
     env,
@@ -29,9 +31,10 @@ use opentelemetry_sdk::{
 use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
+use self::delivery::{Deliveries, RetryingExporter};
 use super::otlp::{self, Signal};
 
-/// Spans that a unit of work holds back at most; further ones are lost.
+/// Spans that a unit of work holds back at most; further ones are lost, and count as such if it fails.
 const HELD_MAX: usize = 512;
 /// The member of the trace state that names the unit of work a span belongs to.
 const UNIT: &str = "virtuozo";
@@ -78,8 +81,11 @@ impl Traces {
                 return Self(None);
             }
         };
+        let deliveries = Arc::new(Deliveries::from_environment());
+        let batches = RetryingExporter::new(batches, Arc::clone(&deliveries));
         let sampler = Arc::new(TailSampler {
             batches: BatchSpanProcessor::builder(batches).build(),
+            deliveries,
             units: Mutex::default(),
         });
         let provider = SdkTracerProvider::builder()
@@ -96,12 +102,21 @@ impl Traces {
         })))
     }
 
-    /// Sends what is left, for a short time.
+    /// Sends what is left, for a short time, and logs how many spans were lost.
     pub async fn end(&self) {
         if let Some(exporting) = &self.0 {
             let provider = exporting.provider.clone();
+            exporting.sampler.deliveries.begin_to_end();
             otlp::end(move |limit| provider.shutdown_with_timeout(limit)).await;
+            exporting.sampler.deliveries.end();
         }
+    }
+
+    /// Spans of calls and copied blocks that were lost since the process began. Those that the scheduler makes from
+    /// the database are sent again.
+    pub fn lost(&self) -> u64 {
+        let exporting = self.0.as_ref();
+        exporting.map_or(0, |exporting| exporting.sampler.deliveries.lost())
     }
 
     /// Whether spans are sent.
@@ -267,22 +282,40 @@ impl SamplingRatio {
 #[derive(Debug)]
 struct TailSampler {
     batches: BatchSpanProcessor,
-    /// By unit of work: its spans so far; none where it failed and they are sent.
-    units: Mutex<HashMap<String, Option<Vec<SpanData>>>>,
+    deliveries: Arc<Deliveries>,
+    /// By unit of work; none where it failed and its spans are sent.
+    units: Mutex<HashMap<String, Option<HeldSpans>>>,
+}
+
+/// The spans of a unit of work so far.
+#[derive(Debug, Default)]
+struct HeldSpans {
+    spans: Vec<SpanData>,
+    /// Those for which there was no room.
+    left_out: u64,
 }
 
 impl TailSampler {
-    fn units(&self) -> MutexGuard<'_, HashMap<String, Option<Vec<SpanData>>>> {
+    fn units(&self) -> MutexGuard<'_, HashMap<String, Option<HeldSpans>>> {
         self.units.lock()
     }
 
     fn hold_back(&self, unit: &str) {
-        self.units().insert(unit.to_owned(), Some(Vec::new()));
+        self.units()
+            .insert(unit.to_owned(), Some(HeldSpans::default()));
     }
 
     fn release(&self, unit: &str) {
         let held = self.units().insert(unit.to_owned(), None);
-        for span in held.flatten().into_iter().flatten() {
+        let held = held.flatten().unwrap_or_default();
+        self.deliveries.lose(held.left_out);
+        for span in held.spans {
+            self.send(span);
+        }
+    }
+
+    fn send(&self, span: SpanData) {
+        if self.deliveries.take() {
             self.batches.on_end(span);
         }
     }
@@ -292,16 +325,18 @@ impl TailSampler {
             match self.units().get_mut(unit) {
                 // It has ended well.
                 None => return,
-                Some(Some(spans)) => {
-                    if spans.len() < HELD_MAX {
-                        spans.push(span);
+                Some(Some(held)) => {
+                    if held.spans.len() < HELD_MAX {
+                        held.spans.push(span);
+                    } else {
+                        held.left_out += 1;
                     }
                     return;
                 }
                 Some(None) => {}
             }
         }
-        self.batches.on_end(span);
+        self.send(span);
     }
 }
 

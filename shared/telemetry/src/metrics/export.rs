@@ -18,7 +18,10 @@ use prometheus::{Encoder, Registry, TextEncoder};
 use virtuozo_runtime::Availability;
 
 use super::Metrics;
-use crate::otlp::{self, Signal};
+use crate::{
+    otlp::{self, Signal},
+    traces::Traces,
+};
 
 /// The content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -30,7 +33,12 @@ impl Metrics {
     /// Metrics that are exported until [`end`](Self::end), if somebody wants them: an endpoint is named for OTLP, or the
     /// process `listens`. To be called on the process's runtime. What cannot be set up is logged, and the process goes on
     /// without. `process` is `scheduler`, `worker` or `up`.
-    pub fn begin(process: &'static str, listens: bool, availability: &Availability) -> Self {
+    pub fn begin(
+        process: &'static str,
+        listens: bool,
+        availability: &Availability,
+        traces: &Traces,
+    ) -> Self {
         let registry = listens.then(Registry::new);
         let scraped = registry.as_ref().and_then(|registry| {
             let exporter = opentelemetry_prometheus::exporter()
@@ -70,7 +78,7 @@ impl Metrics {
             };
             builder = builder.with_reader(PeriodicReader::builder(exporter).build());
         }
-        Self::read_by(builder.build(), registry, availability)
+        Self::read_by(builder.build(), registry, availability, traces)
     }
 
     /// Sends what is left, for a short time. Nothing is read any more then.
