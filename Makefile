@@ -39,6 +39,7 @@ lint:
 	scripts/deployment.sh $(abspath $(TARGET))/promtool
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) check --locked --package virtuozo-model
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	scripts/deny.sh
 

@@ -204,7 +204,7 @@ pub struct Host {
     /// A password is stored.
     pub has_password: bool,
     /// What else its back end has to know, by the names that the back end gives.
-    #[sqlx(json)]
+    #[cfg_attr(feature = "sqlx", sqlx(json))]
     pub properties: BTreeMap<String, String>,
     /// Leave it out of every run.
     pub ignored: bool,
@@ -411,10 +411,10 @@ pub struct Worker {
     /// It was asked to finish its work, or hand it over, and to end.
     pub drain_requested: bool,
     /// The kinds of host that it knows; none for a scheduler.
-    #[sqlx(json)]
+    #[cfg_attr(feature = "sqlx", sqlx(json))]
     pub kinds: Vec<KindServed>,
     /// What its machine was found to lack lately.
-    #[sqlx(json)]
+    #[cfg_attr(feature = "sqlx", sqlx(json))]
     pub lacks: Vec<Lack>,
 }
 
