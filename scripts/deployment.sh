@@ -7,13 +7,17 @@ set -eu
 promtool=$("${0%/*}/promtool.sh" "$1")
 cd "$(dirname "$0")/.."
 
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 if docker compose version >/dev/null 2>&1; then
-    compose() { docker compose "$@"; }
+    compose() { docker compose --file compose.yaml "$@"; }
 else
-    compose() { docker-compose "$@"; }
+    # Debian's docker-compose is older than the option create_host_path of the Compose specification.
+    sed '/^ *bind:$/{N;/create_host_path/d;}' compose.yaml >"$work/compose.yaml"
+    compose() { docker-compose --project-directory . --file "$work/compose.yaml" "$@"; }
 fi
-compose --file compose.yaml config --quiet
-compose --file compose.yaml --profile monitoring config --quiet
+compose config --quiet
+compose --profile monitoring config --quiet
 
 said=$("$promtool" check config --lint-fatal deploy/prometheus/prometheus.yml 2>&1) || {
     echo "$said" >&2
@@ -25,8 +29,8 @@ said=$("$promtool" test rules tests/e2e/monitoring/alerts.yml 2>&1) || {
 }
 
 # A unit is checked together with the program it starts, and that is not installed here.
-units=$(mktemp -d)
-trap 'rm -rf "$units"' EXIT
+units=$work/units
+mkdir "$units"
 for unit in deploy/systemd/*.service; do
     sed 's|^ExecStart=/usr/local/bin/virtuozo|ExecStart=/bin/true|' "$unit" >"$units/${unit##*/}"
 done
