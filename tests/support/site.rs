@@ -240,12 +240,14 @@ impl Site {
     /// It cannot be started.
     pub fn spawn(&self, name: &str, args: &[&str], env: &[(&str, &Path)]) -> Result<Background> {
         let disturbed = env.iter().any(|(variable, _)| *variable == FAILPOINTS);
-        let mut command = if disturbed {
-            self.command(&self.program.with_file_name("virtuozo-failpoints"), args)?
+        let program = if disturbed {
+            self.program.with_file_name("virtuozo-failpoints")
         } else {
-            self.command(&self.program, args)?
+            self.program.clone()
         };
-        command.envs(env.iter().copied());
+        // Who starts the tests may ignore SIGHUP, as nohup does, and their processes would too.
+        let mut command = self.command(Path::new("env"), &["--default-signal=HUP"])?;
+        command.arg(program).args(args).envs(env.iter().copied());
         Background::start(command, self.path(&format!("{name}.log")))
     }
 

@@ -1,5 +1,7 @@
 //! Wrong input of each kind gets a clear message and a non-zero exit.
 
+use std::path::Path;
+
 use anyhow::{Result, ensure};
 use tests::Site;
 use vix::lab::{HostSpec, Product};
@@ -195,7 +197,9 @@ async fn a_destination_that_can_hold_nothing_fails_its_guests_and_not_the_worker
     tests::small_guest(&host, "mail")?;
     site.virtuozo(&["settings", "set", "destination", "/proc/backup"])?
         .ok()?;
-    site.start(1)?;
+    site.start_scheduler("scheduler")?;
+    let roots = [("VIRTUOZO_WRITE_ROOTS", Path::new("/proc"))];
+    let mut worker = site.spawn("worker", &["worker"], &roots)?;
     let run = site.back_up().await?;
     ensure!(run["state"] == "failed", "{run:#}");
     let said = run["guest_runs"][0]["error"].to_string();
@@ -203,6 +207,7 @@ async fn a_destination_that_can_hold_nothing_fails_its_guests_and_not_the_worker
         said.contains("no directory can be made at /proc/backup"),
         "{said}"
     );
+    worker.terminate()?;
     site.stop()
 }
 
