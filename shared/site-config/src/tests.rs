@@ -252,11 +252,12 @@ async fn what_did_not_change_is_not_touched() {
 }
 
 /// What of the tables is no configuration: identities, and what was found or happens.
-const NOT_CONFIGURED: [&str; 43] = [
+const NOT_CONFIGURED: [&str; 44] = [
     "guests.uuid",
     "guests.datastore",
     "guests.node",
     "guests.change_ids",
+    "guests.crashes",
     "datastores.host_id",
     "datastores.host_path",
     "datastores.seen_at",
