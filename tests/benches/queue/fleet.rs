@@ -8,6 +8,7 @@ use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use virtuozo_disk::MachineRoots;
 use virtuozo_hypervisor::{Connector, Connectors};
 use virtuozo_scheduler::{Scheduler, SchedulerOptions};
 use virtuozo_store::{
@@ -78,7 +79,10 @@ pub(crate) async fn measure(server: &Server, waiting: usize) -> Result<Measured>
     for n in 0..WORKERS {
         let telemetry = Telemetry::default();
         let pool = virtuozo_postgres::connect(&database.url, 2, &telemetry.health).await?;
-        let options = WorkerOptions::new(format!("worker-{n}"));
+        let mut options = WorkerOptions::new(format!("worker-{n}"));
+        // Where nothing is named, the directories of the system are closed, and /dev is one.
+        let roots = vec![destination.path().to_owned()];
+        options.write_roots = MachineRoots::new("write_roots", "bench", roots);
         let (connectors, stop) = (connectors.clone(), stop.clone());
         processes.spawn(async move {
             let ended = Worker::run(pool.clone(), options, connectors, telemetry, stop).await;
