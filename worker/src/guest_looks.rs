@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 use virtuozo_hypervisor::{Connectors, GuestFacts, Host, HostTarget, HypervisorError};
-use virtuozo_model::{Guest, GuestState};
+use virtuozo_model::{Guest, GuestState, terminal};
 use virtuozo_store::circuit_breakers;
 
 use crate::{
@@ -209,14 +209,14 @@ fn is_lost(facts: &Result<GuestFacts, HypervisorError>) -> bool {
         .is_err_and(HypervisorError::is_connection_lost)
 }
 
-/// Why a guest is left out, of which the look ended the connection.
+/// Why a guest is left out, the look at which ended the connection.
 pub(crate) fn why_left_out(guest: &Guest, error: &HypervisorError) -> String {
     let times = match guest.crashes {
         0 => String::new(),
         before => format!(" again, after {before} time(s) before"),
     };
     format!(
-        "looking at it ended the connection to its host{times} ({error}); mend the guest, or leave it out with \
-         `virtuozo guest edit --ignored true`"
+        "looking at it ended the connection to its host{times} ({error}); mend the guest, or leave it out with `{}`",
+        terminal::command("guest edit --ignored true", &[guest.full_name()])
     )
 }

@@ -106,7 +106,7 @@ impl Traces {
     pub async fn end(&self) {
         if let Some(exporting) = &self.0 {
             let provider = exporting.provider.clone();
-            exporting.sampler.deliveries.begin_to_end();
+            exporting.sampler.deliveries.begin_ending();
             otlp::end(move |limit| provider.shutdown_with_timeout(limit)).await;
             exporting.sampler.deliveries.end();
         }

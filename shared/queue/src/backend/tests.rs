@@ -24,11 +24,9 @@ async fn claimer<J: Job>(
     (claims, worker)
 }
 
-#[tokio::test]
-async fn a_claim_takes_as_many_jobs_as_were_notified_up_to_a_limit_and_what_it_puts_back_goes_to_others()
- {
-    let db = TestDb::new().await;
-    let jobs: Vec<UndoJob> = (0..CLAIM_LIMIT + 2)
+/// Pushes so many undo jobs, each of a guest of its own.
+async fn push_undos(db: &TestDb, count: usize) {
+    let jobs: Vec<UndoJob> = (0..count)
         .map(|_| UndoJob {
             guest_id: Uuid::now_v7(),
         })
@@ -36,6 +34,13 @@ async fn a_claim_takes_as_many_jobs_as_were_notified_up_to_a_limit_and_what_it_p
     let mut tx = db.pool.begin().await.unwrap();
     crate::push(&mut tx, &jobs, 0).await.unwrap();
     tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_claim_takes_as_many_jobs_as_were_notified_up_to_a_limit_and_what_it_puts_back_goes_to_others()
+ {
+    let db = TestDb::new().await;
+    push_undos(&db, CLAIM_LIMIT + 2).await;
     let all: Vec<String> = sqlx::query_scalar("SELECT id FROM apalis.jobs")
         .fetch_all(&db.pool)
         .await
@@ -239,14 +244,7 @@ async fn a_worker_that_was_asked_to_drain_claims_nothing_even_if_it_has_not_lear
     let (_kinds, served) = tokio::sync::watch::channel(Vec::new());
     let (mut undos, worker) =
         claimer::<UndoJob>(&db, "u", Capabilities::of_worker(id, served)).await;
-    let jobs: Vec<UndoJob> = (0..2)
-        .map(|_| UndoJob {
-            guest_id: Uuid::now_v7(),
-        })
-        .collect();
-    let mut tx = db.pool.begin().await.unwrap();
-    crate::push(&mut tx, &jobs, 0).await.unwrap();
-    tx.commit().await.unwrap();
+    push_undos(&db, 2).await;
     assert_eq!(undos.fetch_next(&worker).await.unwrap().len(), 1);
     sqlx::query("UPDATE virtuozo_core.workers SET drain_requested = true")
         .execute(&db.pool)

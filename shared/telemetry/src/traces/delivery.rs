@@ -34,7 +34,9 @@ pub(super) struct Deliveries {
     /// As many as may be on their way at once, the batch that is being sent included.
     most_on_their_way: u64,
     taken: AtomicU64,
-    arrived: AtomicU64,
+    /// Of those that were taken, the ones that have arrived or are lost.
+    settled: AtomicU64,
+    /// Those for which there was no room included.
     lost: AtomicU64,
     /// Of the lost ones, those that nobody was told of.
     untold: AtomicU64,
@@ -57,7 +59,7 @@ impl Deliveries {
         Self {
             most_on_their_way,
             taken: AtomicU64::new(0),
-            arrived: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             untold: AtomicU64::new(0),
             is_ending: Mutex::new(false),
@@ -88,7 +90,7 @@ impl Deliveries {
     }
 
     /// From now on each batch is sent once more at most.
-    pub(super) fn begin_to_end(&self) {
+    pub(super) fn begin_ending(&self) {
         *self.is_ending.lock() = true;
         self.ending.notify_all();
     }
@@ -96,14 +98,14 @@ impl Deliveries {
     /// What is on its way now is lost, and all that nobody was told of is logged.
     pub(super) fn end(&self) {
         let left = self.on_their_way();
-        self.arrived.fetch_add(left, Ordering::Relaxed);
+        self.settled.fetch_add(left, Ordering::Relaxed);
         self.lose(left);
         self.tell_lost();
     }
 
     fn on_their_way(&self) -> u64 {
-        let arrived = self.arrived.load(Ordering::Relaxed);
-        self.taken.load(Ordering::Relaxed).saturating_sub(arrived)
+        let settled = self.settled.load(Ordering::Relaxed);
+        self.taken.load(Ordering::Relaxed).saturating_sub(settled)
     }
 
     fn tell_lost(&self) {
@@ -165,7 +167,7 @@ impl<E: SpanExporter> SpanExporter for RetryingExporter<E> {
                 _ => break sent,
             }
         };
-        self.deliveries.arrived.fetch_add(spans, Ordering::Relaxed);
+        self.deliveries.settled.fetch_add(spans, Ordering::Relaxed);
         match &sent {
             Ok(()) => self.deliveries.tell_lost(),
             Err(_) => self.deliveries.lose(spans),

@@ -141,7 +141,7 @@ fn a_process_that_ends_sends_a_batch_once_more_and_counts_what_is_left() {
     sending.hand_over(3);
     sending.answer.send(away()).unwrap();
     assert_eq!(sending.asked.recv(), Ok(3));
-    sending.deliveries.begin_to_end();
+    sending.deliveries.begin_ending();
     assert_eq!(sending.asked.recv(), Ok(3), "the last attempt");
     sending.answer.send(away()).unwrap();
     assert!(sending.results.recv().unwrap().is_err());
