@@ -11,6 +11,10 @@ CREATE SCHEMA virtuozo_core;
 CREATE DOMAIN virtuozo_core.backup_mode AS text
 	CONSTRAINT backup_mode_check CHECK ((VALUE = ANY (ARRAY['hot'::text, 'cold'::text])));
 
+-- Name: blake3; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.blake3 AS text
+	CONSTRAINT blake3_check CHECK ((VALUE ~ '^[0-9a-f]{64}$'::text));
+
 -- Name: disk_state; Type: DOMAIN; Schema: virtuozo_core
 CREATE DOMAIN virtuozo_core.disk_state AS text
 	CONSTRAINT disk_state_check CHECK ((VALUE = ANY (ARRAY['unknown'::text, 'ok'::text, 'not_in_inventory'::text, 'invalid'::text])));
@@ -94,6 +98,10 @@ CREATE DOMAIN virtuozo_core.power_state AS text
 -- Name: process_kind; Type: DOMAIN; Schema: virtuozo_core
 CREATE DOMAIN virtuozo_core.process_kind AS text
 	CONSTRAINT process_kind_check CHECK ((VALUE = ANY (ARRAY['worker'::text, 'scheduler'::text])));
+
+-- Name: read_back; Type: DOMAIN; Schema: virtuozo_core
+CREATE DOMAIN virtuozo_core.read_back AS text
+	CONSTRAINT read_back_check CHECK ((VALUE = ANY (ARRAY['medium'::text, 'server'::text, 'cache'::text])));
 
 -- Name: request_kind; Type: DOMAIN; Schema: virtuozo_core
 CREATE DOMAIN virtuozo_core.request_kind AS text
@@ -556,16 +564,53 @@ BEGIN
     IF it.state = 'deleting' THEN
         RETURN 'under_way';
     END IF;
+    -- One that was found and that nobody has adopted is not this site's to remove.
+    IF by_newer AND it.found_at IS NOT NULL AND it.adopted_at IS NULL THEN
+        RETURN 'uncovered';
+    END IF;
     SELECT count(*) INTO covered_by
       FROM virtuozo_core.restore_points o
-     WHERE o.id = ANY (of_guest) AND o.id <> point AND o.state = 'published' AND o.verified_at IS NOT NULL
-       AND (NOT by_newer OR o.taken_at > it.taken_at);
+     WHERE o.id = ANY (of_guest) AND o.id <> point AND virtuozo_core.can_cover(o)
+       AND (NOT by_newer OR (o.taken_at > it.taken_at AND o.entry_number > it.entry_number));
     IF covered_by < cover THEN
         RETURN 'uncovered';
     END IF;
     UPDATE virtuozo_core.restore_points SET state = 'deleting' WHERE id = point;
     RETURN 'begun';
 END $$;
+
+-- Name: restore_points; Type: TABLE; Schema: virtuozo_core
+CREATE TABLE virtuozo_core.restore_points (
+    id uuid NOT NULL,
+    guest_id uuid,
+    guest_run_id uuid,
+    host_name text NOT NULL,
+    guest_name text NOT NULL,
+    repository text NOT NULL,
+    path text NOT NULL,
+    mode virtuozo_core.backup_mode NOT NULL,
+    taken_at virtuozo_core.instant NOT NULL,
+    published_at virtuozo_core.instant DEFAULT now() NOT NULL,
+    size_bytes bigint NOT NULL,
+    source_bytes bigint NOT NULL,
+    foreign_snapshots text[] DEFAULT '{}'::text[] NOT NULL,
+    state virtuozo_core.point_state DEFAULT 'published'::text NOT NULL,
+    verified_at virtuozo_core.instant,
+    damage text,
+    found_at virtuozo_core.instant,
+    adopted_at virtuozo_core.instant,
+    entry_number bigint NOT NULL,
+    manifest_blake3 virtuozo_core.blake3,
+    read_back virtuozo_core.read_back
+);
+
+-- Name: can_cover(virtuozo_core.restore_points); Type: FUNCTION; Schema: virtuozo_core
+CREATE FUNCTION virtuozo_core.can_cover(p virtuozo_core.restore_points) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT p.state = 'published' AND p.verified_at IS NOT NULL AND p.taken_at <= now()
+       AND (p.found_at IS NULL OR p.adopted_at IS NOT NULL)
+$$;
 
 -- Name: guest_runs; Type: TABLE; Schema: virtuozo_core
 CREATE TABLE virtuozo_core.guest_runs (
@@ -1870,27 +1915,6 @@ CREATE VIEW virtuozo.events AS
     event_lines.trace_id
    FROM virtuozo_core.event_lines;
 
--- Name: restore_points; Type: TABLE; Schema: virtuozo_core
-CREATE TABLE virtuozo_core.restore_points (
-    id uuid NOT NULL,
-    guest_id uuid,
-    guest_run_id uuid,
-    host_name text NOT NULL,
-    guest_name text NOT NULL,
-    repository text NOT NULL,
-    path text NOT NULL,
-    mode virtuozo_core.backup_mode NOT NULL,
-    taken_at virtuozo_core.instant NOT NULL,
-    published_at virtuozo_core.instant DEFAULT now() NOT NULL,
-    size_bytes bigint NOT NULL,
-    source_bytes bigint NOT NULL,
-    foreign_snapshots text[] DEFAULT '{}'::text[] NOT NULL,
-    state virtuozo_core.point_state DEFAULT 'published'::text NOT NULL,
-    verified_at virtuozo_core.instant,
-    damage text,
-    found_at virtuozo_core.instant
-);
-
 -- Name: workers; Type: TABLE; Schema: virtuozo_core
 CREATE TABLE virtuozo_core.workers (
     id uuid NOT NULL,
@@ -2074,6 +2098,7 @@ CREATE TABLE virtuozo_core.settings (
     new_guests virtuozo_core.new_guests_choice DEFAULT 'backup'::text NOT NULL,
     verify_after_backup boolean DEFAULT true NOT NULL,
     keep_last integer DEFAULT 7 NOT NULL,
+    group_may_read boolean DEFAULT false NOT NULL,
     rpo_secs integer DEFAULT 266400 NOT NULL,
     daily_start_time time without time zone DEFAULT '22:00:00'::time without time zone NOT NULL,
     time_zone text DEFAULT 'UTC'::text NOT NULL,
@@ -2329,7 +2354,7 @@ CREATE VIEW virtuozo.rpo AS
      CROSS JOIN LATERAL ( SELECT NULLIF(COALESCE(g.rpo_secs, s.rpo_secs), 0) AS rpo_secs) o)
      LEFT JOIN LATERAL ( SELECT x.taken_at
            FROM virtuozo_core.restore_points x
-          WHERE ((x.guest_id = g.id) AND ((x.state)::text = 'published'::text))
+          WHERE ((x.guest_id = g.id) AND ((x.state)::text = 'published'::text) AND ((x.taken_at)::timestamp with time zone < (now() + '00:05:00'::interval)))
           ORDER BY x.taken_at DESC
          LIMIT 1) p ON (true))
      CROSS JOIN LATERAL ( SELECT (round(EXTRACT(epoch FROM (now() - (COALESCE(p.taken_at, g.created_at))::timestamp with time zone))))::bigint AS age_secs) a)
@@ -2624,7 +2649,17 @@ UNION ALL
            FROM virtuozo_core.guest_runs g
           WHERE ((g.host_id = h.id) AND ((g.state)::text = 'waiting'::text)))) OR (EXISTS ( SELECT 1
            FROM virtuozo_core.host_runs r
-          WHERE ((r.host_id = h.id) AND ((r.state)::text = 'queued'::text))))));
+          WHERE ((r.host_id = h.id) AND ((r.state)::text = 'queued'::text))))))
+UNION ALL
+ SELECT 'future_point'::text AS kind,
+    p.id,
+    p.host_name AS host,
+    p.guest_name AS guest,
+    p.published_at AS since,
+    format('its restore point of %s is dated in the future, and covers no other one'::text, to_char((p.taken_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD HH24:MI UTC'::text)) AS reason,
+    format('if a clock was wrong, set it right on the database''s machine and the workers''; then, or if nobody of yours made it: virtuozo point delete --force %s'::text, "right"(replace((p.id)::text, '-'::text, ''::text), 8)) AS advice
+   FROM virtuozo_core.restore_points p
+  WHERE (((p.taken_at)::timestamp with time zone > (now() + '00:05:00'::interval)) AND ((p.state)::text <> 'deleting'::text));
 
 -- Name: missing_capabilities; Type: TABLE; Schema: virtuozo_core
 CREATE TABLE virtuozo_core.missing_capabilities (
@@ -2828,6 +2863,16 @@ CREATE TABLE virtuozo_core.repository_space (
     free_bytes bigint NOT NULL,
     seen_at virtuozo_core.instant DEFAULT now() NOT NULL,
     CONSTRAINT repository_space_path_check CHECK ((path <> ''::text))
+);
+
+-- Name: restore_points_entry_number_seq; Type: SEQUENCE; Schema: virtuozo_core
+ALTER TABLE virtuozo_core.restore_points ALTER COLUMN entry_number ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME virtuozo_core.restore_points_entry_number_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
 );
 
 -- Name: schedule_targets; Type: TABLE; Schema: virtuozo_core

@@ -14,6 +14,7 @@ pub(crate) mod internal;
 pub(crate) mod notice;
 pub(crate) mod obligation;
 pub(crate) mod point;
+pub(crate) mod point_adopt;
 pub(crate) mod point_delete;
 pub(crate) mod repository;
 pub(crate) mod run;

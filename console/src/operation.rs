@@ -11,8 +11,15 @@ use std::{
 
 use anyhow::Result;
 use parking_lot::Mutex;
-use virtuozo_repository::{CopyObserver, Repository, RepositoryError, Stopped, VerifyReport};
+use sqlx::PgPool;
+use uuid::Uuid;
+use virtuozo_repository::{
+    CopyObserver, ManifestKey, ManifestKeys, ReadBack, Recorded, RecordedSource, Repository,
+    RepositoryError, Stopped, VerifyReport,
+};
 use virtuozo_runtime::LIMITS;
+use virtuozo_secrets::{Key, SecretError};
+use virtuozo_services::points::{self, PointLine, Verification};
 
 use crate::{
     context::Context,
@@ -36,11 +43,68 @@ pub(crate) fn damage(report: &VerifyReport) -> Option<String> {
     })
 }
 
-/// Verifies the restore point in a directory. `name` stands for it in the progress shown.
+/// Notes in the catalogue what a verification has found. Returns the damage in one line; `None` if there is none.
+///
+/// # Errors
+/// The database does not answer.
+pub(crate) async fn record(
+    pool: &PgPool,
+    point: Uuid,
+    report: &VerifyReport,
+) -> Result<Option<String>> {
+    let damage = damage(report);
+    let manifest_blake3 = report.manifest_blake3.map(|digest| digest.to_string());
+    let found = match &damage {
+        Some(damage) => Verification::Damaged(damage),
+        None => Verification::Good {
+            read_back: report.read_back.map(ReadBack::as_str),
+            manifest_blake3: manifest_blake3.as_deref(),
+        },
+    };
+    points::record_verification(pool, point, found).await?;
+    Ok(damage)
+}
+
+/// What the catalogue has recorded of a restore point.
+pub(crate) fn recorded(line: &PointLine) -> Recorded {
+    Recorded {
+        point_id: line.id,
+        source: Some(RecordedSource {
+            host: line.host_name.clone(),
+            guest: line.guest_name.clone(),
+            taken_at: line.taken_at,
+        }),
+        manifest_blake3: line.manifest_blake3.clone(),
+    }
+}
+
+/// The keys in a key file that authenticate manifests; none where there is no such file.
+///
+/// # Errors
+/// The key file cannot be used.
+pub(crate) fn manifest_keys(key_file: &Path) -> Result<ManifestKeys> {
+    match Key::load(key_file) {
+        Ok(key) => Ok(ManifestKeys::new(
+            key.manifest_secrets().map(ManifestKey::new),
+        )),
+        Err(SecretError::KeyMissing(_)) => Ok(ManifestKeys::default()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Verifies the restore point in a directory, which the catalogue has `recorded` so, with the `keys` of
+/// this machine. `name` stands for it in the progress
+/// shown.
 ///
 /// # Errors
 /// The directory is in no repository or cannot be read, or a signal stopped the verification.
-pub(crate) async fn verify(context: &Context, dir: &Path, name: &str) -> Result<VerifyReport> {
+pub(crate) async fn verify(
+    context: &Context,
+    dir: &Path,
+    keys: ManifestKeys,
+    recorded: Option<Recorded>,
+    name: &str,
+) -> Result<VerifyReport> {
     // The path of a restore point below its repository is HOST/GUEST/POINT.
     let root = dir
         .ancestors()
@@ -49,7 +113,9 @@ pub(crate) async fn verify(context: &Context, dir: &Path, name: &str) -> Result<
         .to_owned();
     let below = dir.strip_prefix(&root)?.to_owned();
     run(context, &format!("verify {name}"), move |observer| {
-        Repository::open(root)?.verify(&below, observer)
+        Repository::open(root)?
+            .with_keys(keys)
+            .verify(&below, recorded.as_ref(), observer)
     })
     .await
 }

@@ -103,4 +103,12 @@ SELECT 'paused', h.id, h.name, NULL, p.since, format('it %s, and work waits for 
   FROM virtuozo_core.paused_hosts p JOIN virtuozo_core.hosts h ON h.id = p.host_id
  WHERE NOT p.with_all
    AND (EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g WHERE g.host_id = h.id AND g.state = 'waiting')
-        OR EXISTS (SELECT 1 FROM virtuozo_core.host_runs r WHERE r.host_id = h.id AND r.state = 'queued'));
+        OR EXISTS (SELECT 1 FROM virtuozo_core.host_runs r WHERE r.host_id = h.id AND r.state = 'queued'))
+UNION ALL
+SELECT 'future_point', p.id, p.host_name, p.guest_name, p.published_at,
+       format('its restore point of %s is dated in the future, and covers no other one',
+              to_char(p.taken_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI UTC')),
+       format('if a clock was wrong, set it right on the database''s machine and the workers''; then, or if nobody of yours '
+              'made it: virtuozo point delete --force %s', right(replace(p.id::text, '-', ''), 8))
+  FROM virtuozo_core.restore_points p
+ WHERE p.taken_at > now() + interval '5 minutes' AND p.state <> 'deleting';

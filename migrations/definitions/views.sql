@@ -74,7 +74,7 @@ SELECT g.id, h.name AS host, g.name AS guest, g.ignored OR h.ignored OR NOT g.co
                       WHERE x.guest_id = g.id ORDER BY x.created_at DESC LIMIT 1) r ON true;
 
 -- One row for each guest that is to be backed up. A guest without a restore point has its age counted from
--- when it became known.
+-- when it became known. A restore point that is dated in the future is none here.
 CREATE OR REPLACE VIEW virtuozo.rpo AS
 SELECT g.id, h.name AS host, g.name AS guest, g.locator, o.rpo_secs, p.taken_at AS last_point_at,
        a.age_secs, coalesce(a.age_secs > o.rpo_secs, false) AS exceeded
@@ -83,7 +83,8 @@ SELECT g.id, h.name AS host, g.name AS guest, g.locator, o.rpo_secs, p.taken_at 
  CROSS JOIN virtuozo_core.settings s
  CROSS JOIN LATERAL (SELECT nullif(coalesce(g.rpo_secs, s.rpo_secs), 0) AS rpo_secs) o
   LEFT JOIN LATERAL (SELECT x.taken_at FROM virtuozo_core.restore_points x
-                      WHERE x.guest_id = g.id AND x.state = 'published' ORDER BY x.taken_at DESC LIMIT 1) p ON true
+                      WHERE x.guest_id = g.id AND x.state = 'published' AND x.taken_at < now() + interval '5 minutes'
+                      ORDER BY x.taken_at DESC LIMIT 1) p ON true
  CROSS JOIN LATERAL (SELECT round(extract(epoch FROM now() - coalesce(p.taken_at, g.created_at)))::bigint AS age_secs) a
  WHERE g.configured AND NOT g.ignored AND NOT h.ignored;
 

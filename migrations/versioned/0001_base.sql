@@ -34,6 +34,8 @@ CREATE DOMAIN virtuozo_core.step_name AS text
 CREATE DOMAIN virtuozo_core.step_state AS text CHECK (VALUE IN ('running', 'done', 'failed'));
 CREATE DOMAIN virtuozo_core.obligation_kind AS text CHECK (VALUE IN ('remove_snapshot', 'power_on'));
 CREATE DOMAIN virtuozo_core.point_state AS text CHECK (VALUE IN ('published', 'damaged', 'deleting'));
+CREATE DOMAIN virtuozo_core.read_back AS text CHECK (VALUE IN ('medium', 'server', 'cache'));
+CREATE DOMAIN virtuozo_core.blake3 AS text CHECK (VALUE ~ '^[0-9a-f]{64}$');
 CREATE DOMAIN virtuozo_core.event_code AS integer CHECK (VALUE IN (50, 100, 200));
 CREATE DOMAIN virtuozo_core.severity AS text CHECK (VALUE IN ('info', 'warning', 'error'));
 CREATE DOMAIN virtuozo_core.mail_security AS text CHECK (VALUE IN ('starttls', 'tls', 'none'));
@@ -70,6 +72,7 @@ CREATE TABLE virtuozo_core.settings (
     new_guests           virtuozo_core.new_guests_choice NOT NULL DEFAULT 'backup',
     verify_after_backup  boolean NOT NULL DEFAULT true,
     keep_last            integer NOT NULL DEFAULT 7 CHECK (keep_last >= 1),
+    group_may_read       boolean NOT NULL DEFAULT false,                -- restore points: 0640 and 0750, else 0600 and 0700
     -- How old a guest's newest good restore point may become before somebody has to be told; 0: however old. The
     -- default fits a daily backup from Monday to Friday: 72 hours over the weekend, and two for the backup itself.
     rpo_secs             integer NOT NULL DEFAULT 266400 CHECK (rpo_secs >= 0),
@@ -477,6 +480,14 @@ CREATE TABLE virtuozo_core.restore_points (
     damage            text,
     -- When a scan of the repository entered it; NULL: the run that made it did, which knows its guest for certain.
     found_at          virtuozo_core.instant,
+    -- When one that a scan entered was taken for a backup of its guest: its manifest is authenticated by the site's key,
+    -- or somebody said so. One that is found and not adopted covers no other in retention.
+    adopted_at        virtuozo_core.instant,
+    -- The order in which points were entered, which no clock changes.
+    entry_number      bigint GENERATED ALWAYS AS IDENTITY,
+    manifest_blake3   virtuozo_core.blake3,                             -- of its exact text; NULL: not known
+    -- Where the last verification that found it good read its bytes from; NULL: not known.
+    read_back         virtuozo_core.read_back,
     UNIQUE (repository, path)
 );
 CREATE INDEX restore_points_guest ON virtuozo_core.restore_points (guest_id, taken_at DESC);

@@ -26,7 +26,7 @@ use uuid::Uuid;
 use virtuozo_disk::RawFile;
 use virtuozo_repository::{
     DiskProperties, FileFormat, FileSpec, NewPoint, PointMode, PublishedPoint, Repository,
-    Unobserved, restore,
+    RestoreOptions, Unobserved, restore,
 };
 
 const ROUNDS: u128 = 5;
@@ -58,9 +58,15 @@ fn main() {
         let mut point = None;
         let backup = timed(|| point = Some(back_up(&repo, round, &image)));
         let path = point.unwrap().path;
-        let verify = timed(|| assert!(repo.verify(&path, &Unobserved).unwrap().ok));
+        let verify = timed(|| assert!(repo.verify(&path, None, &Unobserved).unwrap().ok));
         let restored = timed(|| {
-            restore(&repo.root().join(&path), &copy, &Unobserved).unwrap();
+            restore(
+                &repo.root().join(&path),
+                &copy,
+                &RestoreOptions::default(),
+                &Unobserved,
+            )
+            .unwrap();
         });
         fs::remove_dir_all(&copy).unwrap();
         repo.remove_point(&path).unwrap();

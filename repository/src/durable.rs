@@ -1,14 +1,14 @@
 //! Changes of directories and files that survive a power cut.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write},
     path::Path,
 };
 
 use rustix::io::Errno;
 
-use crate::{RepositoryError, Result};
+use crate::{Access, RepositoryError, Result};
 
 /// Makes the entries of a directory durable, where its file system can.
 ///
@@ -40,11 +40,11 @@ fn cannot_sync_dirs(error: &io::Error) -> bool {
 }
 
 /// Creates a directory and all that are missing above it, durably.
-pub(crate) fn create_dirs(path: &Path) -> Result<()> {
+pub(crate) fn create_dirs(path: &Path, access: Access) -> Result<()> {
     let above = path.ancestors().filter(|dir| !dir.as_os_str().is_empty());
     let missing: Vec<&Path> = above.take_while(|dir| !dir.is_dir()).collect();
     for dir in missing.into_iter().rev() {
-        match fs::create_dir(dir) {
+        match access.create_dir(dir) {
             // Somebody else was first.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
             // What is above it is there: the file system (`/proc`, say) takes no directories.
@@ -65,18 +65,15 @@ pub(crate) fn create_dirs(path: &Path) -> Result<()> {
 }
 
 /// Creates a file that must not exist.
-pub(crate) fn create_file(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(path)
+pub(crate) fn create_file(path: &Path, access: Access) -> Result<File> {
+    access
+        .create_file(path)
         .map_err(RepositoryError::io("create", path))
 }
 
 /// Writes a whole new file, durably (its directory's entry excepted).
-pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = create_file(path)?;
+pub(crate) fn write_file(path: &Path, bytes: &[u8], access: Access) -> Result<()> {
+    let mut file = create_file(path, access)?;
     file.write_all(bytes)
         .map_err(RepositoryError::io("write", path))?;
     file.sync_all().map_err(RepositoryError::io("sync", path))
@@ -166,7 +163,7 @@ mod tests {
     #[test]
     fn a_file_system_that_takes_no_directories_is_told_and_not_asked_for_ever() {
         for path in ["/proc/backup", "/proc/backup/a/b"] {
-            let error = create_dirs(Path::new(path)).unwrap_err();
+            let error = create_dirs(Path::new(path), Access::Owner).unwrap_err();
             let said = error.to_string();
             assert!(said.contains("/proc/backup"), "{said}");
             assert_eq!(error.class(), crate::ErrorClass::Operator, "{said}");
@@ -174,12 +171,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(create_dirs(&file).is_err());
-        assert!(create_dirs(&file.join("below")).is_err());
-        create_dirs(&dir.path().join("a/b/c")).unwrap();
-        create_dirs(&dir.path().join("a/b/c")).unwrap();
+        assert!(create_dirs(&file, Access::Owner).is_err());
+        assert!(create_dirs(&file.join("below"), Access::Owner).is_err());
+        create_dirs(&dir.path().join("a/b/c"), Access::Owner).unwrap();
+        create_dirs(&dir.path().join("a/b/c"), Access::Owner).unwrap();
         std::os::unix::fs::symlink(dir.path().join("nowhere"), dir.path().join("link")).unwrap();
-        assert!(create_dirs(&dir.path().join("link/x")).is_err());
+        assert!(create_dirs(&dir.path().join("link/x"), Access::Owner).is_err());
     }
 
     #[test]

@@ -11,6 +11,8 @@ use virtuozo_disk::DiskError;
 pub use virtuozo_model::ErrorClass;
 use virtuozo_model::terminal;
 
+use crate::Authenticity;
+
 /// The result of every operation on a repository.
 pub type Result<T> = std::result::Result<T, RepositoryError>;
 
@@ -123,6 +125,18 @@ pub enum RepositoryError {
         /// What is wrong, and where.
         reason: String,
     },
+    /// Nobody who has a key of this machine wrote the manifest.
+    #[error(
+        "{} is {why}. If you know where it comes from, restore it with --unauthenticated, or make it one of this site with \
+         `virtuozo point adopt`; if the key is on another machine, copy that machine's key file",
+        path.display()
+    )]
+    NotAuthenticated {
+        /// The restore point.
+        path: PathBuf,
+        /// What is known about its manifest.
+        why: Authenticity,
+    },
     /// The restore point was written by a newer Virtuozo.
     #[error(
         "{} has format version {found}, but this program reads up to {supported}: use a newer Virtuozo",
@@ -200,7 +214,8 @@ impl RepositoryError {
             Self::NoSpace { .. }
             | Self::NoDirectories { .. }
             | Self::NotFound { .. }
-            | Self::NewerFormat { .. } => ErrorClass::Operator,
+            | Self::NewerFormat { .. }
+            | Self::NotAuthenticated { .. } => ErrorClass::Operator,
             Self::Damaged { .. } | Self::Occupied { .. } | Self::Invalid { .. } => {
                 ErrorClass::Permanent
             }

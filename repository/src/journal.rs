@@ -9,7 +9,7 @@ mod earlier;
 
 use std::{
     collections::HashSet,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::Write as _,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, RecvTimeoutError},
@@ -23,8 +23,8 @@ use virtuozo_disk::BlockSource;
 
 pub(crate) use self::earlier::{Earlier, TakeOver};
 use crate::{
-    CopyObserver, Digest, FileFormat, FileSpec, NewPoint, PointMode, RepositoryError, Result,
-    durable, names::JOURNAL_NAME,
+    Access, CopyObserver, Digest, FileFormat, FileSpec, NewPoint, PointMode, RepositoryError,
+    Result, durable, names::JOURNAL_NAME,
 };
 
 /// The time between two checkpoints. A crash loses at most this much work; each checkpoint costs a sync.
@@ -112,6 +112,7 @@ enum Line {
 #[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
+    access: Access,
     file: Option<File>,
     every: Duration,
     due: Instant,
@@ -124,9 +125,10 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    pub(crate) fn new(dir: &Path, point: &NewPoint) -> Self {
+    pub(crate) fn new(dir: &Path, point: &NewPoint, access: Access) -> Self {
         Self {
             path: dir.join(JOURNAL_NAME),
+            access,
             file: None,
             every: CHECKPOINT_EVERY,
             due: Instant::now() + CHECKPOINT_EVERY,
@@ -230,10 +232,8 @@ impl Journal {
         let file = match &mut self.file {
             Some(file) => file,
             empty => empty.insert(
-                OpenOptions::new()
-                    .append(true)
-                    .create_new(true)
-                    .open(&self.path)
+                self.access
+                    .create_file(&self.path)
                     .map_err(failed("create"))?,
             ),
         };

@@ -5,13 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
-    RepositoryError, Result,
+    Authenticity, ManifestKeys, RepositoryError, Result,
     hash::{self, CHUNK_BYTES, Digest},
     names::{self, MANIFEST_NAME},
     stored::{self, PointFiles},
@@ -127,64 +127,101 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
 }
 
-/// The file as it stands: the hash is that of the exact bytes of `manifest`.
+/// A manifest that was read, with what is known about it beside its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadManifest {
+    /// What it says.
+    pub manifest: Manifest,
+    /// BLAKE3 of its exact text, without the envelope around it.
+    pub blake3: Digest,
+    /// Whether somebody who has a key of this machine wrote it.
+    pub authenticity: Authenticity,
+}
+
+/// The file as it stands: hash and code are those of the exact bytes of `manifest`.
 #[derive(Serialize, Deserialize)]
 struct Envelope<'a> {
     format_version: u64,
     blake3: Digest,
+    /// The key that the code is made with; absent where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    code: Option<Digest>,
     #[serde(borrow)]
     manifest: &'a RawValue,
 }
 
+impl Envelope<'_> {
+    /// The bytes of a manifest's file, authenticated with the first of the keys.
+    fn bytes_of(text: &RawValue, keys: &ManifestKeys) -> serde_json::Result<Vec<u8>> {
+        let (key_id, code) = keys.authenticate(text.get()).unzip();
+        let mut bytes = serde_json::to_vec(&Envelope {
+            format_version: FORMAT_VERSION,
+            blake3: Digest(*blake3::hash(text.get().as_bytes()).as_bytes()),
+            key_id,
+            code,
+            manifest: text,
+        })?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+}
+
 impl Manifest {
-    /// The bytes of the manifest file.
-    pub(crate) fn to_bytes(&self, path: &Path) -> Result<Vec<u8>> {
+    /// The bytes of the manifest file, authenticated where there is a key, and the hash of its text.
+    pub(crate) fn to_bytes(&self, path: &Path, keys: &ManifestKeys) -> Result<(Vec<u8>, Digest)> {
         let unwritable = |error: serde_json::Error| RepositoryError::Invalid {
             name: path.display().to_string(),
             reason: error.to_string(),
         };
         let text = serde_json::to_string_pretty(self).map_err(unwritable)?;
         let manifest = RawValue::from_string(text).map_err(unwritable)?;
-        let mut bytes = serde_json::to_vec(&Envelope {
-            format_version: FORMAT_VERSION,
-            blake3: Digest(*blake3::hash(manifest.get().as_bytes()).as_bytes()),
-            manifest: &manifest,
-        })
-        .map_err(unwritable)?;
-        bytes.push(b'\n');
-        Ok(bytes)
+        let blake3 = Digest(*blake3::hash(manifest.get().as_bytes()).as_bytes());
+        let bytes = Envelope::bytes_of(&manifest, keys).map_err(unwritable)?;
+        Ok((bytes, blake3))
     }
 
-    /// Reads and checks the manifest of the restore point in this directory.
+    /// Reads and checks the manifest of the restore point in this directory, but for who wrote it.
     ///
     /// # Errors
     /// [`RepositoryError::NotFound`] without a manifest, [`RepositoryError::Damaged`],
     /// [`RepositoryError::NewerFormat`].
     pub fn read(point_dir: &Path) -> Result<Self> {
+        Ok(ReadManifest::read(point_dir, &ManifestKeys::default())?.manifest)
+    }
+}
+
+impl ReadManifest {
+    /// Reads and checks the manifest of the restore point in this directory, and its code where its key is here.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotFound`] without a manifest; [`RepositoryError::Damaged`], also where its key is known and
+    /// its code is wrong; [`RepositoryError::NewerFormat`].
+    pub fn read(point_dir: &Path, keys: &ManifestKeys) -> Result<Self> {
         let path = point_dir.join(MANIFEST_NAME);
-        let opened =
-            PointFiles::of(point_dir)?
-                .open_own(MANIFEST_NAME)
-                .map_err(|error| match error {
-                    error if error.is_not_found() => RepositoryError::NotFound {
-                        what: "restore point with a manifest",
-                        path: point_dir.to_owned(),
-                    },
-                    error => stored::unopened(&path, error),
-                })?;
-        let bytes = opened
-            .read_all(SIZE_LIMIT_BYTES)
-            .map_err(|error| stored::unopened(&path, error))?;
-        let Some(bytes) = bytes else {
-            return Err(damaged(
-                &path,
-                format!("a manifest of {} bytes is too large", opened.size_bytes()),
-            ));
-        };
-        Self::from_bytes(&bytes, &path)
+        Self::from_bytes(&read_bytes(point_dir)?, &path, keys)
     }
 
-    fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self> {
+    /// The bytes of this manifest's file with a code by the first of the keys, its text being what it was.
+    pub(crate) fn authenticated_anew(
+        point_dir: &Path,
+        blake3: Digest,
+        keys: &ManifestKeys,
+    ) -> Result<Vec<u8>> {
+        let path = point_dir.join(MANIFEST_NAME);
+        let bytes = read_bytes(point_dir)?;
+        if Self::from_bytes(&bytes, &path, keys)?.blake3 != blake3 {
+            let reason = "it was changed after it was verified".to_owned();
+            return Err(damaged(&path, reason));
+        }
+        let not_json =
+            |error: serde_json::Error| damaged(&path, format!("not a manifest: {error}"));
+        let envelope: Envelope<'_> = serde_json::from_slice(&bytes).map_err(not_json)?;
+        Envelope::bytes_of(envelope.manifest, keys).map_err(not_json)
+    }
+
+    fn from_bytes(bytes: &[u8], path: &Path, keys: &ManifestKeys) -> Result<Self> {
         /// What every version has.
         #[derive(Deserialize)]
         struct Version {
@@ -213,13 +250,52 @@ impl Manifest {
                 "its text does not have the hash it names".to_owned(),
             ));
         }
-        let manifest: Self = serde_json::from_str(text).map_err(not_json)?;
+        let (key_id, code) = (envelope.key_id.as_deref(), envelope.code.as_ref());
+        let authenticity = keys.check(text, key_id, code).ok_or_else(|| {
+            let reason = "its code is not by the key that it names: somebody changed it who does not have that key";
+            damaged(path, reason.to_owned())
+        })?;
+        let manifest: Manifest = serde_json::from_str(text).map_err(not_json)?;
         manifest.check().map_err(|reason| damaged(path, reason))?;
-        Ok(manifest)
+        Ok(Self {
+            manifest,
+            blake3: envelope.blake3,
+            authenticity,
+        })
+    }
+}
+
+impl Manifest {
+    /// Holds names and times to what a catalogue can record.
+    fn check_source(&self) -> std::result::Result<(), String> {
+        let point = &self.point;
+        let mut names = vec![
+            &point.host,
+            &point.guest,
+            &point.locator,
+            &point.software_version,
+        ];
+        names.extend(&point.foreign_snapshots);
+        if names.iter().any(|name| name.contains('\0')) {
+            return Err("a name in it has a NUL".to_owned());
+        }
+        let possible = |at: DateTime<Utc>| (1001..9999).contains(&at.year());
+        if !possible(point.taken_at) || !possible(self.sealed_at) {
+            return Err("it is of an impossible time".to_owned());
+        }
+        Ok(())
     }
 
     /// Holds what a correct writer guarantees, so that readers may rely on it.
     fn check(&self) -> std::result::Result<(), String> {
+        self.check_source()?;
+        let (size_bytes, source_bytes) = sums(&self.files).ok_or(TOO_LARGE)?;
+        if (self.size_bytes, self.source_bytes) != (size_bytes, source_bytes) {
+            return Err("its sizes are not the sums of its files'".to_owned());
+        }
+        if self.files.is_empty() {
+            return Err("it lists no files".to_owned());
+        }
         let mut seen = HashSet::new();
         for file in &self.files {
             let name = &file.name;
@@ -233,6 +309,9 @@ impl Manifest {
             }
             if !seen.insert(name.as_str()) {
                 return Err(format!("{name} is listed twice"));
+            }
+            if file.data_bytes > file.size_bytes {
+                return Err(format!("{name} claims more data than it has bytes"));
             }
             if file.chunks.len() as u64 != hash::chunk_count(file.size_bytes) {
                 return Err(format!("{name} has a wrong number of chunks"));
@@ -251,9 +330,47 @@ impl Manifest {
     }
 }
 
-fn damaged(path: &Path, reason: String) -> RepositoryError {
+/// Why a manifest is refused whose numbers no disk has.
+const TOO_LARGE: &str = "the sizes of its files are too large";
+
+/// The sum of the stored files, and of the disks that they hold; none where one of them is beyond what files can have.
+pub(crate) fn sums(files: &[FileEntry]) -> Option<(u64, u64)> {
+    let (mut size_bytes, mut source_bytes) = (0_u64, 0_u64);
+    for file in files {
+        size_bytes = size_bytes.checked_add(file.size_bytes)?;
+        if file.format == StoredFormat::Vmdk && file.parent.is_none() {
+            source_bytes = source_bytes.checked_add(file.capacity_bytes)?;
+        }
+    }
+    let possible = i64::MAX as u64;
+    (size_bytes <= possible && source_bytes <= possible).then_some((size_bytes, source_bytes))
+}
+
+pub(crate) fn damaged(path: &Path, reason: String) -> RepositoryError {
     RepositoryError::Damaged {
         path: PathBuf::from(path),
         reason,
     }
+}
+
+/// The bytes of the manifest's file in the directory of a restore point.
+fn read_bytes(point_dir: &Path) -> Result<Vec<u8>> {
+    let path = point_dir.join(MANIFEST_NAME);
+    let opened =
+        PointFiles::of(point_dir)?
+            .open_own(MANIFEST_NAME)
+            .map_err(|error| match error {
+                error if error.is_not_found() => RepositoryError::NotFound {
+                    what: "restore point with a manifest",
+                    path: point_dir.to_owned(),
+                },
+                error => stored::unopened(&path, error),
+            })?;
+    let bytes = opened
+        .read_all(SIZE_LIMIT_BYTES)
+        .map_err(|error| stored::unopened(&path, error))?;
+    bytes.ok_or_else(|| {
+        let reason = format!("a manifest of {} bytes is too large", opened.size_bytes());
+        damaged(&path, reason)
+    })
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use virtuozo_disk::{DiskError, Roots};
 
-use crate::{Repository, RepositoryError, Result, durable, error, stored::unopened};
+use crate::{Access, Repository, RepositoryError, Result, durable, error, stored::unopened};
 
 /// The marker's file, in the repository's own directory.
 pub const MARKER_NAME: &str = ".virtuozo-repository";
@@ -66,7 +66,7 @@ impl Repository {
 
     /// Opens the repository in a directory before it is changed. What [`recognise`](Self::recognise) finds to have
     /// no marker gets one, and is made where it is not there; of several that do so at once all get the same.
-    /// Returns the id in the marker.
+    /// What is written is for those whom `access` names. Returns the id in the marker.
     ///
     /// # Errors
     /// As [`recognise`](Self::recognise).
@@ -74,13 +74,14 @@ impl Repository {
         root: impl Into<PathBuf>,
         id: Option<Uuid>,
         recorded: &[String],
+        access: Access,
     ) -> Result<(Self, Uuid)> {
         let root = root.into();
         match Self::recognise(&root, id, recorded)? {
-            Some(found) => Ok((Self { root }, found)),
+            Some(found) => Ok((Self::at(root).with_access(access), found)),
             None => {
-                let repository = Self::create(root)?;
-                let id = mark(&repository.root, &WAYS)?;
+                let repository = Self::create_for(root, access)?;
+                let id = mark(&repository.root, access, &WAYS)?;
                 Ok((repository, id))
             }
         }
@@ -94,7 +95,7 @@ impl Repository {
         let repository = Self::open(root)?;
         match read(&repository.root)? {
             Some(id) => Ok(id),
-            None => mark(&repository.root, &WAYS),
+            None => mark(&repository.root, repository.access, &WAYS),
         }
     }
 }
@@ -150,7 +151,7 @@ fn holds_any(root: &Path, recorded: &[String]) -> bool {
 }
 
 /// Writes a marker where there is none, durably, and returns the id in the one that is there then.
-fn mark(root: &Path, ways: &[Way]) -> Result<Uuid> {
+fn mark(root: &Path, access: Access, ways: &[Way]) -> Result<Uuid> {
     let marker = Marker {
         format_version: MARKER_VERSION,
         id: Uuid::now_v7(),
@@ -160,7 +161,7 @@ fn mark(root: &Path, ways: &[Way]) -> Result<Uuid> {
         .map_err(|error| RepositoryError::io("write", &path)(error.into()))?;
     bytes.push(b'\n');
     let written = root.join(format!("{MARKER_NAME}.{}", marker.id.simple()));
-    durable::write_file(&written, &bytes)?;
+    durable::write_file(&written, &bytes, access)?;
     let laid = lay(&written, &path, ways);
     // One that stays is in nobody's way.
     let _ = fs::remove_file(&written);
@@ -198,7 +199,8 @@ fn rename(written: &Path, marker: &Path) -> io::Result<()> {
 
 fn copy(written: &Path, marker: &Path) -> io::Result<()> {
     let bytes = fs::read(written)?;
-    let mut file = fs::File::create_new(marker)?;
+    let mut file = Access::default().create_file(marker)?;
+    file.set_permissions(fs::metadata(written)?.permissions())?;
     io::Write::write_all(&mut file, &bytes)?;
     file.sync_all()
 }
@@ -219,8 +221,8 @@ mod tests {
             vec![refuse as Way, refuse, copy],
         ] {
             let dir = tempfile::tempdir().unwrap();
-            let id = mark(dir.path(), &ways).unwrap();
-            assert_eq!(mark(dir.path(), &ways).unwrap(), id);
+            let id = mark(dir.path(), Access::Owner, &ways).unwrap();
+            assert_eq!(mark(dir.path(), Access::Owner, &ways).unwrap(), id);
             let left: Vec<_> = fs::read_dir(dir.path())
                 .unwrap()
                 .map(|entry| entry.unwrap().file_name())
@@ -232,7 +234,9 @@ mod tests {
     #[test]
     fn a_file_system_that_knows_no_way_is_told() {
         let dir = tempfile::tempdir().unwrap();
-        let error = mark(dir.path(), &[refuse]).unwrap_err().to_string();
+        let error = mark(dir.path(), Access::Owner, &[refuse])
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("write") && error.contains(MARKER_NAME),
             "{error}"

@@ -133,7 +133,7 @@ impl CopyPlan {
         self.read_bytes += read_bytes;
         if matches!(spec.format, FileFormat::Disk { .. }) {
             if !spec.is_delta() {
-                self.source_bytes += source.size_bytes();
+                self.source_bytes = self.source_bytes.saturating_add(source.size_bytes());
             }
             self.stored_bytes += virtuozo_disk::vmdk::estimate_bytes(
                 source.size_bytes(),

@@ -5,15 +5,16 @@ use std::{
     time::Duration,
 };
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use virtuozo_disk::{BlockSource, vmdk::ParentLink};
 
 use crate::{
-    CopyObserver, FileEntry, FileFormat, FileSpec, Manifest, NewPoint, RepositoryError, Result,
-    StoredFormat, copy, durable, hash,
+    Access, CopyObserver, Digest, FileEntry, FileFormat, FileSpec, Manifest, ManifestKeys,
+    NewPoint, RepositoryError, Result, StoredFormat, copy, durable, hash,
     journal::{Earlier, Journal},
+    manifest,
     names::{self, MANIFEST_NAME},
     sink::Target,
 };
@@ -32,6 +33,9 @@ pub struct SealedPoint {
     pub size_bytes: u64,
     /// Sum of the disks' sizes, in bytes.
     pub source_bytes: u64,
+    /// BLAKE3 of the text of its manifest, as hexadecimal digits; none: sealed by a version that did not keep it.
+    #[serde(default)]
+    pub manifest_blake3: Option<String>,
     /// What an earlier attempt had copied already and was not read from the source again, in bytes.
     #[serde(default)]
     pub resumed_bytes: u64,
@@ -42,6 +46,12 @@ pub struct SealedPoint {
 pub struct PublishedPoint {
     /// Identity of the restore point.
     pub point_id: Uuid,
+    /// Name of the host.
+    pub host: String,
+    /// Name of the guest.
+    pub guest: String,
+    /// The instant its disks hold.
+    pub taken_at: DateTime<Utc>,
     /// Where it lies, below the repository.
     pub path: PathBuf,
     /// Sum of the stored files, in bytes.
@@ -50,6 +60,8 @@ pub struct PublishedPoint {
     pub source_bytes: u64,
     /// Names of the snapshots of other people in it.
     pub foreign_snapshots: Vec<String>,
+    /// BLAKE3 of the text of its manifest.
+    pub manifest_blake3: Digest,
 }
 
 /// Fills a restore point. Dropped before [`seal`](Self::seal), it leaves a partial directory, which
@@ -59,6 +71,8 @@ pub struct PointWriter {
     dir: PathBuf,
     partial_path: PathBuf,
     path: PathBuf,
+    access: Access,
+    keys: ManifestKeys,
     point: NewPoint,
     files: Vec<FileEntry>,
     journal: Journal,
@@ -70,7 +84,12 @@ impl PointWriter {
     /// Makes the partial directory; one of the same run and fence is an earlier attempt of the same
     /// lease holder and is removed. Of those under lower fences, one that holds the same instant is
     /// taken over from; the others are removed.
-    pub(crate) fn begin(root: &Path, point: NewPoint) -> Result<Self> {
+    pub(crate) fn begin(
+        root: &Path,
+        access: Access,
+        keys: ManifestKeys,
+        point: NewPoint,
+    ) -> Result<Self> {
         let folder = Path::new(&names::encode(&point.host)).join(names::encode(&point.guest));
         let partial_path = folder.join(names::partial_name(point.guest_run_id, point.fence));
         let path = folder.join(names::point_name(
@@ -80,13 +99,15 @@ impl PointWriter {
         ));
         let dir = root.join(&partial_path);
         durable::remove_dir(&dir)?;
-        durable::create_dirs(&dir)?;
+        durable::create_dirs(&dir, access)?;
         Ok(Self {
-            journal: Journal::new(&dir, &point),
+            journal: Journal::new(&dir, &point, access),
             earlier: Earlier::find(&root.join(&folder), &point)?,
             dir,
             partial_path,
             path,
+            access,
+            keys,
             point,
             files: Vec::new(),
             resumed_bytes: 0,
@@ -124,7 +145,7 @@ impl PointWriter {
     /// [`RepositoryError::Io`].
     pub fn add_small(&mut self, name: &str, bytes: &[u8]) -> Result<&FileEntry> {
         self.check_new(name)?;
-        durable::write_file(&self.dir.join(name), bytes)?;
+        durable::write_file(&self.dir.join(name), bytes, self.access)?;
         let hash = hash::hash_bytes(bytes);
         let len_bytes = bytes.len() as u64;
         Ok(self.push(FileEntry {
@@ -155,6 +176,7 @@ impl PointWriter {
         self.check_new(&spec.name)?;
         let target = Target {
             dir: &self.dir,
+            access: self.access,
             content_id: self.content_id(&spec.name),
             parent: self.parent_of(spec, source.size_bytes())?,
             earlier: self.earlier.as_ref(),
@@ -167,15 +189,17 @@ impl PointWriter {
     /// Writes the manifest and makes all durable.
     ///
     /// # Errors
-    /// [`RepositoryError::Io`].
+    /// [`RepositoryError::Io`], [`RepositoryError::Invalid`] without any file.
     pub fn seal(self) -> Result<SealedPoint> {
-        let size_bytes = self.files.iter().map(|file| file.size_bytes).sum();
-        let source_bytes = self
-            .files
-            .iter()
-            .filter(|file| file.format == StoredFormat::Vmdk && file.parent.is_none())
-            .map(|file| file.capacity_bytes)
-            .sum();
+        if self.files.is_empty() {
+            return Err(invalid(&self.point.guest, "the restore point has no files"));
+        }
+        let (size_bytes, source_bytes) = manifest::sums(&self.files).ok_or_else(|| {
+            invalid(
+                &self.point.guest,
+                "its disks claim more bytes than a disk can have",
+            )
+        })?;
         let point_id = self.point.point_id;
         let manifest = Manifest {
             point: self.point,
@@ -186,7 +210,8 @@ impl PointWriter {
         };
         self.journal.remove()?;
         let path = self.dir.join(MANIFEST_NAME);
-        durable::write_file(&path, &manifest.to_bytes(&path)?)?;
+        let (bytes, blake3) = manifest.to_bytes(&path, &self.keys)?;
+        durable::write_file(&path, &bytes, self.access)?;
         durable::sync_dir(&self.dir)?;
         if let Some(earlier) = self.earlier {
             earlier.discard();
@@ -197,6 +222,7 @@ impl PointWriter {
             path: self.path,
             size_bytes,
             source_bytes,
+            manifest_blake3: Some(blake3.to_string()),
             resumed_bytes: self.resumed_bytes,
         })
     }

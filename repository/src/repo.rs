@@ -10,14 +10,16 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    CopyPlan, Manifest, NewPoint, PointWriter, PublishedPoint, RepositoryError, Result,
-    SealedPoint, durable, names,
+    Access, Authenticity, CopyPlan, Digest, ManifestKeys, NewPoint, PointWriter, PublishedPoint,
+    ReadManifest, RepositoryError, Result, SealedPoint, durable, names, names::MANIFEST_NAME,
 };
 
 /// A directory that holds restore points as `HOST/GUEST/POINT/`.
 #[derive(Debug, Clone)]
 pub struct Repository {
     pub(crate) root: PathBuf,
+    pub(crate) access: Access,
+    pub(crate) keys: ManifestKeys,
 }
 
 /// What a listing says about a restore point.
@@ -34,6 +36,10 @@ pub struct PointSummary {
     pub source_bytes: u64,
     /// Number of files without the manifest.
     pub files: usize,
+    /// BLAKE3 of the text of its manifest.
+    pub manifest_blake3: Digest,
+    /// Whether somebody who has a key of this machine wrote its manifest.
+    pub authenticity: Authenticity,
 }
 
 /// A restore point found by [`Repository::list`].
@@ -54,7 +60,7 @@ impl Repository {
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         match fs::metadata(&root) {
-            Ok(metadata) if metadata.is_dir() => Ok(Self { root }),
+            Ok(metadata) if metadata.is_dir() => Ok(Self::at(root)),
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(RepositoryError::io("open", root)(error))
             }
@@ -70,9 +76,33 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::Io`].
     pub fn create(root: impl Into<PathBuf>) -> Result<Self> {
+        Self::create_for(root, Access::default())
+    }
+
+    pub(crate) fn create_for(root: impl Into<PathBuf>, access: Access) -> Result<Self> {
         let root = root.into();
-        durable::create_dirs(&root)?;
-        Self::open(root)
+        durable::create_dirs(&root, access)?;
+        Ok(Self::open(root)?.with_access(access))
+    }
+
+    pub(crate) fn at(root: PathBuf) -> Self {
+        Self {
+            root,
+            access: Access::default(),
+            keys: ManifestKeys::default(),
+        }
+    }
+
+    /// Who may read what is written from now on; the owner alone without this.
+    pub fn with_access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// The keys that authenticate what is written and check what is read; none without this.
+    pub fn with_keys(mut self, keys: ManifestKeys) -> Self {
+        self.keys = keys;
+        self
     }
 
     /// The repository's directory.
@@ -111,7 +141,7 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::Io`].
     pub fn begin(&self, point: NewPoint) -> Result<PointWriter> {
-        PointWriter::begin(&self.root, point)
+        PointWriter::begin(&self.root, self.access, self.keys.clone(), point)
     }
 
     /// Where a sealed point lies now, below the repository: under its temporary name, or under its
@@ -124,22 +154,25 @@ impl Repository {
         Ok(self.find(sealed)?.0)
     }
 
-    fn find(&self, sealed: &SealedPoint) -> Result<(PathBuf, Manifest)> {
+    fn find(&self, sealed: &SealedPoint) -> Result<(PathBuf, ReadManifest)> {
         names::check_point_path(&sealed.partial_path)?;
         names::check_point_path(&sealed.path)?;
         match self.manifest_at(&sealed.partial_path)? {
-            Some(manifest) if manifest.point.point_id == sealed.point_id => {
-                return Ok((sealed.partial_path.clone(), manifest));
+            Some(found) if found.manifest.point.point_id == sealed.point_id => {
+                return Ok((sealed.partial_path.clone(), found));
             }
             _ => {}
         }
         match self.manifest_at(&sealed.path)? {
-            Some(manifest) if manifest.point.point_id == sealed.point_id => {
-                Ok((sealed.path.clone(), manifest))
+            Some(found) if found.manifest.point.point_id == sealed.point_id => {
+                Ok((sealed.path.clone(), found))
             }
-            Some(Manifest { point, .. }) => Err(RepositoryError::Occupied {
+            Some(found) => Err(RepositoryError::Occupied {
                 path: self.root.join(&sealed.path),
-                reason: format!("the restore point {} lies there", point.point_id),
+                reason: format!(
+                    "the restore point {} lies there",
+                    found.manifest.point.point_id
+                ),
             }),
             None => Err(RepositoryError::NotFound {
                 what: "sealed restore point",
@@ -156,17 +189,22 @@ impl Repository {
     /// place, which is left as it is.
     pub fn publish(&self, sealed: &SealedPoint) -> Result<PublishedPoint> {
         let (folder, _) = names::check_point_path(&sealed.path)?;
-        let (at, manifest) = self.find(sealed)?;
+        let (at, found) = self.find(sealed)?;
         if at == sealed.partial_path {
             self.rename(sealed)?;
         }
         durable::sync_dir(&self.root.join(folder))?;
+        let manifest = found.manifest;
         Ok(PublishedPoint {
             point_id: sealed.point_id,
+            host: manifest.point.host,
+            guest: manifest.point.guest,
+            taken_at: manifest.point.taken_at,
             path: sealed.path.clone(),
             size_bytes: sealed.size_bytes,
             source_bytes: sealed.source_bytes,
             foreign_snapshots: manifest.point.foreign_snapshots,
+            manifest_blake3: found.blake3,
         })
     }
 
@@ -179,7 +217,7 @@ impl Repository {
             Ok(()) => Ok(()),
             Err(error) => match (error.kind(), self.manifest_at(&sealed.path)?) {
                 // Another process published it in between.
-                (_, Some(there)) if there.point.point_id == sealed.point_id => Ok(()),
+                (_, Some(there)) if there.manifest.point.point_id == sealed.point_id => Ok(()),
                 (
                     io::ErrorKind::DirectoryNotEmpty
                     | io::ErrorKind::AlreadyExists
@@ -217,12 +255,44 @@ impl Repository {
     }
 
     /// A readable manifest; none where there is none.
-    fn manifest_at(&self, path: &Path) -> Result<Option<Manifest>> {
-        match Manifest::read(&self.root.join(path)) {
+    fn manifest_at(&self, path: &Path) -> Result<Option<ReadManifest>> {
+        match self.manifest(path) {
             Ok(manifest) => Ok(Some(manifest)),
             Err(RepositoryError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The manifest of the restore point at `path` below the repository.
+    ///
+    /// # Errors
+    /// As [`ReadManifest::read`].
+    pub fn manifest(&self, path: &Path) -> Result<ReadManifest> {
+        ReadManifest::read(&self.root.join(path), &self.keys)
+    }
+
+    /// Writes the manifest of a published restore point anew, with a code by the first of this machine's keys: what it
+    /// says, whose text has this hash, stays.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Damaged`] if its text has another hash, [`RepositoryError::Io`].
+    pub fn authenticate(&self, path: &Path, blake3: Digest) -> Result<()> {
+        let (folder, name) = names::check_point_path(path)?;
+        let point_dir = self.root.join(path);
+        let bytes = ReadManifest::authenticated_anew(&point_dir, blake3, &self.keys)?;
+        // Beside the point, so that a crash leaves nothing in it that does not belong there.
+        let new = self.root.join(&folder).join(format!(".adopting-{name}"));
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(RepositoryError::io("remove", new)(error));
+            }
+            _ => {}
+        }
+        durable::write_file(&new, &bytes, self.access)?;
+        let manifest = point_dir.join(MANIFEST_NAME);
+        fs::rename(&new, &manifest).map_err(RepositoryError::io("write", manifest))?;
+        durable::sync_dir(&point_dir)?;
+        durable::sync_dir(&self.root.join(folder))
     }
 
     /// All published restore points, by path; damaged manifests are reported as such.
@@ -236,7 +306,7 @@ impl Repository {
                 let folder = Path::new(&host).join(&guest);
                 for name in subdirs(&self.root.join(&folder))? {
                     let path = folder.join(name);
-                    let point = Manifest::read(&self.root.join(&path)).map(PointSummary::from);
+                    let point = self.manifest(&path).map(PointSummary::from);
                     points.push(ListedPoint { path, point });
                 }
             }
@@ -309,9 +379,12 @@ impl Repository {
     }
 }
 
-impl From<Manifest> for PointSummary {
-    fn from(manifest: Manifest) -> Self {
+impl From<ReadManifest> for PointSummary {
+    fn from(found: ReadManifest) -> Self {
+        let manifest = found.manifest;
         Self {
+            manifest_blake3: found.blake3,
+            authenticity: found.authenticity,
             point: manifest.point,
             sealed_at: manifest.sealed_at,
             size_bytes: manifest.size_bytes,

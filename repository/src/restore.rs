@@ -11,9 +11,11 @@ use rustix::{
     io::Errno,
 };
 use serde::Serialize;
+use virtuozo_disk::OpenFile;
 
 use crate::{
-    CopyObserver, FileEntry, Manifest, RepositoryError, Result, StoredFormat, durable,
+    Access, Authenticity, CopyObserver, FileEntry, Manifest, ManifestKeys, ReadManifest, Recorded,
+    RepositoryError, Result, StoredFormat, durable,
     grains::GRAIN_BYTES,
     hash::is_zero,
     stored::{PointFiles, unopened},
@@ -24,12 +26,27 @@ use crate::{
 const TEMP_NAME: &str = ".virtuozo-restore";
 
 /// The outcome of a restore.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RestoreReport {
     /// Files restored.
     pub files: usize,
     /// Sum of their sizes, in bytes.
     pub bytes: u64,
+    /// Whether somebody who has a key of this machine wrote the manifest.
+    pub authenticity: Authenticity,
+}
+
+/// How a restore point is restored.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreOptions {
+    /// What the catalogue knows of the restore point; none: it is restored as whatever it is.
+    pub recorded: Option<Recorded>,
+    /// The keys of this machine.
+    pub keys: ManifestKeys,
+    /// Restore also what is not authenticated.
+    pub unauthenticated: bool,
+    /// Who may read the files.
+    pub access: Access,
 }
 
 /// Restores the point in `point_dir` into `to_dir`, which must be empty or not exist; nothing is ever
@@ -37,16 +54,30 @@ pub struct RestoreReport {
 /// once all of them are complete and synced, the `.vmx` last, so a guest that can be opened is whole.
 ///
 /// # Errors
-/// [`RepositoryError::Damaged`] names the file and offset of the first damaged chunk;
+/// [`RepositoryError::Damaged`] names the file and offset of the first damaged chunk, or says how the point differs from
+/// what is recorded; [`RepositoryError::NotAuthenticated`] unless that is permitted, or neither machine nor manifest
+/// have a key;
 /// [`RepositoryError::NoSpace`], [`RepositoryError::Occupied`], [`RepositoryError::Stopped`]. After an
 /// error nothing of the restore remains in `to_dir`.
 pub fn restore(
     point_dir: &Path,
     to_dir: &Path,
+    options: &RestoreOptions,
     observer: &dyn CopyObserver,
 ) -> Result<RestoreReport> {
-    let manifest = Manifest::read(point_dir)?;
-    durable::create_dirs(to_dir)?;
+    let found = ReadManifest::read(point_dir, &options.keys)?;
+    if let Some(recorded) = &options.recorded {
+        found.check_recorded(recorded, point_dir)?;
+    }
+    let keyless = options.keys.is_empty() && found.authenticity == Authenticity::NoCode;
+    if !found.authenticity.is_authentic() && !options.unauthenticated && !keyless {
+        return Err(RepositoryError::NotAuthenticated {
+            path: point_dir.to_owned(),
+            why: found.authenticity,
+        });
+    }
+    let manifest = found.manifest;
+    durable::create_dirs(to_dir, options.access)?;
     let _lock = lock(to_dir)?;
     let temp = to_dir.join(TEMP_NAME);
     // Under the lock, one that is there is what an interrupted restore left.
@@ -56,67 +87,75 @@ pub fn restore(
         return Err(occupied(to_dir, "restore into an empty or a new directory"));
     }
     durable::check_space(to_dir, manifest.files.iter().map(needed_bytes).sum())?;
-    let outcome = restore_files(&manifest, point_dir, to_dir, &temp, observer);
+    let restoring = Restoring {
+        manifest: &manifest,
+        point_dir,
+        to_dir,
+        temp: &temp,
+        access: options.access,
+    };
+    let outcome = restoring.run(observer);
     if outcome.is_err() {
         // The first error is the one to report; the next restore removes what is left.
         let _ = durable::remove_dir(&temp);
     }
-    outcome
+    outcome?;
+    Ok(RestoreReport {
+        files: manifest.files.len(),
+        bytes: manifest.size_bytes,
+        authenticity: found.authenticity,
+    })
 }
 
-fn restore_files(
-    manifest: &Manifest,
-    point_dir: &Path,
-    to_dir: &Path,
-    temp: &Path,
-    observer: &dyn CopyObserver,
-) -> Result<RestoreReport> {
-    durable::create_dirs(temp)?;
-    let stored = PointFiles::of(point_dir)?;
-    let mut report = RestoreReport { files: 0, bytes: 0 };
-    for entry in &manifest.files {
-        copy_file(
-            entry,
-            &stored,
-            &point_dir.join(&entry.name),
-            &temp.join(&entry.name),
-            observer,
-        )?;
-        report.files += 1;
-        report.bytes += entry.size_bytes;
+struct Restoring<'a> {
+    manifest: &'a Manifest,
+    point_dir: &'a Path,
+    to_dir: &'a Path,
+    temp: &'a Path,
+    access: Access,
+}
+
+impl Restoring<'_> {
+    fn run(&self, observer: &dyn CopyObserver) -> Result<()> {
+        let Self { to_dir, temp, .. } = *self;
+        durable::create_dirs(temp, self.access)?;
+        let stored = PointFiles::of(self.point_dir)?;
+        for entry in &self.manifest.files {
+            let from = self.point_dir.join(&entry.name);
+            let source = stored
+                .open(&entry.name)
+                .map_err(|error| unopened(&from, error))?;
+            let to = temp.join(&entry.name);
+            copy_file(entry, &source, &to, self.access, observer)?;
+        }
+        durable::sync_dir(temp)?;
+        let names = self.manifest.files.iter().map(|entry| entry.name.as_str());
+        let (last, first): (Vec<_>, Vec<_>) =
+            names.partition(|name| name.to_lowercase().ends_with(".vmx"));
+        for name in first {
+            move_up(temp, to_dir, name)?;
+        }
+        durable::sync_dir(to_dir)?;
+        for name in last {
+            move_up(temp, to_dir, name)?;
+        }
+        durable::remove_dir(temp)?;
+        durable::sync_dir(to_dir)
     }
-    durable::sync_dir(temp)?;
-    let (last, first): (Vec<_>, Vec<_>) = manifest
-        .files
-        .iter()
-        .map(|entry| entry.name.as_str())
-        .partition(|name| name.to_lowercase().ends_with(".vmx"));
-    for name in first {
-        move_up(temp, to_dir, name)?;
-    }
-    durable::sync_dir(to_dir)?;
-    for name in last {
-        move_up(temp, to_dir, name)?;
-    }
-    durable::remove_dir(temp)?;
-    durable::sync_dir(to_dir)?;
-    Ok(report)
 }
 
 fn copy_file(
     entry: &FileEntry,
-    stored: &PointFiles,
-    from: &Path,
+    source: &OpenFile,
     to: &Path,
+    access: Access,
     observer: &dyn CopyObserver,
 ) -> Result<()> {
+    let from = source.path();
     let damaged = |reason: String| RepositoryError::Damaged {
         path: from.to_owned(),
         reason: format!("{reason}; verify the restore point for all of its damage"),
     };
-    let source = stored
-        .open(&entry.name)
-        .map_err(|error| unopened(from, error))?;
     let size_bytes = source.size_bytes();
     if size_bytes != entry.size_bytes {
         return Err(damaged(format!(
@@ -124,7 +163,7 @@ fn copy_file(
             entry.size_bytes
         )));
     }
-    let target = durable::create_file(to)?;
+    let target = durable::create_file(to, access)?;
     target
         .set_len(size_bytes)
         .map_err(RepositoryError::io("set the size of", to))?;

@@ -10,7 +10,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::{Manifest, PointSummary, Repository, RepositoryError, Result, durable, names};
+use crate::{PointSummary, Repository, RepositoryError, Result, durable, names};
 
 /// A directory in a repository.
 #[derive(Debug)]
@@ -87,8 +87,8 @@ impl Repository {
         if name.starts_with('.') {
             return FoundWhat::Foreign;
         }
-        match Manifest::read(&self.root().join(path)) {
-            Ok(manifest) => FoundWhat::Point(Box::new(manifest.into())),
+        match self.manifest(path) {
+            Ok(found) => FoundWhat::Point(Box::new(found.into())),
             Err(RepositoryError::NotFound { .. }) => FoundWhat::Foreign,
             Err(error) => FoundWhat::Broken(error),
         }

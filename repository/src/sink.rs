@@ -5,7 +5,8 @@ use std::{cell::RefCell, fs::File, io, mem, path::Path, path::PathBuf, rc::Rc};
 use virtuozo_disk::vmdk::{ParentLink, SparseOptions, SparseWriter, WriteAt};
 
 use crate::{
-    FileFormat, FileSpec, RepositoryError, Result, durable, grains::GRAIN_BYTES, journal::Earlier,
+    Access, FileFormat, FileSpec, RepositoryError, Result, durable, grains::GRAIN_BYTES,
+    journal::Earlier,
 };
 
 /// The writes since the log was last taken: offset and length in bytes.
@@ -15,6 +16,8 @@ type Log = Rc<RefCell<Vec<(u64, u64)>>>;
 pub(crate) struct Target<'a> {
     /// The restore point's directory.
     pub(crate) dir: &'a Path,
+    /// Who may read it.
+    pub(crate) access: Access,
     /// Content id of the disk, if it is one.
     pub(crate) content_id: u32,
     /// The stored parent, for a delta.
@@ -77,7 +80,7 @@ impl Sink {
         size_bytes: u64,
     ) -> Result<(Self, File)> {
         let log = Log::default();
-        let file = durable::create_file(path)?;
+        let file = durable::create_file(path, target.access)?;
         let data = file
             .try_clone()
             .map_err(RepositoryError::io("open", path))?;

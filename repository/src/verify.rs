@@ -4,7 +4,6 @@ use std::{
     collections::HashSet,
     fs::{self, File},
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
         OnceLock,
@@ -16,14 +15,18 @@ use std::{
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use serde::Serialize;
-use virtuozo_disk::{BlockSource, DiskError, vmdk::Chain};
+use virtuozo_disk::DiskError;
 
 use crate::{
-    CopyObserver, FileEntry, Manifest, Repository, RepositoryError, Result, StoredFormat,
+    Authenticity, CopyObserver, FileEntry, Manifest, ManifestKeys, ReadBack, ReadManifest,
+    Recorded, Repository, RepositoryError, Result,
     hash::{self, CHUNK_BYTES, Digest},
     names::{self, MANIFEST_NAME},
+    read_back::FreshFile,
     stored::{PointFiles, unopened},
 };
+
+mod disks;
 
 /// Threads that read and hash at the same time.
 const THREADS: usize = 4;
@@ -50,22 +53,73 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// All problems, by file and offset.
     pub problems: Vec<Problem>,
+    /// Where the bytes came from, the weakest of all files; none: there were none to read.
+    pub read_back: Option<ReadBack>,
+    /// Whether somebody who has a key of this machine wrote the manifest; none: it cannot be read.
+    pub authenticity: Option<Authenticity>,
+    /// BLAKE3 of the manifest's text; none: it cannot be read.
+    pub manifest_blake3: Option<Digest>,
 }
 
 impl Repository {
     /// Reads the restore point at `path` below the repository: every chunk's hash, file sizes, missing
-    /// and unexpected files, and that each disk chain opens.
+    /// and unexpected files, that the disks are there and each chain opens, and that it is the one that the
+    /// catalogue has `recorded`.
     ///
     /// # Errors
     /// [`RepositoryError::NotFound`] without such a directory, [`RepositoryError::NewerFormat`],
     /// [`RepositoryError::Stopped`]. Damage is no error: it is in the report.
-    pub fn verify(&self, path: &Path, observer: &dyn CopyObserver) -> Result<VerifyReport> {
+    pub fn verify(
+        &self,
+        path: &Path,
+        recorded: Option<&Recorded>,
+        observer: &dyn CopyObserver,
+    ) -> Result<VerifyReport> {
         names::check_point_path(path)?;
-        verify_dir(&self.root().join(path), observer)
+        verify_dir(&self.root().join(path), recorded, &self.keys, observer)
+    }
+
+    /// What is missing of the restore point at `path` that the catalogue has `recorded`, as far as that is seen without
+    /// reading its files; none: it is there, and each file has its size.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NewerFormat`], [`RepositoryError::Io`].
+    pub fn missing(&self, path: &Path, recorded: &Recorded) -> Result<Option<String>> {
+        let found = match self.manifest(path) {
+            Ok(found) => found,
+            Err(error @ (RepositoryError::Damaged { .. } | RepositoryError::NotFound { .. })) => {
+                return Ok(Some(error.to_string()));
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(difference) = found.difference(recorded) {
+            return Ok(Some(difference));
+        }
+        for entry in &found.manifest.files {
+            let path = self.root().join(path).join(&entry.name);
+            match fs::symlink_metadata(&path) {
+                Ok(metadata) if metadata.is_file() && metadata.len() == entry.size_bytes => {}
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(RepositoryError::io("read the size of", path)(error));
+                }
+                _ => {
+                    return Ok(Some(format!(
+                        "{} is missing or has another size",
+                        entry.name
+                    )));
+                }
+            }
+        }
+        Ok(None)
     }
 }
 
-fn verify_dir(dir: &Path, observer: &dyn CopyObserver) -> Result<VerifyReport> {
+fn verify_dir(
+    dir: &Path,
+    recorded: Option<&Recorded>,
+    keys: &ManifestKeys,
+    observer: &dyn CopyObserver,
+) -> Result<VerifyReport> {
     if !dir.is_dir() {
         return Err(RepositoryError::NotFound {
             what: "restore point",
@@ -77,9 +131,12 @@ fn verify_dir(dir: &Path, observer: &dyn CopyObserver) -> Result<VerifyReport> {
         files_checked: 0,
         bytes: 0,
         problems: Vec::new(),
+        read_back: None,
+        authenticity: None,
+        manifest_blake3: None,
     };
-    let manifest = match Manifest::read(dir) {
-        Ok(manifest) => manifest,
+    let found = match ReadManifest::read(dir, keys) {
+        Ok(found) => found,
         Err(error @ (RepositoryError::Damaged { .. } | RepositoryError::NotFound { .. })) => {
             report.problem(MANIFEST_NAME, None, error.to_string());
             return Ok(report);
@@ -87,12 +144,18 @@ fn verify_dir(dir: &Path, observer: &dyn CopyObserver) -> Result<VerifyReport> {
         Err(error) => return Err(error),
     };
     let stored = PointFiles::of(dir)?;
+    report.authenticity = Some(found.authenticity.clone());
+    report.manifest_blake3 = Some(found.blake3);
+    if let Some(difference) = recorded.and_then(|recorded| found.difference(recorded)) {
+        report.problem(MANIFEST_NAME, None, difference);
+    }
+    let manifest = found.manifest;
     report.find_unexpected(dir, &manifest)?;
     for entry in &manifest.files {
         report.check_file(&stored, &dir.join(&entry.name), entry, observer)?;
         report.files_checked += 1;
     }
-    report.check_chains(&stored, &manifest);
+    report.check_disks(&stored, &manifest);
     report.ok = report.problems.is_empty();
     Ok(report)
 }
@@ -156,80 +219,24 @@ impl VerifyReport {
         }
         let checked = check_chunks(path, opened.file(), entry, observer, |_, _| Ok(()))?;
         self.bytes += checked.bytes;
+        if entry.size_bytes > 0 {
+            let read_back = self
+                .read_back
+                .map_or(checked.read_back, |so_far| so_far.min(checked.read_back));
+            self.read_back = Some(read_back);
+        }
         for (offset_bytes, what) in checked.bad {
             self.problem(&entry.name, Some(offset_bytes), what);
         }
         Ok(())
-    }
-
-    /// Each chain is opened at its newest link, so every link is opened.
-    fn check_chains(&mut self, stored: &PointFiles, manifest: &Manifest) {
-        let parents: HashSet<&str> = manifest
-            .files
-            .iter()
-            .filter_map(|file| file.parent.as_deref())
-            .collect();
-        let disks = manifest
-            .files
-            .iter()
-            .filter(|file| file.format == StoredFormat::Vmdk);
-        for entry in disks.filter(|file| !parents.contains(file.name.as_str())) {
-            match stored.chain(&entry.name) {
-                Ok(chain) => self.check_links(&chain, entry, manifest),
-                Err(error) => self.problem(
-                    &entry.name,
-                    None,
-                    format!("does not open as a disk: {error}"),
-                ),
-            }
-        }
-    }
-
-    fn check_links(&mut self, chain: &Chain, newest: &FileEntry, manifest: &Manifest) {
-        if chain.size_bytes() != newest.capacity_bytes {
-            self.problem(
-                &newest.name,
-                None,
-                format!(
-                    "is a disk of {} bytes instead of {}",
-                    chain.size_bytes(),
-                    newest.capacity_bytes
-                ),
-            );
-        }
-        let mut expected = Some(newest);
-        for layer in chain.layers() {
-            let found = layer.path().file_name().and_then(|name| name.to_str());
-            if found != expected.map(|file| file.name.as_str()) {
-                self.problem(
-                    &newest.name,
-                    None,
-                    format!(
-                        "has {} in its chain, unlike the manifest",
-                        layer.path().display()
-                    ),
-                );
-                return;
-            }
-            let parent = expected.and_then(|file| file.parent.as_deref());
-            expected = parent.and_then(|name| manifest.files.iter().find(|file| file.name == name));
-        }
-        if let Some(missing) = expected {
-            self.problem(
-                &newest.name,
-                None,
-                format!(
-                    "does not have {} in its chain, unlike the manifest",
-                    missing.name
-                ),
-            );
-        }
     }
 }
 
 /// What was found in the chunks of one file.
 pub(crate) struct Checked {
     pub(crate) bytes: u64,
+    /// Where they came from.
+    pub(crate) read_back: ReadBack,
     /// Offset and what is wrong there, in order.
     pub(crate) bad: Vec<(u64, String)>,
 }
@@ -251,7 +258,7 @@ pub(crate) fn check_chunks(
 ) -> Result<Checked> {
     let check = ChunkCheck {
         path: path.to_owned(),
-        file,
+        file: FreshFile::of(file),
         entry,
         observer,
         take,
@@ -283,6 +290,7 @@ pub(crate) fn check_chunks(
     let mut bad = check.bad.into_inner();
     bad.sort_unstable();
     Ok(Checked {
+        read_back: check.file.read_back,
         bytes: check.done_bytes.into_inner(),
         bad,
     })
@@ -290,7 +298,7 @@ pub(crate) fn check_chunks(
 
 struct ChunkCheck<'a, T> {
     path: PathBuf,
-    file: &'a File,
+    file: FreshFile<'a>,
     entry: &'a FileEntry,
     observer: &'a dyn CopyObserver,
     take: T,
@@ -319,23 +327,17 @@ impl<T: Fn(u64, &[u8]) -> Result<()> + Sync> ChunkCheck<'_, T> {
                 return Ok(());
             };
             self.observer.wait_allowed()?;
-            buf.resize(
-                self.entry
-                    .size_bytes
-                    .saturating_sub(offset_bytes)
-                    .min(CHUNK_BYTES) as usize,
-                0,
-            );
-            match self.file.read_exact_at(&mut buf, offset_bytes) {
-                Ok(()) if self.fits(index, &buf, expected) => (self.take)(offset_bytes, &buf)?,
-                Ok(()) => self.bad(offset_bytes, "does not have its hash".to_owned()),
+            let rest_bytes = self.entry.size_bytes.saturating_sub(offset_bytes);
+            let len_bytes = rest_bytes.min(CHUNK_BYTES);
+            match self.file.read(offset_bytes, len_bytes as usize, &mut buf) {
+                Ok(bytes) if self.fits(index, bytes, expected) => (self.take)(offset_bytes, bytes)?,
+                Ok(_) => self.bad(offset_bytes, "does not have its hash".to_owned()),
                 // A medium that cannot give the bytes back has lost them.
                 Err(error) if is_loss(&error) => {
                     self.bad(offset_bytes, format!("cannot be read: {error}"));
                 }
                 Err(error) => return Err(RepositoryError::io("read", &self.path)(error)),
             }
-            let len_bytes = buf.len() as u64;
             let done_bytes = self.done_bytes.fetch_add(len_bytes, Ordering::Relaxed) + len_bytes;
             self.observer
                 .progress(self.entry.label(), done_bytes, self.entry.size_bytes);

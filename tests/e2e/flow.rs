@@ -6,6 +6,7 @@ mod commands;
 mod datastores;
 mod events;
 mod foreign_files;
+mod forged;
 mod hooks;
 mod leftovers;
 mod limits;

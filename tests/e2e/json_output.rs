@@ -294,9 +294,15 @@ async fn the_page_of_json_output_names_every_command_and_exactly_the_fields_that
     out.run(&site, "events", &[], &[])?;
     out.run(&site, "hook list", &[], &[])?;
     out.run(&site, "point list", &[], &[])?;
-    out.run(&site, "point show", &[&point], &["record", "manifest"])?;
+    out.run(
+        &site,
+        "point show",
+        &[&point],
+        &["record", "manifest", "authenticity"],
+    )?;
     out.run(&site, "point verify", &[&point], &[])?;
     out.run(&site, "point verify", &[&no_point], &[])?;
+    out.run(&site, "point adopt", &[&point], &[])?;
     out.run(&site, "point delete", &[&point, "--dry-run"], &[])?;
     let restored = site.path("restored").display().to_string();
     out.run(&site, "restore", &[&point, "--to", &restored], &[])?;

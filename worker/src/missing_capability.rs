@@ -169,7 +169,8 @@ mod tests {
         assert!(looks.is_there(path, repository(None)).await);
         let under_mount_point = looks.is_there(path, repository(Some(Uuid::now_v7())));
         assert!(!under_mount_point.await);
-        let (_, id) = Repository::enter(&place, None, &[]).unwrap();
+        let (_, id) =
+            Repository::enter(&place, None, &[], virtuozo_repository::Access::Owner).unwrap();
         assert!(looks.is_there(path, repository(Some(id))).await);
         let another = looks.is_there(path, repository(Some(Uuid::now_v7())));
         assert!(!another.await);

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 use virtuozo_disk::MachineRoots;
 use virtuozo_postgres::Pool;
-use virtuozo_repository::{Repository, RepositoryError};
+use virtuozo_repository::{Access, Repository, RepositoryError};
 use virtuozo_runtime::Availability;
 use virtuozo_store::repositories;
 
@@ -36,15 +36,21 @@ impl Repositories {
         }
     }
 
-    /// Opens a repository for a change. At the site's first use, the directory and its marker are created.
+    /// Opens a repository for a change. At the site's first use, the directory and its marker are created. What is
+    /// written in it is for those whom `access` names.
     ///
     /// # Errors
     /// The directory is not the repository that the site knows, or cannot be read. Nothing was changed.
-    pub(crate) async fn open(&self, pool: &Pool, root: &Path) -> Result<Repository, StepError> {
+    pub(crate) async fn open(
+        &self,
+        pool: &Pool,
+        root: &Path,
+        access: Access,
+    ) -> Result<Repository, StepError> {
         self.check_allowed(root).await?;
         let seen = self.seen().get(root).copied();
         if let Some(id) = seen
-            && let Ok((repository, _)) = enter(root, Some(id), Vec::new()).await
+            && let Ok((repository, _)) = enter(root, Some(id), Vec::new(), access).await
         {
             return Ok(repository);
         }
@@ -54,7 +60,7 @@ impl Repositories {
         })
         .await?;
         let first_use = known.id.is_none();
-        let (mut repository, mut id) = enter(root, known.id, known.points).await?;
+        let (mut repository, mut id) = enter(root, known.id, known.points, access).await?;
         if first_use {
             tracing::info!(repository = %root.display(), %id, "repository is used for the first time");
             // Another worker may have recorded another directory first; then this one is the wrong one.
@@ -62,7 +68,7 @@ impl Repositories {
                 repositories::learn(pool, &path, id)
             })
             .await?;
-            (repository, _) = enter(root, Some(id), Vec::new()).await?;
+            (repository, _) = enter(root, Some(id), Vec::new(), access).await?;
         }
         self.seen().insert(root.to_owned(), id);
         Ok(repository)
@@ -87,7 +93,11 @@ impl Repositories {
     pub(crate) async fn explain(&self, pool: &Pool, root: &Path, error: StepError) -> StepError {
         match error {
             StepError::Repository(RepositoryError::NotFound { .. }) => {
-                self.open(pool, root).await.err().unwrap_or(error)
+                // Nothing is made in a repository that was written to before.
+                self.open(pool, root, Access::default())
+                    .await
+                    .err()
+                    .unwrap_or(error)
             }
             error => error,
         }
@@ -102,7 +112,8 @@ async fn enter(
     root: &Path,
     id: Option<Uuid>,
     recorded: Vec<String>,
+    access: Access,
 ) -> Result<(Repository, Uuid), StepError> {
     let root = root.to_owned();
-    blocking(move || Ok(Repository::enter(root, id, &recorded)?)).await
+    blocking(move || Ok(Repository::enter(root, id, &recorded, access)?)).await
 }

@@ -26,7 +26,7 @@ use virtuozo_runtime::LIMITS;
 use virtuozo_store::{
     guest_runs,
     inventory::GuestObservation,
-    points::GuestPoint,
+    points::Published,
     steps::{self, DoneStep, NextStep},
 };
 use virtuozo_telemetry::metrics::Outcome;
@@ -57,8 +57,8 @@ enum StepResult {
     Validated(Value, GuestObservation),
     /// Recorded with the obligations that are met and the progress of the copy.
     Done(DoneStep),
-    /// Recorded by the statement that ends the guest run; has the restore points of the guest.
-    Published(Vec<GuestPoint>),
+    /// Recorded by the statement that ends the guest run; has what follows from that.
+    Published(Published),
 }
 
 impl StepResult {
@@ -84,26 +84,26 @@ impl GuestRun {
     ///
     /// # Errors
     /// The error and the step that it happened in.
-    pub(crate) async fn attempt(&self) -> Result<Vec<GuestPoint>, FailedAttempt> {
+    pub(crate) async fn attempt(&self) -> Result<Published, FailedAttempt> {
         let resuming = self.resume().with_context(self.trace.whole());
         let mut outputs = resuming
             .await
             .map_err(|error| FailedAttempt { step: None, error })?;
         // The record of a step also records the begin of the next; taking the lease records that of the first.
         let mut begun = self.row.attempt_fence == self.row.fence;
-        let mut points = Vec::new();
+        let mut published = Published::default();
         while let Some(step) = outputs.next() {
             let began = Instant::now();
             let performed = self.perform(step, &mut outputs, begun).await;
             let metrics = &self.context.telemetry.metrics;
             metrics.step_ended(step.name.as_str(), outcome(&performed), began.elapsed());
-            points = performed.map_err(|error| FailedAttempt {
+            published = performed.map_err(|error| FailedAttempt {
                 step: Some(step),
                 error,
             })?;
             begun = true;
         }
-        Ok(points)
+        Ok(published)
     }
 
     /// The outputs of earlier steps of this attempt, if they are still valid. Otherwise the attempt starts again.
@@ -146,7 +146,8 @@ impl GuestRun {
                 return Ok(false);
             };
             let repositories = &self.context.repositories;
-            let repository = repositories.open(&self.context.pool, &validated.destination);
+            let repository =
+                repositories.open(&self.context.pool, &validated.destination, self.access());
             let repository = repository.await?;
             return blocking(move || Ok(repository.locate(&sealed).is_ok())).await;
         }
@@ -163,7 +164,7 @@ impl GuestRun {
         planned: &'static PlannedStep,
         outputs: &mut Outputs,
         begun: bool,
-    ) -> Result<Vec<GuestPoint>, StepError> {
+    ) -> Result<Published, StepError> {
         self.lease.allowed().await?;
         if Plan::of(outputs.mode()).is_handed_over(planned) && self.context.drain.is_cancelled() {
             return Err(Stop::Draining.into());
@@ -189,17 +190,16 @@ impl GuestRun {
             Ok(result)
         };
         let result = carrying_out.with_context(self.trace.step(step)).await?;
-        let points = match result {
-            StepResult::Published(points) => {
+        match result {
+            StepResult::Published(published) => {
                 outputs.keep(planned.output, Value::Null);
-                return Ok(points);
+                return Ok(published);
             }
             StepResult::Validated(output, seen) => {
                 self.context.failpoints.at(Place::Effect(step)).await?;
                 outputs.keep(planned.output, output.clone());
                 let follows = following(outputs);
                 self.record_validated(&output, follows, &seen).await?;
-                Vec::new()
             }
             StepResult::Done(done) => {
                 self.context.failpoints.at(Place::Effect(step)).await?;
@@ -212,11 +212,10 @@ impl GuestRun {
                         .await?,
                 )?;
                 self.change_is_recorded().await;
-                Vec::new()
             }
-        };
+        }
         self.context.failpoints.at(Place::Recorded(step)).await?;
-        Ok(points)
+        Ok(Published::default())
     }
 
     /// Executes a step.

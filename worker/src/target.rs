@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_hypervisor::HostTarget;
 use virtuozo_postgres::StoreError;
-use virtuozo_secrets::{Key, SecretError};
+use virtuozo_secrets::{Key, Opens, SecretError};
 use virtuozo_store::{datastores, hosts};
 use virtuozo_telemetry::Telemetry;
 
@@ -40,7 +40,12 @@ pub async fn host_target(
     let host = hosts::by_id(pool, host_id).await?;
     let password = match hosts::sealed_password(pool, host_id).await? {
         Some(sealed) => {
-            let opened = Key::load(key_file).and_then(|key| key.open(host_id, &sealed));
+            let opens = Opens {
+                id: host_id,
+                address: host.address.as_deref(),
+                user: host.user_name.as_deref(),
+            };
+            let opened = Key::load(key_file).and_then(|key| key.open(opens, &sealed));
             Some(opened.map_err(|source| TargetError::Secret {
                 host: host.name.clone(),
                 source,

@@ -17,6 +17,7 @@ use sqlx::PgPool;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use virtuozo_postgres::server::Cluster;
+use virtuozo_repository::RestoreOptions;
 use virtuozo_runtime::{Health, LIMITS};
 use virtuozo_secrets::Key;
 use virtuozo_services::{
@@ -294,9 +295,10 @@ impl Demo {
     ) -> Result<()> {
         let dir = Path::new(&point.repository).join(&point.path);
         let name = format!("{}/{}", point.host_name, point.guest_name);
-        let report = operation::verify(context, &dir, &name).await?;
-        let mut damage = operation::damage(&report);
-        points::record_verification(pool, point.id, damage.as_deref()).await?;
+        let recorded = Some(operation::recorded(point));
+        let keys = operation::manifest_keys(&self.path("key"))?;
+        let report = operation::verify(context, &dir, keys, recorded, &name).await?;
+        let mut damage = operation::record(pool, point.id, &report).await?;
         if damage.is_none() {
             let looked = tokio::task::spawn_blocking(move || compare::qemu_check(&dir)).await?;
             damage = looked.err().map(|error| told(&error));
@@ -325,8 +327,13 @@ impl Demo {
             .join(&planned.host)
             .join(&planned.name);
         let guest = format!("{}/{}", planned.host, planned.name);
+        let options = RestoreOptions {
+            recorded: Some(operation::recorded(point)),
+            keys: operation::manifest_keys(&self.path("key"))?,
+            ..RestoreOptions::default()
+        };
         tokio::task::spawn_blocking(move || {
-            virtuozo_repository::restore(&from, &to, &virtuozo_repository::Unobserved)?;
+            virtuozo_repository::restore(&from, &to, &options, &virtuozo_repository::Unobserved)?;
             compare::same_disks(&from, &to)?;
             let how = match planned.expect {
                 // It was off, so its own disks are still as they were backed up.

@@ -253,8 +253,16 @@ async fn edit(context: &Context, db: &Database, args: Edit) -> Result<()> {
     };
     let password = password.as_ref();
     let password = password.map(|(key, password)| sealing(key, password));
-    let name = hosts::edit(&db.pool, &KnownBackEnds, &args.name, changes, password).await?;
-    context.out.done(&format!("host {name} changed"))
+    let edited = hosts::edit(&db.pool, &KnownBackEnds, &args.name, changes, password).await?;
+    let name = edited.name;
+    let mut done = format!("host {name} changed");
+    if edited.password_removed {
+        done += &format!(
+            "; its password was for the former address or user and is removed: give the one for this with `virtuozo host \
+             password {name}`"
+        );
+    }
+    context.out.done(&done)
 }
 
 async fn list(context: &Context, db: &Database) -> Result<()> {

@@ -7,17 +7,23 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
-use virtuozo_repository::{Manifest, RepositoryError, VerifyReport};
+use virtuozo_repository::{
+    Access, ReadBack, ReadManifest, Recorded, RepositoryError, RestoreOptions, VerifyReport,
+};
 use virtuozo_services::{
     names,
     points::{self, PointLine},
+    settings,
 };
 
-use super::point_delete::{self, DeleteArgs};
+use super::{
+    point_adopt::{self, AdoptArgs},
+    point_delete::{self, DeleteArgs},
+};
 use crate::{
     context::{Context, Database},
     error::{AlreadyReported, told, usage},
-    operation::{self, damage, verify},
+    operation::{self, damage, manifest_keys, verify},
     output,
 };
 
@@ -53,6 +59,8 @@ pub(crate) enum PointCommand {
         #[arg(long, conflicts_with = "point")]
         all: bool,
     },
+    /// Take restore points that a scan has found for backups of their guests, and authenticate them with this site's key
+    Adopt(AdoptArgs),
     /// Delete restore points, out of their repository and out of the catalogue
     Delete(DeleteArgs),
 }
@@ -68,6 +76,12 @@ pub(crate) struct RestoreArgs {
     /// Directory to restore into: new or empty
     #[arg(long, value_name = "DIR")]
     pub(crate) to: PathBuf,
+    /// Also what nobody with a key of this machine wrote: you know where it comes from
+    #[arg(long)]
+    pub(crate) unauthenticated: bool,
+    /// Let the group read the files (0640, directories 0750; otherwise 0600 and 0700)
+    #[arg(long)]
+    pub(crate) group_may_read: bool,
 }
 
 pub(crate) async fn run(context: &Context, command: PointCommand) -> Result<()> {
@@ -84,6 +98,7 @@ pub(crate) async fn run(context: &Context, command: PointCommand) -> Result<()> 
             };
             verify_all(context, points).await
         }
+        PointCommand::Adopt(args) => point_adopt::run(context, args).await,
         PointCommand::Delete(args) => point_delete::run(context, args).await,
     }
 }
@@ -150,6 +165,12 @@ impl Located {
         }
     }
 
+    /// What the catalogue knows of it; none: it was named by its directory.
+    fn recorded(&self) -> Option<Recorded> {
+        let (line, _) = self.row.as_ref()?;
+        Some(operation::recorded(line))
+    }
+
     fn name(&self) -> String {
         match &self.row {
             Some((line, _)) => output::short(line.id),
@@ -159,11 +180,18 @@ impl Located {
 }
 
 fn show(context: &Context, point: &Located) -> Result<()> {
-    let manifest = Manifest::read(&point.dir)?;
+    let found = ReadManifest::read(&point.dir, &manifest_keys(&context.key_file())?)?;
+    let manifest = found.manifest;
     let row = point.row.as_ref().map(|(line, _)| line);
     let out = &context.out;
     if out.is_json() {
-        return out.json(&json!({ "dir": point.dir, "record": row, "manifest": manifest }));
+        return out.json(&json!({
+            "dir": point.dir,
+            "record": row,
+            "manifest": manifest,
+            "manifest_blake3": found.blake3,
+            "authenticity": found.authenticity,
+        }));
     }
     let about = &manifest.point;
     let mut lines = vec![
@@ -175,10 +203,12 @@ fn show(context: &Context, point: &Located) -> Result<()> {
         ("Stored", output::size(manifest.size_bytes)),
         ("Disks", output::size(manifest.source_bytes)),
         ("Foreign snapshots", about.foreign_snapshots.join(", ")),
+        ("Authenticity", found.authenticity.to_string()),
     ];
     if let Some(row) = row {
         lines.push(("State", row.state.clone()));
         lines.push(("Verified", output::time_or_dash(row.verified_at)));
+        lines.push(("Read back from", output::or_dash(row.read_back.as_deref())));
         if let Some(damage) = &row.damage {
             lines.push(("Damage", damage.clone()));
         }
@@ -216,7 +246,12 @@ impl Verified {
 
     fn result(&self) -> String {
         match (&self.report, &self.error) {
-            (Some(report), _) => damage(report).unwrap_or_else(|| "good".to_owned()),
+            (Some(report), _) => damage(report).unwrap_or_else(|| match &report.authenticity {
+                Some(authenticity) if !authenticity.is_authentic() => {
+                    format!("good, {authenticity}")
+                }
+                _ => "good".to_owned(),
+            }),
             (None, error) => format!("not verified: {}", error.as_deref().unwrap_or_default()),
         }
     }
@@ -226,14 +261,15 @@ impl Verified {
 async fn verify_all(context: &Context, points: Vec<Located>) -> Result<()> {
     let mut results = Vec::new();
     for point in points {
-        let (report, error) = match verify(context, &point.dir, &point.name()).await {
+        let (keys, name) = (manifest_keys(&context.key_file())?, point.name());
+        let verifying = verify(context, &point.dir, keys, point.recorded(), &name);
+        let (report, error) = match verifying.await {
             Ok(report) => (Some(report), None),
             Err(error) if error.is::<RepositoryError>() => (None, Some(told(&error))),
             Err(error) => return Err(error),
         };
         if let (Some(report), Some((line, db))) = (&report, &point.row) {
-            let damage = damage(report);
-            points::record_verification(&db.pool, line.id, damage.as_deref())
+            operation::record(&db.pool, line.id, report)
                 .await
                 .context("the result of the verification could not be recorded")?;
         }
@@ -247,7 +283,7 @@ async fn verify_all(context: &Context, points: Vec<Located>) -> Result<()> {
     context.out.list(
         &results,
         "no restore points to verify",
-        &["Point", "Result", "Files", "Read"],
+        &["Point", "Result", "Files", "Read", "From"],
         |result| {
             let report = result.report.as_ref();
             vec![
@@ -255,6 +291,7 @@ async fn verify_all(context: &Context, points: Vec<Located>) -> Result<()> {
                 result.result(),
                 report.map_or(String::new(), |r| r.files_checked.to_string()),
                 report.map_or(String::new(), |r| output::size(r.bytes)),
+                output::or_dash(report.and_then(|r| r.read_back).map(ReadBack::as_str)),
             ]
         },
     )?;
@@ -268,16 +305,34 @@ async fn verify_all(context: &Context, points: Vec<Located>) -> Result<()> {
 pub(crate) async fn restore(context: &Context, args: RestoreArgs) -> Result<()> {
     let point = Located::find(context, &args.point).await?;
     let (from, to) = (point.dir.clone(), args.to.clone());
+    let site_lets_group = match &point.row {
+        Some((_, db)) => settings::get(&db.pool).await?.group_may_read,
+        None => false,
+    };
+    let options = RestoreOptions {
+        recorded: point.recorded(),
+        keys: manifest_keys(&context.key_file())?,
+        unauthenticated: args.unauthenticated,
+        access: Access::of_group(args.group_may_read || site_lets_group),
+    };
     let report = operation::run(
         context,
         &format!("restore {}", point.name()),
-        move |observer| virtuozo_repository::restore(&from, &to, observer),
+        move |observer| virtuozo_repository::restore(&from, &to, &options, observer),
     )
     .await?;
     if context.out.is_json() {
-        return context
+        return context.out.json(&json!({
+            "to": args.to,
+            "files": report.files,
+            "bytes": report.bytes,
+            "authenticity": report.authenticity,
+        }));
+    }
+    if !report.authenticity.is_authentic() {
+        context
             .out
-            .json(&json!({ "to": args.to, "files": report.files, "bytes": report.bytes }));
+            .line(&format!("{}: {}", point.dir.display(), report.authenticity))?;
     }
     context.out.line(&format!(
         "restored {} files, {} to {}: every byte was held against its hash; the .vmx can be added to \

@@ -1,10 +1,10 @@
 //! `virtuozo repository scan`: compares the catalogue of restore points with the repositories, and completes it.
 
+mod difference;
 mod unfinished;
 
 use std::{
     collections::HashMap,
-    io,
     path::{Path, PathBuf},
 };
 
@@ -14,7 +14,9 @@ use serde::Serialize;
 use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
-use virtuozo_repository::{Found, FoundWhat, Manifest, PointSummary, Repository, RepositoryError};
+use virtuozo_repository::{
+    Found, FoundWhat, ManifestKeys, PointSummary, Repository, RepositoryError,
+};
 use virtuozo_services::{
     catalogue::{self, FoundPoint, KnownGuests, MISSING},
     points::{self, PointLine},
@@ -23,8 +25,7 @@ use virtuozo_services::{
 use crate::{
     context::Context,
     error::{AlreadyReported, WouldChange},
-    operation::{self, damage},
-    output,
+    operation, output,
     repositories::{self, RepositoryState, recorded_path, same_directory},
 };
 
@@ -36,8 +37,9 @@ use crate::{
   virtuozo repository scan /srv/backup
   virtuozo repository scan --remove-unfinished --dry-run
 
-Restore points that the database does not know are entered, those of known guests as theirs, and count for \
-retention once they are verified. Nothing is deleted but, with --remove-unfinished, what attempts to write or delete \
+Restore points that the database does not know are entered, those of known guests as theirs. They count for retention \
+once they are verified and adopted: what this site's key has authenticated is adopted at once, the rest by `point \
+adopt`. Nothing is deleted but, with --remove-unfinished, what attempts to write or delete \
 a restore point left behind more than a day ago, and no run goes on with. The exit code is 1 where somebody has \
 to look at something, also with --dry-run; otherwise --dry-run ends with 4 where something would change.")]
 pub(crate) struct ScanArgs {
@@ -63,6 +65,7 @@ pub(crate) struct ScanArgs {
 #[serde(rename_all = "snake_case")]
 enum Finding {
     Recorded,
+    Adopted,
     Linked,
     Moved,
     FoundAgain,
@@ -84,7 +87,7 @@ impl Finding {
     fn changes(self) -> bool {
         matches!(
             self,
-            Self::Recorded | Self::Linked | Self::Moved | Self::FoundAgain
+            Self::Recorded | Self::Adopted | Self::Linked | Self::Moved | Self::FoundAgain
         )
     }
 
@@ -105,6 +108,7 @@ impl Finding {
     fn text(self) -> &'static str {
         match self {
             Self::Recorded => "recorded",
+            Self::Adopted => "adopted",
             Self::Linked => "given its guest",
             Self::Moved => "moved here",
             Self::FoundAgain => "found again",
@@ -140,6 +144,7 @@ pub(crate) async fn run(context: &Context, args: ScanArgs) -> Result<()> {
         moved: args.moved,
         remove_unfinished: args.remove_unfinished,
         guests: KnownGuests::load(&db.pool).await?,
+        keys: operation::manifest_keys(&context.key_file())?,
         rows: rows.into_iter().map(|row| (row.id, row)).collect(),
         found: HashMap::new(),
         lines: Vec::new(),
@@ -174,6 +179,7 @@ struct Scan<'a> {
     moved: bool,
     remove_unfinished: bool,
     guests: KnownGuests,
+    keys: ManifestKeys,
     /// The rows that the database had before.
     rows: HashMap<Uuid, PointLine>,
     /// The directories of the points that were found.
@@ -241,8 +247,9 @@ impl Scan<'_> {
 
     async fn repository(&mut self, repository: &str) -> Result<()> {
         let root = PathBuf::from(repository);
+        let keys = self.keys.clone();
         let opened = tokio::task::spawn_blocking(move || {
-            Repository::open(root).map(|repository| repository.scan())
+            Repository::open(root).map(|repository| repository.with_keys(keys).scan())
         })
         .await?;
         let all = match opened {
@@ -277,6 +284,7 @@ impl Scan<'_> {
     async fn point(&mut self, repository: &str, path: &Path, found: &PointSummary) -> Result<()> {
         let dir = Path::new(repository).join(path);
         let (about, id) = (&found.point, found.point.point_id);
+        let manifest_blake3 = found.manifest_blake3.to_string();
         // Paths that this program writes are UTF-8.
         let Some(below) = path.to_str() else {
             return Ok(());
@@ -296,6 +304,8 @@ impl Scan<'_> {
             size_bytes: found.size_bytes,
             source_bytes: found.source_bytes,
             foreign_snapshots: &about.foreign_snapshots,
+            authentic: found.authenticity.is_authentic(),
+            manifest_blake3: &manifest_blake3,
         };
         let text = format!(
             "{}/{} of {}",
@@ -309,7 +319,13 @@ impl Scan<'_> {
             return Ok(());
         }
         match self.rows.get(&id).cloned() {
-            None => self.unknown(&point, &dir, text).await,
+            None => {
+                let text = match point.authentic {
+                    true => text,
+                    false => format!("{text}; {}", found.authenticity),
+                };
+                self.unknown(&point, &dir, text).await
+            }
             Some(row) => self.known(&point, &row, &dir, text).await,
         }
     }
@@ -338,7 +354,7 @@ impl Scan<'_> {
     ) -> Result<()> {
         let recorded = Path::new(&row.repository).join(&row.path);
         if !same_directory(&recorded, dir) {
-            if holds(&recorded, point.id) {
+            if self.holds(&recorded, row) {
                 let text = format!("{text}, recorded in {}", recorded.display());
                 self.report(Finding::Copy, dir, Some(point.id), text);
                 return Ok(());
@@ -352,12 +368,25 @@ impl Scan<'_> {
                 self.report(Finding::Elsewhere, dir, Some(point.id), text);
                 return Ok(());
             }
+            if self.is_changed(dir, row).await? {
+                return Ok(());
+            }
             if self.dry_run || catalogue::relocate(self.pool, point, row).await? {
                 let text = format!("{text}, was in {}", recorded.display());
                 self.report(Finding::Moved, dir, Some(point.id), text);
             }
         }
+        if self.is_changed(dir, row).await? {
+            return Ok(());
+        }
         self.found.insert(point.id, dir.to_owned());
+        if point.authentic
+            && row.found_at.is_some()
+            && row.adopted_at.is_none()
+            && (self.dry_run || catalogue::adopt_authentic(self.pool, point.id).await?)
+        {
+            self.report(Finding::Adopted, dir, Some(point.id), text.clone());
+        }
         if row.damage.as_deref() == Some(MISSING)
             && (self.dry_run || catalogue::found_again(self.pool, point.id).await?)
         {
@@ -386,18 +415,8 @@ impl Scan<'_> {
             if !scanned || self.found.contains_key(&row.id) {
                 continue;
             }
-            let (finding, damage, about) = match difference(&dir, row.id) {
-                None => continue,
-                Some(Difference::Damaged(damage)) => (Finding::Damaged, damage.clone(), damage),
-                Some(Difference::Missing) => {
-                    let about = format!(
-                        "{}/{} of {}",
-                        row.host_name,
-                        row.guest_name,
-                        output::time(row.taken_at)
-                    );
-                    (Finding::Missing, MISSING.to_owned(), about)
-                }
+            let Some((finding, damage, about)) = self.damage(&dir, &row) else {
+                continue;
             };
             if !self.dry_run {
                 catalogue::mark_damaged(self.pool, &row, &damage).await?;
@@ -412,11 +431,13 @@ impl Scan<'_> {
     async fn verify(&mut self, context: &Context) -> Result<()> {
         for row in points::unverified(self.pool).await? {
             let dir = Path::new(&row.repository).join(&row.path);
-            if !self.found.contains_key(&row.id) || !holds(&dir, row.id) {
+            if !self.found.contains_key(&row.id) || !self.holds(&dir, &row) {
                 continue;
             }
             // The next ones are verified also where one cannot be read.
-            let verified = match operation::verify(context, &dir, &output::short(row.id)).await {
+            let (keys, name) = (self.keys.clone(), output::short(row.id));
+            let recorded = Some(operation::recorded(&row));
+            let verified = match operation::verify(context, &dir, keys, recorded, &name).await {
                 Ok(verified) => verified,
                 Err(error) if error.is::<RepositoryError>() => {
                     self.report(Finding::Unlisted, &dir, Some(row.id), error.to_string());
@@ -424,46 +445,13 @@ impl Scan<'_> {
                 }
                 Err(error) => return Err(error),
             };
-            let damage = damage(&verified);
-            points::record_verification(self.pool, row.id, damage.as_deref()).await?;
+            let damage = operation::record(self.pool, row.id, &verified).await?;
             if let Some(damage) = damage {
                 self.report(Finding::Damaged, &dir, Some(row.id), damage);
             }
         }
         Ok(())
     }
-}
-
-/// How a restore point's directory differs from its record.
-enum Difference {
-    /// It does not exist.
-    Missing,
-    /// It holds something else, or not all of the restore point.
-    Damaged(String),
-}
-
-/// The difference as far as the manifest shows it; `None` if there is none, or the directory cannot be read: the scan
-/// has reported that.
-fn difference(dir: &Path, id: Uuid) -> Option<Difference> {
-    match Manifest::read(dir) {
-        Ok(manifest) if manifest.point.point_id == id => None,
-        Ok(manifest) => Some(Difference::Damaged(format!(
-            "another restore point, {}, is in its directory",
-            output::short(manifest.point.point_id)
-        ))),
-        Err(RepositoryError::Io { .. }) => None,
-        Err(RepositoryError::NotFound { .. }) => match dir.symlink_metadata() {
-            Ok(_) => Some(Difference::Damaged("its manifest is not there".to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Difference::Missing),
-            Err(_) => None,
-        },
-        Err(error) => Some(Difference::Damaged(error.to_string())),
-    }
-}
-
-/// Whether a directory holds this restore point.
-fn holds(dir: &Path, id: Uuid) -> bool {
-    Manifest::read(dir).is_ok_and(|manifest| manifest.point.point_id == id)
 }
 
 fn show(context: &Context, scan: &Scan<'_>, dry_run: bool) -> Result<()> {

@@ -328,11 +328,51 @@ async fn a_password_is_nowhere_in_the_database_or_in_what_is_shown() {
         .unwrap();
     assert!(!sealed.windows(5).any(|bytes| bytes == b"horse"));
     let key = virtuozo_secrets::Key::load(&site.dir.path().join("key")).unwrap();
-    let opened = key.open(id, &sealed).unwrap();
+    let (address, user): (Option<String>, Option<String>) =
+        sqlx::query_as("SELECT address, user_name FROM virtuozo_core.hosts")
+            .fetch_one(&site.db.pool)
+            .await
+            .unwrap();
+    let opens = virtuozo_secrets::Opens {
+        id,
+        address: address.as_deref(),
+        user: user.as_deref(),
+    };
+    let opened = key.open(opens, &sealed).unwrap();
     assert_eq!(
         secrecy::ExposeSecret::expose_secret(&opened),
         "correct horse"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_not_kept_for_another_address_or_user() {
+    let site = Site::new().await;
+    site.done(&[&ALPHA[..], &["--password-stdin"]].concat());
+    let has_password = async || {
+        sqlx::query_scalar::<_, bool>("SELECT password_sealed IS NOT NULL FROM virtuozo_core.hosts")
+            .fetch_one(&site.db.pool)
+            .await
+            .unwrap()
+    };
+    site.done(&["host", "edit", "alpha", "--guest-threads", "3"]);
+    assert!(has_password().await);
+    for change in [
+        &["--address", "https://evil:8333/sdk"][..],
+        &["--user", "somebody"],
+    ] {
+        let edit = [&["host", "edit", "alpha"], change].concat();
+        let said = site.done(&edit);
+        assert!(said.contains("virtuozo host password alpha"), "{said}");
+        assert!(!has_password().await);
+        site.done(&["host", "password", "alpha", "--password-stdin"]);
+        assert!(has_password().await);
+        // Together with a new password there is nothing to say.
+        let back = ["--address", "https://alpha:8333/sdk", "--password-stdin"];
+        let said = site.done(&[&["host", "edit", "alpha"], &back[..]].concat());
+        assert!(!said.contains("virtuozo host password"), "{said}");
+        assert!(has_password().await);
+    }
 }
 
 /// The simulator's library, which is built together with the program.

@@ -3,17 +3,17 @@
 use std::{
     fs::{self, OpenOptions},
     os::unix::fs::FileExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use proptest::prelude::*;
 use virtuozo_disk::vmdk::{SparseOptions, SparseWriter};
 use virtuozo_repository::{
-    CHUNK_BYTES, MANIFEST_NAME, Manifest, Repository, RepositoryError, Unobserved, VerifyReport,
-    restore,
+    CHUNK_BYTES, MANIFEST_NAME, Manifest, Repository, RepositoryError, RestoreOptions, Unobserved,
+    VerifyReport, restore,
 };
 
-use crate::support::{sealed_guest, tree};
+use crate::support::{forge, sealed_guest, tree};
 
 struct Stored {
     _dir: tempfile::TempDir,
@@ -52,7 +52,7 @@ impl Stored {
     }
 
     fn verify(&self) -> VerifyReport {
-        let report = self.repo.verify(&self.path, &Unobserved).unwrap();
+        let report = self.repo.verify(&self.path, None, &Unobserved).unwrap();
         assert_eq!(report.ok, report.problems.is_empty());
         report
     }
@@ -68,7 +68,7 @@ impl Stored {
 
     fn restore_fails(&self) -> RepositoryError {
         let to = self.repo.root().with_file_name("to");
-        let error = restore(&self.dir(), &to, &Unobserved).unwrap_err();
+        let error = restore(&self.dir(), &to, &RestoreOptions::default(), &Unobserved).unwrap_err();
         assert!(
             !to.exists() || tree(&to).is_empty(),
             "something was restored: {error}"
@@ -194,7 +194,7 @@ fn a_base_that_does_not_belong_to_its_delta_is_reported() {
 fn a_missing_point_is_an_error_not_damage() {
     let stored = Stored::new(1 << 20);
     let gone = stored.path.with_file_name("gone");
-    let error = stored.repo.verify(&gone, &Unobserved).unwrap_err();
+    let error = stored.repo.verify(&gone, None, &Unobserved).unwrap_err();
     assert!(matches!(error, RepositoryError::NotFound { .. }), "{error}");
 }
 
@@ -215,7 +215,10 @@ fn a_manifest_of_a_newer_format_is_told_apart_from_damage() {
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.starts_with("{\"format_version\":1,"), "{text}");
     fs::write(&path, text.replacen(":1,", ":2,", 1)).unwrap();
-    let error = stored.repo.verify(&stored.path, &Unobserved).unwrap_err();
+    let error = stored
+        .repo
+        .verify(&stored.path, None, &Unobserved)
+        .unwrap_err();
     match error {
         RepositoryError::NewerFormat {
             found: 2,
@@ -232,25 +235,13 @@ fn a_manifest_of_a_newer_format_is_told_apart_from_damage() {
     ));
 }
 
-/// Writes a manifest whose own hash is right, whatever it says.
-fn forge(dir: &Path, change: impl Fn(&mut serde_json::Value)) {
-    let path = dir.join(MANIFEST_NAME);
-    let text = fs::read_to_string(&path).unwrap();
-    let mut envelope: serde_json::Value = serde_json::from_str(&text).unwrap();
-    change(&mut envelope["manifest"]);
-    let manifest = envelope["manifest"].to_string();
-    let hash = blake3::hash(manifest.as_bytes()).to_hex();
-    let forged = format!("{{\"format_version\":1,\"blake3\":\"{hash}\",\"manifest\":{manifest}}}");
-    fs::write(path, forged).unwrap();
-}
-
 #[test]
 fn a_manifest_that_contradicts_itself_or_leaves_its_directory_is_refused() {
     let stored = Stored::new(9 << 20);
     forge(&stored.dir(), |_| {});
     assert!(stored.verify().ok);
     type Change<'a> = &'a dyn Fn(&mut serde_json::Value);
-    let changes: [(&str, Change<'_>); 6] = [
+    let changes: [(&str, Change<'_>); 13] = [
         ("a path", &|manifest| {
             manifest["files"][0]["name"] = "../../escape".into()
         }),
@@ -268,6 +259,33 @@ fn a_manifest_that_contradicts_itself_or_leaves_its_directory_is_refused() {
         }),
         ("no files", &|manifest| {
             manifest["files"] = serde_json::Value::Null
+        }),
+        ("an empty list", &|manifest| {
+            manifest["files"] = serde_json::json!([]);
+            manifest["size_bytes"] = 0.into();
+            manifest["source_bytes"] = 0.into();
+        }),
+        ("data that overflows a sum", &|manifest| {
+            for file in manifest["files"].as_array_mut().unwrap() {
+                file["data_bytes"] = u64::MAX.into();
+            }
+        }),
+        ("disks that overflow a sum", &|manifest| {
+            for file in manifest["files"].as_array_mut().unwrap() {
+                file["capacity_bytes"] = u64::MAX.into();
+                file["parent"] = serde_json::Value::Null;
+                file["format"] = "vmdk".into();
+            }
+        }),
+        ("a sum", &|manifest| manifest["size_bytes"] = 1.into()),
+        ("a name with a NUL", &|manifest| {
+            manifest["guest"] = "web\0".into()
+        }),
+        ("an impossible time", &|manifest| {
+            manifest["taken_at"] = "+12345-01-01T00:00:00Z".into()
+        }),
+        ("a time before all times", &|manifest| {
+            manifest["sealed_at"] = "-0500-01-01T00:00:00Z".into()
         }),
     ];
     let good = fs::read(stored.dir().join(MANIFEST_NAME)).unwrap();
@@ -295,7 +313,7 @@ proptest! {
             let name = name.to_str().unwrap();
             let offset_bytes = place % bytes.len() as u64;
             stored.flip(name, offset_bytes, bit);
-            let outcome = stored.repo.verify(&stored.path, &Unobserved);
+            let outcome = stored.repo.verify(&stored.path, None, &Unobserved);
             stored.flip(name, offset_bytes, bit);
             match outcome {
                 Ok(report) => {

@@ -108,12 +108,12 @@ fn killed_anywhere_a_copy_leaves_a_whole_point_or_none() {
             _ => assert!(published.is_empty(), "after {message}: {published:?}"),
         }
         for listed in published {
-            assert!(repo.verify(&listed.path, &Unobserved).unwrap().ok);
+            assert!(repo.verify(&listed.path, None, &Unobserved).unwrap().ok);
             repo.remove_point(&listed.path).unwrap();
         }
         repo.sweep_partials("alpha.lab", "web/1", &|_, _| false)
             .unwrap();
-        assert!(repo.verify(&good.path, &Unobserved).unwrap().ok);
+        assert!(repo.verify(&good.path, None, &Unobserved).unwrap().ok);
         messages.push(message);
     }
     assert_eq!(messages.last().map(String::as_str), Some("published"));

@@ -204,7 +204,9 @@ fn publishing_never_replaces_what_is_there() {
     // The same run and fence once more, as another point.
     let mut point = new_point(1);
     point.point_id = Uuid::from_u128(77);
-    let second = repo.begin(point).unwrap().seal().unwrap();
+    let mut second = repo.begin(point).unwrap();
+    second.add_small("web.vmx", b"x").unwrap();
+    let second = second.seal().unwrap();
     assert_eq!(second.path, first.path);
     let error = repo.publish(&second).unwrap_err();
     assert!(matches!(error, RepositoryError::Occupied { .. }), "{error}");
@@ -235,10 +237,16 @@ fn beginning_again_under_the_same_fence_starts_from_nothing() {
     let mut writer = repo.begin(new_point(1)).unwrap();
     writer.add_small("old", b"x").unwrap();
     let mut writer = repo.begin(new_point(1)).unwrap();
-    writer.add_small("new", b"x").unwrap();
+    writer
+        .add_file(&vmdk("new.vmdk", None), &Memory::data(1 << 20), &Unobserved)
+        .unwrap();
     let sealed = writer.seal().unwrap();
     assert_eq!(tree(&repo.root().join(&sealed.partial_path)).len(), 2);
-    assert!(repo.verify(&sealed.partial_path, &Unobserved).unwrap().ok);
+    assert!(
+        repo.verify(&sealed.partial_path, None, &Unobserved)
+            .unwrap()
+            .ok
+    );
 }
 
 #[test]
@@ -276,7 +284,7 @@ fn a_scan_tells_what_attempts_have_left_and_only_that_is_removed() {
         repo.remove_unfinished(&path).unwrap();
     }
     assert_eq!(unfinished(), []);
-    assert!(repo.verify(&published, &Unobserved).unwrap().ok);
+    assert!(repo.verify(&published, None, &Unobserved).unwrap().ok);
 }
 
 #[test]
@@ -326,7 +334,7 @@ fn removing_a_point_can_be_repeated_and_touches_no_other() {
     assert_eq!(repo.list().unwrap().len(), 1);
     assert!(repo.remove_point(&goes.path).unwrap());
     assert!(!repo.remove_point(&goes.path).unwrap());
-    assert!(repo.verify(&stays.path, &Unobserved).unwrap().ok);
+    assert!(repo.verify(&stays.path, None, &Unobserved).unwrap().ok);
     assert!(repo.remove_point(&stays.path).unwrap());
     assert!(tree(repo.root()).is_empty());
 }

@@ -8,7 +8,8 @@ use std::{
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use virtuozo_repository::{
-    MANIFEST_NAME, MARKER_NAME, Manifest, Repository, RepositoryError, Unobserved, restore,
+    Access, MANIFEST_NAME, MARKER_NAME, Manifest, Repository, RepositoryError, RestoreOptions,
+    Unobserved, restore,
 };
 
 use crate::support::{sealed_guest, tree};
@@ -44,7 +45,7 @@ fn a_file_that_is_a_link_or_a_pipe_is_damage_and_is_not_restored() {
             let (dir, repo, path) = stored();
             let point = repo.root().join(&path);
             replace(&point.join(name), by, dir.path());
-            let report = repo.verify(&path, &Unobserved).unwrap();
+            let report = repo.verify(&path, None, &Unobserved).unwrap();
             assert!(
                 report
                     .problems
@@ -54,7 +55,7 @@ fn a_file_that_is_a_link_or_a_pipe_is_damage_and_is_not_restored() {
                 report.problems
             );
             let to = dir.path().join("to");
-            let error = restore(&point, &to, &Unobserved).unwrap_err();
+            let error = restore(&point, &to, &RestoreOptions::default(), &Unobserved).unwrap_err();
             assert!(matches!(error, RepositoryError::Damaged { .. }), "{error}");
             assert!(error.to_string().contains(name), "{error}");
             assert!(tree(&to).is_empty());
@@ -68,7 +69,7 @@ fn a_manifest_that_is_a_link_or_a_pipe_is_damage() {
         let (dir, repo, path) = stored();
         let point = repo.root().join(&path);
         replace(&point.join(MANIFEST_NAME), by, dir.path());
-        let report = repo.verify(&path, &Unobserved).unwrap();
+        let report = repo.verify(&path, None, &Unobserved).unwrap();
         assert_eq!(report.problems[0].file, MANIFEST_NAME, "{by}");
         let error = Manifest::read(&point).unwrap_err();
         assert!(
@@ -77,7 +78,15 @@ fn a_manifest_that_is_a_link_or_a_pipe_is_damage() {
         );
         assert!(repo.list().unwrap()[0].point.is_err(), "{by}");
         assert_eq!(repo.scan().len(), 1, "{by}");
-        assert!(restore(&point, &dir.path().join("to"), &Unobserved).is_err());
+        assert!(
+            restore(
+                &point,
+                &dir.path().join("to"),
+                &RestoreOptions::default(),
+                &Unobserved
+            )
+            .is_err()
+        );
     }
 }
 
@@ -87,7 +96,15 @@ fn a_point_that_is_a_link_is_not_read() {
     let point = repo.root().join(&path);
     replace(&point, "link", dir.path());
     assert!(Manifest::read(&point).is_err());
-    assert!(restore(&point, &dir.path().join("to"), &Unobserved).is_err());
+    assert!(
+        restore(
+            &point,
+            &dir.path().join("to"),
+            &RestoreOptions::default(),
+            &Unobserved
+        )
+        .is_err()
+    );
 }
 
 #[test]
@@ -95,9 +112,9 @@ fn a_marker_that_is_a_link_or_a_pipe_is_damage() {
     for by in ["link", "pipe", "directory"] {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("repo");
-        let (_, id) = Repository::enter(&root, None, &[]).unwrap();
+        let (_, id) = Repository::enter(&root, None, &[], Access::Owner).unwrap();
         replace(&root.join(MARKER_NAME), by, dir.path());
-        let error = Repository::enter(&root, Some(id), &[]).unwrap_err();
+        let error = Repository::enter(&root, Some(id), &[], Access::Owner).unwrap_err();
         assert!(
             matches!(error, RepositoryError::Damaged { .. }),
             "{by}: {error}"

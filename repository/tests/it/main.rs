@@ -7,6 +7,7 @@
 )]
 
 mod damage;
+mod identity;
 mod killed;
 mod lifecycle;
 mod links;

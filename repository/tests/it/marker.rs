@@ -3,7 +3,7 @@
 use std::{fs, sync::Barrier, thread};
 
 use uuid::Uuid;
-use virtuozo_repository::{ErrorClass, MARKER_NAME, Repository, RepositoryError};
+use virtuozo_repository::{Access, ErrorClass, MARKER_NAME, Repository, RepositoryError};
 
 /// Nothing is recorded.
 const NONE: &[String] = &[];
@@ -15,7 +15,7 @@ fn the_first_use_marks_a_directory_and_later_ones_find_it_marked() {
     assert_eq!(Repository::recognise(&root, None, NONE).unwrap(), None);
     assert!(!root.exists(), "a look has made something");
 
-    let (repository, id) = Repository::enter(&root, None, NONE).unwrap();
+    let (repository, id) = Repository::enter(&root, None, NONE, Access::Owner).unwrap();
     assert_eq!(repository.root(), root);
     let marker = fs::read(root.join(MARKER_NAME)).unwrap();
     let text: serde_json::Value = serde_json::from_slice(&marker).unwrap();
@@ -26,7 +26,12 @@ fn the_first_use_marks_a_directory_and_later_ones_find_it_marked() {
     for known in [Some(id), None] {
         let again = Repository::recognise(&root, known, NONE).unwrap();
         assert_eq!(again, Some(id));
-        assert_eq!(Repository::enter(&root, known, NONE).unwrap().1, id);
+        assert_eq!(
+            Repository::enter(&root, known, NONE, Access::Owner)
+                .unwrap()
+                .1,
+            id
+        );
     }
     assert_eq!(Repository::adopt(&root).unwrap(), id);
     assert_eq!(fs::read(root.join(MARKER_NAME)).unwrap(), marker);
@@ -42,7 +47,7 @@ fn an_empty_directory_in_place_of_a_known_repository_is_refused_and_stays_empty(
         if there {
             fs::create_dir(&root).unwrap();
         }
-        let error = Repository::enter(&root, Some(id), NONE).unwrap_err();
+        let error = Repository::enter(&root, Some(id), NONE, Access::Owner).unwrap_err();
         assert_eq!(
             error.class(),
             ErrorClass::Elsewhere,
@@ -58,7 +63,12 @@ fn an_empty_directory_in_place_of_a_known_repository_is_refused_and_stays_empty(
     assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
 
     let id = Repository::adopt(&root).unwrap();
-    assert_eq!(Repository::enter(&root, Some(id), NONE).unwrap().1, id);
+    assert_eq!(
+        Repository::enter(&root, Some(id), NONE, Access::Owner)
+            .unwrap()
+            .1,
+        id
+    );
     let missing = Repository::adopt(dir.path().join("nowhere")).unwrap_err();
     assert!(
         matches!(missing, RepositoryError::NotFound { .. }),
@@ -71,7 +81,7 @@ fn another_repository_at_the_place_is_told_with_both_ids() {
     let dir = tempfile::tempdir().unwrap();
     let found = Repository::adopt(dir.path()).unwrap();
     let known = Uuid::now_v7();
-    let error = Repository::enter(dir.path(), Some(known), NONE).unwrap_err();
+    let error = Repository::enter(dir.path(), Some(known), NONE, Access::Owner).unwrap_err();
     assert_eq!(error.class(), ErrorClass::Elsewhere);
     let said = error.to_string();
     for id in [known, found] {
@@ -91,7 +101,7 @@ fn a_directory_of_an_older_version_is_marked_only_if_its_points_are_there() {
         if marked {
             Repository::adopt(&root).unwrap();
         }
-        let error = Repository::enter(&root, None, &recorded).unwrap_err();
+        let error = Repository::enter(&root, None, &recorded, Access::Owner).unwrap_err();
         assert!(error.to_string().contains("all 2 restore points"));
         assert_eq!(error.class(), ErrorClass::Elsewhere);
         assert_eq!(fs::read_dir(&root).unwrap().count(), usize::from(marked));
@@ -99,7 +109,7 @@ fn a_directory_of_an_older_version_is_marked_only_if_its_points_are_there() {
     fs::remove_file(root.join(MARKER_NAME)).unwrap();
     fs::create_dir_all(root.join("alpha/mail/1")).unwrap();
     assert_eq!(Repository::recognise(&root, None, &recorded).unwrap(), None);
-    let (_, id) = Repository::enter(&root, None, &recorded).unwrap();
+    let (_, id) = Repository::enter(&root, None, &recorded, Access::Owner).unwrap();
     assert_eq!(
         Repository::recognise(&root, Some(id), NONE).unwrap(),
         Some(id)
@@ -117,7 +127,9 @@ fn of_many_that_use_an_empty_directory_first_all_get_the_same_id() {
                 .map(|_| {
                     scope.spawn(|| {
                         start.wait();
-                        Repository::enter(&root, None, NONE).unwrap().1
+                        Repository::enter(&root, None, NONE, Access::Owner)
+                            .unwrap()
+                            .1
                     })
                 })
                 .collect();
@@ -137,8 +149,8 @@ fn a_torn_marker_and_one_of_a_newer_version_are_told_and_left_as_they_are() {
     for len in [0, 1, whole.len() / 2] {
         fs::write(&path, &whole[..len]).unwrap();
         for error in [
-            Repository::enter(dir.path(), Some(id), NONE).unwrap_err(),
-            Repository::enter(dir.path(), None, NONE).unwrap_err(),
+            Repository::enter(dir.path(), Some(id), NONE, Access::Owner).unwrap_err(),
+            Repository::enter(dir.path(), None, NONE, Access::Owner).unwrap_err(),
             Repository::adopt(dir.path()).unwrap_err(),
         ] {
             assert!(matches!(error, RepositoryError::Damaged { .. }), "{error}");
@@ -150,7 +162,7 @@ fn a_torn_marker_and_one_of_a_newer_version_are_told_and_left_as_they_are() {
         assert_eq!(fs::read(&path).unwrap(), &whole[..len]);
     }
     fs::write(&path, r#"{"format_version":2,"name":"vault"}"#).unwrap();
-    let error = Repository::enter(dir.path(), Some(id), NONE).unwrap_err();
+    let error = Repository::enter(dir.path(), Some(id), NONE, Access::Owner).unwrap_err();
     assert!(
         matches!(error, RepositoryError::NewerFormat { found: 2, .. }),
         "{error}"

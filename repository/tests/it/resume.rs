@@ -201,7 +201,7 @@ fn succeed(repo: &Repository, guest: &Guest) -> SealedPoint {
         assert!(found == expected, "{} differs", path.display());
     }
     let published = repo.publish(&sealed).unwrap();
-    assert!(repo.verify(&published.path, &Unobserved).unwrap().ok);
+    assert!(repo.verify(&published.path, None, &Unobserved).unwrap().ok);
     assert!(partials(repo).is_empty(), "{:?}", partials(repo));
     sealed
 }
@@ -368,7 +368,7 @@ fn a_predecessor_that_wakes_up_and_writes_on_changes_nothing() {
     let expected = fresh(&Guest::new());
     assert!(files(&repo, &sealed) == expected, "the copies differ");
     let published = repo.publish(&sealed).unwrap();
-    assert!(repo.verify(&published.path, &Unobserved).unwrap().ok);
+    assert!(repo.verify(&published.path, None, &Unobserved).unwrap().ok);
     // What the zombie sealed is gone and cannot take the place of the published point.
     if let Ok(stale) = sealed_by_zombie {
         assert!(repo.publish(&stale).is_err());

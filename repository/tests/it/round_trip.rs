@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use virtuozo_disk::{BlockSource, RangeKind, RawFile, vmdk::Layer};
 use virtuozo_repository::{
-    CHUNK_BYTES, CopyObserver, CopyPlan, FileEntry, Manifest, Repository, RepositoryError, Stopped,
-    Unobserved, restore,
+    CHUNK_BYTES, CopyObserver, CopyPlan, FileEntry, Manifest, Repository, RepositoryError,
+    RestoreOptions, Stopped, Unobserved, restore,
 };
 
 use crate::support::{Memory, UNIT, new_point, raw, read_chain, tree, vmdk};
@@ -77,7 +77,7 @@ proptest! {
         let point = repo.publish(&writer.seal().unwrap()).unwrap();
         let point_dir = repo.root().join(&point.path);
         let to = dir.path().join("restored");
-        restore(&point_dir, &to, &Unobserved).unwrap();
+        restore(&point_dir, &to, &RestoreOptions::default(), &Unobserved).unwrap();
 
         let one = merged(&base.bytes, &delta);
         let two = merged(&one, &second);
@@ -87,7 +87,7 @@ proptest! {
             prop_assert!(read_chain(&dir.join("a-000002.vmdk")) == two);
             prop_assert!(fs::read(dir.join("a.vmem")).unwrap() == second.bytes);
         }
-        let report = repo.verify(&point.path, &Unobserved).unwrap();
+        let report = repo.verify(&point.path, None, &Unobserved).unwrap();
         prop_assert!(report.ok, "{:?}", report.problems);
     }
 }
@@ -151,7 +151,11 @@ fn hashes_are_those_of_b3sum_and_of_each_chunk_in_its_tree() {
             file.size_bytes.div_ceil(CHUNK_BYTES)
         );
     }
-    assert!(repo.verify(&sealed.partial_path, &Unobserved).unwrap().ok);
+    assert!(
+        repo.verify(&sealed.partial_path, None, &Unobserved)
+            .unwrap()
+            .ok
+    );
 }
 
 #[test]
@@ -204,7 +208,13 @@ fn raw_files_stay_sparse_in_point_and_restore() {
     writer.add_file(&raw("m"), &source, &Unobserved).unwrap();
     let point = repo.publish(&writer.seal().unwrap()).unwrap();
     let to = dir.path().join("to");
-    restore(&repo.root().join(&point.path), &to, &Unobserved).unwrap();
+    restore(
+        &repo.root().join(&point.path),
+        &to,
+        &RestoreOptions::default(),
+        &Unobserved,
+    )
+    .unwrap();
     for dir in [repo.root().join(&point.path), to] {
         let metadata = fs::metadata(dir.join("m")).unwrap();
         assert_eq!(metadata.len(), 64 << 20);
@@ -226,7 +236,7 @@ fn a_restore_holds_exactly_the_files_of_the_point_without_its_manifest() {
         .unwrap();
     let point_dir = repo.root().join(&point.path);
     let to = dir.path().join("new/folder");
-    let report = restore(&point_dir, &to, &Unobserved).unwrap();
+    let report = restore(&point_dir, &to, &RestoreOptions::default(), &Unobserved).unwrap();
     let mut expected = tree(&point_dir);
     expected.retain(|(name, _)| name.to_str() != Some(virtuozo_repository::MANIFEST_NAME));
     assert!(tree(&to) == expected);
@@ -244,7 +254,13 @@ fn a_restore_never_overwrites() {
     fs::create_dir(&to).unwrap();
     fs::write(to.join("web.vmx"), "mine").unwrap();
     let before = tree(&to);
-    let error = restore(&repo.root().join(&point.path), &to, &Unobserved).unwrap_err();
+    let error = restore(
+        &repo.root().join(&point.path),
+        &to,
+        &RestoreOptions::default(),
+        &Unobserved,
+    )
+    .unwrap_err();
     assert!(matches!(error, RepositoryError::Occupied { .. }), "{error}");
     assert!(tree(&to) == before);
 }
@@ -259,14 +275,20 @@ fn a_stopped_restore_leaves_nothing_and_can_be_repeated() {
     let point_dir = repo.root().join(&point.path);
     let to = dir.path().join("to");
     for chunks in 0..6 {
-        let error = restore(&point_dir, &to, &crate::support::StopAfter::new(chunks)).unwrap_err();
+        let error = restore(
+            &point_dir,
+            &to,
+            &RestoreOptions::default(),
+            &crate::support::StopAfter::new(chunks),
+        )
+        .unwrap_err();
         assert!(matches!(error, RepositoryError::Stopped(_)), "{error}");
         assert!(tree(&to).is_empty());
     }
     // As an interrupted process leaves it.
     fs::create_dir(to.join(".virtuozo-restore")).unwrap();
     fs::write(to.join(".virtuozo-restore/web.vmx"), "half").unwrap();
-    restore(&point_dir, &to, &Unobserved).unwrap();
+    restore(&point_dir, &to, &RestoreOptions::default(), &Unobserved).unwrap();
     assert_eq!(tree(&to).len(), 4);
 }
 

@@ -9,8 +9,8 @@ use chrono::DateTime;
 use uuid::Uuid;
 use virtuozo_disk::{BlockRange, BlockSource, DiskError, RangeKind, vmdk::Chain};
 use virtuozo_repository::{
-    CopyObserver, DiskProperties, FileFormat, FileSpec, NewPoint, PointMode, Repository,
-    SealedPoint, Stopped, Unobserved,
+    CopyObserver, DiskProperties, FileFormat, FileSpec, MANIFEST_NAME, NewPoint, PointMode,
+    Repository, SealedPoint, Stopped, Unobserved,
 };
 
 /// The unit in which [`Memory`] knows what it holds: smaller than a stored grain.
@@ -201,4 +201,16 @@ impl CopyObserver for StopAfter {
             reason: "by the test".to_owned(),
         })
     }
+}
+
+/// Writes a manifest whose own hash is right, whatever it says.
+pub(crate) fn forge(dir: &Path, change: impl Fn(&mut serde_json::Value)) {
+    let path = dir.join(MANIFEST_NAME);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut envelope: serde_json::Value = serde_json::from_str(&text).unwrap();
+    change(&mut envelope["manifest"]);
+    let manifest = envelope["manifest"].to_string();
+    let hash = blake3::hash(manifest.as_bytes()).to_hex();
+    let forged = format!("{{\"format_version\":1,\"blake3\":\"{hash}\",\"manifest\":{manifest}}}");
+    std::fs::write(path, forged).unwrap();
 }

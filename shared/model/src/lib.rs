@@ -157,6 +157,8 @@ pub struct Settings {
     pub verify_after_backup: bool,
     /// Verified restore points of a guest that are kept.
     pub keep_last: i32,
+    /// The group may read restore points: files have the mode 0640 and directories 0750, instead of 0600 and 0700.
+    pub group_may_read: bool,
     /// When schedules without a cron expression are due, Monday to Friday.
     pub daily_start_time: NaiveTime,
     /// Time zone of schedules that have none of their own.

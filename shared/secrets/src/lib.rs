@@ -1,7 +1,11 @@
 //! Passwords at rest, of hosts and for notices: sealed with a key that stands in a file outside the database.
 //!
 //! A sealed password is a version byte, a random nonce (24 bytes) and XChaCha20-Poly1305 ciphertext
-//! with its tag, bound to the id of its host or purpose: it cannot be moved to another row.
+//! with its tag, bound to what it opens ([`Opens`]): it cannot be moved to another row, and where that row names another
+//! address or user, it stays closed.
+//!
+//! The key file holds one key in each line. The first is the site's key; the others are those that it had before, which
+//! still open what was sealed, and check what was authenticated, with them.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},
@@ -17,8 +21,14 @@ use chacha20poly1305::{
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-/// The version of the form described above.
-const VERSION: u8 = 1;
+/// Bound to an id alone.
+const BOUND_TO_ID: u8 = 1;
+/// Bound to an id, an address and a user.
+const BOUND_TO_PLACE: u8 = 2;
+/// What the key that authenticates manifests of restore points is derived with.
+const MANIFEST_CONTEXT: &str = "virtuozo 2026-11 authentication of manifests";
+/// Keys in a file; more are a mistake.
+const KEYS_MAX: usize = 64;
 const NONCE_BYTES: usize = 24;
 const KEY_BYTES: usize = 32;
 
@@ -40,7 +50,7 @@ pub enum SecretError {
         mode: u32,
     },
     /// The file holds no key.
-    #[error("the key file {} does not hold a key of 64 hexadecimal digits", .0.display())]
+    #[error("the key file {} does not hold a key of 64 hexadecimal digits, one in each line", .0.display())]
     KeyMalformed(PathBuf),
     /// The file could not be used.
     #[error("the key file {} cannot be used: {source}", path.display())]
@@ -53,9 +63,9 @@ pub enum SecretError {
     /// The system gives no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(String),
-    /// The password was sealed with another key, for another host, or is damaged.
+    /// The password was sealed with another key, for another host, address or user, or is damaged.
     #[error(
-        "the stored password cannot be opened with this key: use the key file of the machine where the host was added, or give the password again with `virtuozo host edit`"
+        "the stored password cannot be opened with this key, or is for another address or user: use the key file of the machine where it was given, or give it again with `virtuozo host password`"
     )]
     WrongKey,
     /// The passphrase does not open the file's passwords.
@@ -66,10 +76,71 @@ pub enum SecretError {
     Lock(String),
 }
 
-/// The key that seals host passwords.
+/// What a secret opens. It is sealed for this, and is opened for nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opens<'a> {
+    /// The host or purpose.
+    pub id: Uuid,
+    /// Where it is sent to.
+    pub address: Option<&'a str>,
+    /// Whose it is.
+    pub user: Option<&'a str>,
+}
+
+impl From<Uuid> for Opens<'_> {
+    fn from(id: Uuid) -> Self {
+        Self {
+            id,
+            address: None,
+            user: None,
+        }
+    }
+}
+
+impl Opens<'_> {
+    fn version(&self) -> u8 {
+        match (self.address, self.user) {
+            (None, None) => BOUND_TO_ID,
+            _ => BOUND_TO_PLACE,
+        }
+    }
+
+    /// The same bytes only for the same place: each part has its length before it.
+    fn bound_to(&self) -> Vec<u8> {
+        let mut bytes = self.id.as_bytes().to_vec();
+        if self.version() == BOUND_TO_PLACE {
+            for part in [self.address, self.user] {
+                let text = part.unwrap_or_default();
+                bytes.push(u8::from(part.is_some()));
+                bytes.extend((text.len() as u64).to_le_bytes());
+                bytes.extend(text.as_bytes());
+            }
+        }
+        bytes
+    }
+}
+
+/// The key of a site, and those that it had before.
 #[derive(Clone)]
 pub struct Key {
+    current: OneKey,
+    /// They open what was sealed with them, and seal nothing any more.
+    earlier: Vec<OneKey>,
+}
+
+#[derive(Clone)]
+struct OneKey {
     cipher: XChaCha20Poly1305,
+    manifest_secret: [u8; KEY_BYTES],
+}
+
+impl From<[u8; KEY_BYTES]> for OneKey {
+    fn from(bytes: [u8; KEY_BYTES]) -> Self {
+        Self {
+            cipher: XChaCha20Poly1305::new(&bytes.into()),
+            manifest_secret: blake3::derive_key(MANIFEST_CONTEXT, &bytes),
+        }
+    }
 }
 
 impl std::fmt::Debug for Key {
@@ -115,13 +186,32 @@ impl Key {
             });
         }
         let mut text = String::new();
-        file.take(1024).read_to_string(&mut text).map_err(failed)?;
-        let mut bytes = [0; KEY_BYTES];
-        hex::decode_to_slice(text.trim(), &mut bytes)
-            .map_err(|_| SecretError::KeyMalformed(path.to_owned()))?;
+        let limit = (KEYS_MAX * (2 * KEY_BYTES + 2)) as u64;
+        file.take(limit).read_to_string(&mut text).map_err(failed)?;
+        let mut keys = Vec::new();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let mut bytes = [0; KEY_BYTES];
+            hex::decode_to_slice(line, &mut bytes)
+                .map_err(|_| SecretError::KeyMalformed(path.to_owned()))?;
+            keys.push(OneKey::from(bytes));
+        }
+        let mut keys = keys.into_iter();
         Ok(Self {
-            cipher: XChaCha20Poly1305::new(&bytes.into()),
+            current: keys
+                .next()
+                .ok_or_else(|| SecretError::KeyMalformed(path.to_owned()))?,
+            earlier: keys.collect(),
         })
+    }
+
+    /// The secrets that authenticate manifests of restore points: that of the site's key first, which is for new ones, then
+    /// those of the keys that it had before.
+    pub fn manifest_secrets(&self) -> impl Iterator<Item = [u8; 32]> {
+        self.all().map(|key| key.manifest_secret)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &OneKey> {
+        std::iter::once(&self.current).chain(&self.earlier)
     }
 
     /// Reads the key from its file, and makes one first where there is none. Two processes that do so at
@@ -139,42 +229,54 @@ impl Key {
         }
     }
 
-    /// Seals a host's password.
+    /// Seals a password for what it opens.
     ///
     /// # Errors
     /// If the system gives no random numbers.
-    pub fn seal(&self, host_id: Uuid, password: &SecretString) -> Result<Vec<u8>, SecretError> {
+    pub fn seal<'a>(
+        &self,
+        opens: impl Into<Opens<'a>>,
+        password: &SecretString,
+    ) -> Result<Vec<u8>, SecretError> {
+        let opens = opens.into();
         let nonce: [u8; NONCE_BYTES] = random()?;
         let payload = Payload {
             msg: password.expose_secret().as_bytes(),
-            aad: host_id.as_bytes(),
+            aad: &opens.bound_to(),
         };
         let sealed = self
+            .current
             .cipher
             .encrypt(&nonce.into(), payload)
             .map_err(|_| SecretError::WrongKey)?;
-        Ok([&[VERSION], nonce.as_slice(), &sealed].concat())
+        Ok([&[opens.version()], nonce.as_slice(), &sealed].concat())
     }
 
-    /// Opens a host's sealed password.
+    /// Opens a sealed password for what it was sealed for.
     ///
     /// # Errors
     /// [`SecretError::WrongKey`].
-    pub fn open(&self, host_id: Uuid, sealed: &[u8]) -> Result<SecretString, SecretError> {
+    pub fn open<'a>(
+        &self,
+        opens: impl Into<Opens<'a>>,
+        sealed: &[u8],
+    ) -> Result<SecretString, SecretError> {
+        let opens = opens.into();
         let rest = sealed
-            .strip_prefix(&[VERSION])
+            .strip_prefix(&[opens.version()])
             .ok_or(SecretError::WrongKey)?;
         let (nonce, text) = rest
             .split_first_chunk::<NONCE_BYTES>()
             .ok_or(SecretError::WrongKey)?;
-        let payload = Payload {
-            msg: text,
-            aad: host_id.as_bytes(),
+        let bound_to = opens.bound_to();
+        let open = |key: &OneKey| {
+            let payload = Payload {
+                msg: text,
+                aad: &bound_to,
+            };
+            key.cipher.decrypt(&(*nonce).into(), payload).ok()
         };
-        let opened = self
-            .cipher
-            .decrypt(&(*nonce).into(), payload)
-            .map_err(|_| SecretError::WrongKey)?;
+        let opened = self.all().find_map(open).ok_or(SecretError::WrongKey)?;
         String::from_utf8(opened)
             .map(SecretString::from)
             .map_err(|_| SecretError::WrongKey)

@@ -100,6 +100,55 @@ fn a_missing_or_malformed_key_is_an_error_that_names_the_file() {
 }
 
 #[test]
+fn a_password_for_one_address_and_user_opens_for_no_other() {
+    let dir = TempDir::new().unwrap();
+    let key = key(&dir);
+    let id = Uuid::now_v7();
+    let opens = |address, user| Opens { id, address, user };
+    let right = opens(Some("https://alpha/sdk"), Some("backup"));
+    let sealed = key.seal(right, &"secret".into()).unwrap();
+    assert_eq!(key.open(right, &sealed).unwrap().expose_secret(), "secret");
+    for wrong in [
+        opens(Some("https://evil/sdk"), Some("backup")),
+        opens(Some("https://alpha/sdk"), Some("root")),
+        opens(Some("https://alpha/sdkbackup"), Some("")),
+        opens(Some("https://alpha/sdk"), None),
+        opens(None, Some("backup")),
+        opens(None, None),
+    ] {
+        let opened = key.open(wrong, &sealed);
+        assert!(matches!(opened, Err(SecretError::WrongKey)), "{wrong:?}");
+    }
+    // What is bound to the id alone does not open for a place either, whatever its version byte says.
+    let mut loose = key.seal(id, &"secret".into()).unwrap();
+    assert!(key.open(right, &loose).is_err());
+    loose[0] = BOUND_TO_PLACE;
+    assert!(key.open(right, &loose).is_err());
+}
+
+#[test]
+fn a_key_file_keeps_the_keys_of_before_a_rotation() {
+    let dir = TempDir::new().unwrap();
+    let old = key(&dir);
+    let host = Uuid::now_v7();
+    let sealed = sealed_password(&old, host);
+    let path = dir.path().join("sub/key");
+    let lines = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{}\n\n{lines}", "ab".repeat(KEY_BYTES))).unwrap();
+    let rotated = Key::load(&path).unwrap();
+    assert!(rotated.open(host, &sealed).is_ok());
+    let new = sealed_password(&rotated, host);
+    assert!(old.open(host, &new).is_err(), "the new key is used");
+    let secrets: Vec<_> = rotated.manifest_secrets().collect();
+    assert_eq!(secrets.len(), 2);
+    assert_eq!(secrets.last(), old.manifest_secrets().next().as_ref());
+    assert_ne!(
+        secrets[0], [0xab; KEY_BYTES],
+        "the key itself authenticates nothing"
+    );
+}
+
+#[test]
 fn many_who_make_the_key_at_once_get_the_same_one() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("key");
@@ -123,7 +172,7 @@ fn a_key_shows_nothing_of_itself() {
 proptest! {
     #[test]
     fn a_changed_or_cut_password_never_opens(at in 0..54usize, flip in 1..=255u8, cut in 0..54usize) {
-        let key = Key { cipher: XChaCha20Poly1305::new(&[7; KEY_BYTES].into()) };
+        let key = Key { current: [7; KEY_BYTES].into(), earlier: Vec::new() };
         let host = Uuid::nil();
         let sealed = sealed_password(&key, host);
         prop_assert_eq!(sealed.len(), 54);

@@ -5,7 +5,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_store::{
     catalogue, guest_runs, guests,
-    views::{self, PointLine},
+    views::{self, PointLine, Verification},
 };
 
 pub use virtuozo_store::catalogue::{FoundPoint, MISSING};
@@ -68,6 +68,12 @@ pub async fn found_again(pool: &PgPool, point: Uuid) -> Result<bool, ServiceErro
     Ok(catalogue::found_again(pool, point).await?)
 }
 
+/// Takes a restore point that was found earlier for a backup of its guest, as the site's key has authenticated it. False:
+/// it was made or adopted by this site before.
+pub async fn adopt_authentic(pool: &PgPool, point: Uuid) -> Result<bool, ServiceError> {
+    Ok(catalogue::adopt(pool, point).await?)
+}
+
 /// Gives a restore point that was found earlier its guest. False: the site knows no such guest.
 pub async fn link(pool: &PgPool, point: &FoundPoint<'_>) -> Result<bool, ServiceError> {
     Ok(catalogue::link(pool, point).await?)
@@ -81,7 +87,7 @@ pub async fn mark_damaged(
     damage: &str,
 ) -> Result<(), ServiceError> {
     if row.state == "published" {
-        views::record_verification(pool, row.id, Some(damage)).await?;
+        views::record_verification(pool, row.id, Verification::Damaged(damage)).await?;
     }
     Ok(())
 }

@@ -132,12 +132,21 @@ pub async fn add(
 ) -> Result<Uuid, ServiceError> {
     check_new(rules, config, password.is_some())?;
     let id = Uuid::now_v7();
-    let sealed = sealed(id, password)?;
+    let sealed = sealed(id, config, password)?;
     hosts::insert(pool, id, config, sealed.as_deref()).await?;
     Ok(id)
 }
 
-/// Changes a host, and its password where one is given. Returns its name as it is then.
+/// What became of a host that was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edited {
+    /// Its name as it is now.
+    pub name: String,
+    /// Its password was for its former address or user, and is removed.
+    pub password_removed: bool,
+}
+
+/// Changes a host, and its password where one is given.
 ///
 /// # Errors
 /// As [`add`], or [`StoreError::NotFound`].
@@ -147,18 +156,24 @@ pub async fn edit(
     name: &str,
     changes: HostChanges,
     password: Option<Sealing<'_>>,
-) -> Result<String, ServiceError> {
+) -> Result<Edited, ServiceError> {
     let host = hosts::by_name(pool, name).await?;
-    let (id, has_password) = (host.id, host.has_password);
+    let (id, had_password) = (host.id, host.has_password);
     let mut config = HostConfig::from(host);
     changes.apply(&mut config);
     check(rules, &config, password.is_some())?;
-    let sealed = sealed(id, password)?;
-    hosts::update(pool, id, &config).await?;
-    if sealed.is_some() || (has_password && config.user_name.is_none()) {
-        hosts::set_password(pool, id, sealed.as_deref()).await?;
+    let sealed = sealed(id, &config, password)?;
+    let mut tx = pool.begin().await?;
+    hosts::update(&mut *tx, id, &config).await?;
+    if sealed.is_some() {
+        hosts::set_password(&mut *tx, id, sealed.as_deref()).await?;
     }
-    Ok(config.name)
+    let has_password = hosts::sealed_password(&mut *tx, id).await?.is_some();
+    tx.commit().await?;
+    Ok(Edited {
+        name: config.name,
+        password_removed: had_password && !has_password,
+    })
 }
 
 impl HostChanges {
@@ -185,8 +200,13 @@ pub(crate) fn set<T>(place: &mut T, given: Option<T>) {
     }
 }
 
-fn sealed(id: Uuid, password: Option<Sealing<'_>>) -> Result<Option<Vec<u8>>, ServiceError> {
-    let seal = |Sealing { key, password }: Sealing<'_>| key.seal(id, password);
+fn sealed(
+    id: Uuid,
+    config: &HostConfig,
+    password: Option<Sealing<'_>>,
+) -> Result<Option<Vec<u8>>, ServiceError> {
+    let opens = config.password_opens(id);
+    let seal = |Sealing { key, password }: Sealing<'_>| key.seal(opens, password);
     Ok(password.map(seal).transpose()?)
 }
 
@@ -199,7 +219,7 @@ pub async fn set_password(
     host: &Host,
     password: Sealing<'_>,
 ) -> Result<(), ServiceError> {
-    let sealed = sealed(host.id, Some(password))?;
+    let sealed = sealed(host.id, &HostConfig::from(host.clone()), Some(password))?;
     Ok(hosts::set_password(pool, host.id, sealed.as_deref()).await?)
 }
 

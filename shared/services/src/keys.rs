@@ -5,7 +5,7 @@ use std::path::Path;
 use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_postgres::StoreError;
-use virtuozo_secrets::{Key, SecretError};
+use virtuozo_secrets::{Key, Opens, SecretError};
 use virtuozo_store::{
     hosts,
     notices::config::{self, Secret},
@@ -16,8 +16,21 @@ use crate::error::ServiceError;
 /// A stored password or secret.
 struct Stored {
     whose: String,
+    /// What it opens: the host or purpose, and the address and user that it is sent to.
     id: Uuid,
+    address: Option<String>,
+    user: Option<String>,
     sealed: Vec<u8>,
+}
+
+impl Stored {
+    fn opens(&self) -> Opens<'_> {
+        Opens {
+            id: self.id,
+            address: self.address.as_deref(),
+            user: self.user.as_deref(),
+        }
+    }
 }
 
 /// The key in a file; none: there is none, and nothing is stored that needs it.
@@ -66,12 +79,12 @@ pub async fn check(pool: &PgPool, file: &Path) -> Result<String, ServiceError> {
         ));
     };
     let mut foreign = stored(pool).await?;
-    foreign.retain(|one| key.open(one.id, &one.sealed).is_err());
+    foreign.retain(|one| key.open(one.opens(), &one.sealed).is_err());
     if foreign.is_empty() {
         return Ok(file.to_string());
     }
     Err(ServiceError::WrongKey(format!(
-        "{} sealed with another key than that in {file}: copy the key file from a machine that opens it, or give it \
+        "{} sealed with another key than that in {file}, or for another address or user: copy the key file from a machine that opens it, or give it \
          again with `virtuozo host password` and `virtuozo notice secret`",
         named(&foreign)
     )))
@@ -85,6 +98,8 @@ async fn stored(pool: &PgPool) -> Result<Vec<Stored>, StoreError> {
             all.push(Stored {
                 whose: format!("the password of host {}", host.name),
                 id: host.id,
+                address: host.address,
+                user: host.user_name,
                 sealed,
             });
         }
@@ -94,6 +109,8 @@ async fn stored(pool: &PgPool) -> Result<Vec<Stored>, StoreError> {
             all.push(Stored {
                 whose: format!("the {secret}"),
                 id: secret.id(),
+                address: None,
+                user: None,
                 sealed,
             });
         }

@@ -6,12 +6,16 @@ use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 use virtuozo_model::Severity;
 use virtuozo_store::{
+    catalogue,
     events::{self, NewEvent},
     points::{self, Cover},
     views,
 };
 
-pub use virtuozo_store::{points::Deletion, views::PointLine};
+pub use virtuozo_store::{
+    points::Deletion,
+    views::{PointLine, Verification},
+};
 
 use crate::{error::ServiceError, names::short};
 
@@ -35,10 +39,19 @@ pub async fn list(
     Ok(views::points(pool, host, guest).await?)
 }
 
-/// Those that are not about to be deleted.
+/// Those that are not about to be deleted, in the order in which they should be verified: first what nobody has verified,
+/// then what was read back from a weaker place, then what was verified longest ago.
 pub async fn to_verify(pool: &PgPool) -> Result<Vec<PointLine>, ServiceError> {
     let mut all = views::points(pool, None, None).await?;
     all.retain(|point| point.state != "deleting");
+    let strength = |point: &PointLine| match point.read_back.as_deref() {
+        _ if point.verified_at.is_none() => 0,
+        Some("medium") => 4,
+        Some("server") => 3,
+        Some("cache") => 2,
+        _ => 1,
+    };
+    all.sort_by_key(|point| (strength(point), point.verified_at));
     Ok(all)
 }
 
@@ -49,13 +62,35 @@ pub async fn unverified(pool: &PgPool) -> Result<Vec<PointLine>, ServiceError> {
     Ok(all)
 }
 
-/// Notes what a verification has found; none: all is good.
+/// Notes what a verification has found.
 pub async fn record_verification(
     pool: &PgPool,
     point: Uuid,
-    damage: Option<&str>,
+    found: Verification<'_>,
 ) -> Result<(), ServiceError> {
-    Ok(views::record_verification(pool, point, damage).await?)
+    Ok(views::record_verification(pool, point, found).await?)
+}
+
+/// Takes a restore point that a scan has found for a backup of its guest, which `by` has decided and an event tells. False:
+/// it was made or adopted by this site before.
+pub async fn adopt(pool: &PgPool, point: &PointLine, by: &str) -> Result<bool, ServiceError> {
+    let mut tx = pool.begin().await?;
+    if !catalogue::adopt(&mut *tx, point.id).await? {
+        return Ok(false);
+    }
+    let message = format!(
+        "guest {}: its restore point {} is adopted by {by}",
+        point.full_name(),
+        short(point.id)
+    );
+    let mut event =
+        NewEvent::user(Severity::Warning, message).detail(json!({ "point_id": point.id }));
+    if let Some(guest_id) = point.guest_id {
+        event = event.guest(guest_id);
+    }
+    events::record(&mut *tx, &event).await?;
+    tx.commit().await?;
+    Ok(true)
 }
 
 /// Marks a restore point as on its way out, and records who wanted that. Its directory goes next, and then

@@ -10,7 +10,8 @@ use virtuozo_model::{Disk, Guest, Host, Schedule};
 use virtuozo_postgres::StoreError;
 use virtuozo_secrets::Key;
 use virtuozo_store::{
-    caps, datastores, disks, guests, hooks, hosts,
+    caps, datastores, disks, guests, hooks,
+    hosts::{self, HostConfig},
     notices::config,
     schedules,
     settings::{self, Key as Setting},
@@ -41,7 +42,9 @@ pub async fn export(
     if let Some((key, sealing)) = passwords {
         for host in &mut file.hosts {
             let host = host.as_mut();
-            let id = hosts::by_name(&mut *tx, &host.name).await?.id;
+            let row = hosts::by_name(&mut *tx, &host.name).await?;
+            let id = row.id;
+            let config = HostConfig::from(row);
             let Some(sealed) = hosts::sealed_password(&mut *tx, id).await? else {
                 continue;
             };
@@ -49,8 +52,11 @@ pub async fn export(
                 host: host.name.clone(),
                 reason,
             };
-            let password = key.open(id, &sealed).map_err(named)?;
-            host.password = Some(sealing.seal(password_id(&host.name), &password)?);
+            let password = key
+                .open(config.password_opens(id), &sealed)
+                .map_err(named)?;
+            let opens = config.password_opens(password_id(&host.name));
+            host.password = Some(sealing.seal(opens, &password)?);
         }
         notices::export_secrets(&mut tx, sealing, key, &mut file).await?;
         if !file.notice_secrets.is_empty()

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
-use virtuozo_secrets::{Key, Lock, SecretError};
+use virtuozo_secrets::{Key, Lock, Opens, SecretError};
 use virtuozo_store::notices::config::Secret;
 
 use super::{SiteFile, SiteFileError};
@@ -53,15 +53,20 @@ impl Sealing {
         })
     }
 
-    /// Encrypts a password, bound to an id.
-    pub(crate) fn seal(&self, id: Uuid, password: &SecretString) -> Result<String, SecretError> {
-        if let Some(earlier) = self.earlier.get(&id)
-            && open(&self.key, id, earlier)
+    /// Encrypts a password, bound to what it opens.
+    pub(crate) fn seal<'a>(
+        &self,
+        opens: impl Into<Opens<'a>>,
+        password: &SecretString,
+    ) -> Result<String, SecretError> {
+        let opens = opens.into();
+        if let Some(earlier) = self.earlier.get(&opens.id)
+            && open(&self.key, opens, earlier)
                 .is_ok_and(|kept| kept.expose_secret() == password.expose_secret())
         {
             return Ok(earlier.clone());
         }
-        Ok(hex::encode(self.key.seal(id, password)?))
+        Ok(hex::encode(self.key.seal(opens, password)?))
     }
 }
 
@@ -71,7 +76,11 @@ pub(crate) fn password_id(host: &str) -> Uuid {
 }
 
 /// Decrypts a password in a file.
-pub(crate) fn open(key: &Key, id: Uuid, sealed: &str) -> Result<SecretString, SecretError> {
+pub(crate) fn open<'a>(
+    key: &Key,
+    opens: impl Into<Opens<'a>>,
+    sealed: &str,
+) -> Result<SecretString, SecretError> {
     let bytes = hex::decode(sealed).map_err(|_| SecretError::WrongKey)?;
-    key.open(id, &bytes)
+    key.open(opens, &bytes)
 }

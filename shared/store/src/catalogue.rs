@@ -40,6 +40,10 @@ pub struct FoundPoint<'a> {
     pub source_bytes: u64,
     /// Snapshots of other people in it.
     pub foreign_snapshots: &'a [String],
+    /// The site's key has authenticated its manifest, so it is adopted at once.
+    pub authentic: bool,
+    /// BLAKE3 of the text of its manifest, as hexadecimal digits.
+    pub manifest_blake3: &'a str,
 }
 
 /// Enters a restore point that was found, as one that nobody has verified. False: it is entered already,
@@ -62,6 +66,8 @@ pub async fn record(tx: &mut PgConnection, point: &FoundPoint<'_>) -> Result<boo
         .bind(point.foreign_snapshots)
         .bind(point.guest_run_id)
         .bind(point.guest_uuid)
+        .bind(point.authentic)
+        .bind(point.manifest_blake3)
         .fetch_optional(tx)
         .await?;
     Ok(row.is_some())
@@ -74,6 +80,16 @@ pub async fn link(db: impl PgExecutor<'_>, point: &FoundPoint<'_>) -> Result<boo
         .bind(point.host_name)
         .bind(point.locator)
         .bind(point.guest_uuid)
+        .fetch_optional(db)
+        .await?;
+    Ok(row.is_some())
+}
+
+/// Takes a restore point that was found for a backup of its guest, which covers others in retention once it is verified.
+/// False: it was made or adopted by this site before.
+pub async fn adopt(db: impl PgExecutor<'_>, id: Uuid) -> Result<bool, StoreError> {
+    let row: Option<Uuid> = sqlx::query_scalar(include_str!("catalogue/point_adopt.sql"))
+        .bind(id)
         .fetch_optional(db)
         .await?;
     Ok(row.is_some())

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{datastores, slots};
 use virtuozo_model::{Host, HostKind, HostState, terminal};
 use virtuozo_postgres::StoreError;
+use virtuozo_secrets::Opens;
 
 /// What an administrator says about a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,15 @@ pub struct HostConfig {
 }
 
 impl HostConfig {
+    /// What the password of this host opens, which is sealed for nothing else.
+    pub fn password_opens(&self, id: Uuid) -> Opens<'_> {
+        Opens {
+            id,
+            address: self.address.as_deref(),
+            user: self.user_name.as_deref(),
+        }
+    }
+
     /// Holds the values against what the schema permits. What a kind of host needs, its back end says: [`Rules`].
     ///
     /// # Errors
@@ -198,7 +208,8 @@ async fn check_address(
     }
 }
 
-/// Changes a host. If it is reached in another way now, its state is unknown until it is validated again.
+/// Changes a host. If it is reached in another way now, its state is unknown until it is validated again; if it has another
+/// address or user, its password is removed.
 ///
 /// # Errors
 /// [`StoreError::Refused`], [`StoreError::Exists`] or [`StoreError::NotFound`].

@@ -33,6 +33,10 @@ pub struct NewPoint<'a> {
     pub foreign_snapshots: &'a [String],
     /// All its bytes were read back and found right.
     pub verified: bool,
+    /// Where they were read from: `medium`, `server` or `cache`; none: they were not read back.
+    pub read_back: Option<&'a str>,
+    /// BLAKE3 of the text of its manifest, in hexadecimal digits.
+    pub manifest_blake3: &'a str,
 }
 
 /// A restore point of a guest, as retention sees it.
@@ -40,26 +44,41 @@ pub struct NewPoint<'a> {
 pub struct GuestPoint {
     /// Its id.
     pub id: Uuid,
+    /// The host's name at the time.
+    pub host_name: String,
+    /// The guest's name at the time.
+    pub guest_name: String,
     /// The destination directory.
     pub repository: String,
     /// Where it is below the destination.
     pub path: String,
     /// The instant that its disks hold.
     pub taken_at: DateTime<Utc>,
-    /// It was read back and found right.
-    pub verified: bool,
+    /// Its place in the order in which points were entered.
+    pub entry_number: i64,
+    /// It may stand for older ones: it is good and verified, was made or adopted by this site, and is not of the future.
+    pub counts: bool,
+    /// This site made or adopted it; retention removes no other.
+    pub ours: bool,
     /// `published`, `damaged` or `deleting`.
     pub state: String,
+    /// BLAKE3 of the text of its manifest; none: not known.
+    pub manifest_blake3: Option<String>,
 }
 
 /// What follows from a restore point that was made visible.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Published {
     /// The runs of the guests that were admitted to the slot.
     pub admitted: Vec<Uuid>,
     /// All restore points of the guest, the new one last.
     pub points: Vec<GuestPoint>,
+    /// The database's clock.
+    pub now: DateTime<Utc>,
 }
+
+/// The runs that were admitted, the guest's earlier points, and the database's clock.
+type PublishedRow = (Vec<Uuid>, Json<Vec<GuestPoint>>, DateTime<Utc>);
 
 /// Makes a restore point visible, in one statement: the point, its event, the last step, the end of the
 /// guest run, the free slot and the next admission. What its obligations were has been met before. None if the
@@ -71,38 +90,48 @@ pub async fn publish(
     event: &NewEvent,
 ) -> Result<Option<Published>, StoreError> {
     let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let row: Option<(Vec<Uuid>, Json<Vec<GuestPoint>>)> =
-        sqlx::query_as(include_str!("points/publish.sql"))
-            .bind(lease.guest_run_id)
-            .bind(lease.fence)
-            .bind(point.id)
-            .bind(point.host_name)
-            .bind(point.guest_name)
-            .bind(point.repository)
-            .bind(point.path)
-            .bind(point.mode)
-            .bind(point.taken_at)
-            .bind(bytes(point.size_bytes))
-            .bind(bytes(point.source_bytes))
-            .bind(point.foreign_snapshots)
-            .bind(point.verified)
-            .bind(event.code)
-            .bind(event.severity)
-            .bind(&event.message)
-            .bind(&event.detail)
-            .fetch_optional(db)
-            .await?;
-    Ok(row.map(|(admitted, Json(mut points))| {
+    let row: Option<PublishedRow> = sqlx::query_as(include_str!("points/publish.sql"))
+        .bind(lease.guest_run_id)
+        .bind(lease.fence)
+        .bind(point.id)
+        .bind(point.host_name)
+        .bind(point.guest_name)
+        .bind(point.repository)
+        .bind(point.path)
+        .bind(point.mode)
+        .bind(point.taken_at)
+        .bind(bytes(point.size_bytes))
+        .bind(bytes(point.source_bytes))
+        .bind(point.foreign_snapshots)
+        .bind(point.verified)
+        .bind(event.code)
+        .bind(event.severity)
+        .bind(&event.message)
+        .bind(&event.detail)
+        .bind(point.read_back)
+        .bind(point.manifest_blake3)
+        .fetch_optional(db)
+        .await?;
+    Ok(row.map(|(admitted, Json(mut points), now)| {
         // The statement sees what was there before it.
         points.push(GuestPoint {
             id: point.id,
+            host_name: point.host_name.to_owned(),
+            guest_name: point.guest_name.to_owned(),
             repository: point.repository.to_owned(),
             path: point.path.to_owned(),
             taken_at: point.taken_at,
-            verified: point.verified,
+            entry_number: i64::MAX,
+            counts: point.verified && point.taken_at <= now,
+            ours: true,
             state: "published".to_owned(),
+            manifest_blake3: Some(point.manifest_blake3.to_owned()),
         });
-        Published { admitted, points }
+        Published {
+            admitted,
+            points,
+            now,
+        }
     }))
 }
 

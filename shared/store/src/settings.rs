@@ -112,6 +112,11 @@ pub static KEYS: &[Key] = &[
         |t| number(t, 1, i32::MAX)
     ),
     key!(
+        group_may_read,
+        "let the group read restore points: files 0640 and directories 0750, instead of 0600 and 0700",
+        yes_no
+    ),
+    key!(
         rpo_secs,
         "seconds that a guest's newest restore point may be old before it is told as too old (0: never)",
         |t| { number(t, 0, i32::MAX) }
@@ -301,6 +306,7 @@ pub async fn set(
         .bind(s.history_keep_runs)
         .bind(s.fleet_guest_threads)
         .bind(s.rpo_secs)
+        .bind(s.group_may_read)
         .execute(&mut *tx)
         .await?;
     slots::sync(&mut tx, None).await?;

@@ -286,6 +286,26 @@ pub struct PointLine {
     pub damage: Option<String>,
     /// When it was found in its repository; none: entered by the run that made it.
     pub found_at: Option<DateTime<Utc>>,
+    /// When one that was found was taken for a backup of its guest; until then it covers no other in retention.
+    pub adopted_at: Option<DateTime<Utc>>,
+    /// BLAKE3 of the text of its manifest; none: not known.
+    pub manifest_blake3: Option<String>,
+    /// Where the last good verification read its bytes from: `medium`, `server` or `cache`; none: not known.
+    pub read_back: Option<String>,
+}
+
+/// What a verification of a restore point has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verification<'a> {
+    /// Every byte is as it was written.
+    Good {
+        /// Where they were read from: `medium`, `server` or `cache`; none: not known.
+        read_back: Option<&'a str>,
+        /// BLAKE3 of the text of its manifest, which is kept where none was known.
+        manifest_blake3: Option<&'a str>,
+    },
+    /// What is damaged.
+    Damaged(&'a str),
 }
 
 impl PointLine {
@@ -403,11 +423,21 @@ pub async fn points(
     Ok(rows.fetch_all(pool).await?)
 }
 
-/// Records what a verification found: nothing (`None`), or damage.
-pub async fn record_verification(pool: &PgPool, point: Uuid, damage: Option<&str>) -> Result<()> {
-    match damage {
-        None => sqlx::query(include_str!("views/point_set_verified.sql")).bind(point),
-        Some(what) => sqlx::query(include_str!("views/point_set_damaged.sql"))
+/// Records what a verification found.
+pub async fn record_verification(
+    pool: &PgPool,
+    point: Uuid,
+    found: Verification<'_>,
+) -> Result<()> {
+    match found {
+        Verification::Good {
+            read_back,
+            manifest_blake3,
+        } => sqlx::query(include_str!("views/point_set_verified.sql"))
+            .bind(point)
+            .bind(read_back)
+            .bind(manifest_blake3),
+        Verification::Damaged(what) => sqlx::query(include_str!("views/point_set_damaged.sql"))
             .bind(point)
             .bind(what),
     }

@@ -84,11 +84,11 @@ async fn back_up(run: GuestRun) {
     let name = run.guest.full_name();
     tracing::info!(guest = name, fence = run.row.fence, "guest run begins");
     match run.attempt().await {
-        Ok(points) => {
+        Ok(published) => {
             let metrics = &run.context.telemetry.metrics;
             metrics.attempt_ended(Outcome::Succeeded);
             tracing::info!(guest = name, "restore point published");
-            retention::apply(&run, &points).await;
+            retention::apply(&run, &published).await;
         }
         Err(FailedAttempt {
             error: StepError::Stop(Stop::Fenced),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,10 +15,11 @@ use virtuozo_disk::BlockSource;
 use virtuozo_hypervisor::{ChangeIds, GuestImage, ImageFormat, Instant, PowerState, SmallFile};
 use virtuozo_model::{human, text};
 use virtuozo_repository::{
-    CopyObserver, CopyPlan, DiskProperties, FileFormat, FileSpec, NewPoint, PointWriter,
-    Repository, RepositoryError, SealedPoint, Stopped,
+    CopyObserver, CopyPlan, DiskProperties, FileFormat, FileSpec, ManifestKey, ManifestKeys,
+    NewPoint, PointWriter, Repository, RepositoryError, SealedPoint, Stopped,
 };
 use virtuozo_runtime::LIMITS;
+use virtuozo_secrets::{Key, SecretError};
 use virtuozo_store::{
     guest_runs::{self, DeviceProgress},
     space::{self, Reservation},
@@ -48,8 +50,9 @@ pub(super) async fn run(
         .await?;
     // Another worker may have done the step before, or the repository may be unmounted now.
     let repositories = &run.context.repositories;
-    let repository = repositories.open(&run.context.pool, &validated.destination);
-    let repository = repository.await?;
+    let repository = repositories.open(&run.context.pool, &validated.destination, run.access());
+    let keys = manifest_keys(&run.context.key_file)?;
+    let repository = repository.await?.with_keys(keys);
     sweep_partials(run, validated, &repository).await?;
     // Only an earlier attempt can have left a partial copy.
     if run.row.fence > 1 {
@@ -109,6 +112,23 @@ pub(super) async fn run(
     };
     still_frozen(run, frozen).await?;
     Ok((sealed, watch.progress_since_last().unwrap_or_default()))
+}
+
+/// The keys that authenticate the manifests of this machine's copies; none where it has no key file.
+fn manifest_keys(key_file: &Path) -> Result<ManifestKeys, StepError> {
+    match Key::load(key_file) {
+        Ok(key) => Ok(ManifestKeys::new(
+            key.manifest_secrets().map(ManifestKey::new),
+        )),
+        Err(SecretError::KeyMissing(_)) => {
+            tracing::warn!(
+                key_file = %key_file.display(),
+                "restore points of this machine are not authenticated, as it has no key"
+            );
+            Ok(ManifestKeys::default())
+        }
+        Err(error) => Err(StepError::elsewhere(error.to_string())),
+    }
 }
 
 /// Checks on the host that the guest's disks stayed frozen during the copy. An error of the host fails no copy: the files

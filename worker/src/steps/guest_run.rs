@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Mutex;
 use virtuozo_hypervisor::{Guest, Host};
+use virtuozo_repository::Access;
 use virtuozo_store::{
     events::NewEvent,
     guest_runs::{Assignment, GuestLease},
@@ -86,6 +87,11 @@ impl GuestRun {
         if let Some(opened) = self.opened.lock().await.take() {
             self.permit.discard(&opened.host).await;
         }
+    }
+
+    /// Who may read what is stored of this guest.
+    pub(crate) fn access(&self) -> Access {
+        Access::of_group(self.settings.group_may_read)
     }
 
     /// An event about this guest run.

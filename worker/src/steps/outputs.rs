@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use virtuozo_hypervisor::PowerState;
 use virtuozo_model::StepName;
-use virtuozo_repository::{PointMode, SealedPoint};
+use virtuozo_repository::{PointMode, ReadBack, SealedPoint};
 
 use crate::{
     error::StepError,
@@ -49,6 +49,9 @@ pub(crate) struct Verified {
     pub(crate) files: usize,
     /// Bytes that were read.
     pub(crate) bytes_read: u64,
+    /// Where they came from; `None` if they were not read, or an older version read them.
+    #[serde(default)]
+    pub(crate) read_from: Option<ReadBack>,
 }
 
 /// The outputs of the steps so far.

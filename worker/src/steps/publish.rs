@@ -3,14 +3,14 @@
 use virtuozo_model::Severity;
 use virtuozo_model::StepName;
 use virtuozo_postgres::StoreError;
-use virtuozo_repository::{PublishedPoint, Repository};
+use virtuozo_repository::{PublishedPoint, ReadBack, Repository};
 use virtuozo_store::{
     events::NewEvent,
     guest_runs,
-    points::{self, GuestPoint, NewPoint, Published},
+    points::{self, NewPoint, Published},
 };
 
-use super::{Frozen, GuestRun, Validated, outputs::Outputs};
+use super::{GuestRun, Validated, Verified, outputs::Outputs};
 use crate::{
     blocking::blocking,
     context::Context,
@@ -18,9 +18,9 @@ use crate::{
     failpoints::Place,
 };
 
-/// Renames the copy to its final path, and ends the guest run. Returns all restore points of the guest.
-pub(super) async fn run(run: &GuestRun, before: &Outputs) -> Result<Vec<GuestPoint>, StepError> {
-    let (validated, frozen) = (before.validated()?, before.frozen()?);
+/// Renames the copy to its final path, and ends the guest run. Returns what follows from that.
+pub(super) async fn run(run: &GuestRun, before: &Outputs) -> Result<Published, StepError> {
+    let validated = before.validated()?;
     let (sealed, verified) = (before.sealed()?, before.verified()?);
     run.lease.allowed().await?;
     let failpoints = &run.context.failpoints;
@@ -37,13 +37,13 @@ pub(super) async fn run(run: &GuestRun, before: &Outputs) -> Result<Vec<GuestPoi
         }
     };
     failpoints.at(Place::Effect(StepName::Publish)).await?;
-    let record = || record(run, &validated, &frozen, &published, verified.read_back);
-    let Published { admitted, points } = run
+    let record = || record(run, &validated, &published, &verified);
+    let entered = run
         .context
         .while_unavailable("the restore point", record)
         .await?
         .ok_or(Stop::Fenced)?;
-    if !admitted.contains(&run.row.run_id) {
+    if !entered.admitted.contains(&run.row.run_id) {
         run.context
             .while_unavailable("the end of the run", || {
                 guest_runs::end_run(&run.context.pool, &run.context.telemetry.metrics, &run.row)
@@ -51,33 +51,38 @@ pub(super) async fn run(run: &GuestRun, before: &Outputs) -> Result<Vec<GuestPoi
             .await?;
     }
     failpoints.at(Place::Recorded(StepName::Publish)).await?;
-    Ok(points)
+    Ok(entered)
 }
 
 async fn record(
     run: &GuestRun,
     validated: &Validated,
-    frozen: &Frozen,
     published: &PublishedPoint,
-    verified: bool,
+    verified: &Verified,
 ) -> Result<Option<Published>, StoreError> {
     let mode = validated.mode.as_str();
     let (repository, path) = (
         validated.destination.to_string_lossy(),
         published.path.to_string_lossy(),
     );
+    let manifest_blake3 = published.manifest_blake3.to_string();
+    let read_back = verified.read_from.map(ReadBack::as_str);
+    let verified = verified.read_back;
+    // As the manifest says it: a host or guest may have another name since it was copied.
     let point = NewPoint {
         id: published.point_id,
-        host_name: &run.guest.host_name,
-        guest_name: &validated.guest_name,
+        host_name: &published.host,
+        guest_name: &published.guest,
         repository: &repository,
         path: &path,
         mode,
-        taken_at: frozen.taken_at,
+        taken_at: published.taken_at,
         size_bytes: published.size_bytes,
         source_bytes: published.source_bytes,
         foreign_snapshots: &published.foreign_snapshots,
         verified,
+        read_back,
+        manifest_blake3: &manifest_blake3,
     };
     let message = format!(
         "guest {}: backed up {mode}{}",
@@ -92,6 +97,7 @@ async fn record(
         "point_id": published.point_id,
         "size_bytes": published.size_bytes,
         "verified": verified,
+        "read_back": read_back,
     });
     let event = NewEvent::user(Severity::Info, message).detail(detail);
     points::publish(&run.context.pool, &run.row, &point, &event).await

@@ -92,7 +92,9 @@ async fn judge(
         })?;
     let destination = PathBuf::from(destination);
     let repositories = &run.context.repositories;
-    repositories.open(&run.context.pool, &destination).await?;
+    repositories
+        .open(&run.context.pool, &destination, run.access())
+        .await?;
     Ok(Validated {
         mode,
         guest_name: facts.name,

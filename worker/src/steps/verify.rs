@@ -5,7 +5,9 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use virtuozo_repository::{CopyObserver, RepositoryError, SealedPoint, Stopped, VerifyReport};
+use virtuozo_repository::{
+    CopyObserver, Recorded, RepositoryError, SealedPoint, Stopped, VerifyReport,
+};
 use virtuozo_runtime::LIMITS;
 use virtuozo_store::steps;
 
@@ -31,7 +33,7 @@ pub(super) async fn run(
     }
     let open = || {
         let repositories = &run.context.repositories;
-        repositories.open(&run.context.pool, &validated.destination)
+        repositories.open(&run.context.pool, &validated.destination, run.access())
     };
     let repository = open().await?;
     let watch = Arc::new(Watch::new(run, sealed.size_bytes));
@@ -40,10 +42,15 @@ pub(super) async fn run(
         blocking(move || {
             let at = match repository.locate(&sealed) {
                 // The verification reports a bad manifest.
-                Err(RepositoryError::Damaged { .. }) => sealed.partial_path,
+                Err(RepositoryError::Damaged { .. }) => sealed.partial_path.clone(),
                 located => located?,
             };
-            Ok(repository.verify(&at, watch.as_ref())?)
+            let recorded = Recorded {
+                point_id: sealed.point_id,
+                source: None,
+                manifest_blake3: sealed.manifest_blake3,
+            };
+            Ok(repository.verify(&at, Some(&recorded), watch.as_ref())?)
         })
     };
     let report: VerifyReport = match reporting(reading, || report(run, &watch)).await {
@@ -60,6 +67,7 @@ pub(super) async fn run(
             read_back: true,
             files: report.files_checked,
             bytes_read: report.bytes,
+            read_from: report.read_back,
         });
     };
     // If the repository was unmounted meanwhile, all files are missing, which is no fault of the storage.
@@ -82,7 +90,7 @@ pub(crate) async fn discard(run: &GuestRun, bad: &BadCopy) {
     let opening = run
         .context
         .repositories
-        .open(&run.context.pool, &bad.repository);
+        .open(&run.context.pool, &bad.repository, run.access());
     let discarded = async {
         let repository = opening.await?;
         let sealed = bad.sealed.clone();

@@ -11,7 +11,11 @@ use std::{
 
 use virtuozo_hypervisor::PowerState::On;
 use virtuozo_secrets::Key;
-use virtuozo_store::{datastores, hosts, workers};
+use virtuozo_store::{
+    datastores,
+    hosts::{self, HostConfig},
+    workers,
+};
 use virtuozo_worker::WorkerOptions;
 
 use crate::common::{Site, WorkerProcess, fake::FakeConnector};
@@ -41,7 +45,10 @@ async fn site(lacks: Lacks) -> (Site, tempfile::TempDir) {
     let keys = tempfile::tempdir().unwrap();
     let key = Key::load_or_create(&keys.path().join("right")).unwrap();
     Key::load_or_create(&keys.path().join("wrong")).unwrap();
-    let sealed = key.seal(site.host_id, &"secret".into()).unwrap();
+    let host = hosts::by_id(&site.db.pool, site.host_id).await.unwrap();
+    let config = HostConfig::from(host);
+    let opens = config.password_opens(site.host_id);
+    let sealed = key.seal(opens, &"secret".into()).unwrap();
     hosts::set_password(&site.db.pool, site.host_id, Some(&sealed))
         .await
         .unwrap();

@@ -14,5 +14,6 @@ mod one_instant;
 mod outage;
 mod recovery;
 mod requests;
+mod retention;
 mod silent_host;
 mod verify;

@@ -16,6 +16,7 @@ fn settings() -> Settings {
         backup_when_off: true,
         new_guests: NewGuests::Backup,
         verify_after_backup: true,
+        group_may_read: false,
         keep_last: 7,
         daily_start_time: NaiveTime::from_hms_opt(22, 15, 0).unwrap(),
         time_zone: "UTC".into(),

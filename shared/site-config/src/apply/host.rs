@@ -59,7 +59,7 @@ impl<'a> Import<'a> {
                 hosts::by_id(&mut *self.conn, id).await?
             }
         };
-        self.password(entry, &host).await?;
+        self.password(entry, &host, &config).await?;
         let stores = datastores::list(&mut *self.conn, Some(host.id)).await?;
         let mut seen = HashSet::new();
         for store in &wanted.datastores {
@@ -95,6 +95,7 @@ impl<'a> Import<'a> {
         &mut self,
         entry: &Spanned<HostEntry>,
         host: &Host,
+        config: &HostConfig,
     ) -> Result<(), SiteFileError> {
         let wanted = entry.as_ref();
         let what = format!("host {}", host.name);
@@ -102,15 +103,23 @@ impl<'a> Import<'a> {
         let (sealed, new) = match (&wanted.user, &wanted.password, self.keys) {
             (None, Some(_), _) => return Err(refuse("a password needs a user".to_owned())),
             (None, None, _) if host.has_password => (None, Value::Null),
-            (_, None, _) | (_, _, None) => return Ok(()),
+            // That for another address or user went with the change of these.
+            (_, None, _) | (_, _, None) => {
+                let now = hosts::sealed_password(&mut *self.conn, host.id).await?;
+                if now.is_some() || !host.has_password {
+                    return Ok(());
+                }
+                (None, Value::Null)
+            }
             (Some(_), Some(text), Some(keys)) => {
-                let password = sealing::open(keys.file, sealing::password_id(&wanted.name), text)
+                let opens = config.password_opens(sealing::password_id(&wanted.name));
+                let password = sealing::open(keys.file, opens, text)
                     .map_err(|_| {
-                    refuse("its password is damaged: export it again, or take it out".to_owned())
+                    refuse("its password was sealed for another address or user, or is damaged: export it again, or take it out".to_owned())
                 })?;
                 let now = hosts::sealed_password(&mut *self.conn, host.id).await?;
                 let same = now
-                    .and_then(|sealed| keys.site.open(host.id, &sealed).ok())
+                    .and_then(|sealed| keys.site.open(config.password_opens(host.id), &sealed).ok())
                     .is_some_and(|now| now.expose_secret() == password.expose_secret());
                 if same {
                     return Ok(());
@@ -120,7 +129,10 @@ impl<'a> Import<'a> {
                 } else {
                     "stored"
                 };
-                (Some(keys.site.seal(host.id, &password)?), new.into())
+                (
+                    Some(keys.site.seal(config.password_opens(host.id), &password)?),
+                    new.into(),
+                )
             }
         };
         hosts::set_password(&mut *self.conn, host.id, sealed.as_deref()).await?;

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 use virtuozo_secrets::Key;
-use virtuozo_store::notices::config::Secret;
+use virtuozo_store::{hosts::HostConfig, notices::config::Secret};
 
 #[tokio::test]
 async fn passwords_come_through_under_another_key_and_keep_their_text_while_they_stay() {
@@ -15,7 +15,9 @@ async fn passwords_come_through_under_another_key_and_keep_their_text_while_they
     let (key_here, key_there) = (key("here"), key("there"));
     imported(&here, TEXT, Options::default()).await;
     let alpha = hosts::by_name(&here.pool, "alpha").await.unwrap();
-    let sealed = key_here.seal(alpha.id, &"pass word".into()).unwrap();
+    let config = HostConfig::from(alpha.clone());
+    let opens = config.password_opens(alpha.id);
+    let sealed = key_here.seal(opens, &"pass word".into()).unwrap();
     hosts::set_password(&here.pool, alpha.id, Some(&sealed))
         .await
         .unwrap();
@@ -46,12 +48,20 @@ async fn passwords_come_through_under_another_key_and_keep_their_text_while_they
     );
     let alpha = hosts::by_name(&there.pool, "alpha").await.unwrap();
     let sealed = hosts::sealed_password(&there.pool, alpha.id).await.unwrap();
-    let opened = key_there.open(alpha.id, &sealed.unwrap()).unwrap();
+    let opens = config.password_opens(alpha.id);
+    let opened = key_there.open(opens, &sealed.unwrap()).unwrap();
     assert_eq!(opened.expose_secret(), "pass word");
     let again = import(&there.pool, &file, Some(keys), &Lab, PRUNE)
         .await
         .unwrap();
     assert!(again.changes.is_empty(), "{again:?}");
+
+    // In a file too it is for one address only.
+    let elsewhere = text.replace("https://alpha:8333/sdk", "https://evil:8333/sdk");
+    let refused = import(&there.pool, &parsed(&elsewhere), Some(keys), &Lab, PRUNE)
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("another address"), "{refused}");
 
     let over = Sealing::new(&passphrase, Some(file.file.clone())).unwrap();
     let over = export(&there.pool, Some((&key_there, &over)));

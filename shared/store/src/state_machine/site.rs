@@ -131,6 +131,8 @@ impl<'a> Site<'a> {
             source_bytes: 1,
             foreign_snapshots: &[],
             verified: true,
+            read_back: Some("medium"),
+            manifest_blake3: &"0".repeat(64),
         };
         let event = NewEvent::user(Severity::Info, "backed up");
         let published = points::publish(self.pool, lease, &point, &event).await;

@@ -69,6 +69,7 @@ fn bad_copy() -> StepError {
             path: PathBuf::new(),
             size_bytes: 0,
             source_bytes: 0,
+            manifest_blake3: None,
             resumed_bytes: 0,
         },
     }))
