@@ -1,5 +1,6 @@
 //! Host runs: taking and keeping the lease, and the transaction that turns one into guest runs.
 
+use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -38,6 +39,8 @@ pub struct HostLease {
     pub lease_secs: i32,
     /// The trace of its run.
     pub trace_id: Uuid,
+    /// Guests that were looked at since then need no other look: this run did it, under an earlier lease, a short while ago.
+    pub looks_count_since: DateTime<Utc>,
 }
 
 leased!(

@@ -6,7 +6,7 @@ use opentelemetry::trace::FutureExt;
 use tracing::Instrument as _;
 use uuid::Uuid;
 use virtuozo_hypervisor::Host;
-use virtuozo_model::{ErrorClass, Severity, terminal};
+use virtuozo_model::{ErrorClass, GuestState, Severity, terminal};
 use virtuozo_postgres::StoreError;
 use virtuozo_queue::HostJob;
 use virtuozo_store::{
@@ -157,7 +157,9 @@ impl HostRun<'_> {
         for guest in guests {
             match self.before_looking(&guest, inventory.contains(&guest.locator)) {
                 None => {}
-                Some(GuestRunStart::Waiting) => to_look_at.push(guest),
+                Some(GuestRunStart::Waiting) if !self.has_looked_at(&guest) => {
+                    to_look_at.push(guest);
+                }
                 Some(start) => found.push(Found { guest, start }),
             }
         }
@@ -179,8 +181,17 @@ impl HostRun<'_> {
         Ok(found)
     }
 
+    /// Whether this host run, under a lease that ended before all guests were looked at, found that the guest can be backed
+    /// up. So a host of many guests is done in the end, however often its workers end.
+    fn has_looked_at(&self, guest: &virtuozo_model::Guest) -> bool {
+        guest.state == GuestState::Ok
+            && guest
+                .checked_at
+                .is_some_and(|at| at >= self.row.looks_count_since)
+    }
+
     /// What can be said about a guest without looking at it. None: it is not part of this run. Waiting:
-    /// look at it.
+    /// look at it, unless this run has.
     fn before_looking(
         &self,
         guest: &virtuozo_model::Guest,

@@ -157,8 +157,14 @@ impl Site {
         self.until("the leases are taken over", || async {
             self.execute("UPDATE virtuozo_core.guest_runs SET lease_until = '1970-01-01' WHERE state = 'running'").await;
             sweeps::expire_guest_runs(&self.db.pool, &Metrics::default()).await.unwrap();
-            let running: i64 =
-                self.scalar("SELECT count(*) FROM virtuozo_core.guest_runs WHERE state = 'running' AND lease_until < now()").await;
+            self.execute("UPDATE virtuozo_core.host_runs SET lease_until = '1970-01-01' WHERE state = 'running'").await;
+            sweeps::expire_host_runs(&self.db.pool, &Metrics::default()).await.unwrap();
+            let running: i64 = self
+                .scalar(
+                    "SELECT (SELECT count(*) FROM virtuozo_core.guest_runs WHERE state = 'running' AND lease_until < now())
+                          + (SELECT count(*) FROM virtuozo_core.host_runs WHERE state = 'running' AND lease_until < now())",
+                )
+                .await;
             (running == 0).then_some(())
         })
         .await;

@@ -11,7 +11,7 @@ use virtuozo_store::{guest_runs::GuestLease, leases, runs, settings};
 
 use crate::common::{
     Site,
-    fake::{Act, When},
+    fake::{Act, PausedCall, When},
 };
 
 /// Every operation of a hot and of a cold backup that can fail or be the last of a worker.
@@ -244,6 +244,41 @@ async fn a_copy_that_was_complete_is_not_made_again() {
     assert_eq!(site.settled(run).await, "succeeded");
     assert_eq!(site.world.calls("read"), reads, "nothing was read again");
     assert_eq!(site.world.calls("freeze"), 1);
+    second.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_over_a_host_looks_only_at_guests_that_were_not_looked_at() {
+    let names = ["a", "b", "c", "d", "e", "web"];
+    let site = Site::new(&names.map(|name| (name, On))).await;
+    let undisturbed = site.worker("undisturbed");
+    let run = site.run_now().await;
+    assert_eq!(site.settled(run).await, "succeeded");
+    undisturbed.stopped().await;
+    let looks = site.world.calls("facts");
+
+    let paused = PausedCall::new();
+    let pause = Act::Pause(paused.clone());
+    site.world.rule("facts", Some("web"), When::Before, 1, pause);
+    let first = site.worker("first");
+    let run = site.run_now().await;
+    paused.reached().await;
+    site.until("the others are looked at", || async {
+        let looked_at: i64 = site
+            .scalar(
+                "SELECT count(*) FROM virtuozo_core.guests g, virtuozo_core.host_runs h
+                  WHERE h.state = 'running' AND g.checked_at > h.started_at",
+            )
+            .await;
+        (looked_at == 5).then_some(())
+    })
+    .await;
+    first.kill();
+    let second = site.worker("second");
+    site.expire_leases().await;
+    assert_eq!(site.settled(run).await, "succeeded");
+    let looks_of_second = site.world.calls("facts") - looks;
+    assert_eq!(looks_of_second, looks + 1, "only web is looked at again");
     second.stopped().await;
 }
 
