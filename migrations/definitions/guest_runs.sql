@@ -39,10 +39,12 @@ BEGIN
            state = CASE WHEN configured THEN its_state ELSE 'not_configured' END,
            state_reason = reason, checked_at = now()
      WHERE id = guest;
-    -- The first guest on a node, or the last that leaves one.
+    -- The first guest on a node, where a slot that is in use may be left, or the last that leaves one.
     IF before.is_elsewhere
-       AND (NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_slots s
-                         WHERE s.host_id = before.host_id AND s.node = coalesce(its_node, ''))
+       AND (NOT EXISTS (SELECT 1 FROM virtuozo_core.guests g
+                         WHERE g.host_id = before.host_id AND coalesce(g.node, '') = coalesce(its_node, '') AND g.id <> guest)
+            OR NOT EXISTS (SELECT 1 FROM virtuozo_core.guest_slots s
+                            WHERE s.host_id = before.host_id AND s.node = coalesce(its_node, ''))
             OR NOT EXISTS (SELECT 1 FROM virtuozo_core.guests g
                             WHERE g.host_id = before.host_id AND coalesce(g.node, '') = before.node)) THEN
         PERFORM virtuozo_core.sync_slots(before.host_id);

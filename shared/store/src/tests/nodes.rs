@@ -180,3 +180,22 @@ async fn a_node_has_slots_from_its_first_guest_to_its_last_one() {
     end(&db, "b2").await;
     assert_eq!(in_work(&db).await, ["c a2"]);
 }
+
+#[tokio::test]
+async fn a_node_on_which_only_a_slot_in_use_was_left_has_all_its_slots_again_with_its_next_guest() {
+    let db = site(false).await;
+    sqlx::raw_sql("UPDATE virtuozo_core.hosts SET guest_threads = 2; DELETE FROM virtuozo_core.guest_runs WHERE guest_id = md5('b2')::uuid; SELECT virtuozo_core.sync_slots(NULL);")
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    sweeps::admit_all(&db.pool).await.unwrap();
+    for name in ["b1", "b2"] {
+        see(&db, name, "a").await;
+    }
+    let slots = "SELECT slot_no || coalesce(' ' || u.name, '') FROM virtuozo_core.guest_slots s
+                   LEFT JOIN virtuozo_core.guest_runs g ON g.id = s.guest_run_id
+                   LEFT JOIN virtuozo_core.guests u ON u.id = g.guest_id WHERE s.node = 'b' ORDER BY 1";
+    assert_eq!(texts(&db, slots).await, ["1 b1"]);
+    see(&db, "b2", "b").await;
+    assert_eq!(texts(&db, slots).await, ["1 b1", "2"]);
+}
