@@ -259,7 +259,8 @@ async fn who_takes_over_a_host_looks_only_at_guests_that_were_not_looked_at() {
 
     let paused = PausedCall::new();
     let pause = Act::Pause(paused.clone());
-    site.world.rule("facts", Some("web"), When::Before, 1, pause);
+    site.world
+        .rule("facts", Some("web"), When::Before, 1, pause);
     let first = site.worker("first");
     let run = site.run_now().await;
     paused.reached().await;
