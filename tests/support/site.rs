@@ -125,12 +125,8 @@ impl Site {
     /// The command refused.
     pub fn host_as(&self, spec: &HostSpec) -> Result<LabHost> {
         let host = self.lab.host(spec)?;
-        let kind = match spec.product {
-            Product::Server2 => "server2",
-            Product::Workstation => "workstation",
-            Product::WorkstationShared => "workstation_shared",
-            Product::Esxi => "esxi",
-        };
+        // Product and kind of host have one word.
+        let kind = spec.product.name();
         let config_dir = host.config_dir.display().to_string();
         self.virtuozo_with(
             &[

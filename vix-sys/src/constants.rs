@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 
-use crate::{VixEventType, VixFindItemType, VixHandle, VixHandleType, VixOptions, VixPropertyId};
+use crate::{VixEventType, VixFindItemType, VixHandle, VixHandleType, VixOptions};
 use crate::{VixPropertyType, VixServiceProvider};
 
 /// No object.
@@ -150,52 +150,3 @@ pub const VIX_VM_SUPPORT_MULTIPLE_SNAPSHOTS: c_int = 2;
 pub const VIX_VM_SUPPORT_TOOLS_INSTALL: c_int = 4;
 /// Upgrading the virtual hardware.
 pub const VIX_VM_SUPPORT_HARDWARE_UPGRADE: c_int = 8;
-
-// Properties.
-
-/// Ends a list of properties.
-pub const VIX_PROPERTY_NONE: VixPropertyId = 0;
-/// Host: provider type (int).
-pub const VIX_PROPERTY_HOST_HOSTTYPE: VixPropertyId = 50;
-/// Host: API version (int).
-pub const VIX_PROPERTY_HOST_API_VERSION: VixPropertyId = 51;
-/// Guest: processors (int).
-pub const VIX_PROPERTY_VM_NUM_VCPUS: VixPropertyId = 101;
-/// Guest: path of the .vmx (string).
-pub const VIX_PROPERTY_VM_VMX_PATHNAME: VixPropertyId = 103;
-/// Guest: path of its team (string).
-pub const VIX_PROPERTY_VM_VMTEAM_PATHNAME: VixPropertyId = 105;
-/// Guest: memory in MB (int).
-pub const VIX_PROPERTY_VM_MEMORY_SIZE: VixPropertyId = 106;
-/// Guest: opened read-only (bool).
-pub const VIX_PROPERTY_VM_READ_ONLY: VixPropertyId = 107;
-/// Guest: display name (string).
-pub const VIX_PROPERTY_VM_NAME: VixPropertyId = 108;
-/// Guest: operating system (string).
-pub const VIX_PROPERTY_VM_GUESTOS: VixPropertyId = 109;
-/// Guest: is in a team (bool).
-pub const VIX_PROPERTY_VM_IN_VMTEAM: VixPropertyId = 128;
-/// Guest: power state (int, bits).
-pub const VIX_PROPERTY_VM_POWER_STATE: VixPropertyId = 129;
-/// Guest: Tools state (int, bits), valid after `VixVM_WaitForToolsInGuest`.
-pub const VIX_PROPERTY_VM_TOOLS_STATE: VixPropertyId = 152;
-/// Guest: is running (bool).
-pub const VIX_PROPERTY_VM_IS_RUNNING: VixPropertyId = 196;
-/// Guest: features (int, bits).
-pub const VIX_PROPERTY_VM_SUPPORTED_FEATURES: VixPropertyId = 197;
-/// Job: its error (int64).
-pub const VIX_PROPERTY_JOB_RESULT_ERROR_CODE: VixPropertyId = 3000;
-/// Job: the handle it made (handle).
-pub const VIX_PROPERTY_JOB_RESULT_HANDLE: VixPropertyId = 3010;
-/// Job: name of an item (string).
-pub const VIX_PROPERTY_JOB_RESULT_ITEM_NAME: VixPropertyId = 3035;
-/// Found item: its path (string).
-pub const VIX_PROPERTY_FOUND_ITEM_LOCATION: VixPropertyId = 4010;
-/// Snapshot: name (string).
-pub const VIX_PROPERTY_SNAPSHOT_DISPLAYNAME: VixPropertyId = 4200;
-/// Snapshot: description (string).
-pub const VIX_PROPERTY_SNAPSHOT_DESCRIPTION: VixPropertyId = 4201;
-/// Snapshot: power state when it was taken (int, bits).
-pub const VIX_PROPERTY_SNAPSHOT_POWERSTATE: VixPropertyId = 4205;
-/// Argument of `VixHost_OpenVM`: password of an encrypted guest (string).
-pub const VIX_PROPERTY_VM_ENCRYPTION_PASSWORD: VixPropertyId = 7001;

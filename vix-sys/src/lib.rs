@@ -10,6 +10,7 @@ mod constants;
 mod errors;
 mod items;
 mod load;
+mod properties;
 mod types;
 
 pub use calls::ConnectArgs;
@@ -17,4 +18,5 @@ pub use constants::*;
 pub use errors::*;
 pub use items::FoundItems;
 pub use load::{LoadError, Vix};
+pub use properties::*;
 pub use types::*;

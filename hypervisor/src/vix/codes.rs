@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(error.code, Some(4000));
         assert_eq!(
             error.message,
-            "host alpha: cannot open [standard] web/web.vmx: VM not found (VIX error 4000). \
+            "host alpha: cannot open [standard] web/web.vmx: The virtual machine was not found (VIX error 4000). \
              Register the guest on its host again, or remove it from the configuration"
         );
     }

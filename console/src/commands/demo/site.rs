@@ -210,13 +210,8 @@ impl Site {
             let login = HostSpec::new(&host.name, host.product);
             let config = HostConfig {
                 name: host.name.clone(),
-                kind: match host.product {
-                    Product::Server2 => "server2",
-                    Product::Workstation => "workstation",
-                    Product::WorkstationShared => "workstation_shared",
-                    Product::Esxi => "esxi",
-                }
-                .parse()?,
+                // Product and kind of host have one word.
+                kind: host.product.name().parse()?,
                 address: Some(host.url.clone()),
                 user_name: Some(login.user),
                 properties: BTreeMap::from([(

@@ -16,14 +16,16 @@ use vix_sys::{
 
 use super::{
     handles,
-    job::{Callback, Context, Target, start},
+    job::{Callback, Context, Target, failed, start},
     objects::{HostObject, Object, VmObject},
     support::{guarded, required_text, text},
 };
 use crate::core::{
     error::{Result, SimError},
+    faults::{self, When},
     guest::Guest,
     host::{Host, ROOT_VARIABLE},
+    product::OPEN_VM,
     state::Power,
 };
 
@@ -49,20 +51,21 @@ pub(super) unsafe extern "C" fn VixHost_Connect(
         let arguments = unsafe {
             text(host_name).and_then(|host| Ok((host, text(user_name)?, text(password)?)))
         };
-        let target = arguments.map(|(host, user, password)| {
-            let target = Target {
-                function: "VixHost_Connect",
-                object: host.clone().unwrap_or_default(),
-                host: None,
-            };
-            (target, host, user, password)
-        });
-        let (target, login) = match target {
-            Ok((target, host, user, password)) => (Ok(target), (host, user, password)),
-            Err(error) => (Err(error), (None, None, None)),
+        let callback = Callback::new(callback, client_data);
+        let (host, user, password) = match arguments {
+            Ok(arguments) => arguments,
+            Err(error) => return failed(callback, error),
         };
-        start(Callback::new(callback, client_data), target, move |_| {
-            let (host, user, password) = login;
+        let target = Target {
+            function: "VixHost_Connect",
+            object: host.clone().unwrap_or_default(),
+            host: None,
+        };
+        // What VMware's wrapper library does where it finds no provider, or cannot load it.
+        if let Err(error) = faults::apply("wrapper:VixHost_Connect", &target.object, When::Before) {
+            return handles::error_job(error.code);
+        }
+        start(callback, Ok(target), move |_| {
             connect(
                 provider,
                 host.as_deref(),
@@ -90,12 +93,12 @@ fn connect(
     let host = Host::find(&root, host_name)?;
     host.admit(provider, user, password)?;
     let connection = host.open_connection()?;
-    Ok(handles::insert(Object::Host(Arc::new(HostObject {
+    handles::insert(Object::Host(Arc::new(HostObject {
+        provider: host.product.provider(provider),
         host,
-        provider,
         closed: AtomicBool::new(false),
         connection: Mutex::new(Some(connection)),
-    }))))
+    })))
 }
 
 #[unsafe(no_mangle)]
@@ -119,7 +122,7 @@ fn host_job(
             };
             start(callback, Ok(target), move |context| work(&host, context))
         }
-        Err(error) => start(callback, Err(error), |_| Ok(VIX_INVALID_HANDLE)),
+        Err(error) => failed(callback, error),
     })
 }
 
@@ -132,7 +135,7 @@ unsafe fn path_job(
     host: VixHandle,
     path: *const c_char,
     callback: Callback,
-    work: fn(&Arc<HostObject>, String) -> Result<VixHandle>,
+    work: impl FnOnce(&Arc<HostObject>, String) -> Result<VixHandle> + Send + 'static,
 ) -> VixHandle {
     // SAFETY: as the caller promises.
     let path = guarded(Err(SimError::new(VIX_E_INVALID_ARG, "")), || unsafe {
@@ -153,7 +156,7 @@ unsafe fn path_job(
     });
     guarded(VIX_INVALID_HANDLE, || match target {
         Ok((target, host, path)) => start(callback, Ok(target), move |_| work(&host, path)),
-        Err(error) => start(callback, Err(error), |_| Ok(VIX_INVALID_HANDLE)),
+        Err(error) => failed(callback, error),
     })
 }
 
@@ -191,32 +194,43 @@ pub(super) extern "C" fn VixHost_FindItems(
             } else {
                 ""
             };
-            context.found(format!("{prefix}{path}"));
+            context.found(format!("{prefix}{path}"))?;
         }
         Ok(VIX_INVALID_HANDLE)
     })
 }
 
 fn open(host: &Arc<HostObject>, path: String) -> Result<VixHandle> {
-    Ok(handles::insert_vm(VmObject {
+    handles::insert_vm(VmObject {
         guest: host.host.open_guest(&path)?,
         host: host.clone(),
         path,
-    }))
+    })
 }
 
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn VixHost_OpenVM(
     host: VixHandle,
     path: *const c_char,
-    _options: VixOptions,
-    _property_list: VixHandle,
+    options: VixOptions,
+    property_list: VixHandle,
     callback: VixEventProc,
     client_data: *mut c_void,
 ) -> VixHandle {
     let callback = Callback::new(callback, client_data);
+    let is_plain = options == 0 && property_list == VIX_INVALID_HANDLE;
     // SAFETY: the string of the C call.
-    unsafe { path_job("VixVM_Open", host, path, callback, open) }
+    unsafe {
+        path_job("VixVM_Open", host, path, callback, move |host, path| {
+            if !is_plain {
+                host.provides(OPEN_VM)?;
+            }
+            if property_list != VIX_INVALID_HANDLE {
+                handles::properties(property_list)?;
+            }
+            open(host, path)
+        })
+    }
 }
 
 #[unsafe(no_mangle)]

@@ -16,7 +16,7 @@ use vix_sys::{
 
 use super::{
     handles,
-    objects::{HostObject, Job, Object, Outcome, Value},
+    objects::{HostObject, Job, Object, Outcome, PropertyList, Value},
     support::{code_of, guarded, put},
 };
 use crate::core::{
@@ -57,11 +57,15 @@ pub(super) struct Context {
 
 impl Context {
     /// Tells the caller of one found item.
-    pub(super) fn found(&self, location: String) {
-        let list = BTreeMap::from([(VIX_PROPERTY_FOUND_ITEM_LOCATION, Value::Text(location))]);
-        let list = handles::insert(Object::Properties(Arc::new(list)));
+    pub(super) fn found(&self, location: String) -> Result<()> {
+        let list = PropertyList {
+            host: self.host.clone(),
+            values: BTreeMap::from([(VIX_PROPERTY_FOUND_ITEM_LOCATION, Value::Text(location))]),
+        };
+        let list = handles::insert(Object::Properties(Arc::new(list)))?;
         self.callback.call(self.job, VIX_EVENTTYPE_FIND_ITEM, list);
         handles::release(list);
+        Ok(())
     }
 
     /// The connection has been ended: nobody waits any more.
@@ -83,7 +87,10 @@ pub(super) struct Target {
 fn finish(object: &Job, job: VixHandle, callback: Callback, outcome: Outcome) {
     object.set_outcome(outcome);
     callback.call(job, VIX_EVENTTYPE_JOB_COMPLETED, VIX_INVALID_HANDLE);
-    handles::release(job);
+    if !handles::release(job) {
+        // The caller released the job more often than it may: nobody holds what it made.
+        handles::release(outcome.handle);
+    }
     object.set_delivered();
 }
 
@@ -94,11 +101,24 @@ pub(super) fn start(
     target: Result<Target>,
     work: impl FnOnce(&Context) -> Result<VixHandle> + Send + 'static,
 ) -> VixHandle {
-    let host = target.as_ref().ok().and_then(|target| target.host.clone());
-    let job = Job::new(host.clone());
-    // Two references: the caller may release its own while the job still runs.
-    let handle = handles::insert(Object::Job(job.clone()));
-    handles::add_reference(handle);
+    let (host, job, handle) = match &target {
+        Ok(target) => {
+            let host = target.host.clone();
+            let job = Job::new(host.clone());
+            match handles::insert_job(job.clone()) {
+                Ok(handle) => (host, job, handle),
+                // The connection was ended just now: the job belongs to nobody's.
+                Err(error) => return failed(callback, error),
+            }
+        }
+        Err(_) => {
+            let job = Job::new(None);
+            match handles::insert_job(job.clone()) {
+                Ok(handle) => (None, job, handle),
+                Err(_) => return VIX_INVALID_HANDLE,
+            }
+        }
+    };
     let run = {
         let job = job.clone();
         move || {
@@ -109,10 +129,14 @@ pub(super) fn start(
             };
             let result = catch_unwind(AssertUnwindSafe(|| {
                 let target = target?;
+                if let Some(host) = &target.host {
+                    host.provides(target.function)?;
+                }
                 faults::apply(target.function, &target.object, When::Before)?;
                 let made = work(&context)?;
-                faults::apply(target.function, &target.object, When::After)
-                    .inspect_err(|_| handles::release(made))?;
+                faults::apply(target.function, &target.object, When::After).inspect_err(|_| {
+                    handles::release(made);
+                })?;
                 Ok(made)
             }));
             finish(&job, handle, callback, outcome_of(result));
@@ -130,6 +154,11 @@ pub(super) fn start(
         finish(&job, handle, callback, outcome);
     }
     handle
+}
+
+/// Starts a job that fails.
+pub(super) fn failed(callback: Callback, error: SimError) -> VixHandle {
+    start(callback, Err(error), |_| Ok(VIX_INVALID_HANDLE))
 }
 
 fn outcome_of(result: std::thread::Result<Result<VixHandle>>) -> Outcome {
@@ -155,7 +184,7 @@ pub(super) unsafe extern "C" fn VixJob_CheckCompletion(
     complete: *mut VixBool,
 ) -> VixError {
     code_of(|| {
-        let done = handles::job(job)?.is_delivered();
+        let done = handles::job(job)?.is_over();
         // SAFETY: the caller's pointer to a Bool.
         unsafe { put(complete, VixBool::from(done)) }
     })
@@ -183,9 +212,9 @@ pub(super) extern "C" fn VixJob_CreateJobWithCallback(
 ) -> VixHandle {
     guarded(VIX_INVALID_HANDLE, || {
         let callback = Callback::new(procedure, client_data);
-        let job = Job::new(None);
-        let handle = handles::insert(Object::Job(job));
-        handles::add_reference(handle);
+        let Ok(handle) = handles::insert_job(Job::new(None)) else {
+            return VIX_INVALID_HANDLE;
+        };
         WRAPPER_JOBS.lock().insert(handle, callback);
         handle
     })

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::AtomicBool},
+    thread::{self, ThreadId},
 };
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -12,7 +13,7 @@ use vix_sys::{
     VixError, VixHandle, VixHandleType, VixPropertyId, VixServiceProvider,
 };
 
-use crate::core::{connection::Connection, guest::Guest, host::Host};
+use crate::core::{connection::Connection, error::Result, guest::Guest, host::Host};
 
 /// A connected host.
 pub(super) struct HostObject {
@@ -22,6 +23,13 @@ pub(super) struct HostObject {
     pub(super) closed: AtomicBool,
     /// Taken by Disconnect: jobs that still run do not keep the connection open.
     pub(super) connection: Mutex<Option<Connection>>,
+}
+
+impl HostObject {
+    /// Refuses a function that the product lacks.
+    pub(super) fn provides(&self, function: &str) -> Result<()> {
+        self.host.product.provides(self.provider, function)
+    }
 }
 
 /// An open guest.
@@ -45,7 +53,14 @@ pub(super) enum Object {
     Vm(Arc<VmObject>),
     Snapshot(Arc<SnapshotObject>),
     Job(Arc<Job>),
-    Properties(Arc<BTreeMap<VixPropertyId, Value>>),
+    Properties(Arc<PropertyList>),
+}
+
+/// A list of properties.
+pub(super) struct PropertyList {
+    /// The connection through which it was made, and with which it ends.
+    pub(super) host: Option<Arc<HostObject>>,
+    pub(super) values: BTreeMap<VixPropertyId, Value>,
 }
 
 impl Object {
@@ -66,7 +81,7 @@ impl Object {
             Self::Vm(vm) => Some(&vm.host),
             Self::Snapshot(snapshot) => Some(&snapshot.vm.host),
             Self::Job(job) => job.host.as_ref(),
-            Self::Properties(_) => None,
+            Self::Properties(list) => list.host.as_ref(),
         }
     }
 }
@@ -79,6 +94,7 @@ pub(super) enum Value {
     Bool(bool),
     Handle(VixHandle),
     Int64(i64),
+    Blob(Vec<u8>),
 }
 
 /// How a job ended.
@@ -91,8 +107,18 @@ pub(super) struct Outcome {
 #[derive(Debug, Default)]
 struct JobState {
     outcome: Option<Outcome>,
+    /// The thread that calls the callback.
+    ended_by: Option<ThreadId>,
     /// The callback has returned: only now waiting ends, so that a caller may free its client data.
     delivered: bool,
+}
+
+impl JobState {
+    /// Whether the job is over for the thread that asks. For the callback itself it is: what it waits for would be its
+    /// own return.
+    fn is_over(&self) -> bool {
+        self.delivered || self.ended_by == Some(thread::current().id())
+    }
 }
 
 /// The state of an asynchronous operation.
@@ -115,9 +141,11 @@ impl Job {
         self.state.lock()
     }
 
-    /// Records how the job ended.
+    /// Records how the job ended, on the thread that then calls the callback.
     pub(super) fn set_outcome(&self, outcome: Outcome) {
-        self.state().outcome = Some(outcome);
+        let mut state = self.state();
+        state.outcome = Some(outcome);
+        state.ended_by = Some(thread::current().id());
     }
 
     /// Ends the waits: the callback has returned.
@@ -126,15 +154,15 @@ impl Job {
         self.changed.notify_all();
     }
 
-    /// Whether the job has ended and its callback has returned.
-    pub(super) fn is_delivered(&self) -> bool {
-        self.state().delivered
+    /// Whether the job has ended and its callback has returned, or is the one that asks.
+    pub(super) fn is_over(&self) -> bool {
+        self.state().is_over()
     }
 
-    /// Blocks until the job has ended; its error.
+    /// Blocks until the job is over; its error.
     pub(super) fn wait(&self) -> VixError {
         let mut state = self.state();
-        while !state.delivered {
+        while !state.is_over() {
             self.changed.wait(&mut state);
         }
         state.outcome.map_or(VIX_E_FAIL, |outcome| outcome.error)

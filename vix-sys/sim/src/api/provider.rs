@@ -3,13 +3,15 @@
 
 use std::{
     collections::HashMap,
-    ffi::{CString, c_char, c_int, c_void},
+    ffi::{CStr, CString, c_char, c_int, c_void},
     sync::OnceLock,
 };
 
 use vix_sys::{ERRORS, VIX_HANDLETYPE_NONE, VIX_OK, VixError, VixHandle, VixHandleType, code};
 
 use super::{handles, support::guarded};
+
+const UNKNOWN_ERROR: &CStr = c"The operation failed with an error that is not known.";
 
 /// The wrapper gives the prefix of the handles it wants to see.
 #[unsafe(no_mangle)]
@@ -24,17 +26,17 @@ pub(super) extern "C" fn Vix_GetErrorText(
     _locale: *const c_char,
 ) -> *const c_char {
     static TEXTS: OnceLock<HashMap<VixError, CString>> = OnceLock::new();
-    guarded(c"Unknown error".as_ptr(), || {
+    guarded(UNKNOWN_ERROR.as_ptr(), || {
         let texts = TEXTS.get_or_init(|| {
             let known = ERRORS.iter().map(|info| (info.code, info.meaning));
             std::iter::once((VIX_OK, "The operation was successful"))
                 .chain(known)
-                .filter_map(|(code, meaning)| Some((code, CString::new(meaning).ok()?)))
+                .filter_map(|(code, text)| Some((code, CString::new(format!("{text}.")).ok()?)))
                 .collect()
         });
         texts
             .get(&code(error))
-            .map_or(c"Unknown error".as_ptr(), |text| text.as_ptr())
+            .map_or(UNKNOWN_ERROR.as_ptr(), |text| text.as_ptr())
     })
 }
 
@@ -50,7 +52,9 @@ pub(super) extern "C" fn Vix_AddRefHandle(handle: VixHandle) {
 
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn Vix_ReleaseHandle(handle: VixHandle) {
-    guarded((), || handles::release(handle));
+    guarded((), || {
+        handles::release(handle);
+    });
 }
 
 #[unsafe(no_mangle)]

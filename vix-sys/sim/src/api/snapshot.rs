@@ -13,9 +13,9 @@ use vix_sys::{
 
 use super::{
     handles,
-    job::{Callback, start},
+    job::{Callback, failed},
     objects::{Object, SnapshotObject, VmObject},
-    support::{code_of, guarded, put, required_text, text},
+    support::{code_of, guarded, put, refuse_null, required_text, text},
     vm::vm_job,
 };
 use crate::core::{
@@ -45,15 +45,13 @@ pub(super) unsafe extern "C" fn VixVM_CreateSnapshot(
     let (name, description) = match texts {
         Ok(texts) => texts,
         Err(error) => {
-            return guarded(VIX_INVALID_HANDLE, || {
-                start(callback, Err(error), |_| Ok(VIX_INVALID_HANDLE))
-            });
+            return guarded(VIX_INVALID_HANDLE, || failed(callback, error));
         }
     };
     let memory = options & VIX_SNAPSHOT_INCLUDE_MEMORY != 0;
     vm_job("VixVM_CreateSnapshot", vm, callback, move |vm, _| {
         let uid = snapshot::create(&vm.guest, &name, &description, memory)?;
-        Ok(insert(vm, uid))
+        insert(vm, uid)
     })
 }
 
@@ -76,7 +74,7 @@ pub(super) extern "C" fn VixVM_RemoveSnapshot(
     })
 }
 
-fn insert(vm: &Arc<VmObject>, uid: u64) -> VixHandle {
+fn insert(vm: &Arc<VmObject>, uid: u64) -> Result<VixHandle> {
     handles::insert(Object::Snapshot(Arc::new(SnapshotObject {
         vm: vm.clone(),
         uid,
@@ -89,6 +87,7 @@ fn not_found() -> SimError {
 
 /// Answers a question about a guest's snapshots.
 fn ask<T>(function: &str, vm: &VmObject, question: impl FnOnce(&Vmsd) -> Result<T>) -> Result<T> {
+    vm.host.provides(function)?;
     faults::apply(function, &vm.guest.vmx.to_string_lossy(), When::Before)?;
     question(&vm.guest.settled_vmsd()?)
 }
@@ -113,6 +112,7 @@ pub(super) unsafe extern "C" fn VixVM_GetNumRootSnapshots(
 ) -> VixError {
     code_of(|| {
         let vm = handles::vm(vm)?;
+        refuse_null(out)?;
         let number = ask("VixVM_GetNumRootSnapshots", &vm, |vmsd| count(vmsd, None))?;
         // SAFETY: the pointer of the C call; so in all that follow.
         unsafe { put(out, number) }
@@ -127,8 +127,9 @@ pub(super) unsafe extern "C" fn VixVM_GetRootSnapshot(
 ) -> VixError {
     code_of(|| {
         let vm = handles::vm(vm)?;
+        refuse_null(out)?;
         let uid = ask("VixVM_GetRootSnapshot", &vm, |vmsd| nth(vmsd, None, index))?;
-        unsafe { put(out, insert(&vm, uid)) }
+        unsafe { put(out, insert(&vm, uid)?) }
     })
 }
 
@@ -139,10 +140,11 @@ pub(super) unsafe extern "C" fn VixVM_GetCurrentSnapshot(
 ) -> VixError {
     code_of(|| {
         let vm = handles::vm(vm)?;
+        refuse_null(out)?;
         let uid = ask("VixVM_GetCurrentSnapshot", &vm, |vmsd| {
             vmsd.current.ok_or_else(not_found)
         })?;
-        unsafe { put(out, insert(&vm, uid)) }
+        unsafe { put(out, insert(&vm, uid)?) }
     })
 }
 
@@ -154,11 +156,12 @@ pub(super) unsafe extern "C" fn VixVM_GetNamedSnapshot(
 ) -> VixError {
     code_of(|| {
         let vm = handles::vm(vm)?;
+        refuse_null(out)?;
         let name = unsafe { required_text(name) }?;
         let uid = ask("VixVM_GetNamedSnapshot", &vm, |vmsd| {
             snapshot::named(vmsd, &name)
         })?;
-        unsafe { put(out, insert(&vm, uid)) }
+        unsafe { put(out, insert(&vm, uid)?) }
     })
 }
 
@@ -169,6 +172,7 @@ pub(super) unsafe extern "C" fn VixSnapshot_GetNumChildren(
 ) -> VixError {
     code_of(|| {
         let parent = handles::snapshot(snapshot)?;
+        refuse_null(out)?;
         let number = ask("VixSnapshot_GetNumChildren", &parent.vm, |vmsd| {
             count(vmsd, Some(parent.uid))
         })?;
@@ -184,10 +188,11 @@ pub(super) unsafe extern "C" fn VixSnapshot_GetChild(
 ) -> VixError {
     code_of(|| {
         let parent = handles::snapshot(snapshot)?;
+        refuse_null(out)?;
         let uid = ask("VixSnapshot_GetChild", &parent.vm, |vmsd| {
             nth(vmsd, Some(parent.uid), index)
         })?;
-        unsafe { put(out, insert(&parent.vm, uid)) }
+        unsafe { put(out, insert(&parent.vm, uid)?) }
     })
 }
 
@@ -198,10 +203,11 @@ pub(super) unsafe extern "C" fn VixSnapshot_GetParent(
 ) -> VixError {
     code_of(|| {
         let child = handles::snapshot(snapshot)?;
+        refuse_null(out)?;
         let parent = ask("VixSnapshot_GetParent", &child.vm, |vmsd| {
             Ok(vmsd.get(child.uid).ok_or_else(not_found)?.parent)
         })?;
-        let handle = parent.map_or(VIX_INVALID_HANDLE, |uid| insert(&child.vm, uid));
+        let handle = parent.map_or(Ok(VIX_INVALID_HANDLE), |uid| insert(&child.vm, uid))?;
         unsafe { put(out, handle) }
     })
 }

@@ -51,17 +51,30 @@ pub(super) unsafe fn required_text(pointer: *const c_char) -> Result<String> {
 
 /// A copy of a text in memory of the process's malloc, which `Vix_FreeBuffer` of any library frees.
 pub(super) fn malloc_text(text: &str) -> Result<*mut c_char> {
-    let bytes = text.as_bytes();
-    // SAFETY: the memory has room for the bytes and the NUL after them.
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.push(0);
+    malloc_bytes(&bytes).map(<*mut u8>::cast)
+}
+
+/// A copy of bytes in such memory.
+pub(super) fn malloc_bytes(bytes: &[u8]) -> Result<*mut u8> {
+    // SAFETY: the memory has room for the bytes; malloc(0) may answer null.
     unsafe {
-        let memory = libc::malloc(bytes.len() + 1).cast::<u8>();
+        let memory = libc::malloc(bytes.len().max(1)).cast::<u8>();
         if memory.is_null() {
             return Err(SimError::new(VIX_E_OUT_OF_MEMORY, "out of memory"));
         }
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), memory, bytes.len());
-        memory.add(bytes.len()).write(0);
-        Ok(memory.cast())
+        Ok(memory)
     }
+}
+
+/// Refuses a null pointer for a result, before anything is made for it.
+pub(super) fn refuse_null<T>(pointer: *const T) -> Result<()> {
+    if pointer.is_null() {
+        return Err(SimError::new(VIX_E_INVALID_ARG, "a result pointer is null"));
+    }
+    Ok(())
 }
 
 /// Writes a value through a pointer of the caller.
@@ -69,9 +82,7 @@ pub(super) fn malloc_text(text: &str) -> Result<*mut c_char> {
 /// # Safety
 /// The pointer is null or to storage of a `T`.
 pub(super) unsafe fn put<T>(pointer: *mut T, value: T) -> Result<()> {
-    if pointer.is_null() {
-        return Err(SimError::new(VIX_E_INVALID_ARG, "a result pointer is null"));
-    }
+    refuse_null(pointer)?;
     // SAFETY: as the caller promises; it may not be aligned for a T.
     unsafe { pointer.write_unaligned(value) };
     Ok(())

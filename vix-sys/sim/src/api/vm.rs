@@ -7,13 +7,13 @@ use std::{
 };
 
 use vix_sys::{
-    VIX_E_NOT_SUPPORTED, VIX_INVALID_HANDLE, VIX_VMPOWEROP_FROM_GUEST, VixEventProc, VixHandle,
-    VixOptions,
+    VIX_E_NOT_SUPPORTED, VIX_INVALID_HANDLE, VIX_VMPOWEROP_FROM_GUEST, VixBool, VixEventProc,
+    VixHandle, VixOptions,
 };
 
 use super::{
     handles,
-    job::{Callback, Context, Target, start},
+    job::{Callback, Context, Target, failed, start},
     objects::VmObject,
     support::guarded,
 };
@@ -38,7 +38,7 @@ pub(super) fn vm_job(
             };
             start(callback, Ok(target), move |context| work(&vm, context))
         }
-        Err(error) => start(callback, Err(error), |_| Ok(VIX_INVALID_HANDLE)),
+        Err(error) => failed(callback, error),
     })
 }
 
@@ -158,8 +158,34 @@ unsupported! {
     VixVM_LoginInGuest(vm, user: *const c_char, password: *const c_char, options: c_int);
     VixVM_LogoutFromGuest(vm);
     VixVM_RunProgramInGuest(vm, program: *const c_char, line: *const c_char, options: VixOptions, list: VixHandle);
+    VixVM_RunScriptInGuest(vm, interpreter: *const c_char, script: *const c_char, options: VixOptions, list: VixHandle);
+    VixVM_ListProcessesInGuest(vm, options: c_int);
+    VixVM_KillProcessInGuest(vm, pid: u64, options: c_int);
+    VixVM_OpenUrlInGuest(vm, url: *const c_char, window: c_int, list: VixHandle);
+    VixVM_CopyFileFromHostToGuest(vm, from: *const c_char, to: *const c_char, options: c_int, list: VixHandle);
+    VixVM_CopyFileFromGuestToHost(vm, from: *const c_char, to: *const c_char, options: c_int, list: VixHandle);
+    VixVM_DeleteFileInGuest(vm, path: *const c_char);
+    VixVM_FileExistsInGuest(vm, path: *const c_char);
+    VixVM_RenameFileInGuest(vm, from: *const c_char, to: *const c_char, options: c_int, list: VixHandle);
+    VixVM_CreateTempFileInGuest(vm, options: c_int, list: VixHandle);
+    VixVM_GetFileInfoInGuest(vm, path: *const c_char);
+    VixVM_ListDirectoryInGuest(vm, path: *const c_char, options: c_int);
+    VixVM_CreateDirectoryInGuest(vm, path: *const c_char, list: VixHandle);
+    VixVM_DeleteDirectoryInGuest(vm, path: *const c_char, options: c_int);
+    VixVM_DirectoryExistsInGuest(vm, path: *const c_char);
     VixVM_ReadVariable(vm, kind: c_int, name: *const c_char, options: c_int);
     VixVM_WriteVariable(vm, kind: c_int, name: *const c_char, value: *const c_char, options: c_int);
+    VixVM_EnableSharedFolders(vm, enabled: VixBool, options: c_int);
+    VixVM_GetNumSharedFolders(vm);
+    VixVM_GetSharedFolderState(vm, index: c_int);
+    VixVM_SetSharedFolderState(vm, name: *const c_char, path: *const c_char, flags: VixOptions);
+    VixVM_AddSharedFolder(vm, name: *const c_char, path: *const c_char, flags: VixOptions);
+    VixVM_RemoveSharedFolder(vm, name: *const c_char, flags: c_int);
+    VixVM_CaptureScreenImage(vm, kind: c_int, list: VixHandle);
+    VixVM_BeginRecording(vm, name: *const c_char, description: *const c_char, options: c_int, list: VixHandle);
+    VixVM_EndRecording(vm, options: c_int, list: VixHandle);
+    VixVM_BeginReplay(vm, snapshot: VixHandle, options: c_int, list: VixHandle);
+    VixVM_EndReplay(vm, options: c_int, list: VixHandle);
     VixVM_InstallTools(vm, options: c_int, line: *const c_char);
     VixVM_UpgradeVirtualHardware(vm, options: c_int);
 }

@@ -48,9 +48,11 @@ struct Rule {
 
 impl Rule {
     fn concerns(&self, function: &str, object: &str, when: When) -> bool {
-        (self.function == function || self.function == "*")
-            && self.when == when
-            && object.contains(&self.object)
+        // Wrapper and properties are no functions.
+        let any = self.function == "*"
+            && !function.starts_with("wrapper:")
+            && !function.starts_with("property:");
+        (self.function == function || any) && self.when == when && object.contains(&self.object)
     }
 
     /// Whether it happens on this call, `count` being the number of the call from 1.

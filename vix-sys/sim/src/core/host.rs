@@ -47,7 +47,8 @@ impl Host {
     /// The host that a connection string names, below `root`.
     pub(crate) fn find(root: &Path, host_name: Option<&str>) -> Result<Self> {
         let name = match host_name {
-            None => LOCAL_HOST,
+            // As VMware's own sample programs name the local host.
+            None | Some("") => LOCAL_HOST,
             Some(text) => name_of(text)?,
         };
         Self::load(&root.join(name), name)
@@ -86,8 +87,9 @@ impl Host {
                 format!("provider {provider} does not reach {}", self.product.name()),
             ));
         }
+        let is_given = user.is_some() || password.is_some();
         let right = user == self.user.as_deref() && password == self.password.as_deref();
-        if self.product.has_inventory() && !right {
+        if self.product.asks_for_login(is_given) && !right {
             return Err(SimError::new(
                 VIX_E_HOST_USER_PERMISSIONS,
                 format!("wrong user name or password for {}", self.name),
@@ -178,7 +180,7 @@ impl Host {
     /// The path by which the API names a guest.
     pub(crate) fn api_path(&self, vmx: &Path) -> Result<String> {
         let path = vmx.to_string_lossy();
-        if !self.product.has_inventory() {
+        if !self.product.has_datastore_paths() {
             return Ok(path.into_owned());
         }
         DatastorePath::from_host_path(&path, &self.datastores()?)
@@ -195,7 +197,8 @@ impl Host {
     pub(crate) fn open_guest(&self, path: &str) -> Result<Guest> {
         let vmx = self.resolve(path)?;
         if self.product.has_inventory() {
-            let known = self.guests()?.contains(&vmx) && !path.starts_with('/');
+            let named = !(self.product.has_datastore_paths() && path.starts_with('/'));
+            let known = named && self.guests()?.contains(&vmx);
             if !known {
                 return Err(SimError::new(
                     VIX_E_VM_NOT_FOUND,

@@ -29,11 +29,14 @@ use super::{
     error::{Result, SimError},
     faults,
     guest::{Guest, GuestDisk, Locked},
+    state::Power,
 };
 
 /// Size of the simulated memory and state files in bytes.
 const STATE_BYTES: usize = 16 << 10;
 const MEMORY_BYTES: usize = 256 << 10;
+/// Marks a snapshot of a suspended guest in the list of snapshots.
+const SUSPENDED_KEY: &str = "sim.suspended";
 
 /// Finds a snapshot by name, or by path `a/b/c` or `a\b\c` from a root.
 pub(crate) fn named(vmsd: &Vmsd, name: &str) -> Result<u64> {
@@ -136,10 +139,10 @@ fn create_locked(
                 file_name: disk.file_name.clone(),
             })
             .collect(),
-        other: if locked.is_on() {
-            vec![("type".to_owned(), "1".to_owned())]
-        } else {
-            Vec::new()
+        other: match locked.state.power {
+            Power::On => vec![("type".to_owned(), "1".to_owned())],
+            Power::Suspended => vec![(SUSPENDED_KEY.to_owned(), "TRUE".to_owned())],
+            Power::Off => Vec::new(),
         },
         ..Snapshot::default()
     });
@@ -152,6 +155,19 @@ fn create_locked(
     faults::point("point:committed", &guest.vmx)?;
     locked.end()?;
     Ok(uid)
+}
+
+/// The power state that a snapshot holds. A guest that ran is off in it, unless its memory was taken too.
+pub(crate) fn power(guest: &Guest, snapshot: &Snapshot) -> Power {
+    if snapshot.other.iter().any(|(key, _)| key == SUSPENDED_KEY) {
+        return Power::Suspended;
+    }
+    let memory = snapshot.state_file.as_ref();
+    let memory = memory.map(|name| guest.dir().join(name).with_extension("vmem"));
+    match memory {
+        Some(memory) if memory.is_file() => Power::On,
+        _ => Power::Off,
+    }
 }
 
 fn refuse_unfit_disks(disks: &[GuestDisk], on: bool, memory: bool) -> Result<()> {

@@ -349,7 +349,7 @@ fn what_is_not_simulated_says_so_and_bad_strings_are_refused() {
     }
     assert_eq!(
         vix().error_text(0xABCD_0000_0000 | VIX_E_SNAPSHOT_NOTFOUND),
-        "No such snapshot"
+        "There is no such snapshot."
     );
     vix().disconnect(host);
 }

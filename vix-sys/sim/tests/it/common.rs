@@ -121,6 +121,7 @@ impl Site {
 
     pub fn provider(&self) -> VixServiceProvider {
         match self.spec.product {
+            Product::Server1 => 2,
             Product::Server2 | Product::Esxi => 10,
             Product::Workstation => 3,
             Product::WorkstationShared => 11,
@@ -147,7 +148,7 @@ impl Site {
 
     /// The path by which the API names a guest.
     pub fn path_of(&self, guest: &LabGuest) -> String {
-        if self.spec.product == Product::Workstation {
+        if matches!(self.spec.product, Product::Workstation | Product::Server1) {
             return guest.vmx().to_str().unwrap().to_owned();
         }
         let (name, directory) = &self.host.datastores[0];

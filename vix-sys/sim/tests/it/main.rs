@@ -7,8 +7,8 @@
 )]
 
 mod api;
+mod c_programs;
 mod common;
 mod crash;
 mod power;
-mod provider;
 mod snapshots;

@@ -111,6 +111,15 @@ int main(int count, char **arguments) {
     CHECK(wait_for(job, 3010, &vm, 0) == 0 && vm >> 24 == 3);
     release(job);
 
+    /* A third: the same guest has the same handle. */
+    Handle again = 0;
+    CHECK(init(4 << 24) == 0);
+    job = open_vm(host, arguments[3], 0, 0, NULL, NULL);
+    CHECK(wait_for(job, 3010, &again, 0) == 0 && again == vm);
+    release(job);
+    release(again);
+    CHECK(kind(vm) == 3);
+
     /* More arguments than the registers hold. */
     int cpus = -1, memory = -1, power = -1, features = -1;
     char *name = NULL, *path = NULL;
