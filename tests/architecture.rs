@@ -42,12 +42,22 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "virtuozo-hypervisor",
-        &["vix-sys", "virtuozo-disk", "virtuozo-model"],
+        &[
+            "vix-sys",
+            "virtuozo-child-process",
+            "virtuozo-disk",
+            "virtuozo-model",
+        ],
         &["sqlx", "apalis"],
     ),
     // sqlx comes to the model by a feature that the store turns on.
     ("virtuozo-model", &[], &["sqlx", "tokio", "apalis"]),
     ("virtuozo-runtime", &[], &["sqlx", "apalis"]),
+    (
+        "virtuozo-child-process",
+        &["virtuozo-model", "virtuozo-runtime"],
+        &["sqlx", "apalis"],
+    ),
     ("virtuozo-secrets", &[], &["tokio", "sqlx", "apalis"]),
     (
         "virtuozo-telemetry",
@@ -159,6 +169,7 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
 
 /// The crates of `shared/`.
 const SHARED: &[&str] = &[
+    "virtuozo-child-process",
     "virtuozo-hooks",
     "virtuozo-model",
     "virtuozo-notices",

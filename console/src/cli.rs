@@ -109,6 +109,9 @@ pub(crate) enum Command {
     /// One connection to a host, spoken to over stdin and stdout; started by a worker
     #[command(hide = true, name = "vix-host")]
     VixHost(internal::VixHostArgs),
+    /// Reads and writes files where a file system may fall silent; started by a process of ours
+    #[command(hide = true, name = "file-process")]
+    FileProcess,
     /// Between a process of ours and a hook, which ends with that process; started by it
     #[command(hide = true, name = "hook-guard")]
     HookGuard(internal::HookGuardArgs),
@@ -144,13 +147,16 @@ impl Command {
             Self::Doctor(args) => doctor::run(context, args).await,
             Self::Version(args) => version::run(context, args),
             // Answered before a runtime exists.
-            Self::VixHost(_) | Self::HookGuard(_) => Ok(()),
+            Self::VixHost(_) | Self::FileProcess | Self::HookGuard(_) => Ok(()),
         }
     }
 
     /// Whether only processes of this program start it.
     pub(crate) fn is_internal(&self) -> bool {
-        matches!(self, Self::VixHost(_) | Self::HookGuard(_))
+        matches!(
+            self,
+            Self::VixHost(_) | Self::FileProcess | Self::HookGuard(_)
+        )
     }
 
     /// Whether it is one of [`SERVICES`](crate::options::SERVICES).

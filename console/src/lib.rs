@@ -41,6 +41,9 @@ pub fn run(failpoints: Arc<dyn Failpoints>) -> ExitCode {
     if let Command::VixHost(_) = cli.command {
         return commands::internal::vix_host();
     }
+    if let Command::FileProcess = cli.command {
+        return commands::internal::file_process();
+    }
     if let Command::HookGuard(args) = &cli.command {
         return commands::internal::hook_guard(args);
     }

@@ -5,6 +5,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 /// The system's own directories, where nothing is read or written that others name unless the configuration
 /// says so.
 const SYSTEM: [&str; 15] = [
@@ -23,18 +25,22 @@ const IN_SYSTEM: [&str; 6] = [
 
 /// Directories that a machine's own configuration names, under one of its settings. Without any, all but those
 /// of the system.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineRoots {
-    setting: &'static str,
+    setting: String,
     machine: String,
     named: Vec<PathBuf>,
 }
 
 impl MachineRoots {
     /// The directories `named` under `setting` on this machine.
-    pub fn new(setting: &'static str, machine: impl Into<String>, named: Vec<PathBuf>) -> Self {
+    pub fn new(
+        setting: impl Into<String>,
+        machine: impl Into<String>,
+        named: Vec<PathBuf>,
+    ) -> Self {
         Self {
-            setting,
+            setting: setting.into(),
             machine: machine.into(),
             named,
         }

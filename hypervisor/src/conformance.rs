@@ -19,8 +19,8 @@ use uuid::Uuid;
 use virtuozo_disk::{DiskError, ranges};
 
 use crate::{
-    ChangeIds, ErrorKind, FreezeRequest, Guest, GuestImage, GuestRef, Host, HypervisorError,
-    ImageFormat, Instant, PowerOff, PowerState, snapshot_name,
+    ChangeIds, ErrorKind, FreezeRequest, Guest, GuestImage, GuestRef, Host, HypervisorError, Image,
+    ImageFormat, Instant, PowerOff, PowerState, open_image, snapshot_name,
 };
 
 /// How long a single operation may take.
@@ -72,13 +72,21 @@ async fn freeze(guest: &dyn Guest, name: &str) -> Result<(), HypervisorError> {
     guest.freeze(&request(name, &ChangeIds::new())).await
 }
 
+/// The files of an image, opened in this process.
+fn open(image: Image) -> Result<GuestImage, HypervisorError> {
+    match image {
+        Image::Open(image) => Ok(image),
+        Image::Files(files) => open_image(&files),
+    }
+}
+
 /// The image of an instant, compared with nothing.
 async fn image(
     guest: &dyn Guest,
     at: &Instant,
     ignored: &[String],
 ) -> Result<GuestImage, HypervisorError> {
-    guest.image(at, &ChangeIds::new(), ignored).await
+    open(guest.image(at, &ChangeIds::new(), ignored).await?)
 }
 
 /// Power operations reach their state, and repeating one changes nothing. The guest must run.

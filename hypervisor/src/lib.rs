@@ -18,6 +18,24 @@ pub use port::*;
 /// All back ends of this program.
 pub const BACK_ENDS: &[&BackEnd] = &[&vix::BACK_END];
 
+/// Opens the files of an image. Blocks.
+///
+/// # Errors
+/// They cannot be opened.
+pub fn open_image(files: &ImageFiles) -> Result<GuestImage> {
+    match back_end_of(&files.kind).and_then(|back_end| back_end.open_image) {
+        Some(open_image) => open_image(&files.found_by),
+        None => Err(HypervisorError::new(
+            ErrorKind::NotSupported,
+            ErrorClass::Permanent,
+            format!(
+                "this program opens no files of hosts of the kind {}",
+                files.kind
+            ),
+        )),
+    }
+}
+
 /// The back end that serves hosts of a kind.
 pub fn back_end_of(kind: &str) -> Option<&'static BackEnd> {
     BACK_ENDS

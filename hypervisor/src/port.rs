@@ -8,10 +8,12 @@ mod instant;
 mod name;
 mod restore;
 
-pub use back_end::{BackEnd, HostKindInfo, HostSettings, Property, PropertyType};
+pub use back_end::{BackEnd, HostKindInfo, HostSettings, OpenImage, Property, PropertyType};
 pub use connectors::{Connectors, Probed};
 pub use facts::{DiskFacts, GuestFacts, HostDatastore, HostFacts, PowerState, Problem};
-pub use image::{DiskProperties, Geometry, GuestImage, ImageFile, ImageFormat, SmallFile};
+pub use image::{
+    DiskProperties, Geometry, GuestImage, Image, ImageFile, ImageFiles, ImageFormat, SmallFile,
+};
 pub use instant::{ByteRange, ChangeIds, ChangedRanges, DiskChanges, FreezeRequest, Instant};
 pub use name::{ChangeId, GuestRef, InvalidName, Locator};
 pub use restore::{
@@ -147,8 +149,8 @@ pub trait Guest: Send + Sync {
     /// ends the backup job. An absent one is success. Returns whether there was one.
     async fn release(&self, name: &str, limit: Duration) -> Result<bool>;
 
-    /// Opens the guest's files as they were at `at`, without the devices in `ignored_disks`, and says for each
-    /// disk what has changed since its change id in `since`. The same `since` goes to [`Self::freeze`] and here.
+    /// The guest's files as they were at `at`, without the devices in `ignored_disks`; once they are opened, they say
+    /// for each disk what has changed since its change id in `since`. The same `since` goes to [`Self::freeze`] and here.
     ///
     /// A back end that asks for changes afterwards (vSphere: by the frozen snapshot and the old id; XAPI: by both
     /// instants, before it opens the newer one) does so here. One that had to know the old mark when it froze the
@@ -160,7 +162,7 @@ pub trait Guest: Send + Sync {
         at: &Instant,
         since: &ChangeIds,
         ignored_disks: &[String],
-    ) -> Result<GuestImage>;
+    ) -> Result<Image>;
 
     /// Removes what the host keeps for a change id that no backup will be compared with any more: a checkpoint,
     /// a snapshot's metadata. An absent one is success, and so is one for which nothing is kept. Returns

@@ -46,6 +46,7 @@ pub const BACK_END: BackEnd = BackEnd {
     }],
     refuse_address: |_| None,
     refuse_locator: |_| None,
+    open_image: None,
 };
 
 /// A process's way into the world.

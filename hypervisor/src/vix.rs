@@ -9,6 +9,7 @@ mod child;
 mod codes;
 mod connection;
 mod connector;
+mod files;
 mod guest;
 mod guest_paths;
 mod host;
@@ -19,6 +20,7 @@ mod limits;
 mod links;
 mod locations;
 mod pauses;
+mod product;
 mod session;
 
 pub use back_end::BACK_END;

@@ -81,6 +81,8 @@ CREATE TABLE virtuozo_core.settings (
     time_zone            text NOT NULL DEFAULT 'UTC',
     soft_power_off_secs  integer NOT NULL DEFAULT 120 CHECK (soft_power_off_secs BETWEEN 0 AND 3600),
     snapshot_limit_secs  integer NOT NULL DEFAULT 600 CHECK (snapshot_limit_secs BETWEEN 1 AND 86400),
+    -- How long nothing may move in files that are read or written before the file system counts as silent.
+    file_silence_secs    integer NOT NULL DEFAULT 120 CHECK (file_silence_secs BETWEEN 2 AND 86400),
     max_attempts         integer NOT NULL DEFAULT 3 CHECK (max_attempts BETWEEN 1 AND 20),
     max_crashes          integer NOT NULL DEFAULT 3 CHECK (max_crashes BETWEEN 1 AND 20),
     retry_delay_secs     integer NOT NULL DEFAULT 30 CHECK (retry_delay_secs BETWEEN 0 AND 86400),

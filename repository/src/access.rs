@@ -11,9 +11,11 @@ use rustix::{
     fs::{Mode, fchmod},
     io::Errno,
 };
+use serde::{Deserialize, Serialize};
 
 /// Who besides their owner may read the files of restore points.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Access {
     /// Nobody: files have the mode 0600, directories 0700.
     #[default]

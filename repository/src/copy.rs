@@ -144,8 +144,10 @@ pub(crate) fn store(
     let hash = hasher
         .finish(size_bytes, |offset, buf| file.read_exact_at(buf, offset))
         .map_err(RepositoryError::io("read back", &path))?;
+    observer.sync_begins(&path);
     file.sync_all()
         .map_err(RepositoryError::io("sync", &path))?;
+    observer.sync_ended();
     if is_noted {
         journal.end_file(&hash.chunks)?;
     }

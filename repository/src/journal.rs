@@ -173,8 +173,10 @@ impl Journal {
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
             if Instant::now() >= self.due {
+                observer.sync_begins(data_path);
                 data.sync_data()
                     .map_err(RepositoryError::io("sync", data_path))?;
+                observer.sync_ended();
                 self.write_down()?;
                 observer.durable();
             }

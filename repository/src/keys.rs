@@ -5,15 +5,17 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Digest;
 
 /// What the id of a key is derived with; the key itself is secret.
 const ID_CONTEXT: &str = "virtuozo 2026-11 id of a key of manifests";
 
-/// A key that authenticates manifests.
-#[derive(Clone)]
+/// A key that authenticates manifests. Serialized, it is its secret bytes: for the pipe to a process of ours, and nothing
+/// else.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(from = "[u8; 32]", into = "[u8; 32]")]
 pub struct ManifestKey {
     id: String,
     secret: [u8; 32],
@@ -22,6 +24,18 @@ pub struct ManifestKey {
 impl fmt::Debug for ManifestKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ManifestKey({})", self.id)
+    }
+}
+
+impl From<[u8; 32]> for ManifestKey {
+    fn from(secret: [u8; 32]) -> Self {
+        Self::new(secret)
+    }
+}
+
+impl From<ManifestKey> for [u8; 32] {
+    fn from(key: ManifestKey) -> Self {
+        key.secret
     }
 }
 
@@ -43,7 +57,8 @@ impl ManifestKey {
 }
 
 /// The keys that a machine has: the first authenticates what is written, all check what is read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ManifestKeys(Vec<ManifestKey>);
 
 /// Whether somebody who has a key of this machine wrote a manifest as it stands.

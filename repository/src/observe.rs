@@ -1,5 +1,7 @@
 //! How long operations report their progress, and ask whether they may go on.
 
+use std::path::Path;
+
 use crate::Stopped;
 
 /// Watches a copy, a verification or a restore. Called from several threads.
@@ -17,6 +19,12 @@ pub trait CopyObserver: Sync {
     /// # Errors
     /// [`Stopped`] ends the operation, leaving nothing that counts as complete.
     fn wait_allowed(&self) -> std::result::Result<(), Stopped>;
+
+    /// A file of a copy is synced from now until [`sync_ended`](Self::sync_ended); one at a time.
+    fn sync_begins(&self, _file: &Path) {}
+
+    /// The sync that began last has ended well.
+    fn sync_ended(&self) {}
 
     /// What a copy has stored was made durable, so that a successor can go on from here.
     fn durable(&self) {}

@@ -5,6 +5,7 @@ mod endpoints;
 mod event_log;
 mod outage;
 mod schedulers;
+mod silence;
 mod systemd;
 mod workers;
 

@@ -5,6 +5,7 @@ use std::{collections::HashSet, path::PathBuf, sync::Arc};
 use parking_lot::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
+use virtuozo_child_process::FileProcesses;
 use virtuozo_hooks::HookPrograms;
 use virtuozo_hypervisor::Connectors;
 use virtuozo_postgres::{Pool, StoreError};
@@ -37,6 +38,8 @@ pub(crate) struct Context {
     pub(crate) missing_capabilities: MissingCapabilities,
     /// The repositories that restore points are written to.
     pub(crate) repositories: Repositories,
+    /// The processes that read and write files.
+    pub(crate) files: FileProcesses,
     /// The hooks that this machine runs.
     pub(crate) hooks: HookPrograms,
     /// Called at the places of [`failpoints::Place`].

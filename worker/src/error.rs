@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+use virtuozo_child_process::FileError;
 use virtuozo_hypervisor::HypervisorError;
 use virtuozo_model::ErrorClass;
 use virtuozo_postgres::StoreError;
@@ -63,6 +65,51 @@ impl BadCopy {
     pub(crate) const ERROR_TYPE: &'static str = "repository.bad_copy";
 }
 
+/// Why an operation on a repository failed, in whatever process it was done.
+#[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
+#[error("{message}")]
+pub(crate) struct RepositoryFailure {
+    /// What callers distinguish.
+    pub(crate) kind: RepositoryFailureKind,
+    /// Whether another attempt, another machine or an operator can help.
+    pub(crate) class: ErrorClass,
+    /// A sentence for the administrator.
+    pub(crate) message: String,
+    /// The directory that this machine lacks, where that is the failure.
+    pub(crate) location: Option<PathBuf>,
+}
+
+/// The failures of repositories that callers distinguish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RepositoryFailureKind {
+    /// The work was to stop.
+    Stopped,
+    /// Something is not where it was.
+    NotFound,
+    /// Any other.
+    Other,
+}
+
+impl From<RepositoryError> for RepositoryFailure {
+    fn from(error: RepositoryError) -> Self {
+        Self {
+            kind: match &error {
+                RepositoryError::Stopped(_) => RepositoryFailureKind::Stopped,
+                RepositoryError::NotFound { .. } => RepositoryFailureKind::NotFound,
+                _ => RepositoryFailureKind::Other,
+            },
+            class: error.class(),
+            message: error.to_string(),
+            location: match error {
+                RepositoryError::NotMounted { path, .. }
+                | RepositoryError::OtherRepository { path, .. } => Some(path),
+                _ => None,
+            },
+        }
+    }
+}
+
 /// The error of a step, or of the work around it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StepError {
@@ -77,7 +124,10 @@ pub(crate) enum StepError {
     HostDown(HostDown),
     /// An operation on the repository failed.
     #[error(transparent)]
-    Repository(#[from] RepositoryError),
+    Repository(#[from] RepositoryFailure),
+    /// Work on files was given up.
+    #[error(transparent)]
+    Files(#[from] FileError),
     /// A statement failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -137,10 +187,7 @@ impl StepError {
     pub(crate) fn missing_location(&self) -> Option<&Path> {
         match self {
             Self::Hypervisor(error) => error.location.as_deref(),
-            Self::Repository(
-                RepositoryError::NotMounted { path, .. }
-                | RepositoryError::OtherRepository { path, .. },
-            ) => Some(path),
+            Self::Repository(failure) => failure.location.as_deref(),
             Self::Failed { location, .. } => location.as_deref(),
             _ => None,
         }
@@ -161,6 +208,8 @@ impl StepError {
             Self::HostDown(_) => "host_down".to_owned(),
             Self::Hypervisor(error) => format!("hypervisor.{}", error.kind),
             Self::Repository(_) => "repository".to_owned(),
+            Self::Files(error) if error.is_silence() => "files.silent".to_owned(),
+            Self::Files(_) => "files".to_owned(),
             Self::Store(_) => "database".to_owned(),
             Self::BadCopy(_) => BadCopy::ERROR_TYPE.to_owned(),
             Self::Failed { class, .. } => format!("step.{}", class.as_str()),
@@ -181,9 +230,16 @@ impl StepError {
             Self::Stop(_) | Self::Store(_) | Self::BadCopy(_) => ErrorClass::Retry,
             Self::HostDown(down) => down.class(),
             Self::Hypervisor(error) => error.class,
-            Self::Repository(error) => error.class(),
+            Self::Repository(failure) => failure.class,
+            Self::Files(error) => error.class(),
             Self::Failed { class, .. } => *class,
         }
+    }
+}
+
+impl From<RepositoryError> for StepError {
+    fn from(error: RepositoryError) -> Self {
+        Self::Repository(error.into())
     }
 }
 

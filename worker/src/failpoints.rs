@@ -97,11 +97,9 @@ impl ActiveFailpoints {
         }
     }
 
-    /// Waits until another thread reaches this place, if it is to pause there.
-    pub(crate) fn not_past(&self, place: Place) {
-        while self.0.is_ahead(place) {
-            std::thread::sleep(LIMITS.worker.failpoint_look_every);
-        }
+    /// Whether a worker is to pause at this place and has not reached it yet.
+    pub(crate) fn is_ahead(&self, place: Place) -> bool {
+        self.0.is_ahead(place)
     }
 
     /// Whether this step is to be done once more.

@@ -12,6 +12,9 @@ mod context;
 mod datastore_search;
 mod error;
 mod failpoints;
+mod file_server;
+mod file_work;
+mod files;
 mod guest_looks;
 mod inspection;
 mod jobs;
@@ -32,6 +35,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
+use virtuozo_child_process::FileProcesses;
 use virtuozo_disk::MachineRoots;
 use virtuozo_hooks::{HookPrograms, Hooks};
 use virtuozo_hypervisor::Connectors;
@@ -56,6 +60,8 @@ use crate::{
 };
 
 pub use failpoints::{Disturbance, Failpoints, NoFailpoints, Place};
+pub use file_server::serve_file_work;
+pub use file_work::FILE_WORK;
 pub use inspection::{CheckError, check_host, propose_datastores, test_host};
 pub use target::{TargetError, host_target};
 
@@ -77,6 +83,8 @@ pub struct WorkerOptions {
     pub hooks: HookPrograms,
     /// Below which directories this machine writes restore points.
     pub write_roots: MachineRoots,
+    /// The processes that read and write files.
+    pub files: FileProcesses,
     /// How often a worker looks again for what its machine lacks: a back end, a location; `None`: the default.
     pub reprobe_every: Option<Duration>,
     /// Its failpoints.
@@ -84,7 +92,7 @@ pub struct WorkerOptions {
 }
 
 impl WorkerOptions {
-    /// The default options.
+    /// The default options. Files are read and written by threads of this process, which cannot be given up.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -92,6 +100,9 @@ impl WorkerOptions {
             drain_limit: LIMITS.worker.drain,
             hooks: HookPrograms::default(),
             write_roots: MachineRoots::new("write_roots", workers::machine(), Vec::new()),
+            files: FileProcesses::threads(Arc::new(|_, request, line| {
+                serve_file_work(request, line)
+            })),
             reprobe_every: None,
             failpoints: Arc::new(NoFailpoints),
         }
@@ -184,7 +195,12 @@ impl Worker {
             work: TaskTracker::new(),
             runs_in_work: RunsInWork::default(),
             missing_capabilities,
-            repositories: Repositories::new(health.availability.clone(), options.write_roots),
+            repositories: Repositories::new(
+                health.availability.clone(),
+                options.write_roots,
+                options.files.clone(),
+            ),
+            files: options.files,
             hooks: options.hooks.clone(),
             failpoints: failpoints::ActiveFailpoints(options.failpoints),
             drain: shutdown.clone(),

@@ -127,14 +127,7 @@ async fn is_there(run: &GuestRun, point: &GuestPoint) -> bool {
 }
 
 async fn missing(run: &GuestRun, point: &GuestPoint) -> Result<Option<String>, StepError> {
-    let repositories = &run.context.repositories;
-    let repository = repositories
-        .open(
-            &run.context.pool,
-            Path::new(&point.repository),
-            run.access(),
-        )
-        .await?;
+    let repository = run.repository(Path::new(&point.repository)).await?;
     let recorded = Recorded {
         point_id: point.id,
         source: Some(RecordedSource {
@@ -178,10 +171,7 @@ async fn tell(run: &GuestRun, message: String, point: Uuid) {
 async fn delete(run: &GuestRun, point: &GuestPoint, keep_last: i32) -> Result<(), StepError> {
     let pool = &run.context.pool;
     // A directory that is missing because the repository is not mounted is not deleted.
-    let repositories = &run.context.repositories;
-    let repository = repositories
-        .open(pool, Path::new(&point.repository), run.access())
-        .await?;
+    let repository = run.repository(Path::new(&point.repository)).await?;
     // The order mark, directory, row lets a later deletion finish after a crash. The mark is refused if the covering point
     // is being deleted meanwhile, by an administrator for example.
     match points::begin_delete(pool, point.id, Cover::Newer(keep_last)).await? {

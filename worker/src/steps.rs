@@ -37,9 +37,9 @@ pub(crate) use self::{
     outputs::{Frozen, Validated, Verified},
 };
 use crate::{
-    blocking::blocking,
     error::{StepError, Stop, check},
     failpoints::Place,
+    file_work::FileWork,
     plan::{Output, Plan, PlannedStep},
 };
 
@@ -145,11 +145,13 @@ impl GuestRun {
             let Ok(sealed) = outputs.sealed() else {
                 return Ok(false);
             };
-            let repositories = &self.context.repositories;
-            let repository =
-                repositories.open(&self.context.pool, &validated.destination, self.access());
-            let repository = repository.await?;
-            return blocking(move || Ok(repository.locate(&sealed).is_ok())).await;
+            let root = validated.destination;
+            let looking = async {
+                self.repository(&root).await?;
+                let root = root.clone();
+                self.ask(&FileWork::IsThere { root, sealed }).await
+            };
+            return self.unless_stopped(looking).await;
         }
         let guest = self.open().await?;
         Ok(match &frozen.snapshot {

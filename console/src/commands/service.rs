@@ -14,7 +14,10 @@ use virtuozo_scheduler::{EventLog, Scheduler, SchedulerOptions};
 use virtuozo_telemetry::Telemetry;
 use virtuozo_worker::{Worker, WorkerOptions};
 
-use super::workers::{self, WorkerCommand};
+use super::{
+    internal,
+    workers::{self, WorkerCommand},
+};
 use crate::{
     context::{Context, Database, machine_name},
     http, systemd,
@@ -323,5 +326,6 @@ fn worker_options(context: &Context, name: Option<String>) -> WorkerOptions {
     let roots = context.global.write_roots.clone();
     options.write_roots = MachineRoots::new("write_roots", machine_name(), roots);
     options.failpoints = Arc::clone(&context.failpoints);
+    options.files = internal::file_processes();
     options
 }

@@ -6,7 +6,7 @@ use virtuozo_disk::BlockSource;
 
 use super::{
     LIMIT, Merged, Outcome, Violation, an_image_is_well_made, ensure, freeze, image, new_name,
-    request,
+    open, request,
 };
 use crate::{
     ByteRange, ChangeId, ChangeIds, ChangedRanges, DiskChanges, Guest, GuestImage, Instant,
@@ -180,7 +180,8 @@ async fn instant(
     guest.freeze(&request(&name, frozen_for)).await?;
     let looked = guest
         .image(&Instant::Frozen(name.clone()), asked_about, &[])
-        .await;
+        .await
+        .and_then(open);
     let read = looked.map_err(Violation::from).and_then(|image| {
         an_image_is_well_made(&image)?;
         read(&image)

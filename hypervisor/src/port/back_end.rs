@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::Locator;
+use serde_json::Value;
+
+use super::{GuestImage, Locator};
+use crate::HypervisorError;
 
 /// A kind of host, described. The kind itself is a word, everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +95,9 @@ pub struct HostSettings<'a> {
     pub properties: &'a BTreeMap<String, String>,
 }
 
+/// Opens an image by what it is found by.
+pub type OpenImage = fn(&Value) -> Result<GuestImage, HypervisorError>;
+
 /// A back end, described.
 #[derive(Debug)]
 pub struct BackEnd {
@@ -107,6 +113,9 @@ pub struct BackEnd {
     pub refuse_address: fn(&HostSettings<'_>) -> Option<String>,
     /// Why a locator cannot be that of a guest; none: it can.
     pub refuse_locator: fn(&Locator) -> Option<String>,
+    /// Opens the files of an image by what its guest says they are found by ([`ImageFiles`](super::ImageFiles)), in any
+    /// process of the machine. It blocks. None: its images are open from the beginning.
+    pub open_image: Option<OpenImage>,
 }
 
 impl BackEnd {
@@ -185,6 +194,7 @@ mod tests {
         ],
         refuse_address: |host| host.address.is_none().then(|| "no address".to_owned()),
         refuse_locator: |_| None,
+        open_image: None,
     };
 
     fn check(address: Option<&str>, properties: &[(&str, &str)]) -> Result<(), String> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use virtuozo_disk::BlockSource;
 
 use super::DiskChanges;
@@ -22,6 +23,8 @@ pub struct ImageFile {
     pub name: String,
     /// The device whose disk it is part of, for progress; none for state and memory files.
     pub device: Option<String>,
+    /// The datastore that it is read from, for messages; none where that is not known.
+    pub datastore: Option<String>,
     /// How it is to be stored.
     pub format: ImageFormat,
     /// The bytes. For a delta the ranges of this link alone, the rest absent.
@@ -65,6 +68,25 @@ pub struct Geometry {
     pub heads: u64,
     /// Sectors in a track.
     pub sectors: u64,
+}
+
+/// A guest at one instant, before its files are opened.
+pub enum Image {
+    /// They are open, in this process.
+    Open(GuestImage),
+    /// Any process of this machine can open them, with [`open_image`](crate::open_image).
+    Files(ImageFiles),
+}
+
+/// What another process of this machine needs to open the files of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageFiles {
+    /// The kind of host, which says whose back end opens them.
+    pub kind: String,
+    /// What is opened, for messages: the guest's name and where it lies.
+    pub label: String,
+    /// How its back end finds them. It holds no password.
+    pub found_by: Value,
 }
 
 /// A guest at one instant, readable until the instant is released or the guest powered on.

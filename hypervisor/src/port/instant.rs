@@ -24,7 +24,7 @@ pub struct FreezeRequest {
 }
 
 /// Which instant of a guest to read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Instant {
     /// The state that [`Guest::freeze`](super::Guest::freeze) froze under this exact name.
     Frozen(String),

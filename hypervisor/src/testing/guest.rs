@@ -14,7 +14,7 @@ use virtuozo_disk::{BlockRange, BlockSource, DiskError, RangeKind};
 use super::world::{Act, ChangeTracking, Disks, FakeGuest, FakeSnapshot, When, World, not_there};
 use crate::{
     ByteRange, ChangeId, ChangeIds, ChangedRanges, DiskChanges, DiskFacts, DiskProperties,
-    ErrorClass, ErrorKind, FreezeRequest, Guest, GuestFacts, GuestImage, HypervisorError,
+    ErrorClass, ErrorKind, FreezeRequest, Guest, GuestFacts, GuestImage, HypervisorError, Image,
     ImageFile, ImageFormat, Instant, PowerOff, PowerState, Problem, Result, SmallFile,
     snapshot_name,
 };
@@ -157,12 +157,7 @@ impl Guest for Handle {
         Ok(released)
     }
 
-    async fn image(
-        &self,
-        at: &Instant,
-        since: &ChangeIds,
-        ignored: &[String],
-    ) -> Result<GuestImage> {
+    async fn image(&self, at: &Instant, since: &ChangeIds, ignored: &[String]) -> Result<Image> {
         self.pass("image", When::Before).await?;
         let tracking = self.world.change_tracking();
         let (mut disks, changes, foreign_snapshots) = self.with(|guest| {
@@ -190,7 +185,7 @@ impl Guest for Handle {
             .into_iter()
             .map(|(device, bytes)| self.file(at, device, bytes))
             .collect();
-        Ok(GuestImage {
+        Ok(Image::Open(GuestImage {
             small: vec![SmallFile {
                 name: "guest.config".to_owned(),
                 bytes: b"displayName = \"x\"\n".to_vec(),
@@ -198,7 +193,7 @@ impl Guest for Handle {
             files,
             foreign_snapshots,
             changes,
-        })
+        }))
     }
 
     async fn forget(&self, change_id: &ChangeId) -> Result<bool> {
@@ -217,6 +212,7 @@ impl Handle {
         ImageFile {
             name: format!("{device}.disk"),
             device: Some(device.clone()),
+            datastore: None,
             format: ImageFormat::Disk {
                 parent: None,
                 properties: DiskProperties {

@@ -1,19 +1,10 @@
 //! The description of the VIX back end: the products that it serves, and the properties of their hosts.
 
-use std::path::PathBuf;
-
-use crate::{
-    BackEnd, ErrorClass, ErrorKind, HostKindInfo, HostSettings, HostTarget, HypervisorError,
-    Locator, Property, PropertyType, Result,
+use super::{
+    files::open_image,
+    product::{CONFIG_DIR, ESXI, SERVER2, WORKSTATION, WORKSTATION_SHARED, refuse_locator},
 };
-
-const SERVER2: &str = "server2";
-const WORKSTATION: &str = "workstation";
-const WORKSTATION_SHARED: &str = "workstation_shared";
-const ESXI: &str = "esxi";
-
-/// Name of the property with the directory of the host's own lists.
-const CONFIG_DIR: &str = "config-dir";
+use crate::{BackEnd, HostKindInfo, HostSettings, Property, PropertyType};
 
 /// VMware hosts behind the VIX library.
 pub const BACK_END: BackEnd = BackEnd {
@@ -46,45 +37,8 @@ pub const BACK_END: BackEnd = BackEnd {
     }],
     refuse_address,
     refuse_locator,
+    open_image: Some(open_image),
 };
-
-/// The product behind a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Product {
-    /// VMware Server 2.0.
-    Server2,
-    /// VMware Workstation on the worker's own machine, guests by host path.
-    Workstation,
-    /// Workstation Server ("shared VMs").
-    WorkstationShared,
-    /// ESXi or vCenter.
-    Esxi,
-}
-
-impl Product {
-    /// The product that a host's kind names.
-    pub(super) fn of(target: &HostTarget) -> Result<Self> {
-        match target.kind.as_str() {
-            SERVER2 => Ok(Self::Server2),
-            WORKSTATION => Ok(Self::Workstation),
-            WORKSTATION_SHARED => Ok(Self::WorkstationShared),
-            ESXI => Ok(Self::Esxi),
-            other => Err(HypervisorError::new(
-                ErrorKind::NotSupported,
-                ErrorClass::Operator,
-                format!(
-                    "host {}: the VIX library serves no hosts of the kind {other}",
-                    target.name
-                ),
-            )),
-        }
-    }
-}
-
-/// Where the host's own lists lie, as this machine reads them.
-pub(super) fn config_dir(target: &HostTarget) -> Option<PathBuf> {
-    target.properties.get(CONFIG_DIR).map(PathBuf::from)
-}
 
 fn refuse_address(host: &HostSettings<'_>) -> Option<String> {
     match (host.kind, host.address) {
@@ -110,27 +64,12 @@ fn refuse_address(host: &HostSettings<'_>) -> Option<String> {
     }
 }
 
-/// Names of the configurations of guests and of templates end in one of these, in any case.
-const EXTENSIONS: [&str; 2] = [".vmx", ".vmtx"];
-
-pub(super) fn refuse_locator(locator: &Locator) -> Option<String> {
-    let lower = locator.as_str().to_ascii_lowercase();
-    let is_configuration = EXTENSIONS
-        .iter()
-        .any(|extension| lower.ends_with(extension));
-    (!is_configuration).then(|| {
-        format!(
-            "{:?} is not the path of a guest: it ends in .vmx (a template: .vmtx), for example \"[standard] mail/mail.vmx\"",
-            locator.as_str()
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::Locator;
 
     fn check(kind: &str, address: Option<&str>, properties: &[(&str, &str)]) -> Option<String> {
         let properties: BTreeMap<String, String> = properties

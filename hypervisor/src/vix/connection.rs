@@ -5,8 +5,8 @@ use std::time::Duration;
 use virtuozo_disk::MachineRoots;
 
 use super::{
-    back_end::Product,
     child::{Answer, ChildProcess, Operation},
+    product::Product,
 };
 use crate::{Capabilities, ErrorClass, ErrorKind, HostTarget, HypervisorError, Result};
 

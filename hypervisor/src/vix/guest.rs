@@ -14,12 +14,16 @@ use vix_sys::{
 };
 
 use super::{
-    child::Operation, connection::Connection, image::image, inspect::GuestFiles, limits::LIMITS,
+    child::Operation,
+    connection::Connection,
+    files::{HostFiles, ImageFoundBy},
+    inspect::GuestFiles,
+    limits::LIMITS,
     locations::Locations,
 };
 use crate::{
-    ChangeId, ChangeIds, ErrorClass, ErrorKind, FreezeRequest, Guest, GuestFacts, GuestImage,
-    GuestRef, HypervisorError, Instant, PowerOff, PowerState, Result,
+    ChangeId, ChangeIds, ErrorClass, ErrorKind, FreezeRequest, Guest, GuestFacts, GuestRef,
+    HypervisorError, Image, ImageFiles, Instant, PowerOff, PowerState, Result,
 };
 
 /// A guest by its path. Each operation opens it anew, so that no stale handle is used.
@@ -307,7 +311,7 @@ impl Guest for VixGuest {
         at: &Instant,
         _since: &ChangeIds,
         ignored_disks: &[String],
-    ) -> Result<GuestImage> {
+    ) -> Result<Image> {
         if *at == Instant::PoweredOff {
             let state = self.power_state().await?;
             if !matches!(state, PowerState::Off | PowerState::Suspended) {
@@ -318,10 +322,25 @@ impl Guest for VixGuest {
                 ));
             }
         }
-        let at = at.clone();
-        let ignored_disks = ignored_disks.to_vec();
-        self.with_files(move |files| image(files, &at, &ignored_disks))
-            .await?
+        let target = &self.connection.target;
+        let found_by = ImageFoundBy {
+            host: HostFiles::of(target, &self.connection.allowed),
+            guest: self.guest.clone(),
+            at: at.clone(),
+            ignored_disks: ignored_disks.to_vec(),
+        };
+        let found_by = serde_json::to_value(found_by).map_err(|error| {
+            self.error(
+                ErrorKind::GuestInvalid,
+                ErrorClass::Permanent,
+                format_args!("has paths that cannot be told another process: {error}"),
+            )
+        })?;
+        Ok(Image::Files(ImageFiles {
+            kind: target.kind.clone(),
+            label: format!("{}, {}", target.name, self.guest.locator),
+            found_by,
+        }))
     }
 
     /// Nothing is kept: there are no change ids.

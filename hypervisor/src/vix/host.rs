@@ -10,12 +10,12 @@ use vix_sys::{
 };
 
 use super::{
-    back_end::Product,
     child::{ChildProcess, ConnectTo, Operation},
     connection::Connection,
     guest::VixGuest,
     limits::LIMITS,
     locations::Locations,
+    product::Product,
 };
 use crate::{Capabilities, Guest, GuestRef, Host, HostDatastore, HostFacts, HostTarget, Result};
 

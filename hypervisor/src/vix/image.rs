@@ -256,10 +256,12 @@ impl Builder {
         }
         let name = self.names.take(wanted);
         self.state_names.insert(id, name.clone());
+        let datastore = self.files.paths.locations.datastore_here(opened.path());
         let source: Box<dyn BlockSource> = Box::new(RawFile::from(opened));
         self.states.push(ImageFile {
             name: name.clone(),
             device: None,
+            datastore,
             format: ImageFormat::Raw,
             source,
         });
@@ -297,7 +299,8 @@ impl Builder {
                 bytes: dictionary.to_bytes(),
             },
         );
-        let mut files = self.links.into_files();
+        let locations = &self.files.paths.locations;
+        let mut files = self.links.into_files(|path| locations.datastore_here(path));
         files.extend(self.states);
         let devices = files
             .iter()

@@ -91,8 +91,11 @@ impl Links {
         })
     }
 
-    /// The files of the image, parents before children.
-    pub(super) fn into_files(self) -> Vec<ImageFile> {
+    /// The files of the image, parents before children, each with its datastore.
+    pub(super) fn into_files(
+        self,
+        datastore_of: impl Fn(&Path) -> Option<String>,
+    ) -> Vec<ImageFile> {
         self.links
             .into_iter()
             .map(|link| {
@@ -100,6 +103,7 @@ impl Links {
                 ImageFile {
                     name: link.name,
                     device: Some(link.device),
+                    datastore: datastore_of(link.layer.path()),
                     format: ImageFormat::Disk {
                         parent: link.parent,
                         properties: properties(descriptor),

@@ -13,7 +13,7 @@ use virtuozo_disk::{
 };
 use virtuozo_model::terminal;
 
-use super::back_end::{Product, config_dir, refuse_locator};
+use super::product::{Product, config_dir, refuse_locator};
 use crate::{
     ErrorClass::{Elsewhere, Operator, Permanent, Retry},
     ErrorKind, GuestRef, HostDatastore, HostTarget, HypervisorError, Locator, Result,
@@ -316,6 +316,11 @@ impl Locations {
             .into_iter()
             .filter(|root| path.starts_with(root))
             .max_by_key(|root| root.components().count())
+    }
+
+    /// The datastore of a file of this machine.
+    pub(super) fn datastore_here(&self, path: &Path) -> Option<String> {
+        self.named_by(path, self.root_of(path).as_deref())
     }
 
     /// The datastore whose directory a file of this machine lies in, or the name or id of the volume that its path on the

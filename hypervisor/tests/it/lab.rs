@@ -11,7 +11,8 @@ use tempfile::TempDir;
 use virtuozo_disk::{BlockSource, vmdk::DiskKind, vmware::vmx::Vmx};
 use virtuozo_hypervisor::{
     ChangeIds, Connector, FreezeRequest, Guest, GuestImage, GuestRef, Host, HostTarget,
-    HypervisorError, Instant as At, Locator, conformance::Merged, vix::VixConnector,
+    HypervisorError, Image, Instant as At, Locator, conformance::Merged, open_image,
+    vix::VixConnector,
 };
 use vix::lab::{
     DiskSpec, FAULTS_VARIABLE, GuestSpec, HostSpec, Lab, LabGuest, LabHost, ROOT_VARIABLE,
@@ -144,9 +145,13 @@ pub(crate) async fn cold_image(
     guest: &dyn Guest,
     ignored: &[String],
 ) -> Result<GuestImage, HypervisorError> {
-    guest
+    let image = guest
         .image(&At::PoweredOff, &ChangeIds::new(), ignored)
-        .await
+        .await?;
+    match image {
+        Image::Open(image) => Ok(image),
+        Image::Files(files) => open_image(&files),
+    }
 }
 
 pub(crate) async fn guest(host: &Arc<dyn Host>, name: &str) -> Arc<dyn Guest> {

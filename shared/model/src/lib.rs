@@ -167,6 +167,9 @@ pub struct Settings {
     pub soft_power_off_secs: i32,
     /// How long taking or removing a snapshot may take, in seconds.
     pub snapshot_limit_secs: i32,
+    /// How long nothing may move while files are read or written, in seconds. Then the file system counts as silent, and
+    /// what waits for it is given up.
+    pub file_silence_secs: i32,
     /// Attempts for one guest in one run.
     pub max_attempts: i32,
     /// Workers that may die over one guest in one run.

@@ -10,8 +10,9 @@ mod readiness;
 pub use availability::{Availability, StatementErrors};
 pub use backoff::{Backoff, BackoffPolicy};
 pub use limits::{
-    ConsoleLimits, DatabaseLimits, HookLimits, LIMITS, LeaderLimits, Limits, NoticeLimits,
-    PrivateServerLimits, ProcessLimits, QueueLimits, SchedulerLimits, ServiceLimits, WorkerLimits,
+    ConsoleLimits, DatabaseLimits, FileLimits, HookLimits, LIMITS, LeaderLimits, Limits,
+    NoticeLimits, PrivateServerLimits, ProcessLimits, QueueLimits, SchedulerLimits, ServiceLimits,
+    WorkerLimits,
 };
 pub use liveness::{Liveness, Standstill, WatchedLoop};
 pub use readiness::{Component, Readiness};

@@ -26,6 +26,7 @@ macro_rules! limits {
 
 mod console;
 mod database;
+mod files;
 mod hooks;
 mod notices;
 mod queue;
@@ -35,6 +36,7 @@ mod worker;
 
 pub use console::ConsoleLimits;
 pub use database::{DatabaseLimits, PrivateServerLimits};
+pub use files::FileLimits;
 pub use hooks::HookLimits;
 pub use notices::NoticeLimits;
 pub use queue::QueueLimits;
@@ -61,6 +63,8 @@ pub struct Limits {
     pub scheduler: SchedulerLimits,
     /// The tasks of the leading scheduler.
     pub leader: LeaderLimits,
+    /// Processes that read and write files.
+    pub files: FileLimits,
     /// Hooks.
     pub hooks: HookLimits,
     /// Notices.
@@ -80,6 +84,7 @@ pub const LIMITS: Limits = Limits {
     worker: WorkerLimits::VALUES,
     scheduler: SchedulerLimits::VALUES,
     leader: LeaderLimits::VALUES,
+    files: FileLimits::VALUES,
     hooks: HookLimits::VALUES,
     notices: NoticeLimits::VALUES,
     services: ServiceLimits::VALUES,

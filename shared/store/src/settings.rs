@@ -152,6 +152,11 @@ pub static KEYS: &[Key] = &[
         |t| { number(t, 1, 86_400) }
     ),
     key!(
+        file_silence_secs,
+        "seconds that nothing may move while files are read or written (2-86400)",
+        |t| { number(t, 2, 86_400) }
+    ),
+    key!(
         max_attempts,
         "attempts for one guest in one run (1-20)",
         |t| number(t, 1, 20)
@@ -307,6 +312,7 @@ pub async fn set(
         .bind(s.fleet_guest_threads)
         .bind(s.rpo_secs)
         .bind(s.group_may_read)
+        .bind(s.file_silence_secs)
         .execute(&mut *tx)
         .await?;
     slots::sync(&mut tx, None).await?;

@@ -9,7 +9,7 @@ use virtuozo_disk::{BlockRange, BlockSource, DiskError, RangeKind};
 use virtuozo_hypervisor::{
     BackEnd, Capabilities, ChangeId, ChangeIds, Connector, DiskFacts, FreezeRequest, Guest,
     GuestFacts, GuestImage, GuestRef, Host, HostDatastore, HostFacts, HostKindInfo, HostTarget,
-    ImageFile, ImageFormat, Instant, PowerOff, PowerState, Result, SmallFile,
+    Image, ImageFile, ImageFormat, Instant, PowerOff, PowerState, Result, SmallFile,
 };
 
 /// Size of a guest's disk; all of it is zeros that need not be copied.
@@ -35,6 +35,7 @@ impl Connector for NoHypervisor {
             properties: &[],
             refuse_address: |_| None,
             refuse_locator: |_| None,
+            open_image: None,
         };
         &NONE
     }
@@ -161,8 +162,8 @@ impl Guest for NoGuest {
         Ok(false)
     }
 
-    async fn image(&self, _: &Instant, _: &ChangeIds, _: &[String]) -> Result<GuestImage> {
-        Ok(GuestImage {
+    async fn image(&self, _: &Instant, _: &ChangeIds, _: &[String]) -> Result<Image> {
+        Ok(Image::Open(GuestImage {
             small: vec![SmallFile {
                 name: "guest.vmx".to_owned(),
                 bytes: b"displayName = \"guest\"\n".to_vec(),
@@ -170,12 +171,13 @@ impl Guest for NoGuest {
             files: vec![ImageFile {
                 name: "disk.raw".to_owned(),
                 device: Some("scsi0:0".to_owned()),
+                datastore: None,
                 format: ImageFormat::Raw,
                 source: Box::new(Zeros),
             }],
             foreign_snapshots: Vec::new(),
             changes: Default::default(),
-        })
+        }))
     }
 }
 

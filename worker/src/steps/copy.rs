@@ -1,23 +1,19 @@
-//! Step `copy`: copies the guest's disks and files into the repository, under a temporary name.
+//! Step `copy`: has the guest's disks and files copied into the repository, under a temporary name, by a process of its own.
 
 use std::{
-    collections::HashMap,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::Instant as Clock;
 use uuid::Uuid;
-use virtuozo_disk::BlockSource;
-use virtuozo_hypervisor::{ChangeIds, GuestImage, ImageFormat, Instant, PowerState, SmallFile};
-use virtuozo_model::{human, text};
-use virtuozo_repository::{
-    CopyObserver, CopyPlan, DiskProperties, FileFormat, FileSpec, ManifestKey, ManifestKeys,
-    NewPoint, PointWriter, Repository, RepositoryError, SealedPoint, Stopped,
-};
+use virtuozo_child_process::{Event, FileError, Running};
+use virtuozo_hypervisor::{ChangeIds, Image, Instant, PowerState};
+use virtuozo_model::human;
+use virtuozo_repository::{ManifestKey, ManifestKeys, NewPoint, SealedPoint};
 use virtuozo_runtime::LIMITS;
 use virtuozo_secrets::{Key, SecretError};
 use virtuozo_store::{
@@ -26,11 +22,13 @@ use virtuozo_store::{
 };
 use virtuozo_telemetry::metrics::Metrics;
 
-use super::{Frozen, GuestRun, Validated, permission::Permission, reporting};
+use super::{Frozen, GuestRun, Validated, permission::Permission};
 use crate::{
-    blocking::blocking,
     error::StepError,
     failpoints::{self, Place},
+    file_server,
+    file_work::{CopyNews, CopyOrder, CopyPlace, CopyQuestion, FILE_WORK, FileWork, SpaceNeeded},
+    files,
     trace::BlockGroups,
 };
 
@@ -40,6 +38,31 @@ pub(super) async fn run(
     validated: &Validated,
     frozen: &Frozen,
 ) -> Result<(SealedPoint, Vec<DeviceProgress>), StepError> {
+    let watch = Watch::new(run);
+    let copied = run
+        .unless_stopped(copy(run, validated, frozen, &watch))
+        .await;
+    if copied.is_err() {
+        report(run, &watch).await;
+    }
+    let sealed = copied?;
+    if sealed.resumed_bytes > 0 {
+        tracing::info!(
+            resumed_bytes = sealed.resumed_bytes,
+            "copy resumed from an earlier attempt"
+        );
+    }
+    still_frozen(run, frozen).await?;
+    Ok((sealed, watch.progress_since_last().unwrap_or_default()))
+}
+
+/// Has the copy made. It may be dropped at any time, which ends it.
+async fn copy(
+    run: &GuestRun,
+    validated: &Validated,
+    frozen: &Frozen,
+    watch: &Watch,
+) -> Result<SealedPoint, StepError> {
     let guest = run.open().await?;
     let at = match &frozen.snapshot {
         Some(name) => Instant::Frozen(name.clone()),
@@ -49,11 +72,8 @@ pub(super) async fn run(
         .image(&at, &ChangeIds::new(), &validated.ignored_disks)
         .await?;
     // Another worker may have done the step before, or the repository may be unmounted now.
-    let repositories = &run.context.repositories;
-    let repository = repositories.open(&run.context.pool, &validated.destination, run.access());
-    let keys = manifest_keys(&run.context.key_file)?;
-    let repository = repository.await?.with_keys(keys);
-    sweep_partials(run, validated, &repository).await?;
+    run.repository(&validated.destination).await?;
+    sweep_partials(run, validated).await?;
     // Only an earlier attempt can have left a partial copy.
     if run.row.fence > 1 {
         let pool = &run.context.pool;
@@ -63,8 +83,6 @@ pub(super) async fn run(
             })
             .await?;
     }
-
-    let watch = Arc::new(Watch::new(run));
     let point = NewPoint {
         point_id: Uuid::now_v7(),
         guest_run_id: run.row.guest_run_id,
@@ -75,43 +93,81 @@ pub(super) async fn run(
         guest_uuid: run.guest.uuid,
         mode: validated.mode,
         taken_at: frozen.taken_at,
-        foreign_snapshots: image
-            .foreign_snapshots
-            .iter()
-            .map(|name| text::name(name))
-            .collect(),
+        foreign_snapshots: Vec::new(),
         software_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let prepared = {
-        let (watch, repository) = (Arc::clone(&watch), repository.clone());
-        blocking(move || Prepared::new(&repository, point, image, &watch)).await?
+    let order = CopyOrder {
+        repository: validated.destination.clone(),
+        point,
+        access: run.access(),
+        keys: manifest_keys(&run.context.key_file)?,
+        stops: watch.stops(),
     };
-    if let Err(full) = reserve(run, validated, &prepared).await {
-        // What was begun holds nothing yet, and the next attempt begins anew.
-        blocking(move || {
-            prepared.writer.discard();
-            Ok(())
-        })
-        .await?;
-        return Err(full);
-    }
-    let copying = {
-        let watch = Arc::clone(&watch);
-        blocking(move || prepared.copy(&watch))
-    };
-    let copied = reporting(copying, || report(run, &watch)).await;
-    let sealed = match (copied, watch.permission.stop()) {
-        (Ok(sealed), _) => sealed,
-        (Err(error), stop) => {
-            report(run, &watch).await;
-            return Err(match (error, stop) {
-                (StepError::Repository(RepositoryError::Stopped(_)), Some(stop)) => stop.into(),
-                (error, _) => error,
-            });
+    let files = &run.context.files;
+    let allowed = Some(LIMITS.files.allowed);
+    let mut copying = match image {
+        Image::Files(image) => {
+            let order = Box::new(order);
+            let work = FileWork::Copy { image, order };
+            files.begin(FILE_WORK, &work, run.file_silence(), allowed)?
         }
+        Image::Open(image) => files.begin_here(
+            move |line| {
+                let copied = file_server::copy(image, order, line);
+                file_server::answer(copied.and_then(|sealed| file_server::value(&sealed)))
+            },
+            allowed,
+        )?,
     };
-    still_frozen(run, frozen).await?;
-    Ok((sealed, watch.progress_since_last().unwrap_or_default()))
+    let mut reported_at = Clock::now();
+    loop {
+        match copying.next().await? {
+            Event::Look => {
+                copying.allow(watch.permission.given().then_some(LIMITS.files.allowed));
+                if reported_at.elapsed() >= LIMITS.worker.progress_every {
+                    report(run, watch).await;
+                    reported_at = Clock::now();
+                }
+            }
+            Event::News(news) => watch.heard(news)?,
+            Event::Question { question, about } => match understood(about)? {
+                CopyQuestion::Space(space) => {
+                    let reserved = reserve(run, validated, &space).await;
+                    copying.answer(question, &reserved.is_ok());
+                    if let Err(full) = reserved {
+                        // What was begun is discarded there.
+                        let _ = done(&mut copying).await;
+                        return Err(full);
+                    }
+                }
+                CopyQuestion::At(place) => {
+                    watch.failpoints.at(failpoint(place)).await?;
+                    copying.answer(question, &());
+                }
+            },
+            Event::Done(answer) => return files::read(answer),
+        }
+    }
+}
+
+async fn done(work: &mut Running) -> Result<(), FileError> {
+    while !matches!(work.next().await?, Event::Done(_)) {}
+    Ok(())
+}
+
+fn understood<T: DeserializeOwned>(value: Value) -> Result<T, StepError> {
+    serde_json::from_value(value).map_err(|error| {
+        StepError::retry(format!(
+            "the process of a copy is of another version: {error}"
+        ))
+    })
+}
+
+fn failpoint(place: CopyPlace) -> Place {
+    match place {
+        CopyPlace::Middle => Place::CopyMiddle,
+        CopyPlace::Durable => Place::CopyDurable,
+    }
 }
 
 /// The keys that authenticate the manifests of this machine's copies; none where it has no key file.
@@ -172,148 +228,18 @@ async fn who_freed(run: &GuestRun, frozen: &Frozen) -> Result<Option<String>, St
     })
 }
 
-/// A copy whose extent is known, and of which nothing is written yet.
-struct Prepared {
-    writer: PointWriter,
-    small: Vec<SmallFile>,
-    files: Vec<PlannedFile>,
-    /// How the repository's file system is counted here.
-    device: u64,
-    needed_bytes: u64,
-    free_bytes: Option<u64>,
-}
-
-/// A large file, or a link of a disk, that is to be copied.
-struct PlannedFile {
-    spec: FileSpec,
-    source: Box<dyn BlockSource>,
-    read_bytes: u64,
-    fingerprint: Option<String>,
-}
-
-impl Prepared {
-    fn new(
-        repository: &Repository,
-        point: NewPoint,
-        image: GuestImage,
-        watch: &Watch,
-    ) -> Result<Self, StepError> {
-        let mut plan = CopyPlan::new();
-        for file in &image.small {
-            plan.add_small(file.bytes.len() as u64);
-        }
-        let mut files = Vec::with_capacity(image.files.len());
-        for file in image.files {
-            let format = match file.format {
-                ImageFormat::Raw => FileFormat::Raw,
-                ImageFormat::Disk { parent, properties } => FileFormat::Disk {
-                    parent,
-                    properties: DiskProperties {
-                        adapter: properties.adapter,
-                        geometry: properties
-                            .geometry
-                            .map(|g| [g.cylinders, g.heads, g.sectors]),
-                        uuid: properties.uuid,
-                        back_end: properties.back_end,
-                    },
-                },
-            };
-            let spec = FileSpec {
-                name: file.name,
-                device: file.device,
-                format,
-            };
-            let read_bytes = plan.add_file(&spec, file.source.as_ref())?;
-            watch.expect(spec.device.as_deref().unwrap_or(&spec.name), read_bytes);
-            let fingerprint = file.source.fingerprint();
-            files.push(PlannedFile {
-                spec,
-                source: file.source,
-                read_bytes,
-                fingerprint,
-            });
-        }
-        let mut writer = repository.begin(point)?;
-        let mut fits = repository.check_capacity(&plan);
-        // Of several partial copies one is kept: space for one copy matters more than the time that another one saves.
-        if matches!(fits, Err(RepositoryError::NoSpace { .. })) && writer.discard_earlier() {
-            fits = repository.check_capacity(&plan);
-        }
-        if let Err(error) = fits {
-            writer.discard();
-            return Err(error.into());
-        }
-        Ok(Self {
-            writer,
-            small: image.small,
-            files,
-            device: repository.device()?,
-            needed_bytes: plan.needed_bytes(),
-            free_bytes: repository.free_bytes()?,
-        })
-    }
-
-    fn copy(self, watch: &Watch) -> Result<SealedPoint, StepError> {
-        let mut writer = self.writer;
-        if let Err(error) = fill(&mut writer, &self.small, &self.files, watch) {
-            // What cannot be completed must not hold the space that others need.
-            if error.is_no_space() {
-                writer.discard();
-            }
-            return Err(error.into());
-        }
-        // All files are checked together, since together they hold one instant.
-        let changed = |file: &&PlannedFile| file.source.fingerprint() != file.fingerprint;
-        if let Some(file) = self.files.iter().find(changed) {
-            return Err(StepError::retry(format!(
-                "somebody wrote to the guest's file {} while it was copied, so the copy was not used: see \
-                 whether the guest was started and stopped meanwhile, or a snapshot of it removed",
-                file.spec.name
-            )));
-        }
-        let sealed = writer.seal()?;
-        if sealed.resumed_bytes > 0 {
-            tracing::info!(
-                resumed_bytes = sealed.resumed_bytes,
-                "copy resumed from an earlier attempt"
-            );
-        }
-        Ok(sealed)
-    }
-}
-
-fn fill(
-    writer: &mut PointWriter,
-    small: &[SmallFile],
-    files: &[PlannedFile],
-    watch: &Watch,
-) -> Result<(), RepositoryError> {
-    for file in small {
-        writer.add_small(&file.name, &file.bytes)?;
-    }
-    for file in files {
-        let spec = &file.spec;
-        writer.add_file(spec, file.source.as_ref(), watch)?;
-        watch.file_done(
-            spec.device.as_deref().unwrap_or(&spec.name),
-            file.read_bytes,
-        );
-    }
-    Ok(())
-}
-
 /// Has the copy's space promised to it, beside the copies that are under way there.
 async fn reserve(
     run: &GuestRun,
     validated: &Validated,
-    prepared: &Prepared,
+    space: &SpaceNeeded,
 ) -> Result<(), StepError> {
     let repository = validated.destination.to_string_lossy();
     let wanted = Reservation {
         repository: &repository,
-        device: prepared.device,
-        needed_bytes: prepared.needed_bytes,
-        free_bytes: prepared.free_bytes,
+        device: space.device,
+        needed_bytes: space.needed_bytes,
+        free_bytes: space.free_bytes,
     };
     let pool = &run.context.pool;
     let asking = || space::reserve(pool, &run.row, &wanted);
@@ -321,14 +247,14 @@ async fn reserve(
         .context
         .while_unavailable("space for the copy", asking)
         .await?;
-    match prepared.free_bytes {
-        Some(free) if free < others.saturating_add(prepared.needed_bytes) => {
+    match space.free_bytes {
+        Some(free) if free < others.saturating_add(space.needed_bytes) => {
             Err(StepError::retry(format!(
                 "{repository} has {} free, of which the guests that are being copied there still take {}, and this one needs \
                  {}: free space there, or have fewer guests copied there at once (`virtuozo repository edit --help`)",
                 human::size(free),
                 human::size(others),
-                human::size(prepared.needed_bytes)
+                human::size(space.needed_bytes)
             )))
         }
         _ => Ok(()),
@@ -336,47 +262,32 @@ async fn reserve(
 }
 
 /// Removes partial copies of ended attempts from the guest's directory in the repository.
-async fn sweep_partials(
-    run: &GuestRun,
-    validated: &Validated,
-    repository: &Repository,
-) -> Result<(), StepError> {
-    let names = (run.guest.host_name.clone(), validated.guest_name.clone());
-    let (repository, repository_again) = (repository.clone(), repository.clone());
-    let names_again = names.clone();
-    let found = blocking(move || {
-        let found = Mutex::new(Vec::new());
-        repository.sweep_partials(&names.0, &names.1, &|guest_run_id, _| {
-            found.lock().push(guest_run_id);
-            true
-        })?;
-        Ok(found.into_inner())
-    })
-    .await?;
+async fn sweep_partials(run: &GuestRun, validated: &Validated) -> Result<(), StepError> {
+    let root = &validated.destination;
+    let found: Vec<Uuid> = run
+        .ask(&FileWork::FindPartials {
+            root: root.clone(),
+            host: run.guest.host_name.clone(),
+            guest: validated.guest_name.clone(),
+        })
+        .await?;
     if found.is_empty() {
         return Ok(());
     }
-    let guest_run_id = run.row.guest_run_id;
     let pool = &run.context.pool;
-    let needed_from: HashMap<Uuid, i64> = run
+    let needed_from = run
         .context
         .while_unavailable("attempts that are over", || {
             guest_runs::needed_from(pool, &found)
         })
-        .await?
-        .into_iter()
-        .collect();
-    blocking(move || {
-        // A guest run that this site does not know may belong to another site with the same directory.
-        repository_again.sweep_partials(
-            &names_again.0,
-            &names_again.1,
-            // The copy itself decides which of this run's own partial copies it resumes.
-            &|id, fence| {
-                id == guest_run_id || needed_from.get(&id).is_none_or(|&from| fence >= from)
-            },
-        )?;
-        Ok(())
+        .await?;
+    run.ask(&FileWork::SweepPartials {
+        root: root.clone(),
+        host: run.guest.host_name.clone(),
+        guest: validated.guest_name.clone(),
+        // The copy itself decides which of this run's own partial copies it resumes.
+        keep: run.row.guest_run_id,
+        needed_from: needed_from.into_iter().collect(),
     })
     .await
 }
@@ -407,12 +318,11 @@ struct Device {
     current_bytes: u64,
 }
 
-/// Counts copied bytes, and blocks the copy while it is uncertain whether the lease holds.
+/// Counts copied bytes, and knows whether the copy may go on.
 struct Watch {
     permission: Permission,
     devices: Mutex<Vec<(String, Device)>>,
     moved: AtomicBool,
-    began: AtomicBool,
     counted_bytes: AtomicU64,
     /// The size of all files together.
     all_bytes: AtomicU64,
@@ -429,11 +339,35 @@ impl Watch {
             metrics: run.context.telemetry.metrics.clone(),
             devices: Mutex::default(),
             moved: AtomicBool::new(false),
-            began: AtomicBool::new(false),
             counted_bytes: AtomicU64::new(0),
             all_bytes: AtomicU64::new(0),
             groups: BlockGroups::named("copy blocks", &run.context.telemetry.traces),
         }
+    }
+
+    /// The failpoints that the copy is to stop at.
+    fn stops(&self) -> Vec<CopyPlace> {
+        let places = [CopyPlace::Middle, CopyPlace::Durable].into_iter();
+        places
+            .filter(|place| self.failpoints.is_ahead(failpoint(*place)))
+            .collect()
+    }
+
+    fn heard(&self, news: Value) -> Result<(), StepError> {
+        match understood(news)? {
+            CopyNews::Expected { label, bytes } => self.expect(&label, bytes),
+            CopyNews::Copied {
+                label,
+                copied_bytes,
+                ..
+            } => {
+                let all_bytes = self.all_bytes.load(Ordering::Relaxed);
+                self.groups.progress(&label, copied_bytes, all_bytes);
+                self.change(&label, |d| d.current_bytes = copied_bytes);
+            }
+            CopyNews::FileDone { label, bytes } => self.file_done(&label, bytes),
+        }
+        Ok(())
     }
 
     fn change(&self, name: &str, change: impl FnOnce(&mut Device)) {
@@ -482,28 +416,5 @@ impl Watch {
         let before = self.counted_bytes.swap(copied, Ordering::Relaxed);
         self.metrics.copied(copied.saturating_sub(before));
         Some(devices)
-    }
-}
-
-impl CopyObserver for Watch {
-    fn progress(&self, device_or_file: &str, copied_bytes: u64, total_bytes: u64) {
-        let all_bytes = self.all_bytes.load(Ordering::Relaxed);
-        self.groups
-            .progress(device_or_file, copied_bytes, all_bytes);
-        self.change(device_or_file, |d| d.current_bytes = copied_bytes);
-        if copied_bytes > 0 && !self.began.swap(true, Ordering::Relaxed) {
-            self.failpoints.at_blocking(Place::CopyMiddle);
-        }
-        if copied_bytes > total_bytes / 2 {
-            self.failpoints.not_past(Place::CopyDurable);
-        }
-    }
-
-    fn wait_allowed(&self) -> Result<(), Stopped> {
-        self.permission.wait()
-    }
-
-    fn durable(&self) {
-        self.failpoints.at_blocking(Place::CopyDurable);
     }
 }

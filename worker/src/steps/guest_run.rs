@@ -1,10 +1,11 @@
 //! A guest run in progress: its lease, its guest on the host, and their configuration.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
+use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use virtuozo_hypervisor::{Guest, Host};
-use virtuozo_repository::Access;
+use virtuozo_repository::{Access, Repository};
 use virtuozo_store::{
     events::NewEvent,
     guest_runs::{Assignment, GuestLease},
@@ -12,7 +13,14 @@ use virtuozo_store::{
 };
 
 use super::{late_change::UnrecordedChange, secs, snapshot_obligation::RecordedObligation};
-use crate::{connections::ConnectionPermit, context::Context, error::StepError, trace::GuestTrace};
+use crate::{
+    connections::ConnectionPermit,
+    context::Context,
+    error::{StepError, Stop},
+    file_work::FileWork,
+    files,
+    trace::GuestTrace,
+};
 
 /// A guest run in progress.
 pub(crate) struct GuestRun {
@@ -101,6 +109,47 @@ impl GuestRun {
             .host(self.row.host_id)
             .guest(self.row.guest_id)
             .guest_run(self.row.guest_run_id)
+    }
+
+    /// How long nothing may move in work on files.
+    pub(crate) fn file_silence(&self) -> Duration {
+        secs(self.settings.file_silence_secs)
+    }
+
+    /// Opens a repository for a change.
+    ///
+    /// # Errors
+    /// As [`Repositories::open`](crate::repositories::Repositories::open).
+    pub(crate) async fn repository(&self, root: &Path) -> Result<Repository, StepError> {
+        let Context {
+            repositories, pool, ..
+        } = self.context.as_ref();
+        let opening = repositories.open(pool, root, self.access(), self.file_silence());
+        opening.await
+    }
+
+    /// Has work on files done.
+    ///
+    /// # Errors
+    /// The work's own, or it was given up.
+    pub(super) async fn ask<A: DeserializeOwned>(&self, work: &FileWork) -> Result<A, StepError> {
+        files::ask(&self.context.files, self.file_silence(), work).await
+    }
+
+    /// Does work that can be dropped at any time, until it is done or has to stop, whatever it waits for.
+    ///
+    /// # Errors
+    /// Why it stopped, or its own.
+    pub(super) async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = Result<T, StepError>>,
+    ) -> Result<T, StepError> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            end = self.lease.ended() => Err(Stop::from(end).into()),
+            () = self.context.drain.cancelled() => Err(Stop::Draining.into()),
+        }
     }
 
     pub(crate) fn snapshot_limit(&self) -> Duration {

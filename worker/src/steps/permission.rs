@@ -26,6 +26,11 @@ impl Permission {
         }
     }
 
+    /// Whether it is certain that the work may continue.
+    pub(super) fn given(&self) -> bool {
+        self.stop().is_none() && self.lease.now().is_some()
+    }
+
     /// Why the work has to stop; `None` if it may continue, or if it is uncertain whether the lease holds.
     pub(super) fn stop(&self) -> Option<Stop> {
         match self.lease.now() {

@@ -32,7 +32,8 @@ pub(super) async fn run(run: &GuestRun, before: &Outputs) -> Result<Published, S
             let Context {
                 repositories, pool, ..
             } = run.context.as_ref();
-            let explaining = repositories.explain(pool, &validated.destination, error);
+            let explaining =
+                repositories.explain(pool, &validated.destination, error, run.file_silence());
             return Err(explaining.await);
         }
     };

@@ -91,10 +91,7 @@ async fn judge(
             ))
         })?;
     let destination = PathBuf::from(destination);
-    let repositories = &run.context.repositories;
-    repositories
-        .open(&run.context.pool, &destination, run.access())
-        .await?;
+    run.unless_stopped(run.repository(&destination)).await?;
     Ok(Validated {
         mode,
         guest_name: facts.name,
@@ -109,7 +106,8 @@ async fn judge(
 
 /// The facts of the guest, after our leftover snapshots are removed.
 async fn settled_facts(run: &GuestRun, guest: &dyn Guest) -> Result<GuestFacts, StepError> {
-    let facts = guest.facts().await?.checked();
+    let look = async || Ok(guest.facts().await?.checked());
+    let facts = run.unless_stopped(look()).await?;
     let is_left = facts
         .snapshots
         .iter()
@@ -117,7 +115,7 @@ async fn settled_facts(run: &GuestRun, guest: &dyn Guest) -> Result<GuestFacts, 
     if (is_left || run.has_obligations)
         && undo::clear_leftovers(run, guest, &facts.snapshots).await?
     {
-        Ok(guest.facts().await?.checked())
+        run.unless_stopped(look()).await
     } else {
         Ok(facts)
     }

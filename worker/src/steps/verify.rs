@@ -14,7 +14,7 @@ use virtuozo_store::steps;
 use super::{GuestRun, Validated, Verified, permission::Permission, reporting};
 use crate::{
     blocking::blocking,
-    error::{BadCopy, StepError},
+    error::{BadCopy, RepositoryFailureKind, StepError},
     failpoints::{self, Place},
     trace::BlockGroups,
 };
@@ -31,10 +31,7 @@ pub(super) async fn run(
     if !run.settings.verify_after_backup {
         return Ok(Verified::default());
     }
-    let open = || {
-        let repositories = &run.context.repositories;
-        repositories.open(&run.context.pool, &validated.destination, run.access())
-    };
+    let open = || run.repository(&validated.destination);
     let repository = open().await?;
     let watch = Arc::new(Watch::new(run, sealed.size_bytes));
     let reading = {
@@ -57,7 +54,11 @@ pub(super) async fn run(
         Ok(report) => report,
         Err(error) => {
             return Err(match (error, watch.permission.stop()) {
-                (StepError::Repository(RepositoryError::Stopped(_)), Some(stop)) => stop.into(),
+                (StepError::Repository(failure), Some(stop))
+                    if failure.kind == RepositoryFailureKind::Stopped =>
+                {
+                    stop.into()
+                }
                 (error, _) => error,
             });
         }
@@ -87,10 +88,7 @@ pub(super) async fn run(
 /// Deletes a bad copy after that is recorded. If this fails, the guest's next attempt removes it.
 pub(crate) async fn discard(run: &GuestRun, bad: &BadCopy) {
     let name = run.guest.full_name();
-    let opening = run
-        .context
-        .repositories
-        .open(&run.context.pool, &bad.repository, run.access());
+    let opening = run.repository(&bad.repository);
     let discarded = async {
         let repository = opening.await?;
         let sealed = bad.sealed.clone();

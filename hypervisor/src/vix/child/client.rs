@@ -6,7 +6,6 @@ use std::{
     ffi::{OsStr, OsString},
     io,
     path::Path,
-    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -21,14 +20,15 @@ use opentelemetry::{
 use opentelemetry_sdk::trace::SdkTracer;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
-    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    io::{AsyncRead, AsyncWriteExt},
+    process::{Child, ChildStdin, ChildStdout},
     sync::{Notify, mpsc, oneshot},
     time::timeout,
 };
+use virtuozo_child_process::{LeftBehind, Started, end, frames, log_stderr, start};
 
 use super::{
-    protocol::{self, Answer, LENGTH_BYTES, Operation, Request, Response},
+    protocol::{Answer, Operation, Request, Response},
     request_span::RequestSpan,
 };
 use crate::{ErrorClass, ErrorKind, HypervisorError, Result, vix::limits::LIMITS};
@@ -42,6 +42,7 @@ struct Shared {
     waiting: Mutex<Option<Waiting>>,
     /// Asks the keeper to kill the process.
     kill: Notify,
+    left_behind: LeftBehind,
 }
 
 /// A running `vix-host` process. Dropping it lets the process disconnect and end.
@@ -99,16 +100,6 @@ impl Instruments {
     }
 }
 
-/// Whether the process of a connection has an environment variable of ours: what the system, the loader and the
-/// library itself look at, and nothing that says how we reach the database.
-fn is_passed_on(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
-    NAMES_PASSED_ON.contains(&name.as_ref())
-        || PREFIXES_PASSED_ON
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
-}
-
 impl ChildProcess {
     /// Starts `program arguments… --library library`. Needs a tokio runtime.
     pub(crate) fn start(
@@ -129,38 +120,29 @@ impl ChildProcess {
                 ),
             )
         };
-        let mut child = Command::new(program)
-            .args(arguments)
-            .arg("--library")
-            .arg(library)
-            .env_clear()
-            .envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)))
-            // It needs no settings, which may hold passwords.
-            .env("VIRTUOZO_CONFIG", "/dev/null")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // A Ctrl-C at the terminal is for the worker, which still needs its connections to
-            // clean up.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(cannot)?;
+        let arguments = arguments
+            .iter()
+            .map(OsString::as_os_str)
+            .chain([OsStr::new("--library"), library.as_os_str()]);
+        let Started {
+            child,
+            stdin,
+            stdout,
+            stderr,
+        } = start(program, arguments, &PREFIXES_PASSED_ON).map_err(cannot)?;
         instruments.begin_at_zero();
         let pid = child.id();
-        let pipe = || io::Error::other("no pipe to it");
-        let stdin = child.stdin.take().ok_or_else(|| cannot(pipe()))?;
-        let stdout = child.stdout.take().ok_or_else(|| cannot(pipe()))?;
-        let stderr = child.stderr.take().ok_or_else(|| cannot(pipe()))?;
 
         let shared = Arc::new(Shared {
             label: label.to_owned(),
             waiting: Mutex::new(Some(HashMap::new())),
             kill: Notify::new(),
+            left_behind: LeftBehind::default(),
         });
         let (frames, queue) = mpsc::unbounded_channel();
         tokio::spawn(write_frames(stdin, queue));
-        tokio::spawn(log_stderr(label.to_owned(), stderr));
+        let of_log = label.to_owned();
+        tokio::spawn(async move { log_stderr(&of_log, stderr).await });
         tokio::spawn(keep(child, stdout, Arc::clone(&shared)));
         Ok(Self {
             shared,
@@ -201,7 +183,7 @@ impl ChildProcess {
             limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
             operation,
         };
-        let frame = protocol::encode(&request).map_err(|error| {
+        let frame = frames::encode(&request).map_err(|error| {
             HypervisorError::new(
                 ErrorKind::Other,
                 ErrorClass::Permanent,
@@ -258,22 +240,8 @@ impl ChildProcess {
 
 /// The code of an error of a process that is gone.
 const LOST: &str = "lost";
-/// Environment variables that the process of a connection has from ours: what the system, the loader and the
-/// log look at.
-const NAMES_PASSED_ON: [&str; 11] = [
-    "HOME",
-    "LANG",
-    "LANGUAGE",
-    "LD_LIBRARY_PATH",
-    "LOGNAME",
-    "PATH",
-    "RUST_BACKTRACE",
-    "RUST_LOG",
-    "TMPDIR",
-    "TZ",
-    "USER",
-];
-/// Beginnings of the names of others: the locale, and what the library and its simulator look at.
+/// Beginnings of the names of environment variables that it has beside those of any process: the locale, and what the
+/// library and its simulator look at.
 const PREFIXES_PASSED_ON: [&str; 4] = ["LC_", "VIRTUOZO_SIM_", "VIX_", "VMWARE_"];
 
 struct Entry<'a> {
@@ -328,14 +296,13 @@ async fn keep(mut child: Child, mut stdout: ChildStdout, shared: Arc<Shared>) {
     // Dropping the senders wakes every caller.
     shared.waiting().take();
     if killed || timeout(LIMITS.leave, child.wait()).await.is_err() {
-        // It may have ended by itself in between.
-        let _ = child.kill().await;
+        end(child, &shared.left_behind).await;
     }
 }
 
 async fn read_responses(stdout: &mut (impl AsyncRead + Unpin), shared: &Shared) {
     loop {
-        let response = match read_response(stdout).await {
+        let response = match frames::read_async::<Response>(stdout).await {
             Ok(response) => response,
             Err(error) => {
                 if error.kind() != io::ErrorKind::UnexpectedEof {
@@ -351,25 +318,6 @@ async fn read_responses(stdout: &mut (impl AsyncRead + Unpin), shared: &Shared) 
         if let Some(caller) = caller {
             // A caller that is gone does not want to know.
             let _ = caller.send(response);
-        }
-    }
-}
-
-async fn read_response(stdout: &mut (impl AsyncRead + Unpin)) -> io::Result<Response> {
-    let mut prefix = [0; LENGTH_BYTES];
-    stdout.read_exact(&mut prefix).await?;
-    let mut frame = vec![0; protocol::frame_len(prefix)?];
-    stdout.read_exact(&mut frame).await?;
-    protocol::decode(&frame)
-}
-
-/// What the library and its helpers print goes to the log.
-async fn log_stderr(label: String, mut stderr: ChildStderr) {
-    let mut buffer = vec![0; 4096];
-    while let Ok(len @ 1..) = stderr.read(&mut buffer).await {
-        let text = String::from_utf8_lossy(buffer.get(..len).unwrap_or_default());
-        for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            tracing::debug!(host = label, line, "from the VIX library");
         }
     }
 }

@@ -1,18 +1,10 @@
-//! What is said between a worker and its `vix-host` process: frames of JSON, each with its length in
-//! front as four bytes, little-endian.
-
-use std::io;
+//! What is said between a worker and its `vix-host` process, in frames.
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::calls::Call;
 use crate::HypervisorError;
-
-/// A longer frame is a fault of the other side.
-pub(crate) const MAX_FRAME_BYTES: usize = 16 << 20;
-/// Bytes of the length in front of a frame.
-pub(crate) const LENGTH_BYTES: usize = 4;
 
 /// A request of the worker.
 #[derive(Debug, Serialize, Deserialize)]
@@ -152,38 +144,10 @@ fn expose<S: Serializer>(
         .serialize(serializer)
 }
 
-/// A message as the bytes of a frame.
-pub(crate) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
-    let mut frame = vec![0; LENGTH_BYTES];
-    serde_json::to_writer(&mut frame, message)?;
-    let len = frame.len() - LENGTH_BYTES;
-    let prefix = u32::try_from(checked(len)?).unwrap_or(u32::MAX);
-    frame.splice(..LENGTH_BYTES, prefix.to_le_bytes());
-    Ok(frame)
-}
-
-/// The length that stands in front of a frame, if it may be so long.
-pub(crate) fn frame_len(prefix: [u8; LENGTH_BYTES]) -> io::Result<usize> {
-    checked(u32::from_le_bytes(prefix) as usize)
-}
-
-/// The message in a frame (without its length).
-pub(crate) fn decode<T: DeserializeOwned>(frame: &[u8]) -> io::Result<T> {
-    Ok(serde_json::from_slice(frame)?)
-}
-
-fn checked(len: usize) -> io::Result<usize> {
-    if len > MAX_FRAME_BYTES {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("a message of {len} bytes is longer than {MAX_FRAME_BYTES}"),
-        ));
-    }
-    Ok(len)
-}
-
 #[cfg(test)]
 mod tests {
+    use virtuozo_child_process::frames;
+
     use super::*;
 
     #[test]
@@ -200,19 +164,11 @@ mod tests {
             }),
         };
         assert!(!format!("{request:?}").contains("geheim"));
-        let frame = encode(&request).unwrap();
-        let (prefix, body) = frame.split_first_chunk::<LENGTH_BYTES>().unwrap();
-        assert_eq!(frame_len(*prefix).unwrap(), body.len());
-        let back: Request = decode(body).unwrap();
+        let frame = frames::encode(&request).unwrap();
+        let back: Request = frames::read(&mut frame.as_slice()).unwrap();
         let Operation::Connect(to) = back.operation else {
             panic!("{back:?}");
         };
         assert_eq!(to.password.unwrap().expose_secret(), "geheim");
-    }
-
-    #[test]
-    fn a_frame_that_claims_gigabytes_is_refused_before_any_memory_is_taken() {
-        assert!(frame_len(u32::MAX.to_le_bytes()).is_err());
-        assert!(decode::<Request>(b"{\"id\":").is_err());
     }
 }

@@ -5,8 +5,7 @@ use std::{
     env,
     ffi::OsString,
     fs::File,
-    io::{self, Read, Write},
-    os::fd::OwnedFd,
+    io::Write,
     path::PathBuf,
     process::ExitCode,
     sync::{Arc, OnceLock, mpsc},
@@ -16,12 +15,13 @@ use std::{
 
 use parking_lot::Mutex;
 use rustix::process::{Signal, getpid, kill_process};
+use virtuozo_child_process::{frames, take_stdio};
 use vix_sys::Vix;
 
 use super::{
     super::session::Session,
     calls,
-    protocol::{self, Answer, LENGTH_BYTES, Operation, Request, Response},
+    protocol::{Answer, Operation, Request, Response},
 };
 use crate::{ErrorClass, ErrorKind, HypervisorError, Result, vix::limits::LIMITS};
 
@@ -59,20 +59,9 @@ fn library_argument(arguments: impl Iterator<Item = OsString>) -> Option<PathBuf
     arguments.next().map(PathBuf::from)
 }
 
-/// Takes standard input and output for the requests and responses, out of reach of the library and
-/// of programs it starts: what those print goes to standard error.
-fn take_stdio() -> io::Result<(File, File)> {
-    let keep = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3);
-    let requests: OwnedFd = keep(rustix::stdio::stdin())?;
-    let responses: OwnedFd = keep(rustix::stdio::stdout())?;
-    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-    rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
-    Ok((requests.into(), responses.into()))
-}
-
 /// Reads requests until the other side is gone, each served on a thread of its own.
 fn serve(mut requests: File, server: &Arc<Server>) {
-    while let Ok(request) = read_request(&mut requests) {
+    while let Ok(request) = frames::read::<Request>(&mut requests) {
         let own = Arc::clone(server);
         let id = request.id;
         let started = thread::Builder::new()
@@ -103,14 +92,6 @@ fn serve(mut requests: File, server: &Arc<Server>) {
     }
 }
 
-fn read_request(requests: &mut File) -> io::Result<Request> {
-    let mut prefix = [0; LENGTH_BYTES];
-    requests.read_exact(&mut prefix)?;
-    let mut frame = vec![0; protocol::frame_len(prefix)?];
-    requests.read_exact(&mut frame)?;
-    protocol::decode(&frame)
-}
-
 struct Server {
     library: PathBuf,
     /// Loaded once and never unloaded: the library has threads of its own.
@@ -121,8 +102,8 @@ struct Server {
 
 impl Server {
     fn respond(&self, response: &Response) {
-        let frame = protocol::encode(response).or_else(|error| {
-            protocol::encode(&Response {
+        let frame = frames::encode(response).or_else(|error| {
+            frames::encode(&Response {
                 id: response.id,
                 answer: Err(HypervisorError::new(
                     ErrorKind::Other,

@@ -22,6 +22,7 @@ fn settings() -> Settings {
         time_zone: "UTC".into(),
         soft_power_off_secs: 120,
         snapshot_limit_secs: 600,
+        file_silence_secs: 120,
         max_attempts: 3,
         max_crashes: 3,
         retry_delay_secs: 30,

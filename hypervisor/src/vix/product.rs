@@ -1,0 +1,67 @@
+//! The products behind VMware hosts, by the words for their kinds, and what a host says of where its guests are.
+
+use std::path::PathBuf;
+
+use crate::{ErrorClass, ErrorKind, HostTarget, HypervisorError, Locator, Result};
+
+pub(super) const SERVER2: &str = "server2";
+pub(super) const WORKSTATION: &str = "workstation";
+pub(super) const WORKSTATION_SHARED: &str = "workstation_shared";
+pub(super) const ESXI: &str = "esxi";
+
+/// Name of the property with the directory of the host's own lists.
+pub(super) const CONFIG_DIR: &str = "config-dir";
+
+/// The product behind a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Product {
+    /// VMware Server 2.0.
+    Server2,
+    /// VMware Workstation on the worker's own machine, guests by host path.
+    Workstation,
+    /// Workstation Server ("shared VMs").
+    WorkstationShared,
+    /// ESXi or vCenter.
+    Esxi,
+}
+
+impl Product {
+    /// The product that a host's kind names.
+    pub(super) fn of(target: &HostTarget) -> Result<Self> {
+        match target.kind.as_str() {
+            SERVER2 => Ok(Self::Server2),
+            WORKSTATION => Ok(Self::Workstation),
+            WORKSTATION_SHARED => Ok(Self::WorkstationShared),
+            ESXI => Ok(Self::Esxi),
+            other => Err(HypervisorError::new(
+                ErrorKind::NotSupported,
+                ErrorClass::Operator,
+                format!(
+                    "host {}: the VIX library serves no hosts of the kind {other}",
+                    target.name
+                ),
+            )),
+        }
+    }
+}
+
+/// Where the host's own lists lie, as this machine reads them.
+pub(super) fn config_dir(target: &HostTarget) -> Option<PathBuf> {
+    target.properties.get(CONFIG_DIR).map(PathBuf::from)
+}
+
+/// Names of the configurations of guests and of templates end in one of these, in any case.
+const EXTENSIONS: [&str; 2] = [".vmx", ".vmtx"];
+
+pub(super) fn refuse_locator(locator: &Locator) -> Option<String> {
+    let lower = locator.as_str().to_ascii_lowercase();
+    let is_configuration = EXTENSIONS
+        .iter()
+        .any(|extension| lower.ends_with(extension));
+    (!is_configuration).then(|| {
+        format!(
+            "{:?} is not the path of a guest: it ends in .vmx (a template: .vmtx), for example \"[standard] mail/mail.vmx\"",
+            locator.as_str()
+        )
+    })
+}
