@@ -7,4 +7,6 @@ fn main() {
         .pic(true)
         .warnings_into_errors(true)
         .compile("vix_sim_variadic");
+    // Its jobs have threads: the library stays where it is when a program closes it.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
 }

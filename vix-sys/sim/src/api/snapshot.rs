@@ -174,6 +174,7 @@ pub(super) unsafe extern "C" fn VixSnapshot_GetNumChildren(
         let parent = handles::snapshot(snapshot)?;
         refuse_null(out)?;
         let number = ask("VixSnapshot_GetNumChildren", &parent.vm, |vmsd| {
+            vmsd.get(parent.uid).ok_or_else(not_found)?;
             count(vmsd, Some(parent.uid))
         })?;
         unsafe { put(out, number) }

@@ -251,15 +251,19 @@ impl Host {
             return Ok(());
         }
         let vmx = self.resolve(path)?;
-        if Guest::new(vmx.clone(), false).state()?.power == Power::On {
+        let _lock = self.lock()?;
+        let mut paths = self.inventory()?;
+        let known = paths.len();
+        paths.retain(|known| Path::new(known) != vmx);
+        if paths.len() == known {
+            return Ok(());
+        }
+        if Guest::new(vmx, false).state()?.power == Power::On {
             return Err(SimError::new(
                 VIX_E_VM_IS_RUNNING,
                 format!("{path} is powered on"),
             ));
         }
-        let _lock = self.lock()?;
-        let mut paths = self.inventory()?;
-        paths.retain(|known| Path::new(known) != vmx);
         self.write_inventory(&paths)
     }
 }

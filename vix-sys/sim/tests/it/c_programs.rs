@@ -140,8 +140,7 @@ fn the_library_has_every_function_of_the_header_and_of_a_provider() {
     assert_eq!(exported, all);
 }
 
-#[test]
-fn a_linked_program_drives_every_function() {
+fn drive_every_function(tools: &[&str]) {
     let hosts = Hosts::new();
     hosts
         .host("alpha", Product::Esxi)
@@ -152,8 +151,43 @@ fn a_linked_program_drives_every_function() {
     let old = hosts.host("old", Product::Server1);
     let old = old.guest(&off("mail")).unwrap();
     let program = hosts.compile("every_call", true);
-    let arguments = [path(&local), path(&old)];
-    hosts.run(&[], &program, &arguments);
+    hosts.run(tools, &program, &[path(&local), path(&old)]);
+}
+
+#[test]
+fn a_linked_program_drives_every_function() {
+    drive_every_function(&[]);
+    // Where it is installed, also under the eyes of what sees each access to memory.
+    if Command::new("valgrind").arg("--version").output().is_ok() {
+        drive_every_function(&[
+            "valgrind",
+            "--quiet",
+            "--error-exitcode=9",
+            "--leak-check=full",
+            "--show-leak-kinds=definite",
+            "--errors-for-leak-kinds=definite",
+        ]);
+    }
+}
+
+#[test]
+fn each_step_can_begin_in_the_callback_of_the_one_before() {
+    let hosts = Hosts::new();
+    let server = hosts.host("server", Product::Server2);
+    server.guest(&off("web")).unwrap();
+    server.guest(&off("mail")).unwrap();
+    let program = hosts.compile("callbacks", true);
+    hosts.run(&[], &program, &[]);
+}
+
+#[test]
+fn snapshots_with_hostile_names_make_trees() {
+    let hosts = Hosts::new();
+    let alpha = hosts.host("alpha", Product::Esxi);
+    alpha.guest(&off("web")).unwrap();
+    alpha.guest(&off("mail")).unwrap();
+    let program = hosts.compile("trees", true);
+    hosts.run(&[], &program, &[]);
 }
 
 #[test]
