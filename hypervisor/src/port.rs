@@ -80,6 +80,11 @@ pub trait Connector: Send + Sync {
     /// answers; the text says what was found.
     async fn probe(&self) -> Result<String>;
 
+    /// Checks also that hosts of a kind can be connected to from this machine, as far as that can be said without one.
+    async fn probe_kind(&self, _kind: &str) -> Result<String> {
+        self.probe().await
+    }
+
     /// Connects to a host.
     async fn connect(&self, target: &HostTarget) -> Result<Arc<dyn Host>>;
 }

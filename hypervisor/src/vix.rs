@@ -22,6 +22,7 @@ mod locations;
 mod pauses;
 mod product;
 mod session;
+mod wrapper;
 
 pub use back_end::BACK_END;
 pub use child::run_vix_host;

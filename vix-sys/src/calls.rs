@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     FoundItems, VIX_API_VERSION, VIX_E_INVALID_HANDLE, VIX_INVALID_HANDLE, VIX_OK,
-    VIX_PROPERTY_JOB_RESULT_HANDLE, VIX_PROPERTY_NONE, VIX_PROPERTYTYPE_BOOL,
+    VIX_PROPERTY_JOB_RESULT_HANDLE, VIX_PROPERTY_NONE, VIX_PROPERTYTYPE_ANY, VIX_PROPERTYTYPE_BOOL,
     VIX_PROPERTYTYPE_HANDLE, VIX_PROPERTYTYPE_INT64, VIX_PROPERTYTYPE_INTEGER,
     VIX_PROPERTYTYPE_STRING, Vix, VixError, VixFindItemType, VixHandle, VixHandleType, VixOptions,
     VixPropertyId, VixPropertyType, VixServiceProvider, items,
@@ -383,6 +383,10 @@ impl Vix {
         let found = self.out(handle, 0, |kind| unsafe {
             (self.Vix_GetPropertyType)(handle, id, kind)
         })?;
+        if found == VIX_PROPERTYTYPE_ANY {
+            // Success without a type: of its own job for a provider that it could not load, the wrapper tells nothing.
+            return Ok(empty);
+        }
         if found != wanted {
             return Err(crate::VIX_E_PROPERTY_TYPE_MISMATCH);
         }

@@ -39,6 +39,14 @@ pub enum LoadError {
     },
 }
 
+/// What the system's loader says; the error itself says only that it failed.
+fn reason(error: &libloading::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => source.to_string(),
+        None => error.to_string(),
+    }
+}
+
 type Text = *const c_char;
 type Data = *mut c_void;
 
@@ -82,7 +90,7 @@ macro_rules! api {
                 let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
                     .map_err(|error| LoadError::Open {
                         path: path.to_owned(),
-                        reason: error.to_string(),
+                        reason: reason(&error),
                     })?;
                 let mut missing = Vec::new();
                 $(

@@ -1,13 +1,17 @@
 //! `virtuozo doctor`: checks everything that Virtuozo needs on this machine, and says what to do.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
+use virtuozo_hypervisor::Connectors;
 use virtuozo_model::Datastore;
 use virtuozo_secrets::{Key, SecretError};
-use virtuozo_services::{datastores, keys, obligations, settings, status, workers};
+use virtuozo_services::{datastores, hosts, keys, obligations, settings, status, workers};
 
 use crate::{
     context::{Context, Database},
@@ -45,12 +49,20 @@ impl Check {
 }
 
 pub(crate) async fn run(context: &Context, _args: DoctorArgs) -> Result<()> {
-    let probed = context.connectors().probe().await.into_iter();
+    let connectors = context.connectors();
+    let probed = connectors.probe().await;
+    let usable: Vec<&str> = probed
+        .iter()
+        .filter(|one| one.found.is_ok())
+        .map(|one| one.back_end.name)
+        .collect();
     let mut checks: Vec<Check> = probed
+        .into_iter()
         .map(|one| Check::new(one.back_end.title, one.found.map_err(Into::into)))
         .collect();
     match context.database().await {
         Ok(db) => {
+            checks.extend(configured_kinds(&db, &connectors, &usable).await?);
             let found = keys::check(&db.pool, &context.key_file())
                 .await
                 .map_err(anyhow::Error::from);
@@ -89,6 +101,30 @@ pub(crate) async fn run(context: &Context, _args: DoctorArgs) -> Result<()> {
     } else {
         Err(AlreadyReported.into())
     }
+}
+
+/// Checks for each kind of the configured hosts that a back end that works on this machine works for it, too.
+async fn configured_kinds(
+    db: &Database,
+    connectors: &Connectors,
+    usable: &[&str],
+) -> Result<Vec<Check>> {
+    let hosts = hosts::list(&db.pool).await?;
+    let kinds: BTreeSet<&str> = hosts.iter().map(|host| host.kind.as_str()).collect();
+    let mut checks = Vec::new();
+    for kind in kinds {
+        // A kind that no back end of this program serves is told with the workers.
+        let Some(connector) = connectors.of_kind(kind) else {
+            continue;
+        };
+        let back_end = connector.back_end();
+        let info = back_end.kinds.iter().find(|info| info.word == kind);
+        if let Some(info) = info.filter(|_| usable.contains(&back_end.name)) {
+            let found = connector.probe_kind(kind).await;
+            checks.push(Check::new(info.title, found.map_err(Into::into)));
+        }
+    }
+    Ok(checks)
 }
 
 /// What is to be said of a database that the options name and that answers.

@@ -171,11 +171,12 @@ fn judge(code: VixError) -> (ErrorKind, ErrorClass, &'static str) {
             Permanent,
             "A disk of the guest is damaged or of a kind that cannot be used",
         ),
+        // What to add to which file depends on the machine: `wrapper.rs`.
+        vix_sys::VIX_E_WRAPPER_VERSION_NOT_FOUND => (LibraryMissing, Elsewhere, ""),
         22001..=22006 => (
             LibraryMissing,
             Elsewhere,
-            "The VIX library is there, but its part for this product is not: install the product, \
-             or add a line with its exact version to vixwrapper-config.txt",
+            "The VIX library is there, but its part for this product is not: install the product",
         ),
         30201 => (
             Unreachable,

@@ -6,7 +6,9 @@ use virtuozo_disk::MachineRoots;
 
 use super::{
     child::{Answer, ChildProcess, Operation},
+    limits::LIMITS,
     product::Product,
+    session::Snapshots,
 };
 use crate::{Capabilities, ErrorClass, ErrorKind, HostTarget, HypervisorError, Result};
 
@@ -48,6 +50,18 @@ impl Connection {
     pub(super) async fn list(&self, limit: Duration, operation: Operation) -> Result<Vec<String>> {
         match self.child.call(limit, operation).await? {
             Answer::List(list) => Ok(list),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Requests the names of a guest's snapshots; where the library does not tell them, their number.
+    pub(super) async fn snapshots(&self, vmx_path: String) -> Result<Snapshots> {
+        let operation = Operation::Snapshots { vmx_path };
+        match self.child.call(LIMITS.question, operation).await? {
+            Answer::List(names) => Ok(Snapshots::Named(names)),
+            Answer::Number(number) => Ok(Snapshots::Unnamed(
+                usize::try_from(number).unwrap_or_default(),
+            )),
             other => Err(self.unexpected(&other)),
         }
     }

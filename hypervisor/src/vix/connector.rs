@@ -13,6 +13,7 @@ use super::{
     host::VixHost,
     library,
     limits::LIMITS,
+    product::Product,
 };
 use crate::{BackEnd, Connector, Host, HostTarget, Result};
 
@@ -117,6 +118,17 @@ impl Connector for VixConnector {
         // Each probe looks for the library again, since it may have been removed.
         self.found.lock().await.take();
         self.find().await.map(|(_, text)| text)
+    }
+
+    async fn probe_kind(&self, kind: &str) -> Result<String> {
+        let provider = Product::of_kind(kind)?.provider();
+        let (library, _) = self.find().await?;
+        let child = self.start_child("(probe)", &library)?;
+        let answer = child
+            .call(LIMITS.probe, Operation::TakePart(provider))
+            .await;
+        child.close().await;
+        answer.map(|_| format!("{} answers for them", library.display()))
     }
 
     async fn connect(&self, target: &HostTarget) -> Result<Arc<dyn Host>> {

@@ -20,6 +20,7 @@ use super::{
     inspect::GuestFiles,
     limits::LIMITS,
     locations::Locations,
+    session::Snapshots,
 };
 use crate::{
     ChangeId, ChangeIds, ErrorClass, ErrorKind, FreezeRequest, Guest, GuestFacts, GuestRef,
@@ -144,6 +145,39 @@ impl VixGuest {
         )
     }
 
+    /// The names of the guest's snapshots from its own files, where the library tells only that there are `number`. It is
+    /// asked for each: their files may be behind what it knows.
+    async fn snapshots_from_files(&self, number: usize) -> Result<Vec<String>> {
+        let listed = self
+            .with_files(|files| {
+                let snapshots = files.vmsd.parents_first().into_iter();
+                snapshots.map(|one| one.name.clone()).collect::<Vec<_>>()
+            })
+            .await?;
+        let mut names = Vec::new();
+        for name in listed {
+            let is_path = name.contains(['/', '\\']);
+            let operation = Operation::HasSnapshot {
+                vmx_path: self.vmx_path(),
+                name: name.clone(),
+            };
+            if is_path || self.connection.flag(LIMITS.question, operation).await? {
+                names.push(name);
+            }
+        }
+        if names.len() != number {
+            return Err(self.error(
+                ErrorKind::Other,
+                ErrorClass::Retry,
+                format_args!(
+                    "has {number} snapshots, whose names the VIX library does not tell, and its list of snapshots names {}",
+                    names.len()
+                ),
+            ));
+        }
+        Ok(names)
+    }
+
     /// Power state, Tools and snapshots as the host reports them.
     async fn live_facts(&self) -> Result<(PowerState, bool, Vec<String>)> {
         let power = self.power_state().await?;
@@ -258,10 +292,10 @@ impl Guest for VixGuest {
     }
 
     async fn snapshots(&self) -> Result<Vec<String>> {
-        let vmx_path = self.vmx_path();
-        self.connection
-            .list(LIMITS.question, Operation::Snapshots { vmx_path })
-            .await
+        match self.connection.snapshots(self.vmx_path()).await? {
+            Snapshots::Named(names) => Ok(names),
+            Snapshots::Unnamed(number) => self.snapshots_from_files(number).await,
+        }
     }
 
     async fn freeze(&self, request: &FreezeRequest) -> Result<()> {

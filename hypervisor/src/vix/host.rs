@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use virtuozo_disk::MachineRoots;
-use vix_sys::{
-    VIX_FIND_REGISTERED_VMS, VIX_FIND_RUNNING_VMS, VIX_SERVICEPROVIDER_VMWARE_VI_SERVER,
-    VIX_SERVICEPROVIDER_VMWARE_WORKSTATION, VIX_SERVICEPROVIDER_VMWARE_WORKSTATION_SHARED,
-};
+use vix_sys::{VIX_FIND_REGISTERED_VMS, VIX_FIND_RUNNING_VMS};
 
 use super::{
     child::{ChildProcess, ConnectTo, Operation},
@@ -32,11 +29,6 @@ impl VixHost {
         allowed: MachineRoots,
     ) -> Result<Self> {
         let product = Product::of(&target)?;
-        let provider = match product {
-            Product::Server2 | Product::Esxi => VIX_SERVICEPROVIDER_VMWARE_VI_SERVER,
-            Product::WorkstationShared => VIX_SERVICEPROVIDER_VMWARE_WORKSTATION_SHARED,
-            Product::Workstation => VIX_SERVICEPROVIDER_VMWARE_WORKSTATION,
-        };
         let connection = Connection {
             child,
             target,
@@ -45,7 +37,7 @@ impl VixHost {
         };
         let to = ConnectTo {
             label: connection.target.name.clone(),
-            provider,
+            provider: product.provider(),
             address: connection.target.address.clone(),
             user: connection.target.user.clone(),
             password: connection.target.password.clone(),

@@ -1,6 +1,7 @@
 //! Where the VIX library may be on this machine.
 
 use std::{
+    cmp::Reverse,
     env, fs,
     path::{Path, PathBuf},
 };
@@ -21,6 +22,8 @@ const WRAPPERS: [&str; 5] = [
 
 /// Directories with one folder per provider, each with `64bit/libvix.so`.
 const PROVIDERS: &str = "/usr/lib/vmware-vix";
+/// The library in the folder of a provider.
+const PROVIDER_FILE: &str = "64bit/libvix.so";
 
 /// The places to try, best first. A place that somebody named is the only one.
 pub(super) fn candidates(explicit: Option<&Path>) -> Vec<PathBuf> {
@@ -35,18 +38,38 @@ pub(super) fn candidates(explicit: Option<&Path>) -> Vec<PathBuf> {
     places
 }
 
-/// The provider libraries below a directory, the newest name first.
+/// The provider libraries below a directory, the newest version first.
 fn providers(directory: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = fs::read_dir(directory)
+    provider_directories(directory)
+        .into_iter()
+        .map(|name| directory.join(name).join(PROVIDER_FILE))
+        .collect()
+}
+
+/// The names of the directories that hold provider libraries, the newest version first.
+pub(super) fn provider_directories(directory: &Path) -> Vec<String> {
+    let mut found: Vec<String> = fs::read_dir(directory)
         .into_iter()
         .flatten()
         .flatten()
-        .map(|entry| entry.path().join("64bit/libvix.so"))
-        .filter(|path| path.is_file())
+        .filter(|entry| entry.path().join(PROVIDER_FILE).is_file())
+        .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
-    found.sort();
-    found.reverse();
+    found.sort_by_cached_key(|name| Reverse(Numbers::of(name)));
     found
+}
+
+/// The numbers in a name, and the name: versions compare by their numbers, so that 17 comes after 9.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Numbers(Vec<u64>, String);
+
+impl Numbers {
+    pub(super) fn of(name: &str) -> Self {
+        let digits = name.split(|c: char| !c.is_ascii_digit());
+        let numbers = digits.filter(|digits| !digits.is_empty());
+        let numbers = numbers.map(|digits| digits.parse().unwrap_or(u64::MAX));
+        Self(numbers.collect(), name.to_owned())
+    }
 }
 
 /// No place had a usable library: what was tried, and what to do.
@@ -79,16 +102,24 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_provider_comes_first() {
+    fn the_newest_provider_comes_first_by_number() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["Workstation-10.0.0", "Workstation-17.0.0"] {
+        for name in [
+            "Workstation-9.0.0-and-vSphere-5.1.0",
+            "Workstation-17.0.0",
+            "VIServer-2.0.0",
+            "Workstation-10.0.0-and-vSphere-5.5.0",
+        ] {
             fs::create_dir_all(dir.path().join(name).join("64bit")).unwrap();
-            fs::write(dir.path().join(name).join("64bit/libvix.so"), "").unwrap();
+            fs::write(dir.path().join(name).join(PROVIDER_FILE), "").unwrap();
         }
         fs::create_dir_all(dir.path().join("api")).unwrap();
         let found = providers(dir.path());
-        assert_eq!(found.len(), 2);
-        assert!(found[0].to_string_lossy().contains("17.0.0"), "{found:?}");
+        let order = ["17.0.0", "10.0.0", "9.0.0", "VIServer"];
+        assert_eq!(found.len(), order.len());
+        for (path, part) in found.iter().zip(order) {
+            assert!(path.to_string_lossy().contains(part), "{found:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,11 @@
 
 use std::path::PathBuf;
 
+use vix_sys::{
+    VIX_SERVICEPROVIDER_VMWARE_VI_SERVER, VIX_SERVICEPROVIDER_VMWARE_WORKSTATION,
+    VIX_SERVICEPROVIDER_VMWARE_WORKSTATION_SHARED, VixServiceProvider,
+};
+
 use crate::{ErrorClass, ErrorKind, HostTarget, HypervisorError, Locator, Result};
 
 pub(super) const SERVER2: &str = "server2";
@@ -28,7 +33,15 @@ pub(super) enum Product {
 impl Product {
     /// The product that a host's kind names.
     pub(super) fn of(target: &HostTarget) -> Result<Self> {
-        match target.kind.as_str() {
+        Self::of_kind(&target.kind).map_err(|error| HypervisorError {
+            message: format!("host {}: {}", target.name, error.message),
+            ..error
+        })
+    }
+
+    /// The product that a kind names.
+    pub(super) fn of_kind(kind: &str) -> Result<Self> {
+        match kind {
             SERVER2 => Ok(Self::Server2),
             WORKSTATION => Ok(Self::Workstation),
             WORKSTATION_SHARED => Ok(Self::WorkstationShared),
@@ -36,11 +49,17 @@ impl Product {
             other => Err(HypervisorError::new(
                 ErrorKind::NotSupported,
                 ErrorClass::Operator,
-                format!(
-                    "host {}: the VIX library serves no hosts of the kind {other}",
-                    target.name
-                ),
+                format!("the VIX library serves no hosts of the kind {other}"),
             )),
+        }
+    }
+
+    /// What the library calls it.
+    pub(super) fn provider(self) -> VixServiceProvider {
+        match self {
+            Self::Server2 | Self::Esxi => VIX_SERVICEPROVIDER_VMWARE_VI_SERVER,
+            Self::WorkstationShared => VIX_SERVICEPROVIDER_VMWARE_WORKSTATION_SHARED,
+            Self::Workstation => VIX_SERVICEPROVIDER_VMWARE_WORKSTATION,
         }
     }
 }

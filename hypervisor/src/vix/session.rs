@@ -1,6 +1,8 @@
 //! The safe layer over the VIX library, inside the child process: handles that are released exactly
 //! once, waits that end, and one path for every return code.
 
+mod snapshots;
+
 use std::{
     ffi::CString,
     thread,
@@ -9,20 +11,24 @@ use std::{
 
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
-use virtuozo_disk::vmware::vmsd::MAX_SNAPSHOTS;
 use vix_sys::{
-    ConnectArgs, VIX_E_TIMEOUT_WAITING_FOR_TOOLS, VIX_INVALID_HANDLE, VIX_OK,
-    VIX_POWERSTATE_TOOLS_RUNNING, VIX_PROPERTY_SNAPSHOT_DISPLAYNAME, VIX_PROPERTY_VM_POWER_STATE,
-    VIX_VMPOWEROP_FROM_GUEST, VIX_VMPOWEROP_NORMAL, Vix, VixError, VixFindItemType, VixHandle,
+    ConnectArgs, VIX_E_TIMEOUT_WAITING_FOR_TOOLS, VIX_E_UNFINISHED_JOB,
+    VIX_E_WRAPPER_VERSION_NOT_FOUND, VIX_INVALID_HANDLE, VIX_OK, VIX_POWERSTATE_TOOLS_RUNNING,
+    VIX_PROPERTY_VM_POWER_STATE, VIX_SERVICEPROVIDER_VMWARE_WORKSTATION, VIX_VMPOWEROP_FROM_GUEST,
+    VIX_VMPOWEROP_NORMAL, Vix, VixError, VixFindItemType, VixHandle, VixServiceProvider, code,
 };
 
-use super::{child::recorded, codes::to_error, limits::LIMITS};
+pub(super) use self::snapshots::Snapshots;
+use super::{child::recorded, codes::to_error, limits::LIMITS, wrapper};
 use crate::{ErrorClass, ErrorKind, HypervisorError, Result};
 
 /// How long a guest without Tools is given to show that it has them.
 const TOOLS_LIMIT_SECS: i32 = 1;
 /// Guests of a host; each is a path of up to some kilobytes.
 const MAX_GUESTS: usize = 10_000;
+
+/// An address where nobody listens.
+const NOWHERE: &str = "https://127.0.0.1:1/sdk";
 
 /// A handle that is released when it goes out of scope.
 struct Handle {
@@ -55,21 +61,35 @@ impl Session {
         password: Option<&SecretString>,
         limit: Duration,
     ) -> Result<Self> {
+        let what = match address {
+            Some(address) => format!("host {label}: cannot connect to {address}"),
+            None => format!("host {label}: cannot connect to the product on this machine"),
+        };
         let session = Self {
             vix,
             label: label.to_owned(),
             host: Mutex::new(VIX_INVALID_HANDLE),
         };
-        let what = match address {
-            Some(address) => format!("host {label}: cannot connect to {address}"),
-            None => format!("host {label}: cannot connect to the product on this machine"),
-        };
-        let address = address.map(|text| c_string(text, &what)).transpose()?;
-        let user = user.map(|text| c_string(text, &what)).transpose()?;
+        session.begin(&what, provider, address, user, password, limit)?;
+        Ok(session)
+    }
+
+    fn begin(
+        &self,
+        what: &str,
+        provider: VixServiceProvider,
+        address: Option<&str>,
+        user: Option<&str>,
+        password: Option<&SecretString>,
+        limit: Duration,
+    ) -> Result<()> {
+        let vix = self.vix;
+        let address = address.map(|text| c_string(text, what)).transpose()?;
+        let user = user.map(|text| c_string(text, what)).transpose()?;
         let password = password
-            .map(|text| c_string(text.expose_secret(), &what))
+            .map(|text| c_string(text.expose_secret(), what))
             .transpose()?;
-        let begin = || {
+        let connect = || {
             vix.connect(&ConnectArgs {
                 provider,
                 host_name: address.as_deref(),
@@ -79,10 +99,50 @@ impl Session {
                 options: 0,
             })
         };
-        let job = session.run("VixHost_Connect", begin, limit, &what)?;
-        let host = session.result(&job, &what)?;
-        *session.lock() = host;
-        Ok(session)
+        let host = self
+            .run("VixHost_Connect", connect, limit, what)
+            .and_then(|job| match vix.job_handle(job.raw) {
+                Ok(VIX_INVALID_HANDLE) => Err(no_part(what)),
+                Ok(host) => Ok(host),
+                Err(error) => Err(self.error(error, what)),
+            })
+            .map_err(|error| match error.code {
+                Some(VIX_E_WRAPPER_VERSION_NOT_FOUND) => HypervisorError {
+                    message: format!("{}. {}", error.message, wrapper::advice(provider)),
+                    ..error
+                },
+                _ => error,
+            })?;
+        *self.lock() = host;
+        Ok(())
+    }
+
+    /// Has the library take its part for a product, by a connection to nowhere.
+    ///
+    /// # Errors
+    /// The part is missing, cannot be loaded or does not answer.
+    pub(super) fn take_part(
+        vix: &'static Vix,
+        provider: VixServiceProvider,
+        limit: Duration,
+    ) -> Result<()> {
+        let session = Self {
+            vix,
+            label: String::new(),
+            host: Mutex::new(VIX_INVALID_HANDLE),
+        };
+        // The product on this machine has no address.
+        let address = (provider != VIX_SERVICEPROVIDER_VMWARE_WORKSTATION).then_some(NOWHERE);
+        let what = "cannot use the VIX library's part for this product";
+        let outcome = session.begin(what, provider, address, None, None, limit);
+        session.disconnect();
+        match outcome {
+            Err(error) if matches!(error.kind, ErrorKind::LibraryMissing | ErrorKind::Timeout) => {
+                Err(error)
+            }
+            // Whatever it says of an address where nobody is: it answered.
+            _ => Ok(()),
+        }
     }
 
     /// Ends the connection; the library destroys everything obtained through it.
@@ -172,106 +232,9 @@ impl Session {
         self.run("VixVM_PowerOff", begin, limit, &what).map(drop)
     }
 
-    /// Names of all snapshots, parents before children.
-    pub(super) fn snapshots(&self, vmx_path: &str, limit: Duration) -> Result<Vec<String>> {
-        let vm = self.open(vmx_path, limit)?;
-        let tree = self.tree(&vm, vmx_path, limit)?;
-        Ok(tree.into_iter().map(|(name, _)| name).collect())
-    }
-
-    /// Takes a snapshot without memory.
-    pub(super) fn create_snapshot(
-        &self,
-        vmx_path: &str,
-        name: &str,
-        description: &str,
-        limit: Duration,
-    ) -> Result<()> {
-        let vm = self.open(vmx_path, limit)?;
-        let what = self.doing(&format!("cannot take the snapshot {name} of"), vmx_path);
-        let name = c_string(name, &what)?;
-        let description = c_string(description, &what)?;
-        let begin = || self.vix.create_snapshot(vm.raw, &name, &description, 0);
-        let job = self.run("VixVM_CreateSnapshot", begin, limit, &what)?;
-        let snapshot = self.result(&job, &what)?;
-        self.vix.release(snapshot);
-        Ok(())
-    }
-
-    /// Removes the one snapshot of this exact name; false if there is none.
-    pub(super) fn remove_snapshot(
-        &self,
-        vmx_path: &str,
-        name: &str,
-        limit: Duration,
-    ) -> Result<bool> {
-        let vm = self.open(vmx_path, limit)?;
-        let what = self.doing(&format!("cannot remove the snapshot {name} of"), vmx_path);
-        // Not by VixVM_GetNamedSnapshot, which takes slashes in a name for a path.
-        let mut found = self
-            .tree(&vm, vmx_path, limit)?
-            .into_iter()
-            .filter(|(own, _)| own == name);
-        let Some((_, snapshot)) = found.next() else {
-            return Ok(false);
-        };
-        if found.next().is_some() {
-            return Err(self.error(vix_sys::VIX_E_SNAPSHOT_NONUNIQUE_NAME, &what));
-        }
-        let begin = || self.vix.remove_snapshot(vm.raw, snapshot.raw, 0);
-        self.run("VixVM_RemoveSnapshot", begin, limit, &what)?;
-        Ok(true)
-    }
-
     /// The library's sentence for success: it proves that the library answers.
     pub(super) fn greeting(vix: &Vix) -> String {
         vix.error_text(VIX_OK)
-    }
-
-    /// All snapshots; noted as the one call that begins it.
-    fn tree(&self, vm: &Handle, vmx_path: &str, limit: Duration) -> Result<Vec<(String, Handle)>> {
-        recorded("VixVM_GetRootSnapshot", || self.walk(vm, vmx_path, limit))
-    }
-
-    fn walk(&self, vm: &Handle, vmx_path: &str, limit: Duration) -> Result<Vec<(String, Handle)>> {
-        let deadline = Instant::now() + limit;
-        let what = self.doing("cannot list the snapshots of", vmx_path);
-        let vix = self.vix;
-        let fail = |error| self.error(error, &what);
-        let read = |raw: VixHandle| -> Result<(String, Handle)> {
-            let handle = Handle { vix, raw };
-            let name = vix
-                .string_property(raw, VIX_PROPERTY_SNAPSHOT_DISPLAYNAME)
-                .map_err(fail)?;
-            Ok((name, handle))
-        };
-        let mut tree = Vec::new();
-        // Larger than the product allows: it is damaged.
-        let bounded = |tree: &Vec<_>| match tree.len() {
-            _ if Instant::now() >= deadline => Err(timed_out(&what, limit)),
-            ..MAX_SNAPSHOTS => Ok(()),
-            _ => Err(HypervisorError::new(
-                ErrorKind::GuestInvalid,
-                ErrorClass::Operator,
-                format!(
-                    "{what}: there are more than {MAX_SNAPSHOTS}; remove those that are no longer needed"
-                ),
-            )),
-        };
-        for index in 0..vix.root_snapshot_count(vm.raw).map_err(fail)? {
-            bounded(&tree)?;
-            tree.push(read(vix.root_snapshot(vm.raw, index).map_err(fail)?)?);
-        }
-        let mut next = 0;
-        while let Some((_, parent)) = tree.get(next) {
-            let parent = parent.raw;
-            for index in 0..vix.child_count(parent).map_err(fail)? {
-                bounded(&tree)?;
-                tree.push(read(vix.child(parent, index).map_err(fail)?)?);
-            }
-            next += 1;
-        }
-        Ok(tree)
     }
 
     fn open(&self, vmx_path: &str, limit: Duration) -> Result<Handle> {
@@ -305,11 +268,15 @@ impl Session {
         }
         let deadline = Instant::now() + limit;
         let mut pauses = LIMITS.job_looks;
-        while !self
-            .vix
-            .is_complete(job.raw)
-            .map_err(|error| self.error(error, what))?
-        {
+        loop {
+            let complete = self.vix.is_complete(job.raw);
+            if complete.map_err(|error| self.error(error, what))? {
+                break;
+            }
+            // The wrapper's job for a provider that it could not load never counts as complete.
+            if code(self.vix.job_error(job.raw)) != VIX_E_UNFINISHED_JOB {
+                break;
+            }
             if Instant::now() >= deadline {
                 return Err(timed_out(what, limit));
             }
@@ -334,10 +301,7 @@ impl Session {
         HypervisorError::new(
             ErrorKind::Other,
             ErrorClass::Retry,
-            format!(
-                "{what}: the VIX library reports success but gave nothing. Its part for this \
-                 product may not be loadable: see the log /tmp/vmware-*/vmware-vixWrapper-*.log"
-            ),
+            format!("{what}: the VIX library reports success but gave nothing"),
         )
     }
 
@@ -359,6 +323,19 @@ impl Session {
             host => Ok(host),
         }
     }
+}
+
+/// VMware's wrapper library found its part for a product, but could not load it: that is no error to it.
+fn no_part(what: &str) -> HypervisorError {
+    HypervisorError::new(
+        ErrorKind::LibraryMissing,
+        ErrorClass::Elsewhere,
+        format!(
+            "{what}: the VIX library could not load its part for this product. Its log \
+             /tmp/vmware-*/vmware-vixWrapper-{}.log says why; install what is missing there, or the product's VIX library again",
+            std::process::id()
+        ),
+    )
 }
 
 fn timed_out(what: &str, limit: Duration) -> HypervisorError {

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use virtuozo_hypervisor::{Connector, ErrorClass, ErrorKind, PowerOff, PowerState, snapshot_name};
+use virtuozo_hypervisor::{
+    Connector, ErrorClass, ErrorKind, HypervisorError, PowerOff, PowerState, snapshot_name,
+};
 use vix::Product;
 
 use crate::lab::{TestLab, freeze, guest, guest_ref, lab_process, library, two_disks, until};
@@ -21,6 +23,7 @@ async fn the_library_is_probed_and_its_absence_explained() {
     for (path, why) in [
         ("/no/libvix.so", "no such file"),
         ("/etc/passwd", "cannot load"),
+        ("/etc/passwd", "invalid ELF header"),
     ] {
         let error = lab.connector_with(path.as_ref()).probe().await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::LibraryMissing);
@@ -189,4 +192,91 @@ async fn a_host_that_keeps_one_snapshot_is_never_asked_for_a_second() {
     let error = freeze(guest.as_ref(), &name, LIMIT).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotSupported, "{error}");
     assert_eq!(web.snapshots().unwrap(), ["theirs"]);
+}
+
+/// What connecting and looking at a kind of host say while the wrapper library has no use for a provider.
+async fn without_a_provider(rule: &str) -> (TestLab, Vec<HypervisorError>) {
+    let lab = TestLab::new(Product::Esxi);
+    let connector = lab.connector();
+    assert!(connector.probe_kind("esxi").await.is_ok());
+    lab.set_faults(&[rule]);
+    let began = Instant::now();
+    let errors = vec![
+        connector.connect(&lab.target("esxi")).await.err().unwrap(),
+        connector.probe_kind("esxi").await.unwrap_err(),
+    ];
+    assert!(began.elapsed() < Duration::from_secs(10), "{errors:?}");
+    // The library answers all the same.
+    connector.probe().await.unwrap();
+    for error in &errors {
+        assert_eq!(
+            (error.kind, error.class),
+            (ErrorKind::LibraryMissing, ErrorClass::Elsewhere),
+            "{error}"
+        );
+    }
+    (lab, errors)
+}
+
+#[tokio::test]
+async fn a_provider_that_cannot_be_loaded_is_told_at_once_with_the_log_that_says_why() {
+    let rule = r#"{"function": "wrapper:VixHost_Connect", "error": 0}"#;
+    for error in without_a_provider(rule).await.1 {
+        assert!(error.message.contains("could not load"), "{error}");
+        assert!(error.message.contains("vmware-vixWrapper-"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_library_without_a_provider_does_not_serve_the_kinds_that_need_one() {
+    let rule = r#"{"function": "wrapper:VixHost_Connect", "error": 22005}"#;
+    for error in without_a_provider(rule).await.1 {
+        assert_eq!(error.code, Some(22005), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_the_wrapper_does_not_know_is_told_with_the_line_to_add_and_the_file() {
+    let lab = TestLab::new(Product::Workstation);
+    let vix = lab.home().join("vmware-vix");
+    std::fs::create_dir_all(lab.home().join(".vmware")).unwrap();
+    for directory in ["Workstation-9.0.0", "Workstation-17.0.0"] {
+        std::fs::create_dir_all(vix.join(directory).join("64bit")).unwrap();
+        std::fs::write(vix.join(directory).join("64bit/libvix.so"), "").unwrap();
+    }
+    let settings = format!(
+        "libdir = \"{0}/none\"\nvix.libdir = \"{0}\"\nproduct.version = \"17.6.3\"\n",
+        vix.display()
+    );
+    std::fs::write(lab.home().join(".vmware/config"), settings).unwrap();
+    let table = vix.join("vixwrapper-config.txt");
+    std::fs::write(&table, "ws 20 vmdb 17.6.2 Workstation-17.0.0\n").unwrap();
+    lab.set_faults(&[r#"{"function": "wrapper:VixHost_Connect", "error": 22002}"#]);
+    let connected = lab.connector().connect(&lab.target("workstation")).await;
+    let error = connected.err().unwrap();
+    assert_eq!(error.kind, ErrorKind::LibraryMissing, "{error}");
+    let line = "ws  20  vmdb  17.6.3  Workstation-17.0.0";
+    for word in [line, table.to_str().unwrap()] {
+        assert!(error.message.contains(word), "{word}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn snapshots_are_found_by_name_where_the_library_does_not_tell_their_names() {
+    let lab = TestLab::new(Product::Esxi);
+    let mut spec = two_disks("web");
+    spec.foreign_snapshots = vec!["theirs".into(), "a/b".into()];
+    let web = lab.guest(&spec);
+    lab.set_faults(&[r#"{"function": "property:4200", "error": 6000}"#]);
+    let host = lab.connect("esxi").await;
+    let guest = guest(&host, "web").await;
+    assert_eq!(guest.snapshots().await.unwrap(), ["theirs", "a/b"]);
+    let name = snapshot_name::make(uuid::Uuid::now_v7(), 1);
+    freeze(guest.as_ref(), &name, LIMIT).await.unwrap();
+    assert_eq!(guest.snapshots().await.unwrap(), ["theirs", "a/b", &name]);
+    let again = freeze(guest.as_ref(), &name, LIMIT).await.unwrap_err();
+    assert!(again.message.contains("already"), "{again}");
+    assert!(guest.release(&name, LIMIT).await.unwrap());
+    assert!(!guest.release(&name, LIMIT).await.unwrap());
+    assert_eq!(web.snapshots().unwrap(), ["theirs", "a/b"]);
 }

@@ -62,12 +62,19 @@ impl TestLab {
     }
 
     /// What tells the simulator of this lab.
-    pub(crate) fn variables(&self) -> [(&'static str, PathBuf); 3] {
+    pub(crate) fn variables(&self) -> [(&'static str, PathBuf); 4] {
         [
+            // The settings of VMware's wrapper library that a user has.
+            ("HOME", self.dir.path().to_owned()),
             (ROOT_VARIABLE, self.lab.root().to_owned()),
             (FAULTS_VARIABLE, self.faults()),
             ("VIRTUOZO_SIM_GUEST", lab_process()),
         ]
+    }
+
+    /// The home directory of the processes that see this lab.
+    pub(crate) fn home(&self) -> &Path {
+        self.dir.path()
     }
 
     /// How many calls have met a fault rule.

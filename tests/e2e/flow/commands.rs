@@ -222,6 +222,45 @@ async fn a_missing_vix_library_is_named_with_what_to_install() -> Result<()> {
 }
 
 #[tokio::test]
+async fn doctor_tries_the_library_for_each_kind_of_the_configured_hosts() -> Result<()> {
+    let site = Site::new().await?;
+    site.host("alpha", Product::Esxi)?;
+    site.host("beta", Product::WorkstationShared)?;
+    let checked = || -> Result<Vec<(String, bool, String)>> {
+        let checks = site.virtuozo(&["doctor", "--json"])?.json()?;
+        let checks = checks.as_array().cloned().unwrap_or_default();
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        Ok(checks
+            .iter()
+            .map(|one| (text(&one["what"]), one["ok"] == true, text(&one["found"])))
+            .filter(|(what, ..)| {
+                ["VIX", "ESXi", "Workstation"]
+                    .iter()
+                    .any(|word| what.contains(word))
+            })
+            .collect())
+    };
+    let all = checked()?;
+    ensure!(
+        all.len() == 3 && all.iter().all(|(_, ok, _)| *ok),
+        "{all:?}"
+    );
+    // The wrapper library answers, but has no provider, or one that it cannot load.
+    for (error, word) in [(22005, "VIX error 22005"), (0, "could not load")] {
+        let rule = format!(r#"{{"function": "wrapper:VixHost_Connect", "error": {error}}}"#);
+        std::fs::write(site.faults(), rule)?;
+        let all = checked()?;
+        ensure!(all.len() == 3, "{all:?}");
+        for (what, ok, found) in &all {
+            let is_library = what.contains("VIX");
+            ensure!(*ok == is_library, "{what}: {found}");
+            ensure!(is_library || found.contains(word), "{what}: {found}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_second_key_is_not_made_where_passwords_are_sealed_with_another() -> Result<()> {
     let site = Site::new().await?;
     let key = site.path("key");

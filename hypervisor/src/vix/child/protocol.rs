@@ -17,12 +17,15 @@ pub(crate) struct Request {
     pub(crate) operation: Operation,
 }
 
-/// What can be asked. The first request is [`Operation::Probe`] or [`Operation::Connect`].
+/// What can be asked. The first request is [`Operation::Probe`], [`Operation::TakePart`] or
+/// [`Operation::Connect`].
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Operation {
     /// Load the library and say something that shows it answers.
     Probe,
+    /// Load the library's part for a product; the number is a `VIX_SERVICEPROVIDER_…`.
+    TakePart(i32),
     /// Connect to the host.
     Connect(ConnectTo),
     /// List guests; the number is a `VIX_FIND_…`.
@@ -35,8 +38,10 @@ pub(crate) enum Operation {
     PowerOn { vmx_path: String },
     /// Power off.
     PowerOff { vmx_path: String, soft: bool },
-    /// Names of all snapshots, parents first.
+    /// Names of all snapshots, parents first; where the library does not tell them, their number.
     Snapshots { vmx_path: String },
+    /// Whether there is a snapshot of this name.
+    HasSnapshot { vmx_path: String, name: String },
     /// Take a snapshot.
     CreateSnapshot {
         vmx_path: String,
@@ -54,6 +59,7 @@ impl Operation {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Probe => "vix probe",
+            Self::TakePart(_) => "vix take_part",
             Self::Connect(_) => "vix connect",
             Self::Find(_) => "vix find",
             Self::PowerBits { .. } => "vix power_state",
@@ -61,6 +67,7 @@ impl Operation {
             Self::PowerOn { .. } => "vix power_on",
             Self::PowerOff { .. } => "vix power_off",
             Self::Snapshots { .. } => "vix snapshots",
+            Self::HasSnapshot { .. } => "vix has_snapshot",
             Self::CreateSnapshot { .. } => "vix create_snapshot",
             Self::RemoveSnapshot { .. } => "vix remove_snapshot",
             Self::Disconnect => "vix disconnect",
@@ -75,16 +82,23 @@ impl Operation {
             | Self::PowerOn { vmx_path }
             | Self::PowerOff { vmx_path, .. }
             | Self::Snapshots { vmx_path }
+            | Self::HasSnapshot { vmx_path, .. }
             | Self::CreateSnapshot { vmx_path, .. }
             | Self::RemoveSnapshot { vmx_path, .. } => Some(vmx_path),
-            Self::Probe | Self::Connect(_) | Self::Find(_) | Self::Disconnect => None,
+            Self::Probe
+            | Self::TakePart(_)
+            | Self::Connect(_)
+            | Self::Find(_)
+            | Self::Disconnect => None,
         }
     }
 
     /// The snapshot it is about.
     pub(crate) fn snapshot(&self) -> Option<&str> {
         match self {
-            Self::CreateSnapshot { name, .. } | Self::RemoveSnapshot { name, .. } => Some(name),
+            Self::HasSnapshot { name, .. }
+            | Self::CreateSnapshot { name, .. }
+            | Self::RemoveSnapshot { name, .. } => Some(name),
             _ => None,
         }
     }

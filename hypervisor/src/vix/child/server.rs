@@ -19,7 +19,7 @@ use virtuozo_child_process::{frames, take_stdio};
 use vix_sys::Vix;
 
 use super::{
-    super::session::Session,
+    super::session::{Session, Snapshots},
     calls,
     protocol::{Answer, Operation, Request, Response},
 };
@@ -154,6 +154,9 @@ impl Server {
                     Session::greeting(vix)
                 )))
             }
+            Operation::TakePart(provider) => {
+                Session::take_part(self.vix()?, provider, limit).map(|()| Answer::Done)
+            }
             Operation::Connect(to) => {
                 let session = Session::connect(
                     self.vix()?,
@@ -186,10 +189,20 @@ impl Server {
                 .session()?
                 .power_off(&vmx_path, soft, limit)
                 .map(|()| Answer::Done),
-            Operation::Snapshots { vmx_path } => self
+            Operation::Snapshots { vmx_path } => {
+                let found = self.session()?.snapshots(&vmx_path, limit)?;
+                Ok(match found {
+                    Snapshots::Named(names) => Answer::List(names),
+                    // There are never more than the session counts.
+                    Snapshots::Unnamed(number) => {
+                        Answer::Number(i32::try_from(number).unwrap_or(i32::MAX))
+                    }
+                })
+            }
+            Operation::HasSnapshot { vmx_path, name } => self
                 .session()?
-                .snapshots(&vmx_path, limit)
-                .map(Answer::List),
+                .has_snapshot(&vmx_path, &name, limit)
+                .map(Answer::Flag),
             Operation::CreateSnapshot {
                 vmx_path,
                 name,
