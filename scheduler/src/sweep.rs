@@ -121,6 +121,11 @@ impl LeaderTask for Sweeper {
             "jobs without a purpose dropped",
             usize::try_from(dropped).unwrap_or(usize::MAX),
         );
+        let interrupted = notices::end_lost_tests(&self.pool).await?;
+        said(
+            "interrupted tests of notices ended",
+            usize::try_from(interrupted).unwrap_or(usize::MAX),
+        );
         said(
             "lost notices pushed again",
             notices::push_lost(&self.pool).await?,

@@ -6,7 +6,7 @@ mod outcome;
 mod site;
 
 use std::{
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -197,7 +197,7 @@ impl Demo {
         settings::set(&pool, settings::key("destination")?, repository).await?;
 
         let logs = self.path("logs");
-        std::fs::create_dir_all(&logs)?;
+        std::fs::DirBuilder::new().mode(0o700).create(&logs)?;
         let lab = self.path("lab");
         let environment: [(&str, &Path); 3] = [
             ("VIRTUOZO_SIM_ROOT", &lab),

@@ -246,6 +246,14 @@ pub async fn push_lost(pool: &PgPool) -> Result<usize, StoreError> {
     Ok(jobs.len())
 }
 
+/// Ends the tests whose sender is gone. Returns how many.
+pub async fn end_lost_tests(db: impl PgExecutor<'_>) -> Result<u64, StoreError> {
+    Ok(sqlx::query(include_str!("notices/end_lost_tests.sql"))
+        .execute(db)
+        .await?
+        .rows_affected())
+}
+
 /// Has everything that failed lately, or waits after a failure, sent now. Returns how many.
 pub async fn retry(pool: &PgPool) -> Result<usize, StoreError> {
     let mut tx = pool.begin().await?;

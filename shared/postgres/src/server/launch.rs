@@ -2,8 +2,8 @@
 
 use std::{
     fs::{DirBuilder, File, Permissions},
-    io::{Read, Seek, SeekFrom},
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    io::{ErrorKind, Read, Seek, SeekFrom},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Stdio},
     time::Instant,
@@ -16,6 +16,9 @@ use super::{Cluster, PgError, SOCKET_NAME, SOCKET_PATH_MAX, answers, io_error, p
 
 /// How much of a program's output goes into an error.
 const OUTPUT_MAX: usize = 2000;
+
+/// What directories above that of a cluster are made with.
+const PASSABLE_MODE: u32 = 0o711;
 
 /// Durability is never traded away here; tests that want to do so say it themselves.
 const SETTINGS: [&str; 9] = [
@@ -35,12 +38,7 @@ const SETTINGS: [&str; 9] = [
 /// Creates the directory of the cluster where there is none, and returns its real path and the
 /// account that its server runs as.
 pub(super) fn prepare(dir: &Path) -> Result<(PathBuf, Account), PgError> {
-    if !dir.exists() {
-        DirBuilder::new()
-            .recursive(true)
-            .create(dir)
-            .map_err(io_error("create", dir))?;
-    }
+    create_directories(dir)?;
     let new = dir
         .read_dir()
         .map_err(io_error("read", dir))?
@@ -97,6 +95,24 @@ pub(super) fn prepare(dir: &Path) -> Result<(PathBuf, Account), PgError> {
         return Err(failed("preparing the directory", &dir, &output.stderr));
     }
     Ok((dir, account))
+}
+
+/// Creates the directory of the cluster and those above it, as far as they are missing. Their permissions do not
+/// depend on the umask: nobody else can rename what lies in them, and the server's user can pass through.
+fn create_directories(dir: &Path) -> Result<(), PgError> {
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = dir.ancestors().take_while(is_missing).collect();
+    for path in missing.into_iter().rev() {
+        let mode = if path == dir { 0o700 } else { PASSABLE_MODE };
+        match DirBuilder::new().mode(mode).create(path) {
+            // Of another process that starts now, or a name with "..".
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => continue,
+            created => created.map_err(io_error("create", path))?,
+        }
+        std::fs::set_permissions(path, Permissions::from_mode(mode))
+            .map_err(io_error("set the permissions of", path))?;
+    }
+    Ok(())
 }
 
 /// A shell that waits until nobody uses the cluster and then stops the server. It outlives this process, and

@@ -32,7 +32,14 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
 
 /// Another process that holds the cluster until it is killed.
 fn holder(dir: &Path) -> std::process::Child {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    holder_with_umask("022", dir)
+}
+
+/// The same, with this umask.
+fn holder_with_umask(umask: &str, dir: &Path) -> std::process::Child {
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", r#"umask "$0"; exec "$@""#, umask])
+        .arg(std::env::current_exe().unwrap())
         .args([
             "--exact",
             "server::tests::the_process_that_another_test_kills",
@@ -239,4 +246,20 @@ fn a_directory_that_the_servers_user_cannot_enter_is_refused_by_name() {
         error.contains("cannot enter") && error.contains("closed"),
         "{error}"
     );
+}
+
+#[test]
+fn directories_are_made_with_the_same_permissions_under_every_umask() {
+    for umask in ["000", "022", "077"] {
+        let place = place();
+        let data = place.path().join("above/data");
+        let mut holder = holder_with_umask(umask, &data.join("postgres"));
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        eventually("the server is gone", || processes_of(place.path()).is_empty());
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(&place.path().join("above")), 0o711, "umask {umask}");
+        assert_eq!(mode(&data), 0o711, "umask {umask}");
+        assert_eq!(mode(&data.join("postgres")), 0o700, "umask {umask}");
+    }
 }

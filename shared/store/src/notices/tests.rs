@@ -211,6 +211,30 @@ async fn beyond_the_limit_of_an_hour_notices_wait_and_are_told_together() {
 }
 
 #[tokio::test]
+async fn a_test_whose_sender_is_gone_ends() {
+    let db = site().await;
+    let ids = [
+        test(&db.pool, NoticeChannel::Webhook).await.unwrap(),
+        test(&db.pool, NoticeChannel::Webhook).await.unwrap(),
+    ];
+    let dead = take(&db.pool, ids[0], Uuid::now_v7()).await.unwrap();
+    assert_eq!(end_lost_tests(&db.pool).await.unwrap(), 0, "both go on");
+    execute(
+        &db.pool,
+        "UPDATE virtuozo_core.notices SET run_after = now() - interval '2 minutes';
+         UPDATE virtuozo_core.notices SET lease_until = now() - interval '1 second' WHERE state = 'sending'",
+    )
+    .await;
+    assert_eq!(end_lost_tests(&db.pool).await.unwrap(), 2);
+    for one in list(&db.pool, false, 10).await.unwrap() {
+        assert_eq!(one.state, NoticeState::Failed);
+        assert_eq!(one.last_error.as_deref(), Some("the test was interrupted"));
+    }
+    let fence = end(&db.pool, &dead.unwrap(), &sent(), None).await.unwrap();
+    assert_eq!(fence, Fence::Lost);
+}
+
+#[tokio::test]
 async fn a_sender_that_is_gone_is_replaced_and_records_nothing_any_more() {
     let db = site().await;
     ended(&db.pool, NoticeKind::Failure).await;
