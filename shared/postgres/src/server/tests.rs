@@ -256,7 +256,9 @@ fn directories_are_made_with_the_same_permissions_under_every_umask() {
         let mut holder = holder_with_umask(umask, &data.join("postgres"));
         holder.kill().unwrap();
         holder.wait().unwrap();
-        eventually("the server is gone", || processes_of(place.path()).is_empty());
+        eventually("the server is gone", || {
+            processes_of(place.path()).is_empty()
+        });
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode(&place.path().join("above")), 0o711, "umask {umask}");
         assert_eq!(mode(&data), 0o711, "umask {umask}");
