@@ -39,12 +39,14 @@ pub enum LoadError {
     },
 }
 
-/// What the system's loader says; the error itself says only that it failed.
-fn reason(error: &libloading::Error) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => source.to_string(),
-        None => error.to_string(),
-    }
+/// What the system's loader says of a file, without its path; the error itself says only that it failed.
+fn reason(error: &libloading::Error, path: &Path) -> String {
+    let Some(source) = std::error::Error::source(error) else {
+        return error.to_string();
+    };
+    let said = source.to_string();
+    let path = format!("{}: ", path.display());
+    said.strip_prefix(&path).unwrap_or(&said).to_owned()
 }
 
 type Text = *const c_char;
@@ -90,7 +92,7 @@ macro_rules! api {
                 let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
                     .map_err(|error| LoadError::Open {
                         path: path.to_owned(),
-                        reason: reason(&error),
+                        reason: reason(&error, path),
                     })?;
                 let mut missing = Vec::new();
                 $(

@@ -137,7 +137,8 @@ impl Session {
         let outcome = session.begin(what, provider, address, None, None, limit);
         session.disconnect();
         match outcome {
-            Err(error) if matches!(error.kind, ErrorKind::LibraryMissing | ErrorKind::Timeout) => {
+            // No job, no end, or no part: the product itself would answer with a code of its own.
+            Err(error) if error.code.is_none() || error.kind == ErrorKind::LibraryMissing => {
                 Err(error)
             }
             // Whatever it says of an address where nobody is: it answered.
