@@ -75,7 +75,7 @@ bench-copy:
 	$(CARGO) bench --locked -p virtuozo-repository --bench copy
 
 crash-matrix:
-	@scripts/needs.sh compiler postgres
+	@scripts/needs.sh compiler postgres faults
 	$(BUILD) --test proofs
 	$(PROVE) crash-matrix
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes sure that the named programs are on this machine: installs what is missing from Debian's
 # packages as root or through sudo, otherwise names the packages in one line and fails.
-# Usage: scripts/needs.sh [compiler] [postgres] [python] [qemu] [mail] [compose] [systemd]
+# Usage: scripts/needs.sh [compiler] [postgres] [python] [qemu] [mail] [compose] [systemd] [faults]
 set -eu
 
 missing=
@@ -23,6 +23,11 @@ for need in "$@"; do
     compose)
         docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null 2>&1 ||
             want docker-compose
+        ;;
+    # A clock that jumps, and a kill in a system call.
+    faults)
+        ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || want faketime
+        command -v strace >/dev/null 2>&1 || want strace
         ;;
     systemd) command -v systemd-analyze >/dev/null 2>&1 || want systemd ;;
     *)

@@ -40,12 +40,15 @@ cells! {
     a_snapshot_taken_twice_leaves_none_behind: Hot "snapshot" Repeated;
     a_guest_powered_off_twice_runs_in_the_end: Cold "power_off" Repeated;
     an_error_after_the_guest_was_powered_off_is_got_over: Cold "power_off" ErrorAfter;
+    a_library_that_crashes_while_it_removes_a_snapshot_leaves_none: Hot "commit" LibraryCrashed;
+    a_copy_that_the_medium_changed_is_made_again: Hot "verify" BadMedium;
+    a_copy_whose_repository_is_not_mounted_any_more_writes_nothing_in_its_place: Hot "copy" WrongDirectory;
 }
 
 #[test]
 fn the_sample_is_of_the_matrix() {
     let all = Cell::all();
-    assert_eq!(all.len(), 96);
+    assert_eq!(all.len(), 150);
     for cell in SAMPLE {
         assert!(all.contains(cell), "{cell} is no cell of the matrix");
     }

@@ -42,7 +42,11 @@ fn table(results: &[(Cell, bool)]) -> String {
             for fault in Fault::ALL {
                 let cell = Cell { mode, step, fault };
                 let held = results.iter().any(|(tried, held)| *tried == cell && *held);
-                table.push_str(if held { " held |" } else { " **broken** |" });
+                table.push_str(match (fault.happens_to(step), held) {
+                    (false, _) => " – |",
+                    (true, true) => " held |",
+                    (true, false) => " **broken** |",
+                });
             }
             table.push('\n');
         }

@@ -1,6 +1,8 @@
 //! The crash matrix: every step of a backup, disturbed in every way, hot and cold; and what has to be true
 //! after each of them.
 
+mod world;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -12,6 +14,7 @@ use serde_json::Value;
 use virtuozo_disk::vmdk::DiskKind;
 use vix::lab::{DiskSpec, GuestSpec, LabGuest, Power, Product};
 
+use self::world::Clock;
 use crate::{Background, FAILPOINTS, PointDisks, Site, eventually, pause_at};
 
 /// The only guest of the site.
@@ -78,11 +81,21 @@ pub enum Fault {
     FrozenBeforeRecord,
     /// It is carried out twice in a row.
     Repeated,
+    /// Its worker is killed in a system call, after the last look at the lease.
+    KilledInCall,
+    /// The process that holds the connection to the host is killed at the change.
+    LibraryCrashed,
+    /// The medium keeps other bytes of the copy than it was given.
+    BadMedium,
+    /// Another directory is in the place of the repository at the change, and the right one later.
+    WrongDirectory,
+    /// The clock of its worker jumps more than a year ahead at the change.
+    ClockAhead,
 }
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 13] = [
         Self::ErrorBefore,
         Self::ErrorAfter,
         Self::KilledWithin,
@@ -91,6 +104,11 @@ impl Fault {
         Self::FrozenWithin,
         Self::FrozenBeforeRecord,
         Self::Repeated,
+        Self::KilledInCall,
+        Self::LibraryCrashed,
+        Self::BadMedium,
+        Self::WrongDirectory,
+        Self::ClockAhead,
     ];
 
     /// For the head of a table.
@@ -104,7 +122,17 @@ impl Fault {
             Self::FrozenWithin => "frozen at the change",
             Self::FrozenBeforeRecord => "frozen before the record",
             Self::Repeated => "done twice",
+            Self::KilledInCall => "killed in a call",
+            Self::LibraryCrashed => "library crashed",
+            Self::BadMedium => "bad medium",
+            Self::WrongDirectory => "wrong directory",
+            Self::ClockAhead => "clock ahead",
         }
+    }
+
+    /// Whether it can happen to a step: a medium changes nothing before there is a copy, or that nobody reads any more.
+    pub fn happens_to(self, step: &str) -> bool {
+        self != Self::BadMedium || ["copy", "commit", "power_on", "verify"].contains(&step)
     }
 }
 
@@ -132,7 +160,10 @@ impl Cell {
         let mut cells = Vec::new();
         for mode in Mode::ALL {
             for step in mode.steps() {
-                cells.extend(Fault::ALL.map(|fault| Self { mode, step, fault }));
+                let faults = Fault::ALL
+                    .into_iter()
+                    .filter(|fault| fault.happens_to(step));
+                cells.extend(faults.map(|fault| Self { mode, step, fault }));
             }
         }
         cells
@@ -184,42 +215,146 @@ impl Cell {
             Fault::KilledAfterRecord => self.killed(site, &guest, &self.place("recorded")).await,
             Fault::FrozenWithin => self.frozen(site, &guest, &self.change()).await,
             Fault::FrozenBeforeRecord => self.frozen(site, &guest, &self.place("effect")).await,
+            Fault::KilledInCall => self.killed_in_call(site, &guest).await,
+            Fault::LibraryCrashed => self.library_crashed(site, &guest).await,
+            Fault::BadMedium => self.bad_medium(site, &guest).await,
+            Fault::WrongDirectory => self.wrong_directory(site, &guest).await,
+            Fault::ClockAhead => self.clock_ahead(site, &guest).await,
         }
     }
 
     /// One worker that gets over it alone.
     async fn retried(&self, site: &mut Site, guest: &LabGuest, failpoint: &str) -> Result<()> {
-        let mut worker = site.spawn(
+        let worker = site.spawn(
             "worker",
             &["worker", "--name", "worker"],
             &[(FAILPOINTS, failpoint.as_ref())],
         )?;
         let run = site.start_run()?;
-        succeeded(&site.ended(&run).await?)?;
+        let said = self.got_over(site, guest, worker, &run).await?;
         ensure!(
-            worker.said().contains("a failpoint"),
+            said.contains("a failpoint"),
             "the worker never came to {failpoint}"
         );
-        self.true_once(site, guest, &run).await?;
+        Ok(())
+    }
+
+    /// The worker gets over it alone. Returns what it has said.
+    async fn got_over(
+        &self,
+        site: &mut Site,
+        guest: &LabGuest,
+        mut worker: Background,
+        run: &str,
+    ) -> Result<String> {
+        succeeded(&site.ended(run).await?)?;
+        self.true_once(site, guest, run).await?;
+        self.next_backup_sweeps(site).await?;
+        worker.terminate()?;
+        site.stop()?;
+        Ok(worker.said())
+    }
+
+    /// A worker that is killed at `place`, and another that takes over.
+    async fn killed(&self, site: &mut Site, guest: &LabGuest, place: &str) -> Result<()> {
+        let (mut victim, run) = self.victim(site, place, &[]).await?;
+        victim.kill_9()?;
+        self.taken_over(site, guest, &run).await
+    }
+
+    /// Another worker takes over.
+    async fn taken_over(&self, site: &mut Site, guest: &LabGuest, run: &str) -> Result<()> {
+        site.start_worker("successor")?;
+        succeeded(&site.ended(run).await?)?;
+        self.true_once(site, guest, run).await?;
+        self.next_backup_sweeps(site).await?;
+        site.stop()
+    }
+
+    /// A worker that is killed in one of the calls that come after the place, and another that takes over.
+    async fn killed_in_call(&self, site: &mut Site, guest: &LabGuest) -> Result<()> {
+        let (mut victim, run) = self.victim(site, &self.change(), &[]).await?;
+        // Each step has another call of them.
+        let position = Self::all().iter().position(|cell| cell == self);
+        let nth = 1 + position.unwrap_or(0) % 7;
+        let reached = site.path("reached");
+        let resume = || Ok(fs::remove_file(reached)?);
+        world::kill_in_call(site, &mut victim, nth, resume).await?;
+        self.taken_over(site, guest, &run).await
+    }
+
+    async fn library_crashed(&self, site: &mut Site, guest: &LabGuest) -> Result<()> {
+        let (worker, run) = self.victim(site, &self.change(), &[]).await?;
+        let killed = world::kill_vix_hosts(&worker)?;
+        ensure!(killed > 0, "the worker holds no connection to a host");
+        fs::remove_file(site.path("reached"))?;
+        self.got_over(site, guest, worker, &run).await?;
+        Ok(())
+    }
+
+    async fn bad_medium(&self, site: &mut Site, guest: &LabGuest) -> Result<()> {
+        let place = match self.step {
+            "copy" => self.place("effect"),
+            "verify" => self.place("before"),
+            _ => self.change(),
+        };
+        let (worker, run) = self.victim(site, &place, &[]).await?;
+        world::damage(&site.repository())?;
+        fs::remove_file(site.path("reached"))?;
+        let said = self.got_over(site, guest, worker, &run).await?;
+        ensure!(said.contains("bad copy deleted"), "nobody found the damage");
+        Ok(())
+    }
+
+    async fn wrong_directory(&self, site: &mut Site, guest: &LabGuest) -> Result<()> {
+        let place = match self.step {
+            // Before, nothing is known of the repository.
+            "validate" => self.place("effect"),
+            _ => self.change(),
+        };
+        let (mut worker, run) = self.victim(site, &place, &[]).await?;
+        world::take_repository_away(site)?;
+        fs::remove_file(site.path("reached"))?;
+        eventually("the worker to miss the repository", async || {
+            let missed: bool = sqlx::query_scalar(
+                "SELECT state <> 'running' OR EXISTS (SELECT 1 FROM virtuozo_core.guest_runs g
+                                                       WHERE g.run_id = r.id AND g.attempts > 0)
+                   FROM virtuozo_core.runs r WHERE id = $1::uuid",
+            )
+            .bind(&run)
+            .fetch_one(site.pool())
+            .await?;
+            Ok(missed.then_some(()))
+        })
+        .await?;
+        world::give_repository_back(site)?;
+        let shown = site.ended(&run).await?;
+        if shown["state"] == "succeeded" {
+            self.true_once(site, guest, &run).await?;
+        } else {
+            as_before(site, guest).await?;
+            let points = site.json(&["point", "list"])?;
+            ensure!(points.as_array().is_some_and(Vec::is_empty), "{points:#}");
+        }
         self.next_backup_sweeps(site).await?;
         worker.terminate()?;
         site.stop()
     }
 
-    /// A worker that is killed at `place`, and another that takes over.
-    async fn killed(&self, site: &mut Site, guest: &LabGuest, place: &str) -> Result<()> {
-        let (mut victim, run) = self.victim(site, place).await?;
-        victim.kill_9()?;
-        site.start_worker("successor")?;
-        succeeded(&site.ended(&run).await?)?;
-        self.true_once(site, guest, &run).await?;
-        self.next_backup_sweeps(site).await?;
-        site.stop()
+    async fn clock_ahead(&self, site: &mut Site, guest: &LabGuest) -> Result<()> {
+        let clock = Clock::new(site)?;
+        let (worker, run) = self
+            .victim(site, &self.change(), &clock.variables())
+            .await?;
+        clock.jump()?;
+        fs::remove_file(site.path("reached"))?;
+        self.got_over(site, guest, worker, &run).await?;
+        Ok(())
     }
 
     /// A worker that is frozen at `place`, another that takes over, and the first that goes on then.
     async fn frozen(&self, site: &mut Site, guest: &LabGuest, place: &str) -> Result<()> {
-        let (mut zombie, run) = self.victim(site, place).await?;
+        let (mut zombie, run) = self.victim(site, place, &[]).await?;
         zombie.signal("STOP")?;
         site.start_worker("successor")?;
         succeeded(&site.ended(&run).await?)?;
@@ -244,14 +379,17 @@ impl Cell {
         site.stop()
     }
 
-    /// A worker that stands still at `place`, and the run that it works on.
-    async fn victim(&self, site: &Site, place: &str) -> Result<(Background, String)> {
+    /// A worker with these variables that stands still at `place`, and the run that it works on.
+    async fn victim(
+        &self,
+        site: &Site,
+        place: &str,
+        variables: &[(&str, &Path)],
+    ) -> Result<(Background, String)> {
         let reached = site.path("reached");
-        let victim = site.spawn(
-            "worker",
-            &["worker", "--name", "victim"],
-            &[(FAILPOINTS, &pause_at(place, &reached))],
-        )?;
+        let pause = pause_at(place, &reached);
+        let variables = [&[(FAILPOINTS, pause.as_path())], variables].concat();
+        let victim = site.spawn("worker", &["worker", "--name", "victim"], &variables)?;
         let run = site.start_run()?;
         eventually(&format!("the worker to come to {place}"), async || {
             Ok(reached.exists().then_some(()))
@@ -262,12 +400,7 @@ impl Cell {
 
     /// The guest is as it was, and there is exactly one restore point, which is true.
     async fn true_once(&self, site: &Site, guest: &LabGuest, run: &str) -> Result<State> {
-        site.nothing_to_undo().await?;
-        let power = guest.power()?;
-        ensure!(power == Power::On, "the guest was left {power:?}");
-        let snapshots = guest.snapshots()?;
-        ensure!(snapshots == [FOREIGN], "snapshots now: {snapshots:?}");
-
+        as_before(site, guest).await?;
         let point = site.only_point(GUEST).await?;
         let files = files_below(&site.repository())?;
         let stray: Vec<&Path> = files
@@ -309,6 +442,16 @@ impl Cell {
         site.virtuozo(&["point", "verify", "--all"])?.ok()?;
         Ok(())
     }
+}
+
+/// The guest runs, and has the snapshot that is not ours and no other.
+async fn as_before(site: &Site, guest: &LabGuest) -> Result<()> {
+    site.nothing_to_undo().await?;
+    let power = guest.power()?;
+    ensure!(power == Power::On, "the guest was left {power:?}");
+    let snapshots = guest.snapshots()?;
+    ensure!(snapshots == [FOREIGN], "snapshots now: {snapshots:?}");
+    Ok(())
 }
 
 /// What nobody may change any more.
