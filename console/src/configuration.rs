@@ -300,8 +300,7 @@ fn find(named: Option<&Path>) -> Result<Option<(PathBuf, String)>> {
         let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
         return Ok(Some((path.to_owned(), text)));
     }
-    let own = virtuozo_secrets::default_key_file().with_file_name("virtuozo.toml");
-    for path in [own, PathBuf::from(SYSTEM_FILE)] {
+    for path in default_files() {
         match fs::read_to_string(&path) {
             Ok(text) => return Ok(Some((path, text))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -309,6 +308,12 @@ fn find(named: Option<&Path>) -> Result<Option<(PathBuf, String)>> {
         }
     }
     Ok(None)
+}
+
+/// Where the configuration file is looked for if none is named.
+pub(crate) fn default_files() -> [PathBuf; 2] {
+    let own = virtuozo_secrets::default_key_file().with_file_name("virtuozo.toml");
+    [own, PathBuf::from(SYSTEM_FILE)]
 }
 
 /// An array of texts as the value of a setting that has several.

@@ -10,15 +10,16 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
 use url::Url;
-use virtuozo_disk::MachineRoots;
+use virtuozo_disk::{MachineRoots, RestorePoints};
 use virtuozo_hypervisor::{Connector, Connectors, vix::VixConnector};
 use virtuozo_postgres::server::Cluster;
+use virtuozo_repository::{MARKER_NAME, POINT_FILES};
 use virtuozo_runtime::{Health, LIMITS};
 use virtuozo_telemetry::{Format, Telemetry};
 use virtuozo_worker::Failpoints;
 
 use crate::{
-    configuration::Configuration,
+    configuration::{self, Configuration},
     error::{INTERRUPTED, NoDatabase, usage},
     options::GlobalOptions,
     output::Output,
@@ -136,11 +137,28 @@ impl Context {
 
     /// The connectors to all kinds of host, for a service.
     pub(crate) fn connectors_observed_by(&self, telemetry: &Telemetry) -> Connectors {
-        let roots = self.global.read_roots.clone();
+        let roots = self.roots("read_roots", &self.global.read_roots);
         let vix = VixConnector::new(self.global.vix_library.clone())
-            .reading_within(MachineRoots::new("read_roots", machine_name(), roots))
+            .reading_within(roots)
             .observed_by(telemetry.metrics.meter(), telemetry.traces.tracer());
         Connectors::new([Arc::new(vix) as Arc<dyn Connector>])
+    }
+
+    /// The directories that a setting of this machine names, without what is the program's own.
+    pub(crate) fn roots(&self, setting: &'static str, named: &[PathBuf]) -> MachineRoots {
+        let mut own = vec![
+            self.key_file(),
+            self.cluster_dir(),
+            self.global.hooks_dir.clone(),
+        ];
+        own.extend(self.global.database_password_file.clone());
+        own.extend(self.global.config.clone());
+        own.extend(configuration::default_files());
+        let restore_points = RestorePoints {
+            files: POINT_FILES,
+            marker: MARKER_NAME,
+        };
+        MachineRoots::new(setting, machine_name(), named.to_vec()).without(own, restore_points)
     }
 
     /// From now on SIGINT, SIGTERM and SIGHUP cancel the returned token instead of ending the process. A second signal

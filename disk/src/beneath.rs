@@ -20,7 +20,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FileType, Mode, OFlags, Stat, fstat, open, openat, readlinkat},
+    fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, open, openat, readlinkat, stat, statat},
     io::Errno,
 };
 
@@ -199,32 +199,29 @@ impl<'a> Walk<'a> {
                 let Some(parent) = self.held.last() else {
                     break;
                 };
-                // A pipe opens at once this way, and is refused below.
-                let flags = OFlags::RDONLY
-                    | OFlags::NOFOLLOW
-                    | OFlags::NONBLOCK
-                    | OFlags::NOCTTY
-                    | OFlags::CLOEXEC;
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 match openat(&parent.fd, &name, flags, Mode::empty()) {
-                    Ok(fd) => {
-                        let stat = fstat(&fd).map_err(|error| self.failed(error))?;
-                        self.name = name;
-                        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-                            return Err(self.not_regular());
+                    Ok(found) => {
+                        let stat = fstat(&found).map_err(|error| self.failed(error))?;
+                        match FileType::from_raw_mode(stat.st_mode) {
+                            FileType::RegularFile => {
+                                let file = self.reopen(parent, &name, &found, &stat)?;
+                                self.name = name;
+                                self.check_not_own(FileId::from(&stat))?;
+                                let size_bytes = u64::try_from(stat.st_size).unwrap_or(0);
+                                return Ok((file, FileId::from(&stat), size_bytes));
+                            }
+                            FileType::Symlink => {
+                                self.linked_from = self.linked_from.or(Some(parent.id));
+                                let target = readlinkat(found.as_fd(), "", Vec::new());
+                                self.follow(
+                                    target.map_err(|error| self.failed(error))?.as_bytes(),
+                                )?;
+                            }
+                            // Opening a device may already do something.
+                            _ => return Err(self.not_regular()),
                         }
-                        return Ok((
-                            File::from(fd),
-                            FileId::from(&stat),
-                            u64::try_from(stat.st_size).unwrap_or(0),
-                        ));
                     }
-                    // A link, or a socket.
-                    Err(Errno::LOOP) => {
-                        self.linked_from = self.linked_from.or(Some(parent.id));
-                        let target = readlinkat(&parent.fd, &name, Vec::new());
-                        self.follow(target.map_err(|error| self.failed(error))?.as_bytes())?;
-                    }
-                    Err(Errno::NXIO) => return Err(self.not_regular()),
                     Err(Errno::NOENT) => self.respell(&name)?,
                     Err(error) => return Err(self.failed(error)),
                 }
@@ -233,6 +230,28 @@ impl<'a> Walk<'a> {
             }
         }
         Err(self.not_regular())
+    }
+
+    /// Opens for reading what was found to be a regular file; without /proc by its name, held against what was found.
+    fn reopen(
+        &self,
+        parent: &Held,
+        name: &OsStr,
+        found: &OwnedFd,
+        stat: &Stat,
+    ) -> Result<File, DiskError> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let of_descriptor = format!("/proc/self/fd/{}", found.as_raw_fd());
+        let opened = match open(of_descriptor, flags, Mode::empty()) {
+            Err(Errno::NOENT) => openat(&parent.fd, name, flags | OFlags::NOFOLLOW, Mode::empty()),
+            opened => opened,
+        };
+        let opened = opened.map_err(|error| self.failed(error))?;
+        let now = fstat(&opened).map_err(|error| self.failed(error))?;
+        if FileId::from(&now) != FileId::from(stat) {
+            return Err(self.not_regular());
+        }
+        Ok(File::from(opened))
     }
 
     /// Walks to a directory.
@@ -284,6 +303,33 @@ impl<'a> Walk<'a> {
             path: self.asked.to_owned(),
             why: allowed.refusal("read", self.asked),
         })
+    }
+
+    /// Refuses what belongs to the program itself: its own files and directories by what they are, whatever their names, and
+    /// the files of restore points.
+    fn check_not_own(&self, file: FileId) -> Result<(), DiskError> {
+        let Some(allowed) = &self.roots.allowed else {
+            return Ok(());
+        };
+        let is_own = |own: &PathBuf| {
+            stat(own).is_ok_and(|own| {
+                let own = FileId::from(&own);
+                own == file || self.held.iter().any(|held| held.id == own)
+            })
+        };
+        let in_point = || {
+            let (points, folder) = (allowed.restore_points()?, self.held.last()?);
+            let has = |name: &str| statat(&folder.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+            let marker = format!("../../../{}", points.marker);
+            Some(points.files.iter().any(|name| has(name)) && has(&marker))
+        };
+        if allowed.own().iter().any(is_own) || in_point() == Some(true) {
+            return Err(DiskError::NotAllowed {
+                path: self.asked.to_owned(),
+                why: allowed.refusal_of_own("read", self.asked),
+            });
+        }
+        Ok(())
     }
 
     /// A path as a root and what comes below it. A link may name a root by its real path.

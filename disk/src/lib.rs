@@ -13,7 +13,7 @@ pub mod vmware;
 
 pub use beneath::{FileId, Roots};
 pub use error::DiskError;
-pub use machine_roots::MachineRoots;
+pub use machine_roots::{MachineRoots, RestorePoints};
 pub use open_file::{FilePlace, OpenFile};
 pub use source::{BlockRange, BlockSource, RangeKind, RawFile, ranges};
 

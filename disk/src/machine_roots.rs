@@ -30,6 +30,17 @@ pub struct MachineRoots {
     setting: String,
     machine: String,
     named: Vec<PathBuf>,
+    own: Vec<PathBuf>,
+    restore_points: Option<RestorePoints>,
+}
+
+/// What tells the directory of a restore point from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestorePoints {
+    /// Names of files of which such a directory has one.
+    pub files: &'static [&'static str],
+    /// A file in the repository, three directories above.
+    pub marker: &'static str,
 }
 
 impl MachineRoots {
@@ -43,7 +54,30 @@ impl MachineRoots {
             setting: setting.into(),
             machine: machine.into(),
             named,
+            own: Vec::new(),
+            restore_points: None,
         }
+    }
+
+    /// The same directories, but for the files and directories of the program itself (its key, its database) and for the
+    /// directories of restore points: nothing of those is read or written for others, wherever they lie.
+    #[must_use]
+    pub fn without(self, own: Vec<PathBuf>, restore_points: RestorePoints) -> Self {
+        Self {
+            own,
+            restore_points: Some(restore_points),
+            ..self
+        }
+    }
+
+    /// What belongs to the program itself.
+    pub(crate) fn own(&self) -> &[PathBuf] {
+        &self.own
+    }
+
+    /// What tells directories of restore points, of which nothing is read.
+    pub(crate) fn restore_points(&self) -> Option<RestorePoints> {
+        self.restore_points
     }
 
     /// A directory that may be named.
@@ -61,8 +95,15 @@ impl MachineRoots {
         Ok(path.to_owned())
     }
 
-    /// Whether a path without links lies below one of the directories.
+    /// Whether a path without links lies below one of the directories, and is none of the program's own.
     pub fn hold(&self, real: &Path) -> bool {
+        let is_own = |own: &PathBuf| {
+            real.starts_with(own) || own.canonicalize().is_ok_and(|own| real.starts_with(own))
+        };
+        !self.own.iter().any(is_own) && self.hold_of_any(real)
+    }
+
+    fn hold_of_any(&self, real: &Path) -> bool {
         let is_in = |all: &[&str]| all.iter().any(|directory| real.starts_with(directory));
         if self.named.is_empty() {
             return real.parent().is_some() && (!is_in(&SYSTEM) || is_in(&IN_SYSTEM));
@@ -115,9 +156,25 @@ impl MachineRoots {
 
     /// What to say of a path that they do not hold; `what` is what is not done with it, such as "read".
     pub fn refusal(&self, what: &str, path: &Path) -> String {
+        if self.hold_of_any(path) && !self.hold(path) {
+            return self.refusal_of_own(what, path);
+        }
         format!(
             "the machine {} does not {what} {}: it lies below none of its {} ({self}); whoever may configure \
              that machine can add the directory there",
+            self.machine,
+            path.display(),
+            self.setting
+        )
+    }
+}
+
+impl MachineRoots {
+    /// What to say of a path that leads to what belongs to the program itself.
+    pub(crate) fn refusal_of_own(&self, what: &str, path: &Path) -> String {
+        format!(
+            "the machine {} does not {what} {}: it belongs to Virtuozo itself (its key, its configuration, its database, or a \
+             restore point), whatever {} says",
             self.machine,
             path.display(),
             self.setting

@@ -57,7 +57,8 @@ fn main() {
         fs::remove_file(&copy).unwrap();
         let mut point = None;
         let backup = timed(|| point = Some(back_up(&repo, round, &image)));
-        let path = point.unwrap().path;
+        let published = point.unwrap();
+        let path = published.path;
         let verify = timed(|| assert!(repo.verify(&path, None, &Unobserved).unwrap().ok));
         let restored = timed(|| {
             restore(
@@ -69,7 +70,7 @@ fn main() {
             .unwrap();
         });
         fs::remove_dir_all(&copy).unwrap();
-        repo.remove_point(&path).unwrap();
+        repo.remove_point(&path, published.point_id).unwrap();
         for (best, time) in best.iter_mut().zip([cp, qemu, backup, verify, restored]) {
             *best = time.min(*best);
         }

@@ -90,22 +90,32 @@ pub(crate) fn remove_dir(path: &Path) -> Result<()> {
 /// Names of the directories in a directory, sorted. Names that are not UTF-8 are skipped, since this program writes none.
 /// A missing directory has none.
 pub(crate) fn dirs(path: &Path) -> Result<Vec<String>> {
+    Ok(dirs_and_links(path)?.0)
+}
+
+/// As [`dirs`], and the names of the links beside them.
+pub(crate) fn dirs_and_links(path: &Path) -> Result<(Vec<String>, Vec<String>)> {
     let unreadable = || RepositoryError::io("list", path);
     let entries = match fs::read_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Default::default()),
         entries => entries.map_err(unreadable())?,
     };
-    let mut names = Vec::new();
+    let (mut names, mut links) = (Vec::new(), Vec::new());
     for entry in entries {
         let entry = entry.map_err(unreadable())?;
-        if entry.file_type().map_err(unreadable())?.is_dir()
-            && let Ok(name) = entry.file_name().into_string()
-        {
+        let kind = entry.file_type().map_err(unreadable())?;
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        if kind.is_dir() {
             names.push(name);
+        } else if kind.is_symlink() {
+            links.push(name);
         }
     }
     names.sort_unstable();
-    Ok(names)
+    links.sort_unstable();
+    Ok((names, links))
 }
 
 /// The space of a file system.

@@ -137,6 +137,16 @@ pub enum RepositoryError {
         /// What is known about its manifest.
         why: Authenticity,
     },
+    /// A directory in a repository is a link.
+    #[error(
+        "{} is a link: a repository is used only as far as no link leads out of it; put the directory itself there (mount its \
+         disk in its place), or remove the link",
+        path.display()
+    )]
+    Linked {
+        /// The link.
+        path: PathBuf,
+    },
     /// The restore point was written by a newer Virtuozo.
     #[error(
         "{} has format version {found}, but this program reads up to {supported}: use a newer Virtuozo",
@@ -215,6 +225,7 @@ impl RepositoryError {
             | Self::NoDirectories { .. }
             | Self::NotFound { .. }
             | Self::NewerFormat { .. }
+            | Self::Linked { .. }
             | Self::NotAuthenticated { .. } => ErrorClass::Operator,
             Self::Damaged { .. } | Self::Occupied { .. } | Self::Invalid { .. } => {
                 ErrorClass::Permanent

@@ -18,6 +18,7 @@ mod manifest;
 mod marker;
 mod names;
 mod observe;
+mod places;
 mod plan;
 mod point;
 mod read_back;
@@ -40,7 +41,7 @@ pub use manifest::{
     FORMAT_VERSION, FileEntry, Manifest, NewPoint, PointMode, ReadManifest, StoredFormat,
 };
 pub use marker::MARKER_NAME;
-pub use names::MANIFEST_NAME;
+pub use names::{MANIFEST_NAME, POINT_FILES};
 pub use observe::{CopyObserver, Unobserved};
 pub use plan::{CopyPlan, DiskProperties, FileFormat, FileSpec};
 pub use point::{PointWriter, PublishedPoint, SealedPoint};

@@ -13,6 +13,9 @@ pub const MANIFEST_NAME: &str = "virtuozo-manifest.json";
 /// What a copy has made durable, in a partial directory only.
 pub(crate) const JOURNAL_NAME: &str = "virtuozo-journal";
 
+/// Files of which the directory of a restore point has one, complete or not.
+pub const POINT_FILES: &[&str] = &[MANIFEST_NAME, JOURNAL_NAME];
+
 /// Longest encoded name; NAME_MAX is 255 bytes, and `.deleting-` must fit before it.
 const NAME_LIMIT_BYTES: usize = 200;
 

@@ -16,6 +16,7 @@ use crate::{
     journal::{Earlier, Journal},
     manifest,
     names::{self, MANIFEST_NAME},
+    places,
     sink::Target,
 };
 
@@ -97,12 +98,12 @@ impl PointWriter {
             point.guest_run_id,
             point.fence,
         ));
-        let dir = root.join(&partial_path);
+        let dir = places::place(root, &partial_path)?;
         durable::remove_dir(&dir)?;
         durable::create_dirs(&dir, access)?;
         Ok(Self {
             journal: Journal::new(&dir, &point, access),
-            earlier: Earlier::find(&root.join(&folder), &point)?,
+            earlier: Earlier::find(&places::place(root, &folder)?, &point)?,
             dir,
             partial_path,
             path,

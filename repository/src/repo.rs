@@ -198,7 +198,7 @@ impl Repository {
         if at == sealed.partial_path {
             self.rename(sealed)?;
         }
-        durable::sync_dir(&self.root.join(folder))?;
+        durable::sync_dir(&self.place(&folder)?)?;
         let manifest = found.manifest;
         Ok(PublishedPoint {
             point_id: sealed.point_id,
@@ -214,8 +214,8 @@ impl Repository {
     }
 
     fn rename(&self, sealed: &SealedPoint) -> Result<()> {
-        let from = self.root.join(&sealed.partial_path);
-        let to = self.root.join(&sealed.path);
+        let from = self.place(&sealed.partial_path)?;
+        let to = self.place(&sealed.path)?;
         // Renaming a directory never replaces one that holds anything, so this needs no check of its
         // own before it.
         match fs::rename(&from, &to) {
@@ -250,11 +250,11 @@ impl Repository {
                 reason: "this is not the temporary name of a restore point".to_owned(),
             });
         }
-        let partial = self.root.join(&sealed.partial_path);
+        let partial = self.place(&sealed.partial_path)?;
         let was_there = partial.exists();
         durable::remove_dir(&partial)?;
         if was_there {
-            durable::sync_dir(&self.root.join(folder))?;
+            durable::sync_dir(&self.place(&folder)?)?;
         }
         Ok(was_there)
     }
@@ -271,9 +271,9 @@ impl Repository {
     /// The manifest of the restore point at `path` below the repository.
     ///
     /// # Errors
-    /// As [`ReadManifest::read`].
+    /// As [`ReadManifest::read`] and [`place`](Self::place).
     pub fn manifest(&self, path: &Path) -> Result<ReadManifest> {
-        ReadManifest::read(&self.root.join(path), &self.keys)
+        ReadManifest::read(&self.place(path)?, &self.keys)
     }
 
     /// Writes the manifest of a published restore point anew, with a code by the first of this machine's keys: what it
@@ -283,7 +283,7 @@ impl Repository {
     /// [`RepositoryError::Damaged`] if its text has another hash, [`RepositoryError::Io`].
     pub fn authenticate(&self, path: &Path, blake3: Digest) -> Result<()> {
         let (folder, name) = names::check_point_path(path)?;
-        let point_dir = self.root.join(path);
+        let point_dir = self.place(path)?;
         let bytes = ReadManifest::authenticated_anew(&point_dir, blake3, &self.keys)?;
         // Beside the point, so that a crash leaves nothing in it that does not belong there.
         let new = self.root.join(&folder).join(format!(".adopting-{name}"));
@@ -319,13 +319,41 @@ impl Repository {
         Ok(points)
     }
 
+    /// Refuses a directory in which another restore point lies. One without a readable manifest holds no point, and one that
+    /// is not there holds none either.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Occupied`] by another restore point; [`RepositoryError::Linked`], [`RepositoryError::NewerFormat`],
+    /// [`RepositoryError::Io`].
+    pub fn check_holds(&self, path: &Path, point_id: Uuid) -> Result<()> {
+        let point = match self.manifest(path) {
+            Ok(found) => found.manifest.point,
+            Err(RepositoryError::NotFound { .. } | RepositoryError::Damaged { .. }) => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        if point.point_id == point_id {
+            return Ok(());
+        }
+        Err(RepositoryError::Occupied {
+            path: self.root.join(path),
+            reason: format!(
+                "the restore point {} of {}/{} lies there instead of {point_id}, and is not deleted: move each to its place \
+                 (`virtuozo repository scan` says where)",
+                point.point_id, point.host, point.guest
+            ),
+        })
+    }
+
     /// Deletes a published restore point by its path below the repository. May be repeated after a
     /// crash. Returns whether there was something to delete.
     ///
     /// # Errors
     /// [`RepositoryError::NotFound`] if even the guest's folder is missing (the repository may not be
-    /// mounted), [`RepositoryError::Invalid`] for a path that is not a restore point's.
-    pub fn remove_point(&self, path: &Path) -> Result<bool> {
+    /// mounted), [`RepositoryError::Invalid`] for a path that is not a restore point's; as
+    /// [`check_holds`](Self::check_holds).
+    pub fn remove_point(&self, path: &Path, point_id: Uuid) -> Result<bool> {
         let (folder, name) = names::check_point_path(path)?;
         if name.starts_with('.') {
             return Err(RepositoryError::Invalid {
@@ -333,13 +361,14 @@ impl Repository {
                 reason: "this is not a published restore point".to_owned(),
             });
         }
-        let folder = self.root.join(folder);
+        let folder = self.place(&folder)?;
         if !folder.is_dir() {
             return Err(RepositoryError::NotFound {
                 what: "guest's folder",
                 path: folder,
             });
         }
+        self.check_holds(path, point_id)?;
         let point = folder.join(name);
         let deleting = folder.join(names::deleting_name(name));
         let left_over = deleting.exists();
@@ -369,14 +398,14 @@ impl Repository {
     ) -> Result<Vec<PathBuf>> {
         let folder = Path::new(&names::encode(host)).join(names::encode(guest));
         let mut removed = Vec::new();
-        for name in durable::dirs(&self.root.join(&folder))? {
+        for name in durable::dirs(&self.place(&folder)?)? {
             let abandoned = match names::parse_partial(&name) {
                 Some((guest_run_id, fence)) => !keep(guest_run_id, fence),
                 None => names::is_deleting(&name),
             };
             if abandoned {
                 let path = folder.join(name);
-                durable::remove_dir(&self.root.join(&path))?;
+                durable::remove_dir(&self.place(&path)?)?;
                 removed.push(path);
             }
         }

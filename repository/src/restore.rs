@@ -18,6 +18,7 @@ use crate::{
     RepositoryError, Result, StoredFormat, durable,
     grains::GRAIN_BYTES,
     hash::is_zero,
+    names::MANIFEST_NAME,
     stored::{PointFiles, unopened},
     verify,
 };
@@ -77,15 +78,18 @@ pub fn restore(
         });
     }
     let manifest = found.manifest;
+    refuse_in_point(to_dir)?;
     durable::create_dirs(to_dir, options.access)?;
     let _lock = lock(to_dir)?;
     let temp = to_dir.join(TEMP_NAME);
+    for entry in fs::read_dir(to_dir).map_err(RepositoryError::io("list", to_dir))? {
+        let entry = entry.map_err(RepositoryError::io("list", to_dir))?;
+        if entry.file_name() != TEMP_NAME {
+            return Err(occupied(to_dir, "restore into an empty or a new directory"));
+        }
+    }
     // Under the lock, one that is there is what an interrupted restore left.
     durable::remove_dir(&temp)?;
-    let mut entries = fs::read_dir(to_dir).map_err(RepositoryError::io("list", to_dir))?;
-    if entries.next().is_some() {
-        return Err(occupied(to_dir, "restore into an empty or a new directory"));
-    }
     durable::check_space(to_dir, manifest.files.iter().map(needed_bytes).sum())?;
     let restoring = Restoring {
         manifest: &manifest,
@@ -105,6 +109,26 @@ pub fn restore(
         bytes: manifest.size_bytes,
         authenticity: found.authenticity,
     })
+}
+
+/// Refuses a place in a restore point, which would have a file more than its manifest says.
+fn refuse_in_point(to_dir: &Path) -> Result<()> {
+    let absolute = std::path::absolute(to_dir).map_err(RepositoryError::io("open", to_dir))?;
+    let above = absolute.ancestors().find_map(|dir| dir.canonicalize().ok());
+    let in_point = |dir: &&Path| dir.join(MANIFEST_NAME).exists();
+    match above
+        .as_deref()
+        .and_then(|dir| dir.ancestors().find(in_point))
+    {
+        Some(point) => Err(occupied(
+            to_dir,
+            &format!(
+                "{} is a restore point: restore into a directory outside of it",
+                point.display()
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 struct Restoring<'a> {

@@ -32,7 +32,7 @@ pub enum FoundWhat {
     Foreign,
     /// Is being written or deleted, or was left by an attempt at that.
     Unfinished(Unfinished),
-    /// A directory that cannot be listed.
+    /// A directory that cannot be listed, or a link.
     Unlisted(RepositoryError),
 }
 
@@ -65,13 +65,22 @@ impl Repository {
     }
 
     fn dirs(&self, below: &Path, found: &mut Vec<Found>) -> Vec<PathBuf> {
-        match durable::dirs(&self.root().join(below)) {
-            Ok(names) => names.into_iter().map(|name| below.join(name)).collect(),
+        let mut unlisted = |path: &Path, error| {
+            found.push(Found {
+                path: path.to_owned(),
+                what: FoundWhat::Unlisted(error),
+            });
+        };
+        match durable::dirs_and_links(&self.root().join(below)) {
+            Ok((names, links)) => {
+                for link in links {
+                    let path = self.root().join(below).join(&link);
+                    unlisted(&below.join(link), RepositoryError::Linked { path });
+                }
+                names.into_iter().map(|name| below.join(name)).collect()
+            }
             Err(error) => {
-                found.push(Found {
-                    path: below.to_owned(),
-                    what: FoundWhat::Unlisted(error),
-                });
+                unlisted(below, error);
                 Vec::new()
             }
         }
@@ -119,7 +128,7 @@ impl Repository {
                     .to_owned(),
             });
         }
-        durable::remove_dir(&self.root().join(path))
+        durable::remove_dir(&self.place(path)?)
     }
 }
 

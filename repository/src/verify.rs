@@ -67,7 +67,7 @@ impl Repository {
     /// catalogue has `recorded`.
     ///
     /// # Errors
-    /// [`RepositoryError::NotFound`] without such a directory, [`RepositoryError::NewerFormat`],
+    /// [`RepositoryError::NotFound`] without such a directory, [`RepositoryError::Linked`], [`RepositoryError::NewerFormat`],
     /// [`RepositoryError::Stopped`]. Damage is no error: it is in the report.
     pub fn verify(
         &self,
@@ -76,7 +76,7 @@ impl Repository {
         observer: &dyn CopyObserver,
     ) -> Result<VerifyReport> {
         names::check_point_path(path)?;
-        verify_dir(&self.root().join(path), recorded, &self.keys, observer)
+        verify_dir(&self.place(path)?, recorded, &self.keys, observer)
     }
 
     /// What is missing of the restore point at `path` that the catalogue has `recorded`, as far as that is seen without
@@ -96,7 +96,7 @@ impl Repository {
             return Ok(Some(difference));
         }
         for entry in &found.manifest.files {
-            let path = self.root().join(path).join(&entry.name);
+            let path = self.place(path)?.join(&entry.name);
             match fs::symlink_metadata(&path) {
                 Ok(metadata) if metadata.is_file() && metadata.len() == entry.size_bytes => {}
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 use virtuozo_model::Severity;
 use virtuozo_repository::{
-    Recorded, RecordedSource,
+    Recorded, RecordedSource, RepositoryError,
     retention::{self, PointInfo},
 };
 use virtuozo_store::{
@@ -94,24 +94,29 @@ async fn covered(
     }
 }
 
+/// Records what is wrong with a point as its damage, and tells it.
+async fn damaged(run: &GuestRun, point: &GuestPoint, so: &str, damage: &str) {
+    let pool = &run.context.pool;
+    if let Err(error) =
+        views::record_verification(pool, point.id, Verification::Damaged(damage)).await
+    {
+        tracing::warn!(%error, "damage of a restore point could not be recorded");
+    }
+    let message = format!(
+        "guest {}: its restore point in {}/{} is not whole, so {so}: {damage}",
+        run.guest.full_name(),
+        point.repository,
+        point.path
+    );
+    tell(run, message, point.id).await;
+}
+
 /// Whether a point's files are in its repository, by their names and sizes. What is missing is recorded as its damage.
 async fn is_there(run: &GuestRun, point: &GuestPoint) -> bool {
     match missing(run, point).await {
         Ok(None) => true,
         Ok(Some(damage)) => {
-            let pool = &run.context.pool;
-            if let Err(error) =
-                views::record_verification(pool, point.id, Verification::Damaged(&damage)).await
-            {
-                tracing::warn!(%error, "damage of a restore point could not be recorded");
-            }
-            let message = format!(
-                "guest {}: its restore point in {}/{} is not whole, so it covers no older one: {damage}",
-                run.guest.full_name(),
-                point.repository,
-                point.path
-            );
-            tell(run, message, point.id).await;
+            damaged(run, point, "it covers no older one", &damage).await;
             false
         }
         Err(error) => {
@@ -172,14 +177,25 @@ async fn delete(run: &GuestRun, point: &GuestPoint, keep_last: i32) -> Result<()
     let pool = &run.context.pool;
     // A directory that is missing because the repository is not mounted is not deleted.
     let repository = run.repository(Path::new(&point.repository)).await?;
+    let (path, id) = (PathBuf::from(&point.path), point.id);
+    let holding = {
+        let (repository, path) = (repository.clone(), path.clone());
+        blocking(move || Ok(repository.check_holds(&path, id)?))
+    };
+    match holding.await {
+        Err(StepError::Repository(error @ RepositoryError::Occupied { .. })) => {
+            damaged(run, point, "it is not deleted", &error.to_string()).await;
+            return Ok(());
+        }
+        held => held?,
+    }
     // The order mark, directory, row lets a later deletion finish after a crash. The mark is refused if the covering point
     // is being deleted meanwhile, by an administrator for example.
     match points::begin_delete(pool, point.id, Cover::Newer(keep_last)).await? {
         Deletion::Begun | Deletion::UnderWay => {}
         Deletion::Gone | Deletion::Uncovered => return Ok(()),
     }
-    let path = PathBuf::from(&point.path);
-    blocking(move || Ok(repository.remove_point(&path)?)).await?;
+    blocking(move || Ok(repository.remove_point(&path, id)?)).await?;
     points::finish_delete(pool, point.id).await?;
     tracing::info!(
         guest = run.guest.full_name(),

@@ -8,7 +8,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 use virtuozo_repository::{
-    Access, ReadBack, ReadManifest, Recorded, RepositoryError, RestoreOptions, VerifyReport,
+    Access, ReadBack, ReadManifest, Recorded, Repository, RepositoryError, RestoreOptions,
+    VerifyReport,
 };
 use virtuozo_services::{
     names,
@@ -304,7 +305,11 @@ async fn verify_all(context: &Context, points: Vec<Located>) -> Result<()> {
 
 pub(crate) async fn restore(context: &Context, args: RestoreArgs) -> Result<()> {
     let point = Located::find(context, &args.point).await?;
-    let (from, to) = (point.dir.clone(), args.to.clone());
+    let from = match &point.row {
+        Some((line, _)) => Repository::open(&line.repository)?.place(Path::new(&line.path))?,
+        None => point.dir.clone(),
+    };
+    let to = args.to.clone();
     let site_lets_group = match &point.row {
         Some((_, db)) => settings::get(&db.pool).await?.group_may_read,
         None => false,

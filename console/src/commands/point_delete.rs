@@ -191,8 +191,10 @@ async fn delete(
     if args.forget {
         return Ok((Outcome::Forgotten, None));
     }
-    let (root, path) = (PathBuf::from(&point.repository), PathBuf::from(&point.path));
-    let removing = tokio::task::spawn_blocking(move || Repository::open(root)?.remove_point(&path));
+    let id = point.id;
+    let removing = in_repository(point, move |repository, path| {
+        repository.remove_point(path, id)
+    });
     if let Err(error) = removing.await? {
         let why = format!(
             "{error}; it is marked, and goes when this command is repeated or after the guest's next backup"
@@ -201,6 +203,16 @@ async fn delete(
     }
     points::finish_delete(pool, point.id).await?;
     Ok((Outcome::Deleted, None))
+}
+
+/// Works on the directory of a point, on a thread of its own.
+async fn in_repository<T: Send + 'static>(
+    point: &PointLine,
+    work: impl FnOnce(&Repository, &Path) -> virtuozo_repository::Result<T> + Send + 'static,
+) -> Result<virtuozo_repository::Result<T>> {
+    let (root, path) = (PathBuf::from(&point.repository), PathBuf::from(&point.path));
+    let working = tokio::task::spawn_blocking(move || work(&Repository::open(root)?, &path));
+    Ok(working.await?)
 }
 
 fn uncovered(point: &PointLine) -> String {
@@ -233,7 +245,13 @@ async fn check_directory(
     }
     let check = repositories::check(pool, &point.repository).await?;
     Ok(match (check.state, check.problem) {
-        (RepositoryState::Mounted, _) => Ok(()),
+        (RepositoryState::Mounted, _) => {
+            let id = point.id;
+            let holding = in_repository(point, move |repository, path| {
+                repository.check_holds(path, id)
+            });
+            holding.await?.map_err(|error| error.to_string())
+        }
         (_, Some(problem)) => Err(format!(
             "{problem}; where the repository is gone for good, give --forget"
         )),

@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use virtuozo_disk::MachineRoots;
 use virtuozo_hooks::HookPrograms;
 use virtuozo_postgres::server::Cluster;
 use virtuozo_runtime::{Health, LIMITS};
@@ -323,8 +322,7 @@ fn worker_options(context: &Context, name: Option<String>) -> WorkerOptions {
     let mut options = WorkerOptions::new(name.unwrap_or_else(machine_name));
     options.key_file = context.key_file();
     options.hooks = hook_programs(context);
-    let roots = context.global.write_roots.clone();
-    options.write_roots = MachineRoots::new("write_roots", machine_name(), roots);
+    options.write_roots = context.roots("write_roots", &context.global.write_roots);
     options.failpoints = Arc::clone(&context.failpoints);
     options.files = internal::file_processes();
     options

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, mknodat};
 
 use super::*;
+use crate::RestorePoints;
 
 /// Two roots, and a directory with a secret beside them.
 struct Place {
@@ -186,6 +187,73 @@ fn a_root_that_the_machine_does_not_allow_is_not_read_whatever_links_lead_there(
             other => panic!("{root}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn what_belongs_to_the_program_itself_is_not_read_whatever_its_name_and_whatever_roots_are_named() {
+    let place = Place::new();
+    let write = |name: &str| {
+        let path = place.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, name).unwrap();
+    };
+    for name in [
+        "vm/keys/key",
+        "vm/keys/other",
+        "vm/state/postgres/data/secret",
+        "vm/repo/.marker",
+        "vm/repo/host/guest/point/manifest",
+        "vm/repo/host/guest/point/web.vmdk",
+        "vm/repo/host/guest/.partial/journal",
+        "vm/repo/host/guest/.partial/web.vmdk",
+        "vm/copied/manifest",
+        "vm/copied/web.vmdk",
+    ] {
+        write(name);
+    }
+    fs::hard_link(place.path("vm/keys/key"), place.path("vm/web/nvram")).unwrap();
+    place.link("vm/pg", "state/postgres");
+    let own = vec![place.path("vm/keys/key"), place.path("vm/state/postgres")];
+    let points = RestorePoints {
+        files: &["manifest", "journal"],
+        marker: ".marker",
+    };
+    let allowed =
+        MachineRoots::new("read_roots", "rack2", vec![place.path("vm")]).without(own, points);
+    for root in [
+        "vm",
+        "vm/keys",
+        "vm/state/postgres",
+        "vm/pg",
+        "vm/repo/host/guest/point",
+    ] {
+        let roots = Roots::new([place.path(root)]).within(allowed.clone());
+        for name in [
+            "vm/keys/key",
+            "vm/web/nvram",
+            "vm/state/postgres/data/secret",
+            "vm/pg/data/secret",
+            "vm/repo/host/guest/point/web.vmdk",
+            "vm/repo/host/guest/.partial/web.vmdk",
+        ] {
+            match roots.open(&place.path(name)) {
+                Err(DiskError::NotAllowed { why, .. }) => {
+                    assert!(
+                        why.contains("Virtuozo itself") && why.contains("rack2"),
+                        "{why}"
+                    );
+                }
+                Err(DiskError::Outside { .. }) if root != "vm" => {}
+                other => panic!("{name} below {root}: {other:?}"),
+            }
+        }
+    }
+    let roots = Roots::new([place.path("vm")]).within(allowed.clone());
+    for name in ["vm/keys/other", "vm/copied/web.vmdk", "vm/web/web.vmdk"] {
+        assert!(roots.open(&place.path(name)).is_ok(), "{name}");
+    }
+    assert!(!allowed.hold_place(&place.path("vm/pg/data")).unwrap());
+    assert!(allowed.hold_place(&place.path("vm/web")).unwrap());
 }
 
 #[test]

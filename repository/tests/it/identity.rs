@@ -360,3 +360,26 @@ fn a_verification_reads_past_the_memory_of_the_machine_or_says_that_it_did_not()
         ReadBack::Server | ReadBack::Cache => {}
     }
 }
+
+#[test]
+fn the_directory_of_a_point_is_not_removed_where_another_point_lies_in_it() {
+    let stored = Stored::by(&[1]);
+    let repo = &stored.repo;
+    let mine = repo.manifest(&stored.path).unwrap().manifest.point.point_id;
+    let other = publish(repo, 2);
+    let of_other = repo.manifest(&other).unwrap().manifest.point.point_id;
+    let aside = stored.dir.path().join("aside");
+    let (mine_at, other_at) = (repo.root().join(&stored.path), repo.root().join(&other));
+    fs::rename(&mine_at, &aside).unwrap();
+    fs::rename(&other_at, &mine_at).unwrap();
+    fs::rename(&aside, &other_at).unwrap();
+    for (path, id) in [(&stored.path, mine), (&other, of_other)] {
+        let error = repo.remove_point(path, id).unwrap_err();
+        assert!(matches!(error, RepositoryError::Occupied { .. }), "{error}");
+    }
+    assert!(mine_at.exists() && other_at.exists());
+    // A directory without a manifest that can be read holds no restore point.
+    fs::write(mine_at.join(MANIFEST_NAME), "{}").unwrap();
+    assert!(repo.remove_point(&stored.path, mine).unwrap());
+    assert!(repo.remove_point(&other, mine).unwrap());
+}

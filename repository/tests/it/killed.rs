@@ -109,7 +109,8 @@ fn killed_anywhere_a_copy_leaves_a_whole_point_or_none() {
         }
         for listed in published {
             assert!(repo.verify(&listed.path, None, &Unobserved).unwrap().ok);
-            repo.remove_point(&listed.path).unwrap();
+            let id = listed.point.unwrap().point.point_id;
+            repo.remove_point(&listed.path, id).unwrap();
         }
         repo.sweep_partials("alpha.lab", "web/1", &|_, _| false)
             .unwrap();

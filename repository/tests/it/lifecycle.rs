@@ -332,10 +332,10 @@ fn removing_a_point_can_be_repeated_and_touches_no_other() {
     )
     .unwrap();
     assert_eq!(repo.list().unwrap().len(), 1);
-    assert!(repo.remove_point(&goes.path).unwrap());
-    assert!(!repo.remove_point(&goes.path).unwrap());
+    assert!(repo.remove_point(&goes.path, goes.point_id).unwrap());
+    assert!(!repo.remove_point(&goes.path, goes.point_id).unwrap());
     assert!(repo.verify(&stays.path, None, &Unobserved).unwrap().ok);
-    assert!(repo.remove_point(&stays.path).unwrap());
+    assert!(repo.remove_point(&stays.path, stays.point_id).unwrap());
     assert!(tree(repo.root()).is_empty());
 }
 
@@ -345,15 +345,20 @@ fn only_published_points_below_a_mounted_repository_can_be_removed() {
     let sealed = sealed_guest(&repo, 1, 1 << 20);
     let before = tree(repo.root());
     for path in ["", "alpha.lab", "alpha.lab/web%2F1", "../b/alpha.lab", "/"] {
-        let error = repo.remove_point(Path::new(path)).unwrap_err();
+        let error = repo
+            .remove_point(Path::new(path), sealed.point_id)
+            .unwrap_err();
         assert!(
             matches!(error, RepositoryError::Invalid { .. }),
             "{path}: {error}"
         );
     }
-    assert!(repo.remove_point(&sealed.partial_path).is_err());
+    assert!(
+        repo.remove_point(&sealed.partial_path, sealed.point_id)
+            .is_err()
+    );
     let error = repo
-        .remove_point(Path::new("alpha.lab/other/point"))
+        .remove_point(Path::new("alpha.lab/other/point"), sealed.point_id)
         .unwrap_err();
     assert!(matches!(error, RepositoryError::NotFound { .. }), "{error}");
     assert!(tree(repo.root()) == before);

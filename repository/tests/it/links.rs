@@ -8,8 +8,8 @@ use std::{
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use virtuozo_repository::{
-    Access, MANIFEST_NAME, MARKER_NAME, Manifest, Repository, RepositoryError, RestoreOptions,
-    Unobserved, restore,
+    Access, FoundWhat, MANIFEST_NAME, MARKER_NAME, Manifest, Repository, RepositoryError,
+    RestoreOptions, Unobserved, restore,
 };
 
 use crate::support::{sealed_guest, tree};
@@ -105,6 +105,74 @@ fn a_point_that_is_a_link_is_not_read() {
         )
         .is_err()
     );
+}
+
+/// Moves a directory of the repository beside it, and leaves a link in its place.
+fn move_behind_link(repo: &Repository, below: &Path, dir: &Path) {
+    let (from, to) = (repo.root().join(below), dir.join("moved"));
+    fs::rename(&from, &to).unwrap();
+    symlink(&to, &from).unwrap();
+}
+
+#[test]
+fn nothing_is_written_read_or_removed_behind_a_link_in_the_place_of_a_host_or_guest() {
+    for depth in [1, 2] {
+        let (dir, repo, path) = stored();
+        let next = sealed_guest(&repo, 2, 1 << 20);
+        let link: PathBuf = path.components().take(depth).collect();
+        move_behind_link(&repo, &link, dir.path());
+        let before = tree(&dir.path().join("moved"));
+        let is_linked = |error: RepositoryError| {
+            assert!(
+                matches!(&error, RepositoryError::Linked { path } if *path == repo.root().join(&link)),
+                "{error}"
+            );
+        };
+        is_linked(repo.publish(&next).unwrap_err());
+        is_linked(repo.discard(&next).unwrap_err());
+        is_linked(repo.remove_point(&path, next.point_id).unwrap_err());
+        is_linked(repo.verify(&path, None, &Unobserved).unwrap_err());
+        is_linked(repo.manifest(&path).unwrap_err());
+        is_linked(repo.remove_unfinished(&next.partial_path).unwrap_err());
+        let point = Manifest::read(
+            &dir.path()
+                .join("moved")
+                .join(path.components().skip(depth).collect::<PathBuf>()),
+        )
+        .unwrap()
+        .point;
+        is_linked(
+            repo.sweep_partials(&point.host, &point.guest, &|_, _| false)
+                .unwrap_err(),
+        );
+        is_linked(repo.begin(point).unwrap_err());
+        let told = repo.scan();
+        assert!(
+            told.iter().any(|found| found.path == link
+                && matches!(
+                    found.what,
+                    FoundWhat::Unlisted(RepositoryError::Linked { .. })
+                )),
+            "{told:?}"
+        );
+        assert_eq!(tree(&dir.path().join("moved")), before);
+    }
+}
+
+#[test]
+fn a_restore_leaves_what_it_has_not_made_as_it_is_and_keeps_out_of_restore_points() {
+    let (dir, repo, path) = stored();
+    let point = repo.root().join(&path);
+    let to = dir.path().join("to");
+    fs::create_dir_all(to.join(".virtuozo-restore")).unwrap();
+    fs::write(to.join(".virtuozo-restore/mine"), "x").unwrap();
+    fs::write(to.join("mine"), "x").unwrap();
+    for to in [&to, &point.join("sub"), &point.join("sub/below")] {
+        let error = restore(&point, to, &RestoreOptions::default(), &Unobserved).unwrap_err();
+        assert!(matches!(error, RepositoryError::Occupied { .. }), "{error}");
+    }
+    assert!(to.join(".virtuozo-restore/mine").exists());
+    assert!(!point.join("sub").exists());
 }
 
 #[test]

@@ -83,6 +83,37 @@ async fn a_point_whose_disk_is_gone_covers_no_older_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_point_in_whose_directory_anothers_newest_one_lies_is_not_deleted() {
+    let site = Site::new(&[("mail", On), ("web", On)]).await;
+    settings::set(&site.db.pool, &[("keep_last", "1")])
+        .await
+        .unwrap();
+    let worker = site.worker("one");
+    back_up(&site).await;
+    worker.stopped().await;
+    let place = async |guest: &str| -> String {
+        sqlx::query_scalar("SELECT repository || '/' || path FROM virtuozo_core.restore_points WHERE guest_name = $1")
+            .bind(guest)
+            .fetch_one(&site.db.pool)
+            .await
+            .unwrap()
+    };
+    let (mail, web) = (place("mail").await, place("web").await);
+    let aside = format!("{mail}.aside");
+    for (from, to) in [(&mail, &aside), (&web, &mail), (&aside, &web)] {
+        std::fs::rename(from, to).unwrap();
+    }
+    let worker = site.worker("two");
+    back_up(&site).await;
+    worker.stopped().await;
+    assert!(std::path::Path::new(&mail).exists() && std::path::Path::new(&web).exists());
+    let told: i64 = site
+        .scalar("SELECT count(*) FROM virtuozo_core.events WHERE severity = 'warning' AND message LIKE '%lies there instead%'")
+        .await;
+    assert_eq!(told, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_point_is_recorded_with_what_identifies_it_and_where_it_was_read_back_from() {
     let (site, worker) = site("7").await;
     back_up(&site).await;
