@@ -155,8 +155,8 @@ impl Context {
         own.extend(self.global.config.clone());
         own.extend(configuration::default_files());
         let restore_points = RestorePoints {
-            files: POINT_FILES,
-            marker: MARKER_NAME,
+            files: POINT_FILES.iter().copied().map(str::to_owned).collect(),
+            marker: MARKER_NAME.to_owned(),
         };
         MachineRoots::new(setting, machine_name(), named.to_vec()).without(own, restore_points)
     }

@@ -35,12 +35,12 @@ pub struct MachineRoots {
 }
 
 /// What tells the directory of a restore point from others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestorePoints {
     /// Names of files of which such a directory has one.
-    pub files: &'static [&'static str],
+    pub files: Vec<String>,
     /// A file in the repository, three directories above.
-    pub marker: &'static str,
+    pub marker: String,
 }
 
 impl MachineRoots {
@@ -76,8 +76,8 @@ impl MachineRoots {
     }
 
     /// What tells directories of restore points, of which nothing is read.
-    pub(crate) fn restore_points(&self) -> Option<RestorePoints> {
-        self.restore_points
+    pub(crate) fn restore_points(&self) -> Option<&RestorePoints> {
+        self.restore_points.as_ref()
     }
 
     /// A directory that may be named.

@@ -23,8 +23,8 @@ use virtuozo_disk::BlockSource;
 
 pub(crate) use self::earlier::{Earlier, TakeOver};
 use crate::{
-    Access, CopyObserver, Digest, FileFormat, FileSpec, NewPoint, PointMode, RepositoryError,
-    Result, durable, names::JOURNAL_NAME,
+    Access, CopyObserver, Digest, FileFormat, FileSpec, ManifestKeys, NewPoint, PointMode,
+    RepositoryError, Result, durable, names::JOURNAL_NAME,
 };
 
 /// The time between two checkpoints. A crash loses at most this much work; each checkpoint costs a sync.
@@ -33,8 +33,27 @@ pub(crate) const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
 /// How many blocks or chunks one line holds at most.
 const LINE_ITEMS: usize = 512;
 
-/// Hexadecimal digits of BLAKE3 before each line.
-const CHECK_DIGITS: usize = 16;
+/// Hexadecimal digits of its code before each line.
+const CODE_DIGITS: usize = 32;
+
+/// The codes of the lines of a journal. Each is over all lines so far, so none is left out, moved, or of another journal;
+/// and where the site has a key nobody else can make one, as the manifest will say what the journal does.
+#[derive(Debug)]
+struct LineCodes(blake3::Hasher);
+
+impl LineCodes {
+    fn new(keys: &ManifestKeys) -> Self {
+        Self(keys.journal_hasher())
+    }
+
+    /// The code of the next line.
+    fn next(&mut self, json: &[u8]) -> String {
+        self.0.update(json).update(b"\n");
+        let mut digits = self.0.finalize().to_hex().to_string();
+        digits.truncate(CODE_DIGITS);
+        digits
+    }
+}
 
 /// The instant that is being copied: what is taken over must be of the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +132,7 @@ enum Line {
 pub(crate) struct Journal {
     path: PathBuf,
     access: Access,
+    codes: LineCodes,
     file: Option<File>,
     every: Duration,
     due: Instant,
@@ -125,10 +145,11 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    pub(crate) fn new(dir: &Path, point: &NewPoint, access: Access) -> Self {
+    pub(crate) fn new(dir: &Path, point: &NewPoint, access: Access, keys: &ManifestKeys) -> Self {
         Self {
             path: dir.join(JOURNAL_NAME),
             access,
+            codes: LineCodes::new(keys),
             file: None,
             every: CHECKPOINT_EVERY,
             due: Instant::now() + CHECKPOINT_EVERY,
@@ -225,7 +246,7 @@ impl Journal {
             let json = serde_json::to_string(&line)
                 .map_err(std::io::Error::from)
                 .map_err(failed("write"))?;
-            text.push_str(&check_digits(json.as_bytes()));
+            text.push_str(&self.codes.next(json.as_bytes()));
             text.push(' ');
             text.push_str(&json);
             text.push('\n');
@@ -257,10 +278,4 @@ impl Journal {
             None => Ok(()),
         }
     }
-}
-
-fn check_digits(json: &[u8]) -> String {
-    let mut digits = blake3::hash(json).to_hex().to_string();
-    digits.truncate(CHECK_DIGITS);
-    digits
 }

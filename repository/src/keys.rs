@@ -12,6 +12,9 @@ use crate::Digest;
 /// What the id of a key is derived with; the key itself is secret.
 const ID_CONTEXT: &str = "virtuozo 2026-11 id of a key of manifests";
 
+/// What the key of journals is derived with.
+const JOURNAL_CONTEXT: &str = "virtuozo 2026-11 journal of a copy";
+
 /// A key that authenticates manifests. Serialized, it is its secret bytes: for the pipe to a process of ours, and nothing
 /// else.
 #[derive(Clone, Serialize, Deserialize)]
@@ -108,6 +111,14 @@ impl ManifestKeys {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// A hasher for the journal of a copy, whose digests only those can make who have the first of the keys; without a key
+    /// anybody can.
+    pub(crate) fn journal_hasher(&self) -> blake3::Hasher {
+        self.0.first().map_or_else(blake3::Hasher::new, |key| {
+            blake3::Hasher::new_keyed(&blake3::derive_key(JOURNAL_CONTEXT, &key.secret))
+        })
     }
 
     /// The id of the key and the code for a text; none without a key.

@@ -102,8 +102,8 @@ impl PointWriter {
         durable::remove_dir(&dir)?;
         durable::create_dirs(&dir, access)?;
         Ok(Self {
-            journal: Journal::new(&dir, &point, access),
-            earlier: Earlier::find(&places::place(root, &folder)?, &point)?,
+            journal: Journal::new(&dir, &point, access, &keys),
+            earlier: Earlier::find(&places::place(root, &folder)?, &point, &keys)?,
             dir,
             partial_path,
             path,

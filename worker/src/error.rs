@@ -87,6 +87,8 @@ pub(crate) enum RepositoryFailureKind {
     Stopped,
     /// Something is not where it was.
     NotFound,
+    /// Something else is in its place.
+    Occupied,
     /// Any other.
     Other,
 }
@@ -97,6 +99,7 @@ impl From<RepositoryError> for RepositoryFailure {
             kind: match &error {
                 RepositoryError::Stopped(_) => RepositoryFailureKind::Stopped,
                 RepositoryError::NotFound { .. } => RepositoryFailureKind::NotFound,
+                RepositoryError::Occupied { .. } => RepositoryFailureKind::Occupied,
                 _ => RepositoryFailureKind::Other,
             },
             class: error.class(),

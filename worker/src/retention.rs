@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 use virtuozo_model::Severity;
 use virtuozo_repository::{
-    Recorded, RecordedSource, RepositoryError,
+    Recorded, RecordedSource,
     retention::{self, PointInfo},
 };
 use virtuozo_store::{
@@ -18,7 +18,11 @@ use virtuozo_store::{
     views::{self, Verification},
 };
 
-use crate::{blocking::blocking, error::StepError, steps::GuestRun};
+use crate::{
+    blocking::blocking,
+    error::{RepositoryFailureKind, StepError},
+    steps::GuestRun,
+};
 
 /// A point that is dated in the future by more is told.
 const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
@@ -183,7 +187,7 @@ async fn delete(run: &GuestRun, point: &GuestPoint, keep_last: i32) -> Result<()
         blocking(move || Ok(repository.check_holds(&path, id)?))
     };
     match holding.await {
-        Err(StepError::Repository(error @ RepositoryError::Occupied { .. })) => {
+        Err(StepError::Repository(error)) if error.kind == RepositoryFailureKind::Occupied => {
             damaged(run, point, "it is not deleted", &error.to_string()).await;
             return Ok(());
         }

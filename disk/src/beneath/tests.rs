@@ -215,8 +215,8 @@ fn what_belongs_to_the_program_itself_is_not_read_whatever_its_name_and_whatever
     place.link("vm/pg", "state/postgres");
     let own = vec![place.path("vm/keys/key"), place.path("vm/state/postgres")];
     let points = RestorePoints {
-        files: &["manifest", "journal"],
-        marker: ".marker",
+        files: ["manifest", "journal"].map(str::to_owned).to_vec(),
+        marker: ".marker".to_owned(),
     };
     let allowed =
         MachineRoots::new("read_roots", "rack2", vec![place.path("vm")]).without(own, points);

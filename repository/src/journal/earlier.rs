@@ -8,9 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Block, CHECK_DIGITS, Line, Subfile, Subject, check_digits};
+use super::{Block, CODE_DIGITS, Line, LineCodes, Subfile, Subject};
 use crate::{
-    Digest, NewPoint, Result, durable,
+    Digest, ManifestKeys, NewPoint, Result, durable,
     hash::{self, CHUNK_BYTES},
     names::{self, JOURNAL_NAME},
     stored::PointFiles,
@@ -38,7 +38,11 @@ struct EarlierFile {
 impl Earlier {
     /// Finds the partial copies of this run under lower fences. Returns the one that has most of the same instant, and
     /// removes the others.
-    pub(crate) fn find(folder: &Path, point: &NewPoint) -> Result<Option<Self>> {
+    pub(crate) fn find(
+        folder: &Path,
+        point: &NewPoint,
+        keys: &ManifestKeys,
+    ) -> Result<Option<Self>> {
         let mut best: Option<Self> = None;
         for name in durable::dirs(folder)? {
             let earlier = names::parse_partial(&name)
@@ -47,7 +51,7 @@ impl Earlier {
                 continue;
             }
             let dir = folder.join(name);
-            let found = Self::read(&dir, point);
+            let found = Self::read(&dir, point, keys);
             let useless = match (found, &best) {
                 (Some(found), Some(so_far)) if found.durable_bytes <= so_far.durable_bytes => {
                     Some(found.dir)
@@ -62,8 +66,9 @@ impl Earlier {
         Ok(best)
     }
 
-    /// `None` if there is no journal of this instant, or it is empty.
-    fn read(dir: &Path, point: &NewPoint) -> Option<Self> {
+    /// `None` if there is no journal of this instant by a holder of the site's key, or it is empty.
+    fn read(dir: &Path, point: &NewPoint, keys: &ManifestKeys) -> Option<Self> {
+        let mut codes = LineCodes::new(keys);
         let mut lines = BufReader::new(
             PointFiles::of(dir)
                 .ok()?
@@ -71,7 +76,7 @@ impl Earlier {
                 .ok()?
                 .into_file(),
         );
-        if !matches!(next_line(&mut lines)?, Line::Point(subject) if subject == Subject::of(point))
+        if !matches!(next_line(&mut lines, &mut codes)?, Line::Point(subject) if subject == Subject::of(point))
         {
             return None;
         }
@@ -81,7 +86,7 @@ impl Earlier {
             durable_bytes: 0,
         };
         let mut present: Option<EarlierFile> = None;
-        while let Some(line) = next_line(&mut lines) {
+        while let Some(line) = next_line(&mut lines, &mut codes) {
             match (line, &mut present) {
                 (Line::File(about), present) => {
                     let next = EarlierFile {
@@ -151,17 +156,17 @@ fn discard(dir: &Path) {
     }
 }
 
-/// The next line; none at the end, or where the journal is torn or damaged.
-fn next_line(lines: &mut impl BufRead) -> Option<Line> {
+/// The next line; none at the end, or where the journal is torn, damaged or by somebody else.
+fn next_line(lines: &mut impl BufRead, codes: &mut LineCodes) -> Option<Line> {
     let mut bytes = Vec::new();
     lines
         .by_ref()
         .take(LINE_LIMIT_BYTES)
         .read_until(b'\n', &mut bytes)
         .ok()?;
-    let (check, json) = bytes.strip_suffix(b"\n")?.split_at_checked(CHECK_DIGITS)?;
+    let (code, json) = bytes.strip_suffix(b"\n")?.split_at_checked(CODE_DIGITS)?;
     let json = json.strip_prefix(b" ")?;
-    if check_digits(json).as_bytes() != check {
+    if codes.next(json).as_bytes() != code {
         return None;
     }
     serde_json::from_slice(json).ok()

@@ -14,8 +14,8 @@ use std::{
 use proptest::prelude::*;
 use virtuozo_disk::{BlockRange, BlockSource, DiskError, RangeKind};
 use virtuozo_repository::{
-    CopyObserver, NewPoint, PointWriter, Repository, RepositoryError, SealedPoint, Stopped,
-    Unobserved,
+    CopyObserver, ManifestKey, ManifestKeys, NewPoint, PointWriter, Repository, RepositoryError,
+    SealedPoint, Stopped, Unobserved,
 };
 
 use crate::support::{Memory, StopAfter, UNIT, new_point, raw, tree, vmdk};
@@ -233,6 +233,38 @@ fn nothing_is_taken_over_where_the_source_has_changed() {
     let (_dir, repo) = temporary();
     broken_off(&repo, 20);
     assert_eq!(succeed(&repo, &Guest::changed("later")).resumed_bytes, 0);
+}
+
+#[test]
+fn nothing_is_taken_over_that_was_not_written_with_the_key_of_the_site() {
+    let keys =
+        |secret: Option<u8>| ManifestKeys::new(secret.map(|byte| ManifestKey::new([byte; 32])));
+    for (before, now, taken_over) in [
+        (Some(1), Some(1), true),
+        (None, None, true),
+        (None, Some(1), false),
+        (Some(2), Some(1), false),
+    ] {
+        let (_dir, repo) = temporary();
+        broken_off(&repo.clone().with_keys(keys(before)), 20);
+        let sealed = succeed(&repo.with_keys(keys(now)), &Guest::new());
+        assert_eq!(sealed.resumed_bytes > 0, taken_over, "{before:?} {now:?}");
+    }
+}
+
+#[test]
+fn nothing_of_a_journal_is_taken_over_from_a_line_on_that_is_not_in_its_place() {
+    let lines_of = |journal: &Path| -> Vec<String> {
+        let text = fs::read_to_string(journal).unwrap();
+        text.lines().map(str::to_owned).collect()
+    };
+    let (_dir, repo) = temporary();
+    let journal = broken_off(&repo, 20).join("virtuozo-journal");
+    let mut lines = lines_of(&journal);
+    assert!(lines.len() > 3, "{lines:?}");
+    lines.remove(1);
+    fs::write(&journal, lines.join("\n") + "\n").unwrap();
+    assert_eq!(succeed(&repo, &Guest::new()).resumed_bytes, 0);
 }
 
 #[test]
