@@ -97,10 +97,13 @@ impl MachineRoots {
 
     /// Whether a path without links lies below one of the directories, and is none of the program's own.
     pub fn hold(&self, real: &Path) -> bool {
-        let is_own = |own: &PathBuf| {
+        !self.is_own(real) && self.hold_of_any(real)
+    }
+
+    fn is_own(&self, real: &Path) -> bool {
+        self.own.iter().any(|own| {
             real.starts_with(own) || own.canonicalize().is_ok_and(|own| real.starts_with(own))
-        };
-        !self.own.iter().any(is_own) && self.hold_of_any(real)
+        })
     }
 
     fn hold_of_any(&self, real: &Path) -> bool {
@@ -154,9 +157,10 @@ impl MachineRoots {
         Ok(false)
     }
 
-    /// What to say of a path that they do not hold; `what` is what is not done with it, such as "read".
+    /// What to say of a path that they do not hold; `what` is what is not done with it, such as "read". Blocks.
     pub fn refusal(&self, what: &str, path: &Path) -> String {
-        if self.hold_of_any(path) && !self.hold(path) {
+        let real = path.ancestors().find_map(|there| there.canonicalize().ok());
+        if real.is_some_and(|real| self.is_own(&real)) {
             return self.refusal_of_own(what, path);
         }
         format!(

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{ErrorKind, Write},
+    io::{self, ErrorKind, Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -105,9 +105,23 @@ pub(crate) async fn export(context: &Context, args: ExportArgs) -> Result<()> {
     }
 }
 
+/// A larger file is no export: that of 10,000 guests has some 10 MB.
+const FILE_LIMIT_BYTES: u64 = 256 * 1024 * 1024;
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let file = fs::File::open(path)?;
+    file.take(FILE_LIMIT_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_LIMIT_BYTES {
+        let why = format!("it has more than {FILE_LIMIT_BYTES} bytes, which no export has");
+        return Err(io::Error::new(ErrorKind::InvalidData, why));
+    }
+    Ok(text)
+}
+
 /// The export that is about to be replaced, if there is one.
 fn earlier(path: &Path) -> Option<virtuozo_site_config::SiteFile> {
-    let text = fs::read_to_string(path).ok()?;
+    let text = read(path).ok()?;
     Some(Parsed::new(&text).ok()?.file)
 }
 
@@ -127,7 +141,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 
 pub(crate) async fn import(context: &Context, args: ImportArgs) -> Result<()> {
     let path = args.file.display();
-    let text = fs::read_to_string(&args.file).map_err(|error| match error.kind() {
+    let text = read(&args.file).map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::InvalidData => usage(format!("{path}: {error}")),
         _ => anyhow::Error::new(error).context(format!("{path} cannot be read")),
     })?;

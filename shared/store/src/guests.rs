@@ -3,7 +3,7 @@
 use sqlx::{Acquire, FromRow, PgExecutor, PgPool, Postgres};
 use uuid::Uuid;
 
-use virtuozo_model::{Guest, Host, Mode};
+use virtuozo_model::{Guest, Host, Mode, terminal};
 use virtuozo_postgres::StoreError;
 
 /// What an administrator says about a guest; none: the site's setting.
@@ -106,7 +106,10 @@ fn one_of(mut found: Vec<Guest>, text: &str) -> Result<Guest, StoreError> {
             found.push(last);
             let all: Vec<String> = found
                 .iter()
-                .map(|g| format!("\"{}/{}\"", g.host_name, g.locator))
+                .map(|g| {
+                    let name = format!("{}/{}", g.host_name, g.locator);
+                    terminal::shell_word(&name).into_owned()
+                })
                 .collect();
             Err(StoreError::Refused(format!(
                 "{text:?} may be any of {} guests: give one of {}",
