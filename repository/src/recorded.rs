@@ -33,7 +33,7 @@ impl ReadManifest {
     /// Whether this is the restore point that a catalogue has recorded.
     ///
     /// # Errors
-    /// [`RepositoryError::Damaged`] with what is different.
+    /// [`crate::RepositoryError::Damaged`] with what is different.
     pub fn check_recorded(&self, recorded: &Recorded, path: &Path) -> Result<()> {
         match self.difference(recorded) {
             None => Ok(()),

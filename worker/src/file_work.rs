@@ -12,7 +12,7 @@ use virtuozo_repository::{Access, ManifestKeys, NewPoint, SealedPoint};
 
 use crate::error::{RepositoryFailure, StepError};
 
-/// The name of [`FileWork`] among the work that a process of files can do.
+/// The name of the work on files among the work that a process of files can do.
 pub const FILE_WORK: &str = "files";
 
 /// Work, and what it answers.
