@@ -118,6 +118,7 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
     (
         "virtuozo-notices",
         &[
+            "virtuozo-disk",
             "virtuozo-model",
             "virtuozo-postgres",
             "virtuozo-queue",

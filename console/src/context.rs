@@ -12,6 +12,7 @@ use tracing::Level;
 use url::Url;
 use virtuozo_disk::{MachineRoots, RestorePoints};
 use virtuozo_hypervisor::{Connector, Connectors, vix::VixConnector};
+use virtuozo_notices::CaFiles;
 use virtuozo_postgres::server::Cluster;
 use virtuozo_repository::{MARKER_NAME, POINT_FILES};
 use virtuozo_runtime::{Health, LIMITS};
@@ -120,6 +121,11 @@ impl Context {
             "read_roots" | "write_roots" => Some(MachineRoots::default().to_string()),
             _ => None,
         }
+    }
+
+    /// The files of issuers that this machine reads.
+    pub(crate) fn ca_files(&self) -> CaFiles {
+        CaFiles::new(self.global.read_roots.clone())
     }
 
     /// The connectors to all kinds of host, for a command: nobody watches it.

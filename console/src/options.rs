@@ -63,8 +63,8 @@ pub(crate) struct GlobalOptions {
     /// /etc/virtuozo/key for root]
     #[arg(long, global = true, env = "VIRTUOZO_KEY_FILE", value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
-    /// Directories, with : between them, below which this machine reads guests' files [default: all but
-    /// those of the system, such as /etc]
+    /// Directories, with : between them, below which this machine reads guests' files and the ca_file of
+    /// notices [default: all but those of the system, such as /etc]
     #[arg(
         long,
         global = true,

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use virtuozo_hooks::{HookPrograms, Hooks};
 use virtuozo_model::ProcessKind;
-use virtuozo_notices::Notices;
+use virtuozo_notices::{CaFiles, Notices};
 use virtuozo_postgres::{StoreError, ask};
 use virtuozo_runtime::{Availability, LIMITS};
 use virtuozo_store::{hooks::HookScope, leadership, wakeup::WakeupListener, workers};
@@ -44,6 +44,8 @@ pub struct SchedulerOptions {
     pub name: String,
     /// The file with the key that opens the password and the secret for notices.
     pub key_file: PathBuf,
+    /// The files of issuers that this machine reads.
+    pub ca_files: CaFiles,
     /// The log of this machine that events are told to while it leads.
     pub event_log: EventLog,
     /// The hooks that this machine runs.
@@ -56,6 +58,7 @@ impl SchedulerOptions {
         Self {
             name: name.into(),
             key_file: virtuozo_secrets::default_key_file(),
+            ca_files: CaFiles::default(),
             event_log: EventLog::Off,
             hooks: HookPrograms::default(),
         }
@@ -86,7 +89,12 @@ impl Scheduler {
             .liveness
             .watch("schedulers", LIMITS.scheduler.standstill);
         let component = health.readiness.component("the scheduler");
-        let notices = Notices::new(pool.clone(), telemetry.clone(), options.key_file.clone());
+        let notices = Notices::new(
+            pool.clone(),
+            telemetry.clone(),
+            options.key_file.clone(),
+            options.ca_files.clone(),
+        );
         let stop_sending = shutdown.child_token();
         let sending = tokio::spawn(notices.serve(stop_sending.clone()));
         let _sends_until_here = stop_sending.drop_guard();

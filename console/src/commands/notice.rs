@@ -9,7 +9,12 @@ use virtuozo_notices::Notices;
 use virtuozo_services::notices::{self, KEYS, Secret};
 
 use super::{host, settings};
-use crate::{context::Context, error::AlreadyReported, output, password::PasswordArgs};
+use crate::{
+    context::{Context, Database},
+    error::AlreadyReported,
+    output,
+    password::PasswordArgs,
+};
 
 /// Commands on notices.
 #[derive(Debug, Subcommand)]
@@ -165,7 +170,15 @@ async fn settings_of(context: &Context, command: NoticeSettingsCommand) -> Resul
             let key = notices::key(&name)?;
             let db = context.database().await?;
             let after = notices::set(&db.pool, key, &value).await?;
-            settings::changed(context, key, &after)
+            let mut done = settings::changed(key, &after.settings);
+            for secret in after.removed {
+                done += &format!(
+                    "; the {secret} was for the former {}, and is removed: give the one for this with `{}`",
+                    secret.place_words(),
+                    secret.command()
+                );
+            }
+            context.out.done(&done)
         }
     }
 }
@@ -188,6 +201,15 @@ async fn secret(context: &Context, of: Way, password: &PasswordArgs, remove: boo
     ))
 }
 
+fn sender(context: &Context, db: &Database) -> Notices {
+    Notices::new(
+        db.pool.clone(),
+        context.unwatched(),
+        context.key_file(),
+        context.ca_files(),
+    )
+}
+
 async fn preview(context: &Context, args: Preview) -> Result<()> {
     let db = context.database().await?;
     let kind = match args.what {
@@ -196,7 +218,7 @@ async fn preview(context: &Context, args: Preview) -> Result<()> {
         What::Digest => NoticeKind::Digest,
     };
     let run_id = notices::previewed_run(&db.pool, kind, args.run.as_deref()).await?;
-    let notices = Notices::new(db.pool.clone(), context.unwatched(), context.key_file());
+    let notices = sender(context, &db);
     let content = notices.preview(kind, run_id).await?;
     if context.out.is_json() {
         return context.out.json(&content);
@@ -212,7 +234,7 @@ async fn preview(context: &Context, args: Preview) -> Result<()> {
 async fn test(context: &Context, way: Option<Way>) -> Result<()> {
     let db = context.database().await?;
     let channels = notices::channels_to_test(&db.pool, way.map(NoticeChannel::from)).await?;
-    let notices = Notices::new(db.pool.clone(), context.unwatched(), context.key_file());
+    let notices = sender(context, &db);
     let mut results = Vec::new();
     for channel in channels {
         results.push((channel, notices.test(channel).await?));

@@ -306,6 +306,7 @@ async fn run_scheduler(
 ) -> Result<()> {
     let mut options = SchedulerOptions::new(machine_name());
     options.key_file = context.key_file();
+    options.ca_files = context.ca_files();
     options.event_log = events.event_log;
     options.hooks = hook_programs(context);
     Ok(Scheduler::run(pool, options, telemetry, stop).await?)

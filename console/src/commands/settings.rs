@@ -44,7 +44,7 @@ pub(crate) async fn run(context: &Context, command: SettingsCommand) -> Result<(
             let key = settings::key(&name)?;
             let db = context.database().await?;
             let after = settings::set(&db.pool, key, &value).await?;
-            changed(context, key, &after)
+            context.out.done(&changed(key, &after))
         }
     }
 }
@@ -74,8 +74,8 @@ pub(super) fn show<S: Serialize>(
 }
 
 /// What a setting is now.
-pub(super) fn changed<S>(context: &Context, key: &Key<S>, after: &S) -> Result<()> {
+pub(super) fn changed<S>(key: &Key<S>, after: &S) -> String {
     let now = Some(key.value(after)).filter(|value| !value.is_empty());
     let now = now.as_deref().unwrap_or("none");
-    context.out.done(&format!("{} = {now}", key.name))
+    format!("{} = {now}", key.name)
 }

@@ -112,6 +112,18 @@ pub struct NoticeSettings {
     pub messages_per_hour: i32,
 }
 
+impl NoticeSettings {
+    /// The port of the mail server: the one that is set, or the usual one for the protection.
+    pub fn port(&self) -> u16 {
+        let set = self.mail_port.and_then(|port| port.try_into().ok());
+        set.unwrap_or(match self.mail_security {
+            MailSecurity::Starttls => 587,
+            MailSecurity::Tls => 465,
+            MailSecurity::None => 25,
+        })
+    }
+}
+
 /// Something to be told, in one way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "sqlx", derive(sqlx::FromRow))]

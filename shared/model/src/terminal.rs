@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 
 /// Whether a terminal would act on a character instead of showing it, would show what stands around it in another
 /// order, or would show nothing for it.
-fn acts(c: char) -> bool {
+pub fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c,
             // The soft hyphen, and marks, embeddings, overrides and isolates of bidirectional text.

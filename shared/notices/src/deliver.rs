@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use uuid::Uuid;
-use virtuozo_model::{NoticeChannel, NoticeKind, NoticeState, Severity};
+use virtuozo_model::{MailSecurity, NoticeChannel, NoticeKind, NoticeState, Severity};
 use virtuozo_postgres::StoreError;
 use virtuozo_runtime::LIMITS;
 use virtuozo_store::{
@@ -102,10 +102,21 @@ impl Notices {
                 let rendered = self.render(&content).await?;
                 let message = mail::message(&how, &rendered, &message_id)?;
                 let password = match &how.mail_user {
-                    Some(_) => self.secret(Secret::MailPassword).await?,
+                    Some(_) => self.secret(&how, Secret::MailPassword).await?,
                     None => None,
                 };
-                let done = mail::send(&how, password.as_ref(), &message, &pending).await?;
+                let issuers = match how.mail_security {
+                    MailSecurity::None => None,
+                    MailSecurity::Starttls | MailSecurity::Tls => self.issuers(&how).await?,
+                };
+                let done = mail::send(
+                    &how,
+                    issuers.as_deref(),
+                    password.as_ref(),
+                    &message,
+                    &pending,
+                )
+                .await?;
                 Ok(Reached {
                     sent: done.sent,
                     refused: done.refused,
@@ -113,9 +124,10 @@ impl Notices {
                 })
             }
             NoticeChannel::Webhook => {
-                let secret = self.secret(Secret::WebhookSecret).await?;
+                let secret = self.secret(&how, Secret::WebhookSecret).await?;
+                let issuers = self.issuers(&how).await?;
                 let now = runs::database_now(&self.pool).await?;
-                webhook::post(&how, secret.as_ref(), &content, &message_id, now).await?;
+                webhook::post(&how, issuers, secret.as_ref(), &content, &message_id, now).await?;
                 Ok(Reached {
                     sent: vec!["webhook".to_owned()],
                     ..Reached::default()

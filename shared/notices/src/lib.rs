@@ -1,6 +1,7 @@
 //! Notices about runs, guests that could not be brought back, and the day: their content, and their way by mail and
 //! webhook.
 
+mod ca_files;
 mod content;
 mod deliver;
 mod digest;
@@ -18,7 +19,7 @@ use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
-use virtuozo_model::{NoticeChannel, NoticeKind, NoticeState};
+use virtuozo_model::{NoticeChannel, NoticeKind, NoticeSettings, NoticeState};
 use virtuozo_postgres::{StoreError, count_error};
 use virtuozo_queue::{JobListener, NoticeJob};
 use virtuozo_runtime::LIMITS;
@@ -33,6 +34,7 @@ use virtuozo_store::{
 use virtuozo_telemetry::Telemetry;
 
 pub use crate::{
+    ca_files::CaFiles,
     content::{
         Content, Digest, GuestPart, HostPart, LeftBehind, Missed, Problem, RunPart, SpacePart,
         StalePart,
@@ -49,17 +51,19 @@ pub struct Notices {
     pool: PgPool,
     telemetry: Telemetry,
     key_file: PathBuf,
+    ca_files: CaFiles,
     /// The owner of the leases on notices that this sender takes.
     id: Uuid,
 }
 
 impl Notices {
-    /// One that opens the stored secrets with the key in `key_file`.
-    pub fn new(pool: PgPool, telemetry: Telemetry, key_file: PathBuf) -> Self {
+    /// One that opens the stored secrets with the key in `key_file`, and trusts the issuers in one of `ca_files`.
+    pub fn new(pool: PgPool, telemetry: Telemetry, key_file: PathBuf, ca_files: CaFiles) -> Self {
         Self {
             pool,
             telemetry,
             key_file,
+            ca_files,
             id: Uuid::now_v7(),
         }
     }
@@ -159,17 +163,38 @@ impl Notices {
         Ok(render::mail(content, &zone)?)
     }
 
-    /// A stored secret; none: none is stored.
-    async fn secret(&self, secret: Secret) -> Result<Option<SecretString>, SendError> {
+    /// The certificates, in PEM form, that are trusted besides the system's.
+    async fn issuers(&self, how: &NoticeSettings) -> Result<Option<Vec<u8>>, SendError> {
+        let Some(file) = how.ca_file.as_ref().map(PathBuf::from) else {
+            return Ok(None);
+        };
+        let (files, key_file) = (self.ca_files.clone(), self.key_file.clone());
+        let read = tokio::task::spawn_blocking(move || files.read(&file, &key_file));
+        let read = read
+            .await
+            .map_err(|e| SendError::transient(e.to_string()))?;
+        read.map(Some).map_err(SendError::transient)
+    }
+
+    /// A stored secret, which opens what these settings name; none: none is stored.
+    async fn secret(
+        &self,
+        how: &NoticeSettings,
+        secret: Secret,
+    ) -> Result<Option<SecretString>, SendError> {
         let Some(sealed) = config::sealed(&self.pool, secret).await? else {
             return Ok(None);
         };
-        let opened = Key::load(&self.key_file).and_then(|key| key.open(secret.id(), &sealed));
+        let place = secret.place(how);
+        let opened = Key::load(&self.key_file).and_then(|key| key.open(place.opens(), &sealed));
         match opened {
             Ok(secret) => Ok(Some(secret)),
-            Err(SecretError::WrongKey) => Err(SendError::transient(format!(
-                "the stored {secret} cannot be opened with the key file {} of this machine: copy the \
-                 key file of the others here, or give the {secret} again with `{}`",
+            // Only a person can say whether it is for this server.
+            Err(SecretError::WrongKey) => Err(SendError::permanent(format!(
+                "the stored {secret} was given for another {}, or cannot be opened with the key file {} of this \
+                 machine: look at `virtuozo notice settings get`, then give the {secret} again with `{}`, or copy the \
+                 key file of the other machines here",
+                secret.place_words(),
                 self.key_file.display(),
                 secret.command()
             ))),

@@ -25,7 +25,7 @@ use crate::{
     error::SendError,
     render::Rendered,
     text::line,
-    tls::{bad_ca, ca, cause, explain_tls},
+    tls::{bad_ca, cause, explain_tls},
 };
 
 /// What became of a mail.
@@ -52,13 +52,15 @@ enum Phase {
 /// A server and how to speak to it.
 struct Server<'a> {
     how: &'a NoticeSettings,
+    issuers: Option<&'a [u8]>,
     host: &'a str,
     port: u16,
 }
 
-/// Sends a mail to these receivers.
+/// Sends a mail to these receivers. `issuers` are certificates in PEM form that are trusted besides the system's.
 pub(crate) async fn send(
     how: &NoticeSettings,
+    issuers: Option<&[u8]>,
     password: Option<&SecretString>,
     message: &Message,
     receivers: &[String],
@@ -66,18 +68,11 @@ pub(crate) async fn send(
     let Some(host) = how.mail_host.as_deref() else {
         return Err(SendError::permanent("no mail server is set (mail_host)"));
     };
-    let usual = match how.mail_security {
-        MailSecurity::Starttls => 587,
-        MailSecurity::Tls => 465,
-        MailSecurity::None => 25,
-    };
     let server = Server {
         how,
+        issuers,
         host,
-        port: how
-            .mail_port
-            .and_then(|port| port.try_into().ok())
-            .unwrap_or(usual),
+        port: how.port(),
     };
     let mut connection = server.connect().await?;
     let done = server
@@ -267,9 +262,9 @@ impl Server<'_> {
     async fn tls(&self) -> Result<TlsParameters, SendError> {
         let failed = |e: Error| SendError::transient(format!("TLS cannot be set up: {e}"));
         let mut tls = TlsParameters::builder(self.host.to_owned());
-        if let Some(pem) = ca(self.how).await? {
-            tls = tls
-                .add_root_certificate(Certificate::from_pem(&pem).map_err(|_| bad_ca(self.how))?);
+        if let Some(pem) = self.issuers {
+            tls =
+                tls.add_root_certificate(Certificate::from_pem(pem).map_err(|_| bad_ca(self.how))?);
         }
         // Reads the system's certificates.
         tokio::task::spawn_blocking(move || tls.build())

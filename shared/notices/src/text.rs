@@ -1,16 +1,13 @@
 //! Text from others (names, messages) made fit for a line of a notice: no control characters, bounded length.
 
+use virtuozo_model::terminal;
+
 /// The longest message that is quoted.
 const CHARS_MAX: usize = 2000;
 
-/// Text of others without anything that ends a line or controls a terminal.
+/// Text of others without anything that ends a line, is not seen or changes how others are seen.
 pub(crate) fn line(text: &str) -> String {
-    let clean = |c: char| match c {
-        c if c.is_control() => ' ',
-        // Line and paragraph separators, and what turns the direction of writing.
-        '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => ' ',
-        c => c,
-    };
+    let clean = |c: char| if terminal::acts(c) { ' ' } else { c };
     let mut line: String = text.chars().take(CHARS_MAX).map(clean).collect();
     if text.chars().nth(CHARS_MAX).is_some() {
         line.push('…');
@@ -51,6 +48,8 @@ mod tests {
             line("a\r\nBcc: x\u{2028}y\u{202e}z\u{1b}[1m"),
             "a  Bcc: x y z [1m"
         );
+        let unseen = "a\u{200b}b\u{ad}c\u{feff}d\u{200e}e\u{e0041}f";
+        assert_eq!(line(unseen), "a b c d e f");
         let long = "é".repeat(CHARS_MAX + 1);
         assert_eq!(line(&long).chars().count(), CHARS_MAX + 1);
         assert_eq!(shortened("abcdef", 4), "abc…");

@@ -7,19 +7,6 @@ use virtuozo_model::NoticeSettings;
 
 use crate::error::SendError;
 
-/// The certificates that are trusted besides the system's.
-pub(crate) async fn ca(how: &NoticeSettings) -> Result<Option<Vec<u8>>, SendError> {
-    let Some(file) = &how.ca_file else {
-        return Ok(None);
-    };
-    let read = tokio::fs::read(file).await;
-    read.map(Some).map_err(|e| {
-        SendError::transient(format!(
-            "the file {file} (ca_file) cannot be read on this machine: {e}"
-        ))
-    })
-}
-
 pub(crate) fn bad_ca(how: &NoticeSettings) -> SendError {
     SendError::transient(format!(
         "the file {} (ca_file) holds no certificate in PEM form",

@@ -20,7 +20,7 @@ use crate::{
     content::Content,
     error::SendError,
     text::line,
-    tls::{bad_ca, ca, cause, explain_tls},
+    tls::{bad_ca, cause, explain_tls},
 };
 
 /// The form of what is posted; it grows when a field changes its meaning or goes away.
@@ -36,9 +36,11 @@ struct Posted<'a> {
     content: &'a Content,
 }
 
-/// Posts a notice under an id that stays the same when it is posted again.
+/// Posts a notice under an id that stays the same when it is posted again. `issuers` are certificates in PEM form that are
+/// trusted besides the system's.
 pub(crate) async fn post(
     how: &NoticeSettings,
+    issuers: Option<Vec<u8>>,
     secret: Option<&SecretString>,
     content: &Content,
     id: &str,
@@ -54,7 +56,7 @@ pub(crate) async fn post(
         content,
     };
     let body = serde_json::to_vec(&posted).map_err(|e| SendError::permanent(e.to_string()))?;
-    let mut request = client(how)
+    let mut request = client(how, issuers)
         .await?
         .post(url)
         .header(header::CONTENT_TYPE, "application/json")
@@ -114,14 +116,16 @@ fn signature(secret: &SecretString, now: DateTime<Utc>, body: &[u8]) -> Result<S
     Ok(format!("t={at},v1={}", hex::encode(sum)))
 }
 
-async fn client(how: &NoticeSettings) -> Result<reqwest::Client, SendError> {
-    let extra = ca(how).await?;
+async fn client(
+    how: &NoticeSettings,
+    issuers: Option<Vec<u8>>,
+) -> Result<reqwest::Client, SendError> {
     let failed =
         |e: &dyn std::fmt::Display| SendError::transient(format!("TLS cannot be set up: {e}"));
     let roots = tokio::task::spawn_blocking(move || {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if let Some(pem) = extra {
+        if let Some(pem) = issuers {
             for one in CertificateDer::pem_slice_iter(&pem) {
                 roots.add(one.ok()?).ok()?;
             }

@@ -63,7 +63,7 @@ pub enum SecretError {
     /// The system gives no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(String),
-    /// The password was sealed with another key, for another host, address or user, or is damaged.
+    /// The password was sealed with another key, for another host or purpose, address or user, or is damaged.
     #[error(
         "the stored password cannot be opened with this key, or is for another address or user: use the key file of the machine where it was given, or give it again with `virtuozo host password`"
     )]
@@ -85,6 +85,28 @@ pub struct Opens<'a> {
     pub address: Option<&'a str>,
     /// Whose it is.
     pub user: Option<&'a str>,
+}
+
+/// What a secret opens, with texts of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The host or purpose.
+    pub id: Uuid,
+    /// Where it is sent to.
+    pub address: Option<String>,
+    /// Whose it is.
+    pub user: Option<String>,
+}
+
+impl Place {
+    /// The same, borrowed.
+    pub fn opens(&self) -> Opens<'_> {
+        Opens {
+            id: self.id,
+            address: self.address.as_deref(),
+            user: self.user.as_deref(),
+        }
+    }
 }
 
 impl From<Uuid> for Opens<'_> {

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use sqlx::PgPool;
-use uuid::Uuid;
 use virtuozo_postgres::StoreError;
-use virtuozo_secrets::{Key, Opens, SecretError};
+use virtuozo_secrets::{Key, Place, SecretError};
 use virtuozo_store::{
     hosts,
     notices::config::{self, Secret},
@@ -16,21 +15,9 @@ use crate::error::ServiceError;
 /// A stored password or secret.
 struct Stored {
     whose: String,
-    /// What it opens: the host or purpose, and the address and user that it is sent to.
-    id: Uuid,
-    address: Option<String>,
-    user: Option<String>,
+    /// What it opens.
+    place: Place,
     sealed: Vec<u8>,
-}
-
-impl Stored {
-    fn opens(&self) -> Opens<'_> {
-        Opens {
-            id: self.id,
-            address: self.address.as_deref(),
-            user: self.user.as_deref(),
-        }
-    }
 }
 
 /// The key in a file; none: there is none, and nothing is stored that needs it.
@@ -79,7 +66,7 @@ pub async fn check(pool: &PgPool, file: &Path) -> Result<String, ServiceError> {
         ));
     };
     let mut foreign = stored(pool).await?;
-    foreign.retain(|one| key.open(one.opens(), &one.sealed).is_err());
+    foreign.retain(|one| key.open(one.place.opens(), &one.sealed).is_err());
     if foreign.is_empty() {
         return Ok(file.to_string());
     }
@@ -97,20 +84,21 @@ async fn stored(pool: &PgPool) -> Result<Vec<Stored>, StoreError> {
         if let Some(sealed) = hosts::sealed_password(pool, host.id).await? {
             all.push(Stored {
                 whose: format!("the password of host {}", host.name),
-                id: host.id,
-                address: host.address,
-                user: host.user_name,
+                place: Place {
+                    id: host.id,
+                    address: host.address,
+                    user: host.user_name,
+                },
                 sealed,
             });
         }
     }
+    let how_told = config::get(pool).await?;
     for secret in Secret::ALL {
         if let Some(sealed) = config::sealed(pool, secret).await? {
             all.push(Stored {
                 whose: format!("the {secret}"),
-                id: secret.id(),
-                address: None,
-                user: None,
+                place: secret.place(&how_told),
                 sealed,
             });
         }

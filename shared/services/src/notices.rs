@@ -11,7 +11,7 @@ use virtuozo_store::{
     views,
 };
 
-pub use virtuozo_store::notices::config::{KEYS, Secret};
+pub use virtuozo_store::notices::config::{Changed, KEYS, Secret};
 
 use crate::{
     error::{ServiceError, refused},
@@ -31,7 +31,7 @@ pub async fn get(pool: &PgPool) -> Result<NoticeSettings, ServiceError> {
     Ok(config::get(pool).await?)
 }
 
-/// Changes a setting; it applies at once, everywhere. Returns all as they stand then.
+/// Changes a setting; it applies at once, everywhere. A secret that is for another server or user then is removed.
 ///
 /// # Errors
 /// [`virtuozo_postgres::StoreError::Refused`] for a value that cannot be.
@@ -39,19 +39,41 @@ pub async fn set(
     pool: &PgPool,
     key: &Key<NoticeSettings>,
     value: &str,
-) -> Result<NoticeSettings, ServiceError> {
+) -> Result<Changed, ServiceError> {
     Ok(config::set(pool, &[(key.name, value)]).await?)
 }
 
-/// Stores the password for the mail server or the secret of the webhook.
+/// Stores the password for the mail server or the secret of the webhook, for the server and the user that are set.
+///
+/// # Errors
+/// [`ServiceError::Refused`] if they are not.
 pub async fn set_secret(
     pool: &PgPool,
     secret: Secret,
     key: &SealingKey,
     text: &SecretString,
 ) -> Result<(), ServiceError> {
-    let sealed = key.seal(secret.id(), text)?;
-    Ok(config::set_sealed(pool, secret, Some(&sealed)).await?)
+    let mut tx = pool.begin().await?;
+    let settings = config::locked(&mut tx).await?;
+    let place = secret.place(&settings);
+    let is_complete = match secret {
+        Secret::MailPassword => place.address.is_some() && place.user.is_some(),
+        Secret::WebhookSecret => place.address.is_some(),
+    };
+    if !is_complete {
+        return Err(refused(match secret {
+            Secret::MailPassword => {
+                "the mail password is for one server and user: set mail_host and mail_user first, with `virtuozo notice \
+                 settings set`"
+            }
+            Secret::WebhookSecret => {
+                "the webhook secret is for one address: set webhook_url first, with `virtuozo notice settings set`"
+            }
+        }));
+    }
+    let sealed = key.seal(place.opens(), text)?;
+    config::set_sealed(&mut *tx, secret, Some(&sealed)).await?;
+    Ok(tx.commit().await?)
 }
 
 /// Forgets it.

@@ -58,14 +58,16 @@ pub(super) async fn export_secrets(
     site: &virtuozo_secrets::Key,
     file: &mut SiteFile,
 ) -> Result<(), SiteFileError> {
+    let settings = config::get(&mut *conn).await?;
     for secret in Secret::ALL {
         let Some(sealed) = config::sealed(&mut *conn, secret).await? else {
             continue;
         };
+        let place = secret.place(&settings);
         let opened = site
-            .open(secret.id(), &sealed)
+            .open(place.opens(), &sealed)
             .map_err(|_| SiteFileError::SealedSecret { secret })?;
-        let text = sealing.seal(secret.id(), &opened)?;
+        let text = sealing.seal(place.opens(), &opened)?;
         file.notice_secrets.set(secret, text);
     }
     Ok(())

@@ -91,3 +91,58 @@ async fn a_run_with_one_broken_guest_makes_one_mail_that_names_guest_and_reason(
     );
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_given_for_one_mail_server_and_goes_with_it() -> Result<()> {
+    let site = Site::new().await?;
+    let set = |name: &str, value: &str| {
+        let done = site.json(&["notice", "settings", "set", name, value])?;
+        let message = done["message"].as_str().unwrap_or_default();
+        Ok::<_, anyhow::Error>(message.to_owned())
+    };
+    let give = |way: &str| {
+        site.virtuozo_with(
+            &["notice", "secret", way, "--password-stdin"],
+            "correct horse\n",
+        )
+    };
+    for (way, first) in [
+        ("mail", "mail_host and mail_user"),
+        ("webhook", "webhook_url"),
+    ] {
+        let refused = give(way)?;
+        ensure!(
+            refused.code != 0 && refused.stderr.contains(first),
+            "{refused:?}"
+        );
+    }
+    set("mail_host", "mail.example.org")?;
+    set("mail_user", "backup")?;
+    set("webhook_url", "https://hooks.example.org/x")?;
+    give("mail")?.ok()?;
+    give("webhook")?.ok()?;
+    let told = set("mail_to", "admin@example.org")?;
+    ensure!(!told.contains("removed"), "{told}");
+    for (name, value, parts) in [
+        (
+            "mail_host",
+            "mail.example.com",
+            ["mail password", "removed", "virtuozo notice secret mail"],
+        ),
+        (
+            "webhook_url",
+            "https://hooks.example.org/y",
+            [
+                "webhook secret",
+                "removed",
+                "virtuozo notice secret webhook",
+            ],
+        ),
+    ] {
+        let told = set(name, value)?;
+        ensure!(parts.iter().all(|part| told.contains(part)), "{told}");
+    }
+    let now = site.json(&["notice", "settings", "get"])?;
+    ensure!(now["has_mail_password"] == false && now["has_webhook_secret"] == false);
+    Ok(())
+}

@@ -7,5 +7,6 @@
 )]
 
 mod notices;
+mod secrets;
 mod servers;
 mod site;

@@ -1,5 +1,6 @@
 //! Notices as they arrive: at a mail server and a webhook receiver that are not ours.
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 use virtuozo_model::{Notice, NoticeChannel, NoticeKind, NoticeState};
 use virtuozo_store::notices::{
@@ -56,6 +57,9 @@ async fn what_is_wrong_with_the_mail_server_is_said_in_clear_words() {
     site.mail_by(starttls.port, "starttls").await;
     let unused = free_port().to_string();
     let plain_port = plain.port.to_string();
+    let pipe = site.dir.path().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    let pipe = pipe.to_str().unwrap();
     for (changes, words) in [
         (vec![], ""),
         (vec![("mail_host", "nobody.invalid")], "cannot be resolved"),
@@ -73,6 +77,8 @@ async fn what_is_wrong_with_the_mail_server_is_said_in_clear_words() {
             "an issuer that this machine does not know",
         ),
         (vec![("ca_file", "/nowhere/ca.pem")], "/nowhere/ca.pem"),
+        (vec![("ca_file", pipe)], "no regular file"),
+        (vec![("ca_file", "/etc/passwd")], "read_roots"),
         (vec![("mail_host", "127.0.0.1")], "for another name"),
         (
             vec![("mail_to", "bert@example.org")],
@@ -89,6 +95,7 @@ async fn what_is_wrong_with_the_mail_server_is_said_in_clear_words() {
             .collect();
         config::set(site.pool(), &reset).await.unwrap();
         config::set(site.pool(), &changes).await.unwrap();
+        site.secret(Secret::MailPassword, "correct horse").await;
         let said = site.test(NoticeChannel::Mail).await.unwrap_or_default();
         assert!(
             said.contains(words) && said.is_empty() == words.is_empty(),
@@ -480,7 +487,7 @@ async fn a_webhook_is_signed_and_posted_again_under_the_same_id_until_it_is_take
     let site = Site::new().await;
     let server = Server::webhook(json!({ "answers": [503, 429] }));
     let url = format!("http://127.0.0.1:{}/hook?token=hush", server.port);
-    site.set("webhook_url", &url).await;
+    site.webhook_at(&url).await;
     let run = site.failed_run("mail").await;
     let senders = site.senders(1);
     for attempt in 1..=2 {

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use virtuozo_model::{Notice, NoticeChannel, NoticeKind, NoticeState};
-use virtuozo_notices::Notices;
+use virtuozo_notices::{CaFiles, Notices};
 use virtuozo_postgres::testing::TestDb;
 use virtuozo_secrets::Key;
 use virtuozo_store::notices::{
@@ -33,8 +33,6 @@ impl Site {
             dir: TempDir::new().unwrap(),
             certificates: Certificates::new(),
         };
-        site.secret(Secret::MailPassword, "correct horse").await;
-        site.secret(Secret::WebhookSecret, "battery staple").await;
         site.set("group_secs", "0").await;
         site
     }
@@ -48,12 +46,20 @@ impl Site {
     }
 
     pub(crate) fn notices(&self) -> Notices {
-        Notices::new(self.pool().clone(), Telemetry::default(), self.key_file())
+        let ca_files = CaFiles::default();
+        Notices::new(
+            self.pool().clone(),
+            Telemetry::default(),
+            self.key_file(),
+            ca_files,
+        )
     }
 
+    /// Stores a secret for the server and user that are set.
     pub(crate) async fn secret(&self, secret: Secret, text: &str) {
         let key = Key::load_or_create(&self.key_file()).unwrap();
-        let sealed = key.seal(secret.id(), &text.to_owned().into()).unwrap();
+        let place = secret.place(&config::get(self.pool()).await.unwrap());
+        let sealed = key.seal(place.opens(), &text.to_owned().into()).unwrap();
         config::set_sealed(self.pool(), secret, Some(&sealed))
             .await
             .unwrap();
@@ -80,6 +86,13 @@ impl Site {
         )
         .await
         .unwrap();
+        self.secret(Secret::MailPassword, "correct horse").await;
+    }
+
+    /// Notices are posted there, signed.
+    pub(crate) async fn webhook_at(&self, url: &str) {
+        self.set("webhook_url", url).await;
+        self.secret(Secret::WebhookSecret, "battery staple").await;
     }
 
     /// What a test by mail says; none: it has arrived.

@@ -40,38 +40,54 @@ impl Import<'_> {
                 .map_err(self.parsed.refuse(place, "notices"))?;
         }
         for secret in Secret::ALL {
-            self.notice_secret(secret).await?;
+            let had_one = secret.is_stored(&now);
+            if let Some(new) = self.notice_secret(secret, had_one).await? {
+                self.told(secret, had_one, new);
+            }
         }
         Ok(())
     }
 
-    async fn notice_secret(&mut self, secret: Secret) -> Result<(), SiteFileError> {
+    /// Stores a secret of the file, for what it opens. Returns what became of it; none: it is as it was.
+    async fn notice_secret(
+        &mut self,
+        secret: Secret,
+        had_one: bool,
+    ) -> Result<Option<Value>, SiteFileError> {
+        let settings = config::locked(&mut *self.conn).await?;
+        let now = config::sealed(&mut *self.conn, secret).await?;
         let wanted = self.parsed.file.notice_secrets.of(secret);
         let (Some(wanted), Some(keys)) = (wanted, self.keys) else {
-            return Ok(());
+            // That for another server or user went with the change of these.
+            return Ok((had_one && now.is_none()).then_some(Value::Null));
         };
-        let new = sealing::open(keys.file, secret.id(), wanted.as_ref()).map_err(|_| {
-            let why = "it is damaged: export it again, or take it out".to_owned();
-            self.parsed.refuse(wanted, field(secret))(StoreError::Refused(why))
+        let place = secret.place(&settings);
+        let new = sealing::open(keys.file, place.opens(), wanted.as_ref()).map_err(|_| {
+            let why = "it was sealed for another server or user, or is damaged: export it again, or take it out";
+            self.parsed.refuse(wanted, field(secret))(StoreError::Refused(why.to_owned()))
         })?;
-        let now = config::sealed(&mut *self.conn, secret).await?;
-        let opened = now
-            .as_ref()
-            .and_then(|sealed| keys.site.open(secret.id(), sealed).ok());
+        let opened = now.and_then(|sealed| keys.site.open(place.opens(), &sealed).ok());
         if opened.is_some_and(|now| now.expose_secret() == new.expose_secret()) {
-            return Ok(());
+            return Ok(None);
         }
-        let sealed = keys.site.seal(secret.id(), &new)?;
+        let sealed = keys.site.seal(place.opens(), &new)?;
         config::set_sealed(&mut *self.conn, secret, Some(&sealed)).await?;
+        Ok(Some(if had_one { "changed" } else { "stored" }.into()))
+    }
+
+    fn told(&mut self, secret: Secret, had_one: bool, new: Value) {
         let change = FieldChange {
             field: field(secret).to_owned(),
-            old: now.as_ref().map_or(Value::Null, |_| "stored".into()),
-            new: now.as_ref().map_or("stored", |_| "changed").into(),
+            old: if had_one {
+                "stored".into()
+            } else {
+                Value::Null
+            },
+            new,
         };
         self.secrets
             .entry("notices".to_owned())
             .or_default()
             .push(change);
-        Ok(())
     }
 }

@@ -93,8 +93,10 @@ async fn secrets_of_notices_come_through_under_another_key_and_settings_that_fit
     let key = |name: &str| Key::load_or_create(&dir.path().join(name)).unwrap();
     let (key_here, key_there) = (key("here"), key("there"));
     imported(&here, TEXT, Options::default()).await;
+    let settings = config::get(&here.pool).await.unwrap();
     for (secret, text) in Secret::ALL.into_iter().zip(["mail pass", "hook pass"]) {
-        let sealed = key_here.seal(secret.id(), &text.into()).unwrap();
+        let place = secret.place(&settings);
+        let sealed = key_here.seal(place.opens(), &text.into()).unwrap();
         config::set_sealed(&here.pool, secret, Some(&sealed))
             .await
             .unwrap();
@@ -155,7 +157,8 @@ async fn secrets_of_notices_come_through_under_another_key_and_settings_that_fit
     assert!(!told.contains(" pass"), "{told}");
     for (secret, text) in Secret::ALL.into_iter().zip(["mail pass", "hook pass"]) {
         let sealed = config::sealed(&there.pool, secret).await.unwrap();
-        let opened = key_there.open(secret.id(), &sealed.unwrap()).unwrap();
+        let place = secret.place(&settings);
+        let opened = key_there.open(place.opens(), &sealed.unwrap()).unwrap();
         assert_eq!(opened.expose_secret(), text);
     }
     let again = import(&there.pool, &file, Some(keys), &Lab, PRUNE)
@@ -179,7 +182,8 @@ async fn secrets_of_notices_come_through_under_another_key_and_settings_that_fit
     let after = config::get(&there.pool).await.unwrap();
     assert!(after.has_mail_password && after.has_webhook_secret);
     // Another one is a change, a damaged one names its line.
-    let other = key_there.seal(Secret::MailPassword.id(), &"other".into());
+    let place = Secret::MailPassword.place(&settings);
+    let other = key_there.seal(place.opens(), &"other".into());
     config::set_sealed(&there.pool, Secret::MailPassword, Some(&other.unwrap()))
         .await
         .unwrap();
@@ -199,6 +203,19 @@ async fn secrets_of_notices_come_through_under_another_key_and_settings_that_fit
     let error = error.unwrap_err().to_string();
     let named = format!("line {}, mail_password: ", line.unwrap() + 1);
     assert!(error.starts_with(&named), "{error}");
+
+    // In a file too they are for one server only; without them a change of the server takes them away.
+    let elsewhere = text.replace("mail.example.org", "evil.example.org");
+    let error = import(&there.pool, &parsed(&elsewhere), Some(keys), &Lab, PRUNE).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("another server or user"), "{error}");
+    let elsewhere = TEXT.replace("mail.example.org", "evil.example.org");
+    let done = imported(&there, &elsewhere, PRUNE).await;
+    let told = serde_json::to_string(&done.changes).unwrap();
+    let removed = r#"{"field":"mail_password","old":"stored","new":null}"#;
+    assert!(told.contains(removed), "{told}");
+    let after = config::get(&there.pool).await.unwrap();
+    assert!(!after.has_mail_password && after.has_webhook_secret);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use chrono::NaiveTime;
-use sqlx::{Acquire, PgExecutor, Postgres};
+use sqlx::{Acquire, PgConnection, PgExecutor, Postgres};
 use uuid::Uuid;
 
 use crate::settings::{self, Key, number, show, word, yes_no};
@@ -12,6 +12,7 @@ use virtuozo_model::{
     schedule::{Recurrence, ScheduleError},
 };
 use virtuozo_postgres::StoreError;
+use virtuozo_secrets::Place;
 
 /// A key whose value is written as it is typed, or empty for none.
 macro_rules! optional_key {
@@ -183,19 +184,35 @@ pub async fn get(db: impl PgExecutor<'_>) -> Result<NoticeSettings, StoreError> 
         .await?)
 }
 
-/// Changes settings, all or none; they apply at once, everywhere. Returns them as they stand then.
+/// The settings now, which nobody else changes until the end of the transaction.
+pub async fn locked(conn: &mut PgConnection) -> Result<NoticeSettings, StoreError> {
+    sqlx::query(include_str!("settings_lock.sql"))
+        .execute(&mut *conn)
+        .await?;
+    get(conn).await
+}
+
+/// What a change of settings has brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// All of them, as they stand then.
+    pub settings: NoticeSettings,
+    /// The secrets that were for another server or user, and are removed.
+    pub removed: Vec<Secret>,
+}
+
+/// Changes settings, all or none; they apply at once, everywhere. A secret that is not for the server and the user that
+/// they name then is removed.
 ///
 /// # Errors
 /// [`StoreError::Refused`] for an unknown name or a value that is not permitted.
 pub async fn set(
     db: impl Acquire<'_, Database = Postgres>,
     changes: &[(&str, &str)],
-) -> Result<NoticeSettings, StoreError> {
+) -> Result<Changed, StoreError> {
     let mut tx = db.begin().await?;
-    sqlx::query(include_str!("settings_lock.sql"))
-        .execute(&mut *tx)
-        .await?;
-    let mut new = get(&mut *tx).await?;
+    let before = locked(&mut tx).await?;
+    let mut new = before.clone();
     settings::apply(KEYS, &mut new, changes)?;
     check(&new)?;
     let json = serde_json::to_value(&new)
@@ -204,8 +221,16 @@ pub async fn set(
         .bind(json)
         .execute(&mut *tx)
         .await?;
+    let mut removed = Vec::new();
+    for secret in Secret::ALL {
+        if secret.is_stored(&before) && secret.place(&before) != secret.place(&new) {
+            set_sealed(&mut *tx, secret, None).await?;
+            removed.push(secret);
+        }
+    }
+    let settings = get(&mut *tx).await?;
     tx.commit().await?;
-    Ok(new)
+    Ok(Changed { settings, removed })
 }
 
 /// Whether a value alone is permitted, whatever it has to fit together with.
@@ -262,12 +287,50 @@ impl Secret {
     /// Both.
     pub const ALL: [Self; 2] = [Self::MailPassword, Self::WebhookSecret];
 
-    /// What it is sealed for.
+    /// Its purpose, as a part of what it is sealed for.
     pub fn id(self) -> Uuid {
         Uuid::from_u128(match self {
             Self::MailPassword => 0x7669_7274_756f_7a6f_6d61_696c_0000_0001,
             Self::WebhookSecret => 0x7669_7274_756f_7a6f_6d61_696c_0000_0002,
         })
+    }
+
+    /// What it opens under these settings: the mail server, with its port and the protection of the connection, and the
+    /// user there; or the web address. It is sealed for this, and is never sent elsewhere.
+    pub fn place(self, settings: &NoticeSettings) -> Place {
+        let (address, user) = match self {
+            Self::MailPassword => {
+                let port = settings.port();
+                let security = settings.mail_security;
+                let at = |host: &String| format!("{security}://{host}:{port}");
+                (
+                    settings.mail_host.as_ref().map(at),
+                    settings.mail_user.clone(),
+                )
+            }
+            Self::WebhookSecret => (settings.webhook_url.clone(), None),
+        };
+        Place {
+            id: self.id(),
+            address,
+            user,
+        }
+    }
+
+    /// What [`place`](Self::place) is, in words.
+    pub fn place_words(self) -> &'static str {
+        match self {
+            Self::MailPassword => "server or user",
+            Self::WebhookSecret => "address",
+        }
+    }
+
+    /// Whether it is stored.
+    pub fn is_stored(self, settings: &NoticeSettings) -> bool {
+        match self {
+            Self::MailPassword => settings.has_mail_password,
+            Self::WebhookSecret => settings.has_webhook_secret,
+        }
     }
 
     /// The command that stores it.
@@ -288,7 +351,7 @@ impl Display for Secret {
     }
 }
 
-/// A secret, sealed for [`Secret::id`]; none: none is stored.
+/// A secret, sealed for a [`Secret::place`]; none: none is stored.
 pub async fn sealed(
     db: impl PgExecutor<'_>,
     secret: Secret,
