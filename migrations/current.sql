@@ -2416,6 +2416,15 @@ CREATE VIEW virtuozo.runs AS
            FROM virtuozo_core.guest_runs
           WHERE (guest_runs.run_id = r.id)) g);
 
+-- Name: file_waits; Type: TABLE; Schema: virtuozo_core
+CREATE TABLE virtuozo_core.file_waits (
+    guest_run_id uuid NOT NULL,
+    fence bigint NOT NULL,
+    what text NOT NULL,
+    since virtuozo_core.instant NOT NULL,
+    CONSTRAINT file_waits_what_check CHECK ((what <> ''::text))
+);
+
 -- Name: paused_hosts; Type: VIEW; Schema: virtuozo_core
 CREATE VIEW virtuozo_core.paused_hosts AS
  SELECT h.id AS host_id,
@@ -2548,6 +2557,20 @@ UNION ALL
      LEFT JOIN virtuozo_core.steps s ON (((s.guest_run_id = g.id) AND (s.fence = g.fence) AND ((s.name)::text = (g.step)::text))))
      CROSS JOIN LATERAL ( SELECT GREATEST(g.progress_at, s.started_at) AS at) p)
   WHERE (((g.state)::text = 'running'::text) AND ((g.step)::text = ANY (ARRAY['copy'::text, 'verify'::text])) AND ((p.at)::timestamp with time zone < (now() - '00:10:00'::interval)))
+UNION ALL
+ SELECT 'files'::text AS kind,
+    g.id,
+    h.name AS host,
+    u.name AS guest,
+    w.since,
+    format('%s have not answered for %s s'::text, w.what, floor(EXTRACT(epoch FROM (now() - (w.since)::timestamp with time zone)))) AS reason,
+    format('see whether the file system is mounted and its server answers; it is given up after file_silence_secs (%s)'::text, s.file_silence_secs) AS advice
+   FROM ((((virtuozo_core.file_waits w
+     JOIN virtuozo_core.guest_runs g ON (((g.id = w.guest_run_id) AND (g.fence = w.fence))))
+     JOIN virtuozo_core.hosts h ON ((h.id = g.host_id)))
+     JOIN virtuozo_core.guests u ON ((u.id = g.guest_id)))
+     CROSS JOIN virtuozo_core.settings s)
+  WHERE ((g.state)::text = 'running'::text)
 UNION ALL
  SELECT 'admitted'::text AS kind,
     g.id,
@@ -2939,6 +2962,10 @@ ALTER TABLE ONLY virtuozo_core.event_forwarder
 ALTER TABLE ONLY virtuozo_core.events
     ADD CONSTRAINT events_pkey PRIMARY KEY (id);
 
+-- Name: file_waits file_waits_pkey; Type: CONSTRAINT; Schema: virtuozo_core
+ALTER TABLE ONLY virtuozo_core.file_waits
+    ADD CONSTRAINT file_waits_pkey PRIMARY KEY (guest_run_id, fence);
+
 -- Name: guest_runs guest_runs_pkey; Type: CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.guest_runs
     ADD CONSTRAINT guest_runs_pkey PRIMARY KEY (id);
@@ -3230,6 +3257,10 @@ ALTER TABLE ONLY virtuozo_core.events
 -- Name: events events_run_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.events
     ADD CONSTRAINT events_run_id_fkey FOREIGN KEY (run_id) REFERENCES virtuozo_core.runs(id) ON DELETE CASCADE;
+
+-- Name: file_waits file_waits_guest_run_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
+ALTER TABLE ONLY virtuozo_core.file_waits
+    ADD CONSTRAINT file_waits_guest_run_id_fkey FOREIGN KEY (guest_run_id) REFERENCES virtuozo_core.guest_runs(id) ON DELETE CASCADE;
 
 -- Name: guest_runs guest_runs_guest_id_fkey; Type: FK CONSTRAINT; Schema: virtuozo_core
 ALTER TABLE ONLY virtuozo_core.guest_runs

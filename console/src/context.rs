@@ -10,6 +10,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
 use url::Url;
+use virtuozo_child_process::FileProcesses;
 use virtuozo_disk::{MachineRoots, RestorePoints};
 use virtuozo_hypervisor::{Connector, Connectors, vix::VixConnector};
 use virtuozo_notices::CaFiles;
@@ -35,6 +36,8 @@ pub(crate) struct Context {
     pub(crate) out: Output,
     /// Called by the workers of this process.
     pub(crate) failpoints: Arc<dyn Failpoints>,
+    /// The processes that read and write files for it.
+    pub(crate) files: FileProcesses,
     /// How this process stands.
     pub(crate) health: Health,
     /// Cancelled by SIGINT, SIGTERM and SIGHUP; `None` before [`Self::catch_signals`].
@@ -76,6 +79,8 @@ impl Context {
             configuration,
             out,
             failpoints,
+            // This path still starts this program after its file was replaced.
+            files: FileProcesses::new("/proc/self/exe", ["file-process"]),
             health: Health::default(),
             caught: Mutex::new(None),
         }
@@ -146,6 +151,7 @@ impl Context {
         let roots = self.roots("read_roots", &self.global.read_roots);
         let vix = VixConnector::new(self.global.vix_library.clone())
             .reading_within(roots)
+            .reading_by(self.files.clone())
             .observed_by(telemetry.metrics.meter(), telemetry.traces.tracer());
         Connectors::new([Arc::new(vix) as Arc<dyn Connector>])
     }

@@ -61,6 +61,8 @@ pub enum ErrorKind {
     GuestInvalid,
     /// A file of the guest is on a datastore that this machine cannot read: its mapping is missing.
     NotMapped,
+    /// The file system with the guest's files, or with the host's lists, does not answer.
+    FilesSilent,
     /// A file of the guest lies where this machine's own configuration does not let it be read.
     NotAllowed,
     /// The hypervisor cannot do this at all, or not for this guest.
@@ -84,6 +86,7 @@ impl fmt::Display for ErrorKind {
             Self::GuestNotFound => "guest_not_found",
             Self::GuestInvalid => "guest_invalid",
             Self::NotMapped => "not_mapped",
+            Self::FilesSilent => "files_silent",
             Self::NotAllowed => "not_allowed",
             Self::NotSupported => "not_supported",
             Self::PowerState => "power_state",

@@ -49,6 +49,8 @@ pub struct HostTarget {
     /// Administrator's mapping: datastore name → directory as this machine reads it. A datastore that
     /// is not named here is read at the path its host gives.
     pub datastores: BTreeMap<String, PathBuf>,
+    /// How long nothing may move while files of guests are read.
+    pub file_silence: Duration,
 }
 
 /// What a host can do.

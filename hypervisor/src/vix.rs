@@ -1,8 +1,8 @@
 //! The back end for VMware hosts behind the VIX C API.
 //!
 //! The library is not trusted with this process: each connection lives in a child process
-//! (`child`), which alone loads it. The parent keeps the port and reads the guests' files itself,
-//! from the datastores.
+//! (`child`), which alone loads it. The parent keeps the port, and has the guests' files read from the
+//! datastores by other processes (`files`).
 
 mod back_end;
 mod child;
@@ -27,4 +27,5 @@ mod wrapper;
 pub use back_end::BACK_END;
 pub use child::run_vix_host;
 pub use connector::VixConnector;
+pub use files::{FILE_WORK, serve_file_work};
 pub use library::LIBRARY_VARIABLE;

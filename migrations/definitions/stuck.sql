@@ -48,6 +48,17 @@ SELECT g.step, g.id, h.name, u.name, p.at,
  CROSS JOIN LATERAL (SELECT greatest(g.progress_at, s.started_at) AS at) p
  WHERE g.state = 'running' AND g.step IN ('copy', 'verify') AND p.at < now() - interval '10 minutes'
 UNION ALL
+SELECT 'files', g.id, h.name, u.name, w.since,
+       format('%s have not answered for %s s', w.what, floor(extract(epoch FROM now() - w.since))),
+       format('see whether the file system is mounted and its server answers; it is given up after file_silence_secs (%s)',
+              s.file_silence_secs)
+  FROM virtuozo_core.file_waits w
+  JOIN virtuozo_core.guest_runs g ON g.id = w.guest_run_id AND g.fence = w.fence
+  JOIN virtuozo_core.hosts h ON h.id = g.host_id
+  JOIN virtuozo_core.guests u ON u.id = g.guest_id
+ CROSS JOIN virtuozo_core.settings s
+ WHERE g.state = 'running'
+UNION ALL
 SELECT 'admitted', g.id, h.name, u.name, g.admitted_at, 'it has a slot, and no worker has taken it',
        'start more workers, or see whether they reach the host'
   FROM virtuozo_core.guest_runs g

@@ -436,6 +436,15 @@ CREATE TABLE virtuozo_core.disk_progress (
     PRIMARY KEY (guest_run_id, device)
 );
 
+-- File systems that guest runs wait for, and that have not answered for long.
+CREATE TABLE virtuozo_core.file_waits (
+    guest_run_id uuid NOT NULL REFERENCES virtuozo_core.guest_runs ON DELETE CASCADE,
+    fence        bigint NOT NULL,                                       -- the lease under which it is waited
+    what         text NOT NULL CHECK (what <> ''),                      -- such as "reads from the datastore standard"
+    since        virtuozo_core.instant NOT NULL,
+    PRIMARY KEY (guest_run_id, fence)
+);
+
 -- What must be undone whatever happens. Written before the host is changed, deleted only after it was
 -- seen to be met.
 CREATE TABLE virtuozo_core.obligations (

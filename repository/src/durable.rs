@@ -7,6 +7,7 @@ use std::{
 };
 
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::{Access, RepositoryError, Result};
 
@@ -119,7 +120,7 @@ pub(crate) fn dirs_and_links(path: &Path) -> Result<(Vec<String>, Vec<String>)> 
 }
 
 /// The space of a file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Space {
     /// Bytes that may still be written.
     pub free_bytes: u64,

@@ -65,7 +65,7 @@ impl ManifestKey {
 pub struct ManifestKeys(Vec<ManifestKey>);
 
 /// Whether somebody who has a key of this machine wrote a manifest as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum Authenticity {
     /// Its code is right.

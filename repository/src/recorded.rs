@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{ReadManifest, Result, manifest::damaged};
 
 /// What a catalogue knows of a restore point, to be held against its manifest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recorded {
     /// Identity of the restore point.
     pub point_id: Uuid,
@@ -19,7 +20,7 @@ pub struct Recorded {
 }
 
 /// Where a restore point comes from, as a catalogue has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedSource {
     /// Name of the host.
     pub host: String,

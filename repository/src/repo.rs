@@ -105,11 +105,6 @@ impl Repository {
         self
     }
 
-    /// A repository that was opened before. Nothing is looked at now.
-    pub fn known(root: impl Into<PathBuf>) -> Self {
-        Self::at(root.into())
-    }
-
     /// The repository's directory.
     pub fn root(&self) -> &Path {
         &self.root

@@ -14,7 +14,7 @@ use std::{
 
 use parking_lot::Mutex;
 use rustix::io::Errno;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use virtuozo_disk::DiskError;
 
 use crate::{
@@ -32,7 +32,7 @@ mod disks;
 const THREADS: usize = 4;
 
 /// One thing that is wrong with a restore point.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// Name of the file.
     pub file: String,
@@ -43,7 +43,7 @@ pub struct Problem {
 }
 
 /// The outcome of a verification.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyReport {
     /// No problem was found.
     pub ok: bool,

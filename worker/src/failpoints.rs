@@ -88,15 +88,6 @@ impl ActiveFailpoints {
         }
     }
 
-    /// Pauses the thread at this place, if that is set. Failures cannot be injected here.
-    pub(crate) fn at_blocking(&self, place: Place) {
-        if let Disturbance::Pause(file) = self.0.at(place) {
-            while file.exists() {
-                std::thread::sleep(LIMITS.worker.failpoint_look_every);
-            }
-        }
-    }
-
     /// Whether a worker is to pause at this place and has not reached it yet.
     pub(crate) fn is_ahead(&self, place: Place) -> bool {
         self.0.is_ahead(place)

@@ -1,6 +1,7 @@
 //! The work on files, done: in a process of its own, or on a thread where files always answer.
 
 mod copy;
+mod teller;
 
 use std::path::Path;
 
@@ -9,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use virtuozo_child_process::Line;
 use virtuozo_hypervisor::open_image;
-use virtuozo_repository::Repository;
+use virtuozo_repository::{CopyObserver, Recorded, Repository, RepositoryError, Stopped};
 
 pub(crate) use self::copy::copy;
+use self::teller::Teller;
 use crate::{
     error::StepError,
-    file_work::{Entered, Failure, FileWork},
+    file_work::{Entered, Failure, FileWork, StopPlace},
 };
 
 /// Does work by its request. Blocks.
@@ -90,10 +92,72 @@ fn perform(work: FileWork, line: &Line) -> Result<Value, StepError> {
             let repository = in_repository(&root, line)?;
             value(&repository.locate(&sealed).is_ok())
         }
+        FileWork::ReadBack {
+            root,
+            sealed,
+            stops,
+        } => {
+            let repository = in_repository(&root, line)?;
+            line.phase(format!("reads from {}", root.display()));
+            let at = match repository.locate(&sealed) {
+                // The verification reports a bad manifest.
+                Err(RepositoryError::Damaged { .. }) => sealed.partial_path.clone(),
+                located => located?,
+            };
+            let recorded = Recorded {
+                point_id: sealed.point_id,
+                source: None,
+                manifest_blake3: sealed.manifest_blake3,
+            };
+            let observer = Reading(Teller::new(line, stops));
+            value(&repository.verify(&at, Some(&recorded), &observer)?)
+        }
+        FileWork::Publish { root, sealed } => value(&in_repository(&root, line)?.publish(&sealed)?),
+        FileWork::Discard { root, sealed } => value(&in_repository(&root, line)?.discard(&sealed)?),
+        FileWork::FindMissing {
+            root,
+            path,
+            recorded,
+        } => value(&in_repository(&root, line)?.missing(&path, &recorded)?),
+        FileWork::MeasureSpace { root, id } => {
+            Repository::recognise(&root, id, &[])?;
+            value(&virtuozo_repository::space(&root)?)
+        }
+        FileWork::IsMounted {
+            location,
+            id,
+            points,
+        } => {
+            let is_read = std::fs::read_dir(&location).is_ok();
+            value(&(is_read && Repository::recognise(&location, id, &points).is_ok()))
+        }
+        FileWork::CheckHolds { root, path, id } => {
+            in_repository(&root, line)?.check_holds(&path, id)?;
+            value(&())
+        }
+        FileWork::Remove { root, path, id } => {
+            value(&in_repository(&root, line)?.remove_point(&path, id)?)
+        }
     }
 }
 
 fn in_repository(root: &Path, line: &Line) -> Result<Repository, StepError> {
     line.phase(format!("reads and writes in {}", root.display()));
     Ok(Repository::open(root)?)
+}
+
+/// Tells the progress of reading a restore point.
+struct Reading<'a>(Teller<'a>);
+
+impl CopyObserver for Reading<'_> {
+    fn progress(&self, file: &str, done_bytes: u64, total_bytes: u64) {
+        self.0.moved(file, done_bytes, total_bytes);
+        if done_bytes > 0 {
+            self.0.at(StopPlace::VerifyMiddle);
+        }
+    }
+
+    fn wait_allowed(&self) -> Result<(), Stopped> {
+        self.0.wait_allowed()
+    }
 }

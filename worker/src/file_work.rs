@@ -8,7 +8,7 @@ use uuid::Uuid;
 use virtuozo_disk::MachineRoots;
 use virtuozo_hypervisor::{HypervisorError, ImageFiles};
 use virtuozo_model::ErrorClass;
-use virtuozo_repository::{Access, ManifestKeys, NewPoint, SealedPoint};
+use virtuozo_repository::{Access, ManifestKeys, NewPoint, Recorded, SealedPoint};
 
 use crate::error::{RepositoryFailure, StepError};
 
@@ -46,13 +46,52 @@ pub(crate) enum FileWork {
         /// The first fence whose partial copy is still needed, for guest runs that are known. Of others all stay.
         needed_from: HashMap<Uuid, i64>,
     },
-    /// Copies a guest. Tells [`CopyNews`], asks [`CopyQuestion`], and answers a [`SealedPoint`].
+    /// Copies a guest. Tells [`FileNews`], asks [`FileQuestion`], and answers a [`SealedPoint`].
     Copy {
         image: ImageFiles,
         order: Box<CopyOrder>,
     },
     /// Whether a sealed point is where it should be: `bool`.
     IsThere { root: PathBuf, sealed: SealedPoint },
+    /// Reads a sealed point back. Tells [`FileNews`], asks [`FileQuestion`], and answers a
+    /// [`VerifyReport`](virtuozo_repository::VerifyReport).
+    ReadBack {
+        root: PathBuf,
+        sealed: SealedPoint,
+        /// Where it is to ask before it goes on.
+        stops: Vec<StopPlace>,
+    },
+    /// Makes a sealed point visible. Answers a [`PublishedPoint`](virtuozo_repository::PublishedPoint).
+    Publish { root: PathBuf, sealed: SealedPoint },
+    /// Deletes a sealed point that is not what was written: whether it was there.
+    Discard { root: PathBuf, sealed: SealedPoint },
+    /// What is missing of a published point: `Option<String>`.
+    FindMissing {
+        root: PathBuf,
+        path: PathBuf,
+        recorded: Recorded,
+    },
+    /// The space where a repository lies: `Option<Space>`; none where it is not there, or does not tell.
+    MeasureSpace { root: PathBuf, id: Option<Uuid> },
+    /// Whether a directory can be read, and if it is one of a repository, holds that: `bool`.
+    IsMounted {
+        location: PathBuf,
+        /// The id of the repository; none where it is none, or not known.
+        id: Option<Uuid>,
+        points: Vec<String>,
+    },
+    /// Deletes a published point: whether it was there.
+    Remove {
+        root: PathBuf,
+        path: PathBuf,
+        id: Uuid,
+    },
+    /// Checks that a published point is the one of this id. Answers nothing.
+    CheckHolds {
+        root: PathBuf,
+        path: PathBuf,
+        id: Uuid,
+    },
 }
 
 /// What came of opening a repository.
@@ -75,43 +114,45 @@ pub(crate) struct CopyOrder {
     /// They authenticate the manifest.
     pub(crate) keys: ManifestKeys,
     /// Where it is to ask before it goes on.
-    pub(crate) stops: Vec<CopyPlace>,
+    pub(crate) stops: Vec<StopPlace>,
 }
 
-/// A place in a copy at which a failpoint can be.
+/// A place at which a failpoint can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum CopyPlace {
-    /// After the first bytes.
-    Middle,
-    /// After the first checkpoint, with at least half of a file still to be copied.
-    Durable,
+pub(crate) enum StopPlace {
+    /// After the first bytes of a copy.
+    CopyMiddle,
+    /// After the first checkpoint of a copy, with at least half of a file still to be copied.
+    CopyDurable,
+    /// After the first bytes of a verification.
+    VerifyMiddle,
 }
 
-/// How far a copy is. Files are told by their device, if they have one.
+/// How far work is. The files of a copy are told by their device, if they have one.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum CopyNews {
-    /// A file that is to be copied.
+pub(crate) enum FileNews {
+    /// A file that is to be read.
     Expected { label: String, bytes: u64 },
-    /// So much of a file is copied.
-    Copied {
+    /// So much of a file is done.
+    Moved {
         label: String,
-        copied_bytes: u64,
+        done_bytes: u64,
         total_bytes: u64,
     },
     /// A file is complete.
     FileDone { label: String, bytes: u64 },
 }
 
-/// What a copy waits for an answer to.
+/// What work waits for an answer to.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum CopyQuestion {
+pub(crate) enum FileQuestion {
     /// Whether there is space for the copy: `bool`.
     Space(SpaceNeeded),
     /// Whether to go on at this place; any answer means that.
-    At(CopyPlace),
+    At(StopPlace),
 }
 
 /// The space for a copy.

@@ -4,24 +4,42 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use virtuozo_child_process::{FileError, FileProcesses};
+use virtuozo_child_process::{Event, FileError, FileProcesses, Running};
 
 use crate::{
     error::StepError,
     file_work::{FILE_WORK, Failure, FileWork},
 };
 
-/// Has work done that neither asks nor tells anything. In it nothing may stand still for longer than `silence`.
+/// Begins work in which nothing may stand still for longer than `silence`. With `allowed`, it waits after that time until it
+/// is allowed to go on.
+///
+/// # Errors
+/// No process can be started for it.
+pub(crate) fn begin(
+    processes: &FileProcesses,
+    work: &FileWork,
+    silence: Duration,
+    allowed: Option<Duration>,
+) -> Result<Running, FileError> {
+    processes.begin(FILE_WORK, work, silence, allowed)
+}
+
+/// Has work done that neither asks nor tells anything.
 ///
 /// # Errors
 /// The work's own, or it was given up.
 pub(crate) async fn ask<A: DeserializeOwned>(
     processes: &FileProcesses,
-    silence: Duration,
     work: &FileWork,
+    silence: Duration,
 ) -> Result<A, StepError> {
-    let answer: Value = processes.call(FILE_WORK, work, silence).await?;
-    read(answer)
+    let mut running = begin(processes, work, silence, None)?;
+    loop {
+        if let Event::Done(answer) = running.next().await? {
+            return read(answer);
+        }
+    }
 }
 
 /// The answer of work.

@@ -238,6 +238,11 @@ pub(crate) async fn judge(
             let why = note_crash(pool, availability, guest, &error).await?;
             return Ok(GuestRunStart::Failed(why, ErrorClass::Operator));
         }
+        Looked::Facts(Err(error)) if error.kind == ErrorKind::FilesSilent => {
+            let why = format!("it is left out of this run: {error}");
+            note_invalid(pool, availability, guest, &why).await?;
+            return Ok(GuestRunStart::Failed(why, ErrorClass::Operator));
+        }
         Looked::Facts(Err(error)) => {
             let state = match error.kind {
                 ErrorKind::GuestNotFound => GuestState::NotInInventory,

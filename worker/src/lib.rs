@@ -134,6 +134,10 @@ impl Worker {
         let reprobe_every = options
             .reprobe_every
             .unwrap_or(LIMITS.worker.probe_again_every);
+        let left_behind = options.files.left_behind().clone();
+        telemetry
+            .metrics
+            .observe_left_behind(move || left_behind.count());
         let served = Served::probe(connectors.clone(), reprobe_every).await;
         let kinds = served.kinds();
         while_unavailable(&health.availability, "the worker's entry", || {
@@ -174,6 +178,7 @@ impl Worker {
             health.availability.clone(),
             options.name.clone(),
             incarnation,
+            options.files.clone(),
         );
         let looking_for_locations = tokio::spawn(
             missing_capabilities
@@ -216,6 +221,7 @@ impl Worker {
         let watching_space = tokio::spawn(repository_space::watch(
             PgPool::clone(&pool),
             telemetry.clone(),
+            context.files.clone(),
         ));
         component.ready();
         tokio::join!(

@@ -2,22 +2,22 @@
 //! then. For some minutes this worker claims no job that needs it while another worker runs that may have it. A location
 //! is looked for meanwhile, since its mount may come back.
 
-use std::{collections::HashSet, fs, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use virtuozo_child_process::FileProcesses;
 use virtuozo_model::ErrorClass;
 use virtuozo_postgres::{Pool, StoreError};
 use virtuozo_queue::Job;
-use virtuozo_repository::Repository;
 use virtuozo_runtime::{Availability, LIMITS};
 use virtuozo_store::{
     repositories::{self, KnownRepository},
     workers::{self, Missing},
 };
 
-use crate::{error::StepError, retry::while_unavailable};
+use crate::{error::StepError, file_work::FileWork, files, retry::while_unavailable};
 
 /// What this worker's machine was found to lack.
 #[derive(Clone)]
@@ -31,9 +31,12 @@ pub(crate) struct MissingCapabilities {
     looks: Looks,
 }
 
-/// The locations that a thread looks at now. One whose storage hangs keeps its thread, and gets no further one.
-#[derive(Debug, Clone, Default)]
-struct Looks(Arc<Mutex<HashSet<String>>>);
+/// The locations that a process looks at now. One whose storage hangs keeps its process, and gets no further one.
+#[derive(Debug, Clone)]
+struct Looks {
+    now: Arc<Mutex<HashSet<String>>>,
+    files: FileProcesses,
+}
 
 impl MissingCapabilities {
     pub(crate) fn new(
@@ -41,13 +44,17 @@ impl MissingCapabilities {
         availability: Availability,
         name: String,
         incarnation: Uuid,
+        files: FileProcesses,
     ) -> Self {
         Self {
             pool,
             availability,
             name,
             incarnation,
-            looks: Looks::default(),
+            looks: Looks {
+                now: Arc::default(),
+                files,
+            },
         }
     }
 
@@ -125,14 +132,19 @@ impl MissingCapabilities {
 impl Looks {
     /// Whether a location is there now. One that is still being looked at is not.
     async fn is_there(&self, location: &str, repository: KnownRepository) -> bool {
-        if !self.0.lock().insert(location.to_owned()) {
+        if !self.now.lock().insert(location.to_owned()) {
             return false;
         }
         let (looks, location) = (self.clone(), location.to_owned());
-        let look = tokio::task::spawn_blocking(move || {
-            let is_there = is_there(Path::new(&location), &repository);
-            looks.0.lock().remove(&location);
-            is_there
+        let look = tokio::spawn(async move {
+            let work = FileWork::IsMounted {
+                location: location.clone().into(),
+                id: repository.id,
+                points: repository.points,
+            };
+            let is_there = files::ask(&looks.files, &work, Duration::MAX).await;
+            looks.now.lock().remove(&location);
+            is_there.unwrap_or(false)
         });
         matches!(
             tokio::time::timeout(LIMITS.worker.mount, look).await,
@@ -141,15 +153,22 @@ impl Looks {
     }
 }
 
-/// Whether a directory can be read, and if it is one of a repository that the site knows, holds that. Blocks.
-fn is_there(location: &Path, known: &KnownRepository) -> bool {
-    fs::read_dir(location).is_ok()
-        && Repository::recognise(location, known.id, &known.points).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use virtuozo_repository::Repository;
+
     use super::*;
+
+    fn looks() -> Looks {
+        Looks {
+            now: Arc::default(),
+            files: FileProcesses::threads(Arc::new(|_, request, line| {
+                crate::serve_file_work(request, line)
+            })),
+        }
+    }
 
     fn repository(id: Option<Uuid>) -> KnownRepository {
         KnownRepository {
@@ -163,7 +182,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("mount");
         let path = place.to_str().unwrap();
-        let looks = Looks::default();
+        let looks = looks();
         assert!(!looks.is_there(path, repository(None)).await);
         fs::create_dir(&place).unwrap();
         assert!(looks.is_there(path, repository(None)).await);
@@ -174,17 +193,17 @@ mod tests {
         assert!(looks.is_there(path, repository(Some(id))).await);
         let another = looks.is_there(path, repository(Some(Uuid::now_v7())));
         assert!(!another.await);
-        assert!(looks.0.lock().is_empty());
+        assert!(looks.now.lock().is_empty());
     }
 
     #[tokio::test]
-    async fn a_location_that_is_still_being_looked_at_gets_no_second_thread() {
+    async fn a_location_that_is_still_being_looked_at_gets_no_second_process() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_str().unwrap();
-        let looks = Looks::default();
-        looks.0.lock().insert(path.to_owned());
+        let looks = looks();
+        looks.now.lock().insert(path.to_owned());
         assert!(!looks.is_there(path, repository(None)).await);
-        looks.0.lock().clear();
+        looks.now.lock().clear();
         assert!(looks.is_there(path, repository(None)).await);
     }
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use virtuozo_child_process::FileProcesses;
 use virtuozo_disk::MachineRoots;
 use virtuozo_postgres::Pool;
-use virtuozo_repository::{Access, Repository};
+use virtuozo_repository::Access;
 use virtuozo_runtime::Availability;
 use virtuozo_store::repositories;
 
@@ -60,14 +60,14 @@ impl Repositories {
         root: &Path,
         access: Access,
         silence: Duration,
-    ) -> Result<Repository, StepError> {
+    ) -> Result<(), StepError> {
         let seen = self.seen().get(root).copied();
         if let Some(id) = seen {
             match self
                 .enter(root, Some(id), Vec::new(), access, silence)
                 .await
             {
-                Ok(_) => return Ok(Repository::known(root).with_access(access)),
+                Ok(_) => return Ok(()),
                 // It would not answer now either.
                 Err(error @ StepError::Files(_)) => return Err(error),
                 Err(_) => {}
@@ -93,7 +93,7 @@ impl Repositories {
                 .await?;
         }
         self.seen().insert(root.to_owned(), id);
-        Ok(Repository::known(root).with_access(access))
+        Ok(())
     }
 
     /// Of an error that something is not where it was: whether that is because the repository is not there.
@@ -136,7 +136,7 @@ impl Repositories {
             access,
             allowed: self.allowed.clone(),
         };
-        match files::ask(&self.processes, silence, &work).await? {
+        match files::ask(&self.processes, &work, silence).await? {
             Entered::Id(id) => Ok(id),
             Entered::NotAllowed => Err(StepError::operator(self.allowed.refusal("write to", root))),
         }

@@ -1,12 +1,13 @@
 //! Measures the space of the repositories that this machine has mounted, for metrics, and records it for processes on
 //! other machines.
 
-use std::path::Path;
+use std::{path::PathBuf, time::Duration};
 
 use sqlx::PgPool;
 use uuid::Uuid;
+use virtuozo_child_process::FileProcesses;
 use virtuozo_postgres::{StoreError, count_error};
-use virtuozo_repository::Repository;
+use virtuozo_repository::Space;
 use virtuozo_runtime::LIMITS;
 use virtuozo_store::{caps, repositories, space};
 use virtuozo_telemetry::{
@@ -14,10 +15,12 @@ use virtuozo_telemetry::{
     metrics::{Metrics, RepositorySpace},
 };
 
+use crate::{file_work::FileWork, files};
+
 /// Measures from time to time, until the future is dropped.
-pub(crate) async fn watch(pool: PgPool, telemetry: Telemetry) {
+pub(crate) async fn watch(pool: PgPool, telemetry: Telemetry, files: FileProcesses) {
     loop {
-        if let Err(error) = look(&pool, &telemetry.metrics).await {
+        if let Err(error) = look(&pool, &telemetry.metrics, &files).await {
             count_error(&telemetry.health.availability, &error);
             tracing::debug!(%error, "space of repositories could not be read");
         }
@@ -25,23 +28,25 @@ pub(crate) async fn watch(pool: PgPool, telemetry: Telemetry) {
     }
 }
 
-async fn look(pool: &PgPool, metrics: &Metrics) -> Result<(), StoreError> {
+async fn look(pool: &PgPool, metrics: &Metrics, files: &FileProcesses) -> Result<(), StoreError> {
     let known = caps::repositories(pool).await?;
     let mut places = Vec::new();
     for one in known {
         let id = repositories::known(pool, &one.path).await?.id;
         places.push((one.path, id));
     }
-    let mut looking = tokio::task::spawn_blocking(move || {
-        places
-            .into_iter()
-            .filter_map(|(path, id)| space_in(path, id))
-            .collect::<Vec<_>>()
+    let files = files.clone();
+    let mut looking = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        for (path, id) in places {
+            seen.extend(space_in(&files, path, id).await);
+        }
+        seen
     });
     let seen = match tokio::time::timeout(LIMITS.worker.space, &mut looking).await {
         Ok(seen) => seen,
         Err(_) => {
-            // The last value is outdated. The hung storage keeps this one thread, and no further one is started.
+            // The last value is outdated. The hung storage keeps this one process, and no further one is started.
             metrics.set_repositories(Vec::new());
             looking.await
         }
@@ -55,10 +60,15 @@ async fn look(pool: &PgPool, metrics: &Metrics) -> Result<(), StoreError> {
 }
 
 /// `None` where the repository is not mounted on this machine, does not exist yet, or does not tell its space.
-fn space_in(path: String, id: Option<Uuid>) -> Option<RepositorySpace> {
-    let root = Path::new(&path);
-    Repository::recognise(root, id, &[]).ok()?;
-    let space = virtuozo_repository::space(root).ok()??;
+async fn space_in(
+    files: &FileProcesses,
+    path: String,
+    id: Option<Uuid>,
+) -> Option<RepositorySpace> {
+    let root = PathBuf::from(&path);
+    let work = FileWork::MeasureSpace { root, id };
+    let space: Option<Space> = files::ask(files, &work, Duration::MAX).await.ok()?;
+    let space = space?;
     Some(RepositorySpace {
         repository: path,
         free_bytes: space.free_bytes,

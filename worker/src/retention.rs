@@ -1,9 +1,6 @@
 //! Retention after a successful backup: deletes restore points that newer verified ones cover.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, path::PathBuf};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
@@ -19,8 +16,8 @@ use virtuozo_store::{
 };
 
 use crate::{
-    blocking::blocking,
     error::{RepositoryFailureKind, StepError},
+    file_work::FileWork,
     steps::GuestRun,
 };
 
@@ -136,7 +133,8 @@ async fn is_there(run: &GuestRun, point: &GuestPoint) -> bool {
 }
 
 async fn missing(run: &GuestRun, point: &GuestPoint) -> Result<Option<String>, StepError> {
-    let repository = run.repository(Path::new(&point.repository)).await?;
+    let root = PathBuf::from(&point.repository);
+    run.enter(&root).await?;
     let recorded = Recorded {
         point_id: point.id,
         source: Some(RecordedSource {
@@ -146,8 +144,12 @@ async fn missing(run: &GuestRun, point: &GuestPoint) -> Result<Option<String>, S
         }),
         manifest_blake3: point.manifest_blake3.clone(),
     };
-    let path = PathBuf::from(&point.path);
-    blocking(move || Ok(repository.missing(&path, &recorded)?)).await
+    run.ask(&FileWork::FindMissing {
+        root,
+        path: PathBuf::from(&point.path),
+        recorded,
+    })
+    .await
 }
 
 /// Says which points claim an instant that is still to come: the clock of the database was wrong, or is, or somebody
@@ -180,13 +182,15 @@ async fn tell(run: &GuestRun, message: String, point: Uuid) {
 async fn delete(run: &GuestRun, point: &GuestPoint, keep_last: i32) -> Result<(), StepError> {
     let pool = &run.context.pool;
     // A directory that is missing because the repository is not mounted is not deleted.
-    let repository = run.repository(Path::new(&point.repository)).await?;
+    let root = PathBuf::from(&point.repository);
+    run.enter(&root).await?;
     let (path, id) = (PathBuf::from(&point.path), point.id);
-    let holding = {
-        let (repository, path) = (repository.clone(), path.clone());
-        blocking(move || Ok(repository.check_holds(&path, id)?))
+    let holding = FileWork::CheckHolds {
+        root: root.clone(),
+        path: path.clone(),
+        id,
     };
-    match holding.await {
+    match run.ask::<()>(&holding).await {
         Err(StepError::Repository(error)) if error.kind == RepositoryFailureKind::Occupied => {
             damaged(run, point, "it is not deleted", &error.to_string()).await;
             return Ok(());
@@ -199,7 +203,7 @@ async fn delete(run: &GuestRun, point: &GuestPoint, keep_last: i32) -> Result<()
         Deletion::Begun | Deletion::UnderWay => {}
         Deletion::Gone | Deletion::Uncovered => return Ok(()),
     }
-    blocking(move || Ok(repository.remove_point(&path, id)?)).await?;
+    let _was_there: bool = run.ask(&FileWork::Remove { root, path, id }).await?;
     points::finish_delete(pool, point.id).await?;
     tracing::info!(
         guest = run.guest.full_name(),

@@ -2,6 +2,7 @@
 
 mod commit;
 mod copy;
+mod file_job;
 mod guest_run;
 mod hooks;
 mod late_change;
@@ -15,14 +16,13 @@ mod snapshot_obligation;
 mod validate;
 pub(crate) mod verify;
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use opentelemetry::trace::FutureExt;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 use virtuozo_model::StepName;
-use virtuozo_runtime::LIMITS;
 use virtuozo_store::{
     guest_runs,
     inventory::GuestObservation,
@@ -147,7 +147,7 @@ impl GuestRun {
             };
             let root = validated.destination;
             let looking = async {
-                self.repository(&root).await?;
+                self.enter(&root).await?;
                 let root = root.clone();
                 self.ask(&FileWork::IsThere { root, sealed }).await
             };
@@ -285,25 +285,4 @@ fn outcome<T>(performed: &Result<T, StepError>) -> Outcome {
 /// A setting in seconds.
 pub(crate) fn secs(value: i32) -> Duration {
     Duration::from_secs(u64::try_from(value).unwrap_or_default())
-}
-
-/// Waits for long work, and calls `report` from time to time.
-async fn reporting<T, Report>(
-    work: impl Future<Output = T>,
-    mut report: impl FnMut() -> Report,
-) -> T
-where
-    Report: Future<Output = ()>,
-{
-    tokio::pin!(work);
-    let mut tick = tokio::time::interval_at(
-        Instant::now() + LIMITS.worker.progress_every,
-        LIMITS.worker.progress_every,
-    );
-    loop {
-        tokio::select! {
-            done = &mut work => return done,
-            _ = tick.tick() => report().await,
-        }
-    }
 }

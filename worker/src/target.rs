@@ -1,13 +1,13 @@
 //! What a connection to a stored host needs: address, credentials, properties, datastores.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use sqlx::PgPool;
 use uuid::Uuid;
 use virtuozo_hypervisor::HostTarget;
 use virtuozo_postgres::StoreError;
 use virtuozo_secrets::{Key, Opens, SecretError};
-use virtuozo_store::{datastores, hosts};
+use virtuozo_store::{datastores, hosts, settings};
 use virtuozo_telemetry::Telemetry;
 
 use crate::{error::StepError, retry::while_unavailable};
@@ -66,6 +66,9 @@ pub async fn host_target(
         password,
         properties: host.properties,
         datastores,
+        file_silence: Duration::from_secs(
+            u64::try_from(settings::get(pool).await?.file_silence_secs).unwrap_or_default(),
+        ),
     })
 }
 

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
 use serde_json::Value;
-use virtuozo_child_process::FileProcesses;
+use virtuozo_hypervisor::vix;
 use virtuozo_worker::{FILE_WORK, serve_file_work};
 
 /// Options of `vix-host`; all else comes over stdin.
@@ -18,22 +18,17 @@ pub(crate) struct VixHostArgs {
 
 /// Serves one host connection until stdin ends.
 pub(crate) fn vix_host() -> ExitCode {
-    virtuozo_hypervisor::vix::run_vix_host()
+    vix::run_vix_host()
 }
 
 /// Reads and writes files until stdin ends.
 pub(crate) fn file_process() -> ExitCode {
     virtuozo_child_process::run_file_process(Arc::new(|work, request, line| match work {
         FILE_WORK => serve_file_work(request, line),
+        vix::FILE_WORK => vix::serve_file_work(request, line),
         // The answer of another version is understood by nobody.
         _ => Value::Null,
     }))
-}
-
-/// The processes of this program that read and write files for it.
-pub(crate) fn file_processes() -> FileProcesses {
-    // This path still starts this program after its file was replaced.
-    FileProcesses::new("/proc/self/exe", ["file-process"])
 }
 
 /// Options of `hook-guard`.

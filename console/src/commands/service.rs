@@ -13,10 +13,7 @@ use virtuozo_scheduler::{EventLog, Scheduler, SchedulerOptions};
 use virtuozo_telemetry::Telemetry;
 use virtuozo_worker::{Worker, WorkerOptions};
 
-use super::{
-    internal,
-    workers::{self, WorkerCommand},
-};
+use super::workers::{self, WorkerCommand};
 use crate::{
     context::{Context, Database, machine_name},
     http, systemd,
@@ -325,6 +322,6 @@ fn worker_options(context: &Context, name: Option<String>) -> WorkerOptions {
     options.hooks = hook_programs(context);
     options.write_roots = context.roots("write_roots", &context.global.write_roots);
     options.failpoints = Arc::clone(&context.failpoints);
-    options.files = internal::file_processes();
+    options.files = context.files.clone();
     options
 }

@@ -1,11 +1,15 @@
-//! One connection to a VMware host: requests to its process, what the host is, and work on its files.
+//! One connection to a VMware host: requests to its process, what the host is, and reading its files.
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use virtuozo_child_process::FileProcesses;
 use virtuozo_disk::MachineRoots;
 
 use super::{
     child::{Answer, ChildProcess, Operation},
+    files::{FILE_WORK, HostFiles, HostWork, not_understood},
     limits::LIMITS,
     product::Product,
     session::Snapshots,
@@ -19,6 +23,8 @@ pub(super) struct Connection {
     pub(super) product: Product,
     /// Below which directories this machine reads guests' files.
     pub(super) allowed: MachineRoots,
+    /// The processes that read files.
+    pub(super) files: FileProcesses,
 }
 
 impl Connection {
@@ -75,21 +81,27 @@ impl Connection {
         }
     }
 
-    /// Runs work on files on a thread that may block.
-    pub(super) async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&HostTarget, &MachineRoots) -> T + Send + 'static,
-    ) -> Result<T> {
-        let (target, allowed) = (self.target.clone(), self.allowed.clone());
-        tokio::task::spawn_blocking(move || work(&target, &allowed))
-            .await
-            .map_err(|error| {
-                HypervisorError::new(
-                    ErrorKind::Other,
-                    ErrorClass::Retry,
-                    format!("host {}: reading files failed: {error}", self.target.name),
-                )
-            })
+    /// Where the host's files are, for another process.
+    pub(super) fn host_files(&self) -> HostFiles {
+        HostFiles::of(&self.target, &self.allowed)
+    }
+
+    /// Has files read in a process that can be given up.
+    pub(super) async fn read<T: DeserializeOwned>(&self, work: &HostWork) -> Result<T> {
+        let silence = self.target.file_silence;
+        let reading = self.files.call::<Result<Value>>(FILE_WORK, work, silence);
+        let answer = reading.await.map_err(|error| {
+            let kind = match error.is_silence() {
+                true => ErrorKind::FilesSilent,
+                false => ErrorKind::Other,
+            };
+            HypervisorError::new(
+                kind,
+                error.class(),
+                format!("host {}: {error}", self.target.name),
+            )
+        })?;
+        serde_json::from_value(answer?).map_err(|error| not_understood(&error))
     }
 
     fn unexpected(&self, answer: &Answer) -> HypervisorError {

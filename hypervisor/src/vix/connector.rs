@@ -6,10 +6,12 @@ use async_trait::async_trait;
 use opentelemetry::metrics::Meter;
 use opentelemetry_sdk::trace::SdkTracer;
 use tokio::sync::Mutex;
+use virtuozo_child_process::FileProcesses;
 use virtuozo_disk::MachineRoots;
 
 use super::{
     child::{Answer, ChildProcess, Instruments, Operation},
+    files::serve_file_work,
     host::VixHost,
     library,
     limits::LIMITS,
@@ -24,6 +26,7 @@ pub struct VixConnector {
     child_arguments: Vec<OsString>,
     instruments: Instruments,
     allowed: MachineRoots,
+    files: FileProcesses,
     /// The library that answered, once one has.
     found: Mutex<Option<(PathBuf, String)>>,
 }
@@ -50,6 +53,9 @@ impl VixConnector {
             child_arguments: arguments.into_iter().map(Into::into).collect(),
             instruments: Instruments::default(),
             allowed: MachineRoots::default(),
+            files: FileProcesses::threads(Arc::new(|_, request, line| {
+                serve_file_work(request, line)
+            })),
             found: Mutex::new(None),
         }
     }
@@ -67,6 +73,13 @@ impl VixConnector {
     #[must_use]
     pub fn reading_within(self, allowed: MachineRoots) -> Self {
         Self { allowed, ..self }
+    }
+
+    /// The same connector, which has files read by these processes. Without them, threads of this process read, which
+    /// cannot be given up.
+    #[must_use]
+    pub fn reading_by(self, files: FileProcesses) -> Self {
+        Self { files, ..self }
     }
 
     fn start_child(&self, label: &str, library: &std::path::Path) -> Result<ChildProcess> {
@@ -135,7 +148,13 @@ impl Connector for VixConnector {
         let (library, _) = self.find().await?;
         let child = self.start_child(&target.name, &library)?;
         Ok(Arc::new(
-            VixHost::connect(child, target.clone(), self.allowed.clone()).await?,
+            VixHost::connect(
+                child,
+                target.clone(),
+                self.allowed.clone(),
+                self.files.clone(),
+            )
+            .await?,
         ))
     }
 }

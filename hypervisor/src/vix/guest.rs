@@ -16,10 +16,8 @@ use vix_sys::{
 use super::{
     child::Operation,
     connection::Connection,
-    files::{HostFiles, ImageFoundBy},
-    inspect::GuestFiles,
+    files::{GuestSeen, HostWork, ImageFoundBy},
     limits::LIMITS,
-    locations::Locations,
     session::Snapshots,
 };
 use crate::{
@@ -47,19 +45,6 @@ impl VixGuest {
         self.connection
             .flag(LIMITS.question, Operation::ToolsRunning { vmx_path })
             .await
-    }
-
-    /// Reads the guest's files where it may block.
-    async fn with_files<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(GuestFiles) -> T + Send + 'static,
-    ) -> Result<T> {
-        let guest = self.guest.clone();
-        self.connection
-            .blocking(move |target, allowed| {
-                GuestFiles::load(Locations::load(target, allowed), &guest).map(work)
-            })
-            .await?
     }
 
     /// Waits until the guest is in a power state.
@@ -148,12 +133,11 @@ impl VixGuest {
     /// The names of the guest's snapshots from its own files, where the library tells only that there are `number`. It is
     /// asked for each: their files may be behind what it knows.
     async fn snapshots_from_files(&self, number: usize) -> Result<Vec<String>> {
-        let listed = self
-            .with_files(|files| {
-                let snapshots = files.vmsd.parents_first().into_iter();
-                snapshots.map(|one| one.name.clone()).collect::<Vec<_>>()
-            })
-            .await?;
+        let work = HostWork::Snapshots {
+            host: self.connection.host_files(),
+            guest: self.guest.clone(),
+        };
+        let listed: Vec<String> = self.connection.read(&work).await?;
         let mut names = Vec::new();
         for name in listed {
             let is_path = name.contains(['/', '\\']);
@@ -211,19 +195,18 @@ impl Guest for VixGuest {
             Err(error) => return Err(error),
         }
         let runs = facts.power != PowerState::Off && facts.power != PowerState::Suspended;
-        let read = self
-            .with_files(move |files| {
-                let (disks, problem) = (files.disk_facts(runs), files.problem());
-                (files.name(), files.notes(), files.datastore, disks, problem)
-            })
-            .await;
-        match read {
-            Ok((name, notes, datastore, disks, problem)) => {
-                facts.name = name;
-                facts.notes = notes;
-                facts.datastore = datastore;
-                facts.disks = disks;
-                facts.problem = facts.problem.or(problem);
+        let work = HostWork::Look {
+            host: self.connection.host_files(),
+            guest: self.guest.clone(),
+            runs,
+        };
+        match self.connection.read::<GuestSeen>(&work).await {
+            Ok(seen) => {
+                facts.name = seen.name;
+                facts.notes = seen.notes;
+                facts.datastore = seen.datastore;
+                facts.disks = seen.disks;
+                facts.problem = facts.problem.or(seen.problem);
             }
             Err(error) if is_about_the_guest(&error) => {
                 // Why the files cannot be read explains more than that the host cannot open them.
@@ -358,7 +341,7 @@ impl Guest for VixGuest {
         }
         let target = &self.connection.target;
         let found_by = ImageFoundBy {
-            host: HostFiles::of(target, &self.connection.allowed),
+            host: self.connection.host_files(),
             guest: self.guest.clone(),
             at: at.clone(),
             ignored_disks: ignored_disks.to_vec(),

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use virtuozo_child_process::FileProcesses;
 use virtuozo_disk::MachineRoots;
 use vix_sys::{VIX_FIND_REGISTERED_VMS, VIX_FIND_RUNNING_VMS};
 
 use super::{
     child::{ChildProcess, ConnectTo, Operation},
     connection::Connection,
+    files::{HostWork, Inventory},
     guest::VixGuest,
     limits::LIMITS,
-    locations::Locations,
     product::Product,
 };
 use crate::{Capabilities, Guest, GuestRef, Host, HostDatastore, HostFacts, HostTarget, Result};
@@ -27,6 +28,7 @@ impl VixHost {
         child: ChildProcess,
         target: HostTarget,
         allowed: MachineRoots,
+        files: FileProcesses,
     ) -> Result<Self> {
         let product = Product::of(&target)?;
         let connection = Connection {
@@ -34,6 +36,7 @@ impl VixHost {
             target,
             product,
             allowed,
+            files,
         };
         let to = ConnectTo {
             label: connection.target.name.clone(),
@@ -51,22 +54,10 @@ impl VixHost {
     }
 }
 
-/// The guests of a host, and where its files are.
-struct Inventory {
-    locations: Locations,
-    guests: Vec<GuestRef>,
-    /// `guests` names every guest of the host.
-    is_complete: bool,
-}
-
 impl VixHost {
-    /// Reads the host's inventory and its list of datastores afresh, and makes something of them.
-    async fn with_inventory<T: Send + 'static>(
-        &self,
-        make: impl FnOnce(Inventory) -> T + Send + 'static,
-    ) -> Result<T> {
-        let product = self.connection.product;
-        let what = match product {
+    /// Reads the host's inventory and its list of datastores afresh.
+    async fn inventory(&self) -> Result<Inventory> {
+        let what = match self.connection.product {
             Product::Workstation => VIX_FIND_RUNNING_VMS,
             Product::Server2 | Product::WorkstationShared | Product::Esxi => {
                 VIX_FIND_REGISTERED_VMS
@@ -76,26 +67,8 @@ impl VixHost {
             .connection
             .list(LIMITS.list, Operation::Find(what))
             .await?;
-        self.connection
-            .blocking(move |target, allowed| {
-                let mut locations = Locations::load(target, allowed);
-                let registered = locations.registered(target, product);
-                // The host's own list is trusted; what it lists live may be less.
-                let is_complete = registered.is_some();
-                let mut guests = registered.unwrap_or_default();
-                for path in &live {
-                    let locator = locations.locator(path, product);
-                    guests.extend(locator.map(GuestRef::at));
-                }
-                guests.sort();
-                guests.dedup();
-                make(Inventory {
-                    locations,
-                    guests,
-                    is_complete,
-                })
-            })
-            .await
+        let host = self.connection.host_files();
+        self.connection.read(&HostWork::Lists { host, live }).await
     }
 }
 
@@ -106,21 +79,17 @@ impl Host for VixHost {
     }
 
     async fn facts(&self) -> Result<HostFacts> {
-        self.with_inventory(|inventory| HostFacts {
-            datastores: inventory.locations.on_host,
+        let inventory = self.inventory().await?;
+        Ok(HostFacts {
+            datastores: inventory.on_host,
             guests: inventory.guests,
             guests_are_complete: inventory.is_complete,
-            warnings: inventory.locations.warnings,
+            warnings: inventory.warnings,
         })
-        .await
     }
 
     async fn datastores(&self) -> Result<Vec<HostDatastore>> {
-        let product = self.connection.product;
-        self.with_inventory(move |inventory| {
-            inventory.locations.datastores(&inventory.guests, product)
-        })
-        .await
+        Ok(self.inventory().await?.datastores)
     }
 
     async fn guest(&self, guest: &GuestRef) -> Result<Arc<dyn Guest>> {

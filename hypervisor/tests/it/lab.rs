@@ -113,6 +113,7 @@ impl TestLab {
                 .into_iter()
                 .collect(),
             datastores: Default::default(),
+            file_silence: Duration::from_secs(60),
         }
     }
 

@@ -26,6 +26,7 @@ fn target(kind: &str) -> HostTarget {
         password: None,
         properties: BTreeMap::new(),
         datastores: BTreeMap::new(),
+        file_silence: Duration::from_secs(60),
     }
 }
 

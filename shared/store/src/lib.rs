@@ -11,6 +11,7 @@ pub mod circuit_breakers;
 pub mod datastores;
 pub mod disks;
 pub mod events;
+pub mod file_waits;
 pub mod gauges;
 pub mod guest_runs;
 pub mod guests;

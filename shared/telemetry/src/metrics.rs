@@ -384,6 +384,18 @@ impl Metrics {
         *reported.lock() = spaces;
     }
 
+    /// Reports how many processes of this one were killed and have not ended, which `count` says when it is asked.
+    pub fn observe_left_behind(&self, count: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.meter()
+            .u64_observable_gauge("virtuozo.files.left_behind")
+            .with_unit("{process}")
+            .with_description(
+                "Processes that were killed and do not end, because a file system does not answer",
+            )
+            .with_callback(move |observer| observer.observe(count(), &[]))
+            .build();
+    }
+
     fn instruments(&self) -> &Instruments {
         &self.shared.instruments
     }

@@ -1,13 +1,12 @@
 //! Copies a guest's image into a partial restore point, and seals it.
 
 use std::{
-    collections::HashMap,
     path::Path,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::{Duration, Instant},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use virtuozo_child_process::{InWait, Line};
 use virtuozo_disk::{BlockRange, BlockSource, DiskError};
 use virtuozo_hypervisor::{GuestImage, ImageFormat, SmallFile};
@@ -16,11 +15,11 @@ use virtuozo_repository::{
     CopyObserver, CopyPlan, DiskProperties, FileFormat, FileSpec, PointWriter, Repository,
     RepositoryError, SealedPoint, Stopped,
 };
-use virtuozo_runtime::LIMITS;
 
+use super::teller::Teller;
 use crate::{
     error::StepError,
-    file_work::{CopyNews, CopyOrder, CopyPlace, CopyQuestion, SpaceNeeded},
+    file_work::{CopyOrder, FileNews, FileQuestion, SpaceNeeded, StopPlace},
 };
 
 /// Copies an image. Blocks.
@@ -31,7 +30,7 @@ pub(crate) fn copy(
 ) -> Result<SealedPoint, StepError> {
     let observer = Observer::new(line, &order);
     let prepared = Prepared::new(image, order, line)?;
-    let space = CopyQuestion::Space(prepared.space);
+    let space = FileQuestion::Space(prepared.space);
     if line.ask(&space) != Ok(true.into()) {
         // What was begun holds nothing yet, and the next attempt begins anew.
         prepared.writer.discard();
@@ -107,7 +106,7 @@ impl Prepared {
                 source: file.source,
                 reads,
             };
-            line.tell(&CopyNews::Expected {
+            line.tell(&FileNews::Expected {
                 label: planned.label(),
                 bytes: planned.read_bytes,
             });
@@ -183,7 +182,7 @@ fn fill(
     for file in files {
         let source = Reading { file, line };
         writer.add_file(&file.spec, &source, observer)?;
-        line.tell(&CopyNews::FileDone {
+        line.tell(&FileNews::FileDone {
             label: file.label(),
             bytes: file.read_bytes,
         });
@@ -224,12 +223,9 @@ impl BlockSource for Reading<'_> {
     }
 }
 
-/// Tells the progress of a copy, and waits while the copy may not go on.
+/// Tells the progress of a copy, and what it syncs.
 struct Observer<'a> {
-    line: &'a Line,
-    told: Mutex<HashMap<String, Instant>>,
-    began: AtomicBool,
-    stops: Stops,
+    teller: Teller<'a>,
     /// Bytes copied, of all files.
     written_bytes: AtomicU64,
     /// Of the current file.
@@ -239,65 +235,15 @@ struct Observer<'a> {
     syncing: Mutex<Option<(InWait<'a>, u64)>>,
 }
 
-/// Where failpoints are ahead.
-struct Stops {
-    ahead: Mutex<Vec<CopyPlace>>,
-    changed: Condvar,
-}
-
 impl<'a> Observer<'a> {
     fn new(line: &'a Line, order: &CopyOrder) -> Self {
         Self {
-            line,
-            told: Mutex::default(),
-            began: AtomicBool::new(false),
-            stops: Stops {
-                ahead: Mutex::new(order.stops.clone()),
-                changed: Condvar::new(),
-            },
+            teller: Teller::new(line, order.stops.clone()),
             written_bytes: AtomicU64::new(0),
             current_bytes: AtomicU64::new(0),
             synced_bytes: AtomicU64::new(0),
             syncing: Mutex::default(),
         }
-    }
-
-    /// Asks whether to go on, if there is a failpoint here.
-    fn at(&self, place: CopyPlace) {
-        let was_ahead = {
-            let mut ahead = self.stops.ahead.lock();
-            let before = ahead.len();
-            ahead.retain(|one| *one != place);
-            before > ahead.len()
-        };
-        if was_ahead {
-            self.stops.changed.notify_all();
-            // Whoever is gone lets nothing go on.
-            let _ = self.line.ask(&CopyQuestion::At(place));
-        }
-    }
-
-    /// Waits until another thread reaches this place, if there is a failpoint.
-    fn not_past(&self, place: CopyPlace) {
-        let mut ahead = self.stops.ahead.lock();
-        while ahead.contains(&place) {
-            self.stops.changed.wait(&mut ahead);
-        }
-    }
-
-    /// Whether it is time to tell how far a file is.
-    fn is_due(&self, label: &str, copied_bytes: u64, total_bytes: u64) -> bool {
-        let mut told = self.told.lock();
-        let now = Instant::now();
-        let is_due = copied_bytes == 0
-            || copied_bytes == total_bytes
-            || told
-                .get(label)
-                .is_none_or(|told| now - *told >= LIMITS.files.tell_every);
-        if is_due {
-            told.insert(label.to_owned(), now);
-        }
-        is_due
     }
 }
 
@@ -308,31 +254,23 @@ impl CopyObserver for Observer<'_> {
             self.written_bytes
                 .fetch_add(copied_bytes - before, Ordering::Relaxed);
         }
-        if self.is_due(device_or_file, copied_bytes, total_bytes) {
-            self.line.tell(&CopyNews::Copied {
-                label: device_or_file.to_owned(),
-                copied_bytes,
-                total_bytes,
-            });
-        }
-        if copied_bytes > 0 && !self.began.swap(true, Ordering::Relaxed) {
-            self.at(CopyPlace::Middle);
+        self.teller.moved(device_or_file, copied_bytes, total_bytes);
+        if copied_bytes > 0 {
+            self.teller.at(StopPlace::CopyMiddle);
         }
         if copied_bytes > total_bytes / 2 {
-            self.not_past(CopyPlace::Durable);
+            self.teller.not_past(StopPlace::CopyDurable);
         }
     }
 
     fn wait_allowed(&self) -> Result<(), Stopped> {
-        self.line.wait_allowed().map_err(|error| Stopped {
-            reason: error.to_string(),
-        })
+        self.teller.wait_allowed()
     }
 
     fn sync_begins(&self, file: &Path) {
         let written = self.written_bytes.load(Ordering::Relaxed);
         let unsynced = written - self.synced_bytes.load(Ordering::Relaxed).min(written);
-        let waits = self.line.within(
+        let waits = self.teller.line.within(
             &format!("syncs of {}", file.display()),
             Line::for_sync(unsynced),
         );
@@ -346,6 +284,6 @@ impl CopyObserver for Observer<'_> {
     }
 
     fn durable(&self) {
-        self.at(CopyPlace::Durable);
+        self.teller.at(StopPlace::CopyDurable);
     }
 }

@@ -136,7 +136,13 @@ impl HostRun<'_> {
     async fn validate(&self) -> Result<Vec<Found>, StepError> {
         self.lease.allowed().await?;
         let mut host = self.permit.fresh_host().await?;
-        let found = self.look_at(&mut host).await;
+        let found = tokio::select! {
+            biased;
+            found = self.look_at(&mut host) => found,
+            // Whatever the host or its files wait for.
+            end = self.lease.ended() => Err(end.into()),
+            () = self.context.drain.cancelled() => Err(Stop::Draining.into()),
+        };
         if found.as_ref().is_err_and(StepError::is_lost) {
             self.permit.discard(&host).await;
         }

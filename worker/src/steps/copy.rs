@@ -6,11 +6,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-use tokio::time::Instant as Clock;
 use uuid::Uuid;
-use virtuozo_child_process::{Event, FileError, Running};
 use virtuozo_hypervisor::{ChangeIds, Image, Instant, PowerState};
 use virtuozo_model::human;
 use virtuozo_repository::{ManifestKey, ManifestKeys, NewPoint, SealedPoint};
@@ -22,12 +18,11 @@ use virtuozo_store::{
 };
 use virtuozo_telemetry::metrics::Metrics;
 
-use super::{Frozen, GuestRun, Validated, permission::Permission};
+use super::{Frozen, GuestRun, Validated, file_job::Follower, permission::Permission};
 use crate::{
     error::StepError,
-    failpoints::{self, Place},
     file_server,
-    file_work::{CopyNews, CopyOrder, CopyPlace, CopyQuestion, FILE_WORK, FileWork, SpaceNeeded},
+    file_work::{CopyOrder, FileNews, FileWork, SpaceNeeded, StopPlace},
     files,
     trace::BlockGroups,
 };
@@ -38,12 +33,12 @@ pub(super) async fn run(
     validated: &Validated,
     frozen: &Frozen,
 ) -> Result<(SealedPoint, Vec<DeviceProgress>), StepError> {
-    let watch = Watch::new(run);
+    let watch = Watch::new(run, validated);
     let copied = run
         .unless_stopped(copy(run, validated, frozen, &watch))
         .await;
     if copied.is_err() {
-        report(run, &watch).await;
+        watch.report().await;
     }
     let sealed = copied?;
     if sealed.resumed_bytes > 0 {
@@ -61,7 +56,7 @@ async fn copy(
     run: &GuestRun,
     validated: &Validated,
     frozen: &Frozen,
-    watch: &Watch,
+    watch: &Watch<'_>,
 ) -> Result<SealedPoint, StepError> {
     let guest = run.open().await?;
     let at = match &frozen.snapshot {
@@ -72,7 +67,7 @@ async fn copy(
         .image(&at, &ChangeIds::new(), &validated.ignored_disks)
         .await?;
     // Another worker may have done the step before, or the repository may be unmounted now.
-    run.repository(&validated.destination).await?;
+    run.enter(&validated.destination).await?;
     sweep_partials(run, validated).await?;
     // Only an earlier attempt can have left a partial copy.
     if run.row.fence > 1 {
@@ -101,17 +96,17 @@ async fn copy(
         point,
         access: run.access(),
         keys: manifest_keys(&run.context.key_file)?,
-        stops: watch.stops(),
+        stops: run.stops(&[StopPlace::CopyMiddle, StopPlace::CopyDurable]),
     };
-    let files = &run.context.files;
+    let processes = &run.context.files;
     let allowed = Some(LIMITS.files.allowed);
-    let mut copying = match image {
+    let work = match image {
         Image::Files(image) => {
             let order = Box::new(order);
             let work = FileWork::Copy { image, order };
-            files.begin(FILE_WORK, &work, run.file_silence(), allowed)?
+            files::begin(processes, &work, run.file_silence(), allowed)?
         }
-        Image::Open(image) => files.begin_here(
+        Image::Open(image) => processes.begin_here(
             move |line| {
                 let copied = file_server::copy(image, order, line);
                 file_server::answer(copied.and_then(|sealed| file_server::value(&sealed)))
@@ -119,55 +114,7 @@ async fn copy(
             allowed,
         )?,
     };
-    let mut reported_at = Clock::now();
-    loop {
-        match copying.next().await? {
-            Event::Look => {
-                copying.allow(watch.permission.given().then_some(LIMITS.files.allowed));
-                if reported_at.elapsed() >= LIMITS.worker.progress_every {
-                    report(run, watch).await;
-                    reported_at = Clock::now();
-                }
-            }
-            Event::News(news) => watch.heard(news)?,
-            Event::Question { question, about } => match understood(about)? {
-                CopyQuestion::Space(space) => {
-                    let reserved = reserve(run, validated, &space).await;
-                    copying.answer(question, &reserved.is_ok());
-                    if let Err(full) = reserved {
-                        // What was begun is discarded there.
-                        let _ = done(&mut copying).await;
-                        return Err(full);
-                    }
-                }
-                CopyQuestion::At(place) => {
-                    watch.failpoints.at(failpoint(place)).await?;
-                    copying.answer(question, &());
-                }
-            },
-            Event::Done(answer) => return files::read(answer),
-        }
-    }
-}
-
-async fn done(work: &mut Running) -> Result<(), FileError> {
-    while !matches!(work.next().await?, Event::Done(_)) {}
-    Ok(())
-}
-
-fn understood<T: DeserializeOwned>(value: Value) -> Result<T, StepError> {
-    serde_json::from_value(value).map_err(|error| {
-        StepError::retry(format!(
-            "the process of a copy is of another version: {error}"
-        ))
-    })
-}
-
-fn failpoint(place: CopyPlace) -> Place {
-    match place {
-        CopyPlace::Middle => Place::CopyMiddle,
-        CopyPlace::Durable => Place::CopyDurable,
-    }
+    run.follow(work, Some(&watch.permission), watch).await
 }
 
 /// The keys that authenticate the manifests of this machine's copies; none where it has no key file.
@@ -292,23 +239,6 @@ async fn sweep_partials(run: &GuestRun, validated: &Validated) -> Result<(), Ste
     .await
 }
 
-/// Records the progress of the copy. An error is only logged, since nothing depends on the record.
-async fn report(run: &GuestRun, watch: &Watch) {
-    let Some(devices) = watch.progress_since_last() else {
-        return;
-    };
-    match tokio::time::timeout(
-        LIMITS.worker.progress,
-        guest_runs::progress(&run.context.pool, &run.row, &devices),
-    )
-    .await
-    {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "progress of the copy could not be recorded"),
-        Err(_) => tracing::debug!("progress of the copy could not be recorded in time"),
-    }
-}
-
 #[derive(Debug, Default)]
 struct Device {
     total_bytes: u64,
@@ -319,7 +249,9 @@ struct Device {
 }
 
 /// Counts copied bytes, and knows whether the copy may go on.
-struct Watch {
+struct Watch<'a> {
+    run: &'a GuestRun,
+    validated: &'a Validated,
     permission: Permission,
     devices: Mutex<Vec<(String, Device)>>,
     moved: AtomicBool,
@@ -328,14 +260,14 @@ struct Watch {
     all_bytes: AtomicU64,
     groups: BlockGroups,
     metrics: Metrics,
-    failpoints: failpoints::ActiveFailpoints,
 }
 
-impl Watch {
-    fn new(run: &GuestRun) -> Self {
+impl<'a> Watch<'a> {
+    fn new(run: &'a GuestRun, validated: &'a Validated) -> Self {
         Self {
+            run,
+            validated,
             permission: Permission::of(run),
-            failpoints: run.context.failpoints.clone(),
             metrics: run.context.telemetry.metrics.clone(),
             devices: Mutex::default(),
             moved: AtomicBool::new(false),
@@ -343,31 +275,6 @@ impl Watch {
             all_bytes: AtomicU64::new(0),
             groups: BlockGroups::named("copy blocks", &run.context.telemetry.traces),
         }
-    }
-
-    /// The failpoints that the copy is to stop at.
-    fn stops(&self) -> Vec<CopyPlace> {
-        let places = [CopyPlace::Middle, CopyPlace::Durable].into_iter();
-        places
-            .filter(|place| self.failpoints.is_ahead(failpoint(*place)))
-            .collect()
-    }
-
-    fn heard(&self, news: Value) -> Result<(), StepError> {
-        match understood(news)? {
-            CopyNews::Expected { label, bytes } => self.expect(&label, bytes),
-            CopyNews::Copied {
-                label,
-                copied_bytes,
-                ..
-            } => {
-                let all_bytes = self.all_bytes.load(Ordering::Relaxed);
-                self.groups.progress(&label, copied_bytes, all_bytes);
-                self.change(&label, |d| d.current_bytes = copied_bytes);
-            }
-            CopyNews::FileDone { label, bytes } => self.file_done(&label, bytes),
-        }
-        Ok(())
     }
 
     fn change(&self, name: &str, change: impl FnOnce(&mut Device)) {
@@ -416,5 +323,41 @@ impl Watch {
         let before = self.counted_bytes.swap(copied, Ordering::Relaxed);
         self.metrics.copied(copied.saturating_sub(before));
         Some(devices)
+    }
+}
+
+impl Follower for Watch<'_> {
+    fn heard(&self, news: FileNews) {
+        match news {
+            FileNews::Expected { label, bytes } => self.expect(&label, bytes),
+            FileNews::Moved {
+                label, done_bytes, ..
+            } => {
+                let all_bytes = self.all_bytes.load(Ordering::Relaxed);
+                self.groups.progress(&label, done_bytes, all_bytes);
+                self.change(&label, |d| d.current_bytes = done_bytes);
+            }
+            FileNews::FileDone { label, bytes } => self.file_done(&label, bytes),
+        }
+    }
+
+    /// An error is only logged, since nothing depends on the record.
+    async fn report(&self) {
+        let Some(devices) = self.progress_since_last() else {
+            return;
+        };
+        let GuestRun { context, row, .. } = self.run;
+        let recording = guest_runs::progress(&context.pool, row, &devices);
+        match tokio::time::timeout(LIMITS.worker.progress, recording).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "progress of the copy could not be recorded");
+            }
+            Err(_) => tracing::debug!("progress of the copy could not be recorded in time"),
+        }
+    }
+
+    async fn reserve(&self, space: &SpaceNeeded) -> Result<(), StepError> {
+        reserve(self.run, self.validated, space).await
     }
 }

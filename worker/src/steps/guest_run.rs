@@ -2,10 +2,9 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use virtuozo_hypervisor::{Guest, Host};
-use virtuozo_repository::{Access, Repository};
+use virtuozo_repository::Access;
 use virtuozo_store::{
     events::NewEvent,
     guest_runs::{Assignment, GuestLease},
@@ -17,8 +16,6 @@ use crate::{
     connections::ConnectionPermit,
     context::Context,
     error::{StepError, Stop},
-    file_work::FileWork,
-    files,
     trace::GuestTrace,
 };
 
@@ -120,20 +117,12 @@ impl GuestRun {
     ///
     /// # Errors
     /// As [`Repositories::open`](crate::repositories::Repositories::open).
-    pub(crate) async fn repository(&self, root: &Path) -> Result<Repository, StepError> {
+    pub(crate) async fn enter(&self, repository: &Path) -> Result<(), StepError> {
         let Context {
             repositories, pool, ..
         } = self.context.as_ref();
-        let opening = repositories.open(pool, root, self.access(), self.file_silence());
+        let opening = repositories.open(pool, repository, self.access(), self.file_silence());
         opening.await
-    }
-
-    /// Has work on files done.
-    ///
-    /// # Errors
-    /// The work's own, or it was given up.
-    pub(super) async fn ask<A: DeserializeOwned>(&self, work: &FileWork) -> Result<A, StepError> {
-        files::ask(&self.context.files, self.file_silence(), work).await
     }
 
     /// Does work that can be dropped at any time, until it is done or has to stop, whatever it waits for.

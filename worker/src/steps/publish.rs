@@ -3,7 +3,7 @@
 use virtuozo_model::Severity;
 use virtuozo_model::StepName;
 use virtuozo_postgres::StoreError;
-use virtuozo_repository::{PublishedPoint, ReadBack, Repository};
+use virtuozo_repository::{PublishedPoint, ReadBack};
 use virtuozo_store::{
     events::NewEvent,
     guest_runs,
@@ -12,10 +12,10 @@ use virtuozo_store::{
 
 use super::{GuestRun, Validated, Verified, outputs::Outputs};
 use crate::{
-    blocking::blocking,
     context::Context,
     error::{StepError, Stop},
     failpoints::Place,
+    file_work::FileWork,
 };
 
 /// Renames the copy to its final path, and ends the guest run. Returns what follows from that.
@@ -26,7 +26,7 @@ pub(super) async fn run(run: &GuestRun, before: &Outputs) -> Result<Published, S
     let failpoints = &run.context.failpoints;
     failpoints.at(Place::Change(StepName::Publish)).await?;
     let root = validated.destination.clone();
-    let published = match blocking(move || Ok(Repository::open(root)?.publish(&sealed)?)).await {
+    let published = match run.ask(&FileWork::Publish { root, sealed }).await {
         Ok(published) => published,
         Err(error) => {
             let Context {

@@ -91,7 +91,7 @@ async fn judge(
             ))
         })?;
     let destination = PathBuf::from(destination);
-    run.unless_stopped(run.repository(&destination)).await?;
+    run.unless_stopped(run.enter(&destination)).await?;
     Ok(Validated {
         mode,
         guest_name: facts.name,

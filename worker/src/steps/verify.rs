@@ -1,21 +1,16 @@
 //! Step `verify`: reads the complete copy back and compares it with its hashes, before it is published.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use virtuozo_repository::{
-    CopyObserver, Recorded, RepositoryError, SealedPoint, Stopped, VerifyReport,
-};
+use virtuozo_repository::{SealedPoint, VerifyReport};
 use virtuozo_runtime::LIMITS;
 use virtuozo_store::steps;
 
-use super::{GuestRun, Validated, Verified, permission::Permission, reporting};
+use super::{GuestRun, Validated, Verified, file_job::Follower, permission::Permission};
 use crate::{
-    blocking::blocking,
-    error::{BadCopy, RepositoryFailureKind, StepError},
-    failpoints::{self, Place},
+    error::{BadCopy, StepError},
+    file_work::{FileNews, FileWork, SpaceNeeded, StopPlace},
+    files,
     trace::BlockGroups,
 };
 
@@ -31,38 +26,20 @@ pub(super) async fn run(
     if !run.settings.verify_after_backup {
         return Ok(Verified::default());
     }
-    let open = || run.repository(&validated.destination);
-    let repository = open().await?;
-    let watch = Arc::new(Watch::new(run, sealed.size_bytes));
-    let reading = {
-        let (watch, sealed) = (Arc::clone(&watch), sealed.clone());
-        blocking(move || {
-            let at = match repository.locate(&sealed) {
-                // The verification reports a bad manifest.
-                Err(RepositoryError::Damaged { .. }) => sealed.partial_path.clone(),
-                located => located?,
-            };
-            let recorded = Recorded {
-                point_id: sealed.point_id,
-                source: None,
-                manifest_blake3: sealed.manifest_blake3,
-            };
-            Ok(repository.verify(&at, Some(&recorded), watch.as_ref())?)
-        })
+    let root = &validated.destination;
+    let watch = Watch::new(run, sealed.size_bytes);
+    let reading = async {
+        run.enter(root).await?;
+        let work = FileWork::ReadBack {
+            root: root.clone(),
+            sealed: sealed.clone(),
+            stops: run.stops(&[StopPlace::VerifyMiddle]),
+        };
+        let allowed = Some(LIMITS.files.allowed);
+        let work = files::begin(&run.context.files, &work, run.file_silence(), allowed)?;
+        run.follow(work, Some(&watch.permission), &watch).await
     };
-    let report: VerifyReport = match reporting(reading, || report(run, &watch)).await {
-        Ok(report) => report,
-        Err(error) => {
-            return Err(match (error, watch.permission.stop()) {
-                (StepError::Repository(failure), Some(stop))
-                    if failure.kind == RepositoryFailureKind::Stopped =>
-                {
-                    stop.into()
-                }
-                (error, _) => error,
-            });
-        }
-    };
+    let report: VerifyReport = run.unless_stopped(reading).await?;
     let Some(first) = report.problems.first() else {
         return Ok(Verified {
             read_back: true,
@@ -72,7 +49,7 @@ pub(super) async fn run(
         });
     };
     // If the repository was unmounted meanwhile, all files are missing, which is no fault of the storage.
-    open().await?;
+    run.unless_stopped(run.enter(root)).await?;
     Err(StepError::BadCopy(Box::new(BadCopy {
         repository: validated.destination.clone(),
         file: first.file.clone(),
@@ -88,11 +65,13 @@ pub(super) async fn run(
 /// Deletes a bad copy after that is recorded. If this fails, the guest's next attempt removes it.
 pub(crate) async fn discard(run: &GuestRun, bad: &BadCopy) {
     let name = run.guest.full_name();
-    let opening = run.repository(&bad.repository);
     let discarded = async {
-        let repository = opening.await?;
-        let sealed = bad.sealed.clone();
-        blocking(move || Ok(repository.discard(&sealed)?)).await
+        run.enter(&bad.repository).await?;
+        let work = FileWork::Discard {
+            root: bad.repository.clone(),
+            sealed: bad.sealed.clone(),
+        };
+        run.ask::<bool>(&work).await
     };
     match discarded.await {
         Ok(_) => tracing::info!(guest = name, "bad copy deleted"),
@@ -102,23 +81,9 @@ pub(crate) async fn discard(run: &GuestRun, bad: &BadCopy) {
     }
 }
 
-/// Records the progress of the verification. An error is only logged, since nothing depends on the record.
-async fn report(run: &GuestRun, watch: &Watch) {
-    let Some(bytes_read) = watch.progress_since_last() else {
-        return;
-    };
-    let recording = steps::verifying(&run.context.pool, &run.row, bytes_read, watch.total_bytes);
-    match tokio::time::timeout(LIMITS.worker.progress, recording).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "progress of the verification could not be recorded")
-        }
-        Err(_) => tracing::debug!("progress of the verification could not be recorded in time"),
-    }
-}
-
-/// Counts read bytes, and blocks the verification while it is uncertain whether the lease holds.
-struct Watch {
+/// Counts read bytes, and knows whether the verification may go on.
+struct Watch<'a> {
+    run: &'a GuestRun,
     permission: Permission,
     total_bytes: u64,
     /// Bytes of the files that are complete.
@@ -126,21 +91,18 @@ struct Watch {
     /// Bytes of the current file.
     current_bytes: AtomicU64,
     reported_bytes: AtomicU64,
-    began: AtomicBool,
     groups: BlockGroups,
-    failpoints: failpoints::ActiveFailpoints,
 }
 
-impl Watch {
-    fn new(run: &GuestRun, total_bytes: u64) -> Self {
+impl<'a> Watch<'a> {
+    fn new(run: &'a GuestRun, total_bytes: u64) -> Self {
         Self {
+            run,
             permission: Permission::of(run),
-            failpoints: run.context.failpoints.clone(),
             total_bytes,
             done_bytes: AtomicU64::new(0),
             current_bytes: AtomicU64::new(0),
             reported_bytes: AtomicU64::new(0),
-            began: AtomicBool::new(false),
             groups: BlockGroups::named("verify blocks", &run.context.telemetry.traces),
         }
     }
@@ -154,26 +116,46 @@ impl Watch {
     }
 }
 
-impl CopyObserver for Watch {
-    fn progress(&self, device_or_file: &str, done_bytes: u64, total_bytes: u64) {
-        // Each file begins with a call of its own, before several threads read parts of it.
+impl Follower for Watch<'_> {
+    fn heard(&self, news: FileNews) {
+        let FileNews::Moved {
+            label,
+            done_bytes,
+            total_bytes,
+        } = news
+        else {
+            return;
+        };
+        // Each file begins with news of its own, before several threads read parts of it.
         if done_bytes == 0 {
             let before = self.current_bytes.swap(0, Ordering::Relaxed);
             self.done_bytes.fetch_add(before, Ordering::Relaxed);
         } else {
             self.current_bytes.fetch_max(done_bytes, Ordering::Relaxed);
-            if !self.began.swap(true, Ordering::Relaxed) {
-                self.failpoints.at_blocking(Place::VerifyMiddle);
-            }
         }
-        self.groups
-            .progress(device_or_file, done_bytes, self.total_bytes);
+        self.groups.progress(&label, done_bytes, self.total_bytes);
         if done_bytes == total_bytes {
-            self.groups.file_done(device_or_file);
+            self.groups.file_done(&label);
         }
     }
 
-    fn wait_allowed(&self) -> Result<(), Stopped> {
-        self.permission.wait()
+    /// An error is only logged, since nothing depends on the record.
+    async fn report(&self) {
+        let Some(bytes_read) = self.progress_since_last() else {
+            return;
+        };
+        let GuestRun { context, row, .. } = self.run;
+        let recording = steps::verifying(&context.pool, row, bytes_read, self.total_bytes);
+        match tokio::time::timeout(LIMITS.worker.progress, recording).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "progress of the verification could not be recorded");
+            }
+            Err(_) => tracing::debug!("progress of the verification could not be recorded in time"),
+        }
+    }
+
+    async fn reserve(&self, _: &SpaceNeeded) -> Result<(), StepError> {
+        Ok(())
     }
 }

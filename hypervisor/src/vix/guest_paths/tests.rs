@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -117,6 +118,7 @@ impl Site {
             password: None,
             properties: self.properties.clone(),
             datastores: [("vm".to_owned(), self.path("vm"))].into(),
+            file_silence: Duration::from_secs(60),
         }
     }
 

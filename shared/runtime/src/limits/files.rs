@@ -12,6 +12,8 @@ limits! {
         allowed = secs(3);
         /// How often work tells how far it is with a file.
         tell_every = millis(100);
+        /// How long nothing moves before that is told as a wait.
+        tell_wait_after = secs(10);
         /// How long a process that was killed is waited for before it is left behind.
         end = secs(3);
         /// How long a process waits for the next work before it ends.
