@@ -27,14 +27,19 @@ async fn ends(process: &mut Background) -> Result<()> {
 /// A worker in the middle of a copy, the run that it copies for, and the file that holds it there until it is
 /// removed.
 async fn in_mid_copy(site: &Site, name: &str) -> Result<(Background, String, PathBuf)> {
+    held_at(site, name, "copy.middle").await
+}
+
+/// A worker that stands still at a place, the run that it works on, and the file that holds it there.
+async fn held_at(site: &Site, name: &str, place: &str) -> Result<(Background, String, PathBuf)> {
     let held = site.path("held");
     let worker = site.spawn(
         name,
         &["worker", "--name", name],
-        &[(FAILPOINTS, &pause_at("copy.middle", &held))],
+        &[(FAILPOINTS, &pause_at(place, &held))],
     )?;
     let run = site.start_run()?;
-    eventually("the copy to be under way", async || {
+    eventually(&format!("the worker to come to {place}"), async || {
         Ok(held.exists().then_some(()))
     })
     .await
@@ -47,7 +52,7 @@ async fn a_drained_worker_ends_by_itself_and_its_work_is_done_by_another() -> Re
     let mut site = Site::new().await?;
     small_guest(&site.host("alpha", Product::WorkstationShared)?, "mail")?;
     site.start(0)?;
-    let (mut drained, run, held) = in_mid_copy(&site, "drained").await?;
+    let (mut drained, run, held) = held_at(&site, "drained", "snapshot.effect").await?;
     site.virtuozo(&["worker", "drain", "drained"])?.ok()?;
     eventually("the worker to hear of it", async || {
         Ok(drained

@@ -75,6 +75,13 @@ async fn an_export_and_a_scan_bring_a_site_back_whose_database_is_lost() -> Resu
         &["notice", "settings", "set", "mail_from", "us@example.org"],
         &[
             "notice",
+            "settings",
+            "set",
+            "webhook_url",
+            "https://127.0.0.1:1/hook",
+        ],
+        &[
+            "notice",
             "secret",
             "webhook",
             "--password-file",
