@@ -130,7 +130,7 @@ impl Context {
 
     /// The files of issuers that this machine reads.
     pub(crate) fn ca_files(&self) -> CaFiles {
-        CaFiles::new(self.global.read_roots.clone())
+        CaFiles::new(self.roots("read_roots", &self.global.read_roots))
     }
 
     /// The connectors to all kinds of host, for a command: nobody watches it.

@@ -51,13 +51,7 @@ pub(crate) async fn run(context: &Context, args: AdoptArgs) -> Result<()> {
     let db = context.database().await?;
     let keys = operation::manifest_keys(&context.key_file())?;
     // An unknown id fails the command before anything is changed.
-    let mut found: Vec<PointLine> = Vec::new();
-    for text in &args.points {
-        let point = names::point(&db.pool, text).await?;
-        if found.iter().all(|other| other.id != point.id) {
-            found.push(point);
-        }
-    }
+    let found = names::points(&db.pool, &args.points).await?;
     let mut lines = Vec::new();
     for point in &found {
         lines.push(adopt(context, &db, &keys, point).await?);

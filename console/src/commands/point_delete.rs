@@ -102,13 +102,7 @@ struct Line {
 pub(crate) async fn run(context: &Context, args: DeleteArgs) -> Result<()> {
     let db = context.database().await?;
     // An unknown id fails the command before anything is deleted.
-    let mut found: Vec<PointLine> = Vec::new();
-    for text in &args.points {
-        let point = names::point(&db.pool, text).await?;
-        if found.iter().all(|other| other.id != point.id) {
-            found.push(point);
-        }
-    }
+    let found = names::points(&db.pool, &args.points).await?;
     let mut lines = Vec::new();
     let ended = delete_all(&db.pool, &found, &args, &mut lines).await;
     // The results so far are printed also if the database became unreachable on the way.

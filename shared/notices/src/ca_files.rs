@@ -33,17 +33,19 @@ pub struct CaFiles {
 
 impl Default for CaFiles {
     fn default() -> Self {
-        Self::new(Vec::new())
+        Self::new(MachineRoots::new(
+            "read_roots",
+            workers::machine(),
+            Vec::new(),
+        ))
     }
 }
 
 impl CaFiles {
-    /// Files below the machine's `read_roots`; without any, below all directories but those of the system. The system's
-    /// directories for certificates and the directory of the key file count always.
-    pub fn new(read_roots: Vec<PathBuf>) -> Self {
-        Self {
-            read_roots: MachineRoots::new("read_roots", workers::machine(), read_roots),
-        }
+    /// Files below the machine's `read_roots`. The system's directories for certificates and the directory of the key file
+    /// count always.
+    pub fn new(read_roots: MachineRoots) -> Self {
+        Self { read_roots }
     }
 
     /// Reads a file of at most 1 MiB, wherever links lead to it. Waits for nobody: what is no regular file is not opened.
@@ -172,7 +174,8 @@ mod tests {
             fs::write(one.join("ca.pem"), "issuer").unwrap();
         }
         symlink(outside.join("ca.pem"), inside.join("link")).unwrap();
-        let bounded = CaFiles::new(vec![inside.clone()]);
+        let roots = MachineRoots::new("read_roots", workers::machine(), vec![inside.clone()]);
+        let bounded = CaFiles::new(roots);
         assert!(read(&bounded, &inside.join("ca.pem")).is_ok());
         for path in [
             outside.join("ca.pem"),

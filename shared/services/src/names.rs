@@ -91,6 +91,21 @@ pub async fn point(pool: &PgPool, text: &str) -> Result<PointLine, ServiceError>
         .ok_or_else(|| refused(format!("there is no restore point '{text}'")))
 }
 
+/// The restore points with these ids, or beginnings or ends of ids, each once.
+///
+/// # Errors
+/// As [`point`], so an unknown one is told before anything is done with the others.
+pub async fn points(pool: &PgPool, texts: &[String]) -> Result<Vec<PointLine>, ServiceError> {
+    let mut found: Vec<PointLine> = Vec::new();
+    for text in texts {
+        let point = point(pool, text).await?;
+        if found.iter().all(|other| other.id != point.id) {
+            found.push(point);
+        }
+    }
+    Ok(found)
+}
+
 /// The short form of an id: its last eight digits. The first ones are a time and alike in all that
 /// was made in the same minute; whoever asks for an id takes any beginning or end that only one has.
 pub fn short(id: Uuid) -> String {
